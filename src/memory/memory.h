@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The guest's memory: an immutable snapshot of the front-end's memory table.
+ *
+ * Theory of operation: a table is sorted and checked once, when it arrives
+ * (vhost-user SET_MEM_TABLE, ADD_MEM_REG, REM_MEM_REG), and never changes
+ * afterwards.  A change of the table is a new snapshot.  Who uses one holds a
+ * reference, so that a queue that still runs on the old table never sees a
+ * mapping go away; the last reference unmaps.
+ *
+ * Ownership: each region points to a backing (a mapping), which counts its
+ * own references, because two snapshots that differ in one region share the
+ * mappings of the others.
+ * Threads: a snapshot may be read by any thread; references are atomic.
+ * Trust: the numbers of the table come from the front-end and are judged in
+ * memory_create(); afterwards every address that a guest writes is judged
+ * against them.  The bytes behind the mapping stay hostile for ever.
+ */
+#ifndef UMBRA_MEMORY_MEMORY_H
+#define UMBRA_MEMORY_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "base/bits.h"
+#include "umbra/error.h"
+
+/* A mapping that regions of several snapshots can share. */
+struct memory_backing {
+	unsigned int refs;                               /* atomic; 1 when made */
+	void (*release)(struct memory_backing *backing); /* the last ref has gone */
+	int fd;             /* the memory file, or -1; owned by the backing */
+	uint64_t fd_offset; /* of the region's first byte in the file, bytes */
+};
+
+struct memory_region {
+	gpa_t gpa;
+	uva_t uva;                      /* where the front-end says it sees the region */
+	uint64_t size;                  /* bytes, > 0 */
+	uint8_t *host;                  /* where this process sees the region */
+	struct memory_backing *backing; /* may be NULL: nothing to release */
+};
+
+#define MEMORY_REGIONS_MAX 512u /* ours; vhost-user names no limit beside the slots */
+
+struct memory {
+	unsigned int refs; /* atomic */
+	unsigned int count;
+	struct memory_region regions[]; /* sorted by gpa, disjoint in gpa and in uva */
+};
+
+/*
+ * Make a snapshot of @count regions (any order; 0 is legal), taking one
+ * reference on each backing.  *@out gets one reference.
+ * -EINVAL (named in @err): a region is empty, wraps, or overlaps another in
+ * guest-physical or front-end-virtual space.  -ENOMEM.
+ */
+UMBRA_MUST_CHECK int memory_create(const struct memory_region *regions, unsigned int count,
+				   struct memory **out, struct umbra_error *err);
+
+struct memory *memory_ref(struct memory *memory);
+
+/* Give *@memory back, if there is one, and leave NULL. */
+void memory_unref(struct memory **memory);
+
+void memory_backing_ref(struct memory_backing *backing);
+void memory_backing_unref(struct memory_backing *backing);
+
+/* The region that holds @gpa, or NULL.  Binary search. */
+const struct memory_region *memory_find(const struct memory *memory, gpa_t gpa);
+
+/* Slow half of memory_host(): search, and remember the region in *@hint. */
+uint8_t *memory_host_search(const struct memory *memory, unsigned int *hint, gpa_t gpa,
+			    uint64_t len);
+
+/*
+ * Host address of the @len bytes at @gpa if one region holds them all, else
+ * NULL.  *@hint is the caller's memory of the last region that matched (start
+ * with 0): as long as addresses stay in one region the cost does not depend
+ * on the number of regions.
+ */
+static inline uint8_t *memory_host(const struct memory *memory, unsigned int *hint, gpa_t gpa,
+				   uint64_t len)
+{
+	if (likely(*hint < memory->count)) {
+		const struct memory_region *r = &memory->regions[*hint];
+		uint64_t offset = gpa.v - r->gpa.v; /* wraps to huge if below */
+
+		if (likely(offset < r->size && len <= r->size - offset))
+			return r->host + offset;
+	}
+	return memory_host_search(memory, hint, gpa, len);
+}
+
+/* True if guest memory covers all @len (> 0) bytes at @gpa, in one region or
+ * in several that adjoin. */
+bool memory_covers_search(const struct memory *memory, unsigned int *hint, gpa_t gpa, uint64_t len);
+
+static inline bool memory_covers(const struct memory *memory, unsigned int *hint, gpa_t gpa,
+				 uint64_t len)
+{
+	if (likely(*hint < memory->count)) {
+		const struct memory_region *r = &memory->regions[*hint];
+		uint64_t offset = gpa.v - r->gpa.v;
+
+		if (likely(offset < r->size && len <= r->size - offset))
+			return true;
+	}
+	return memory_covers_search(memory, hint, gpa, len);
+}
+
+/* As memory_host(), by front-end virtual address: for ring addresses. */
+uint8_t *memory_host_uva(const struct memory *memory, uva_t uva, uint64_t len);
+
+#endif
