@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A buffer as it travels between rings: a chain of segments.
+ *
+ * A chain is always a private copy.  It is made by copying each descriptor out
+ * of shared memory once and judging the copy, so that nothing a peer does
+ * afterwards can change what was judged.  Readable segments come before
+ * writable ones (virtio 1.2, 2.6.4.2).
+ */
+#ifndef UMBRA_RING_CHAIN_H
+#define UMBRA_RING_CHAIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct ring_seg {
+	uint64_t addr;     /* in the address space of the ring that it is on */
+	uint32_t len;      /* bytes, > 0 */
+	uint32_t writable; /* 1: the device writes it; 0: the device reads it */
+};
+
+struct ring_chain {
+	struct ring_seg *segs; /* the taker's array, at least the ring's size long */
+	uint32_t count;        /* segments, >= 1 */
+	uint32_t readable;     /* the first so many are readable, the rest writable */
+	uint64_t readable_bytes;
+	uint64_t writable_bytes;
+	uint16_t head; /* what completes the chain on the ring that it came from */
+};
+
+#endif
