@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * umbra/shadow_device.h - a virtio device between a VM and its back-end.
+ *
+ * A shadow device listens on a vhost-user socket for a front-end (a VMM) and
+ * connects to a back-end.  While it is passed through, the back-end works on
+ * the guest's own rings and eventfds and this process does nothing.  While it
+ * is shadowed, the guest's buffers are forwarded through rings that the
+ * process owns.  The mode can be changed while the guest runs.
+ *
+ *	struct umbra_shadow_device *device;
+ *	struct umbra_error err;
+ *
+ *	if (umbra_shadow_device_create(&config, &device, &err))
+ *		errx(1, "%s", err.text);
+ *	umbra_shadow_device_run(device, &err);	// returns after _stop()
+ *	umbra_shadow_device_destroy(&device);
+ *
+ * Threads: _run() takes the calling thread for the vhost-user messages and
+ * starts others for the rings.  _stop(), _switch() and _query() may be called
+ * from any thread at any time between _create() and _destroy(); _stop() also
+ * from a signal handler.
+ *
+ * Implements: the vhost-user protocol on both sides; virtio 1.2 split rings.
+ */
+#ifndef UMBRA_SHADOW_DEVICE_H
+#define UMBRA_SHADOW_DEVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "umbra/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum umbra_shadow_mode {
+	UMBRA_SHADOW_AUTO, /* passed through until somebody asks for the shadow */
+	UMBRA_SHADOW_ON,   /* shadowed whenever it runs */
+	UMBRA_SHADOW_OFF,  /* passed through, always */
+};
+
+enum umbra_device_state {
+	UMBRA_DEVICE_WAITING,      /* for a front-end */
+	UMBRA_DEVICE_NEGOTIATING,  /* a front-end is there, no ring runs */
+	UMBRA_DEVICE_PASSTHROUGH,  /* rings run, the back-end works on the guest's */
+	UMBRA_DEVICE_SHADOWED,     /* rings run, buffers are forwarded */
+	UMBRA_DEVICE_SWITCHING,    /* draining one mode to start the other */
+	UMBRA_DEVICE_BACKEND_LOST, /* no back-end; see the reason */
+	UMBRA_DEVICE_BROKEN,       /* a ring is broken; see the reason */
+};
+
+/* The words of the control protocol: "waiting", ... "backend-lost", "broken". */
+UMBRA_API const char *umbra_device_state_name(enum umbra_device_state state);
+
+enum umbra_event_kind {
+	UMBRA_EVENT_STATE,        /* from -> to */
+	UMBRA_EVENT_QUEUE_BROKEN, /* queue, reason */
+};
+
+struct umbra_event {
+	enum umbra_event_kind kind;
+	enum umbra_device_state from, to;
+	unsigned int queue;
+	const char *reason; /* "" if there is none; lives until the callback returns */
+};
+
+struct umbra_shadow_config {
+	const char *name;        /* for logs and the control protocol; copied */
+	const char *socket_path; /* where to listen; copied; NULL: use socket_fd */
+	int socket_fd;       /* a listening or a connected socket; consumed on success; else -1 */
+	const char *backend; /* "unix:PATH"; copied */
+	enum umbra_shadow_mode mode;
+	unsigned int switch_deadline_ms; /* longest wait for a back-end in a switch; 0: 5000 */
+	unsigned int threads;            /* that serve shadowed rings; 0: one */
+	/* Called on the device's or a ring's thread: return soon, call nothing
+	 * of this device but _query().  May be NULL. */
+	void (*on_event)(void *opaque, const struct umbra_event *event);
+	void *opaque;
+};
+
+struct umbra_shadow_device;
+
+/*
+ * Make a device and bind its socket; nothing is accepted before _run().
+ * A stale socket file is replaced, one that somebody listens on is not.
+ * -EINVAL, -EADDRINUSE, -ENOMEM, or the code of the system call that failed.
+ */
+UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_create(const struct umbra_shadow_config *config,
+							  struct umbra_shadow_device **out,
+							  struct umbra_error *err);
+
+/*
+ * Serve one front-end after the other until _stop(), or, when the config gave
+ * a connected socket, until that front-end has gone.  0, or the error that
+ * made going on impossible.
+ */
+UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_run(struct umbra_shadow_device *device,
+						       struct umbra_error *err);
+
+/* Make _run() return soon.  Any thread; async-signal-safe. */
+UMBRA_API void umbra_shadow_device_stop(struct umbra_shadow_device *device);
+
+/*
+ * Ask for the shadow, or for passing through.  @done is called exactly once:
+ * on the device's thread with 0 when the rings run in the new mode, or with an
+ * error (then the old mode goes on, or @err says why not); a device without a
+ * running ring only remembers the wish.  Asking for the mode that is there
+ * already succeeds.
+ *  -EBUSY      another switch is under way
+ *  -EPERM      the mode is UMBRA_SHADOW_OFF or _ON and forbids it
+ *  -EOPNOTSUPP what the guest negotiated cannot be had in the other mode
+ *  -ETIMEDOUT  the back-end did not finish in time
+ *  -ECANCELED  the device was stopped
+ * Returns 0 if @done will be called, -ECANCELED if the device is stopped.
+ */
+typedef void umbra_switch_done(void *opaque, int result, const struct umbra_error *err);
+UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_switch(struct umbra_shadow_device *device,
+							  bool shadowed, umbra_switch_done *done,
+							  void *opaque);
+
+#define UMBRA_QUEUES_MAX 256u /* vhost-user: the ring index is 8 bits wide */
+
+struct umbra_queue_info {
+	uint32_t size; /* entries; 0: not set yet */
+	bool started, enabled, shadowed;
+	uint16_t last_avail_idx; /* next guest chain to take (while shadowed) */
+	uint16_t last_used_idx;  /* next guest used entry to write (while shadowed) */
+	uint32_t in_flight;      /* chains at the back-end (while shadowed) */
+	/* Since the device was made, counted while shadowed: */
+	uint64_t requests;            /* chains completed */
+	uint64_t bytes_out;           /* readable bytes forwarded */
+	uint64_t bytes_in;            /* bytes that the back-end wrote */
+	uint64_t kicks_in, kicks_out; /* from the guest, to the back-end */
+	uint64_t calls_in, calls_out; /* from the back-end, to the guest */
+	uint64_t clamped;             /* used lengths beyond the chain */
+	char error[UMBRA_ERROR_SIZE]; /* why the queue is broken; "" if it is not */
+};
+
+struct umbra_shadow_info {
+	enum umbra_device_state state;
+	char reason[UMBRA_ERROR_SIZE]; /* of the state; "" if there is none */
+	enum umbra_shadow_mode mode;
+	bool shadow_wanted;                      /* the mode that the rings run in, or will */
+	uint64_t backend_features;               /* offered by the back-end; 0: not connected yet */
+	uint64_t guest_features;                 /* acknowledged by the guest */
+	uint64_t protocol_features;              /* acknowledged by the front-end */
+	char shadow_refused[UMBRA_ERROR_SIZE];   /* why the shadow cannot be had; "" */
+	char dropped_features[UMBRA_ERROR_SIZE]; /* which bits were not offered, and why */
+	uint64_t memory_bytes;                   /* of the guest */
+	uint32_t memory_regions;
+	uint64_t frontends; /* connections served so far */
+	uint64_t switches, switches_failed;
+	uint64_t last_pause_us, longest_pause_us; /* rings stopped by a switch */
+	uint32_t queue_count;
+	struct umbra_queue_info queues[UMBRA_QUEUES_MAX];
+};
+
+/* A consistent picture.  *@info is large: not for a small stack. */
+UMBRA_API void umbra_shadow_device_query(struct umbra_shadow_device *device,
+					 struct umbra_shadow_info *info);
+
+/* _run() has returned, or was never called. */
+UMBRA_API void umbra_shadow_device_destroy(struct umbra_shadow_device **device);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

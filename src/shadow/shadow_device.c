@@ -1,0 +1,797 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A device between a front-end and a back-end: what each message does.
+ *
+ * Theory of operation.  The device keeps what the front-end says of each ring
+ * and programs the back-end only when a ring starts, in one go, with either the
+ * front-end's settings or its own (shadow_ring.h).  So the mode of a ring is
+ * decided in one place, and a switch is "stop, start in the other mode"
+ * (shadow_switch.c).  Memory tables are a file of their own (shadow_memory.c).
+ *
+ * States (docs/architecture.md has the picture):
+ *
+ *	WAITING       no front-end, no back-end connection
+ *	NEGOTIATING   both are there, no ring runs
+ *	PASSTHROUGH   at least one ring runs, all that run are RING_PASSED
+ *	SHADOWED      the same with RING_SHADOWED
+ *	SWITCHING     inside shadow_device_switch() with running rings
+ *	BROKEN        at least one ring is RING_BROKEN; others may run
+ *	BACKEND_LOST  the back-end's connection is unusable: all rings are let
+ *	              go of, nothing more is said to it; only detach() follows
+ *
+ * shadow_device_settle() is the one place that says which of NEGOTIATING,
+ * PASSTHROUGH, SHADOWED and BROKEN holds.
+ *
+ * A front-end that programs a started ring anew without having stopped it
+ * (UML after a driver was unbound; the specification allows to re-send the
+ * same) has forgotten the old one: a real change stops the ring first.  Messages
+ * that repeat what is known change nothing and are not forwarded, since some
+ * back-ends drop their rings on them.
+ */
+#include "shadow/shadow_device.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/virtio_config.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "shadow/shadow_device_private.h"
+
+/* --- small things -------------------------------------------------------- */
+
+const char *umbra_device_state_name(enum umbra_device_state state)
+{
+	static const char *const names[] = {
+		[UMBRA_DEVICE_WAITING] = "waiting",
+		[UMBRA_DEVICE_NEGOTIATING] = "negotiating",
+		[UMBRA_DEVICE_PASSTHROUGH] = "passthrough",
+		[UMBRA_DEVICE_SHADOWED] = "shadowed",
+		[UMBRA_DEVICE_SWITCHING] = "switching",
+		[UMBRA_DEVICE_BACKEND_LOST] = "backend-lost",
+		[UMBRA_DEVICE_BROKEN] = "broken",
+	};
+
+	return (size_t)state < ARRAY_SIZE(names) ? names[state] : "unknown";
+}
+
+void shadow_device_set_state(struct shadow_device *d, enum umbra_device_state state,
+			     const char *reason)
+{
+	struct umbra_event event = {
+		.kind = UMBRA_EVENT_STATE,
+		.from = d->state,
+		.to = state,
+	};
+
+	if (state == d->state && !strcmp(reason, d->reason))
+		return;
+	d->state = state;
+	snprintf(d->reason, sizeof(d->reason), "%s", reason);
+	event.reason = d->reason;
+	d->host->ops->event(d->host, &event);
+}
+
+void shadow_device_settle(struct shadow_device *d)
+{
+	enum umbra_device_state state = UMBRA_DEVICE_NEGOTIATING;
+	const char *reason = "";
+
+	if (!d->backend)
+		return;
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		const struct shadow_ring *r = &d->rings[i];
+
+		if (r->run == RING_BROKEN) {
+			state = UMBRA_DEVICE_BROKEN;
+			reason = r->error;
+			break;
+		}
+		if (r->run == RING_PASSED)
+			state = UMBRA_DEVICE_PASSTHROUGH;
+		else if (r->run == RING_SHADOWED)
+			state = UMBRA_DEVICE_SHADOWED;
+	}
+	shadow_device_set_state(d, state, reason);
+}
+
+struct ring_context shadow_device_context(const struct shadow_device *d,
+					  const struct shadow_ring *r, struct memory_region *slot)
+{
+	uint64_t offset = r->index * SHADOW_SLOT_BYTES;
+
+	*slot = d->own;
+	slot->size = 0;
+	if (d->own.backing && offset < d->own.size) {
+		slot->gpa.v += offset;
+		slot->uva.v += offset;
+		slot->host += offset;
+		slot->size = SHADOW_SLOT_BYTES;
+	}
+	return (struct ring_context){
+		.host = d->host,
+		.backend = d->backend,
+		.memory = d->memory,
+		.own = slot,
+		.guest_features = d->guest_features,
+		.shadow_features = d->features.shadow_ring,
+	};
+}
+
+bool shadow_device_is_fatal(int code)
+{
+	return code == -ECONNRESET || code == -ETIMEDOUT || code == -ECANCELED;
+}
+
+bool shadow_device_any(const struct shadow_device *d, enum ring_run run)
+{
+	for (unsigned int i = 0; i < d->ring_count; i++)
+		if (d->rings[i].run == run)
+			return true;
+	return false;
+}
+
+static void rings_discard(struct shadow_device *d)
+{
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		struct memory_region slot;
+		struct ring_context c = shadow_device_context(d, &d->rings[i], &slot);
+
+		shadow_ring_discard(&d->rings[i], &c);
+	}
+}
+
+int shadow_device_lose(struct shadow_device *d, int code, const struct umbra_error *err)
+{
+	if (!shadow_device_is_fatal(code) || d->state == UMBRA_DEVICE_BACKEND_LOST)
+		return code;
+	rings_discard(d);
+	shadow_device_set_state(d, UMBRA_DEVICE_BACKEND_LOST,
+				err && err->text[0] ? err->text : "the back-end is gone");
+	return code;
+}
+
+int shadow_device_check_backend(const struct shadow_device *d, struct umbra_error *err)
+{
+	if (!d->backend || d->state == UMBRA_DEVICE_BACKEND_LOST)
+		return error_set(err, -ECONNRESET, "there is no back-end: %s", d->reason);
+	return 0;
+}
+
+static struct shadow_ring *ring_find(struct shadow_device *d, unsigned int index,
+				     struct umbra_error *err)
+{
+	if (index >= UMBRA_QUEUES_MAX) {
+		error_set(err, -EINVAL, "queue %u does not exist: at most %u are possible", index,
+			  UMBRA_QUEUES_MAX);
+		return NULL;
+	}
+	if (index >= d->ring_count)
+		d->ring_count = index + 1;
+	return &d->rings[index];
+}
+
+void shadow_device_break_ring(struct shadow_device *d, struct shadow_ring *r, const char *reason)
+{
+	struct memory_region slot;
+	struct ring_context c = shadow_device_context(d, r, &slot);
+	struct umbra_event event = { .kind = UMBRA_EVENT_QUEUE_BROKEN, .queue = r->index };
+
+	shadow_ring_break(r, &c, reason);
+	log_error("queue %u is broken and stays still until the driver resets it: %s", r->index,
+		  r->error);
+	event.from = event.to = d->state;
+	event.reason = r->error;
+	d->host->ops->event(d->host, &event);
+	if (d->protocol_features & BIT64(16)) /* STATUS: NEEDS_RESET is to be read */
+		d->host->ops->config_changed(d->host);
+}
+
+void shadow_device_check_queues(struct shadow_device *d)
+{
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		struct shadow_ring *r = &d->rings[i];
+
+		if (r->run == RING_SHADOWED && r->serving &&
+		    __atomic_load_n(&r->service.broken, __ATOMIC_ACQUIRE))
+			shadow_device_break_ring(d, r, NULL);
+	}
+	shadow_device_settle(d);
+}
+
+/* --- life ---------------------------------------------------------------- */
+
+int shadow_device_create(struct shadow_host *host, enum umbra_shadow_mode mode,
+			 unsigned int deadline_ms, struct shadow_device **out)
+{
+	struct shadow_device *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return -ENOMEM;
+	d->host = host;
+	d->mode = mode;
+	d->deadline_us = deadline_ms * 1000ull;
+	d->state = UMBRA_DEVICE_WAITING;
+	d->shadow_wanted = mode == UMBRA_SHADOW_ON;
+	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
+		shadow_ring_init(&d->rings[i], i);
+	*out = d;
+	return 0;
+}
+
+void shadow_device_destroy(struct shadow_device **device)
+{
+	struct shadow_device *d = *device;
+
+	*device = NULL;
+	if (!d)
+		return;
+	shadow_device_detach(d, NULL);
+	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
+		shadow_ring_fini(&d->rings[i]);
+	free(d);
+}
+
+void shadow_device_attach(struct shadow_device *d, struct backend *backend)
+{
+	d->backend = backend;
+	shadow_device_set_state(d, UMBRA_DEVICE_NEGOTIATING, "");
+}
+
+void shadow_device_detach(struct shadow_device *d, const char *lost_reason)
+{
+	rings_discard(d);
+	for (unsigned int i = 0; i < d->ring_count; i++)
+		shadow_ring_forget(&d->rings[i]);
+	d->ring_count = 0;
+	memory_unref(&d->memory);
+	if (d->own.backing)
+		memory_backing_unref(d->own.backing);
+	d->own = (struct memory_region){ 0 };
+	d->own_sent = false;
+	d->slots_max = 0;
+	d->no_shadow[0] = '\0';
+	d->has_features = false;
+	d->backend_features = d->guest_features = d->protocol_features = 0;
+	d->features = (struct features_out){ 0 };
+	d->backend = NULL;
+	if (lost_reason)
+		shadow_device_set_state(d, UMBRA_DEVICE_BACKEND_LOST, lost_reason);
+	else if (d->state != UMBRA_DEVICE_BACKEND_LOST)
+		shadow_device_set_state(d, UMBRA_DEVICE_WAITING, "");
+}
+
+/* --- negotiation --------------------------------------------------------- */
+
+static int negotiate(struct shadow_device *d, bool answered, uint64_t guest,
+		     struct features_out *out, struct umbra_error *err)
+{
+	const struct features_in in = {
+		.backend = d->backend_features,
+		.mode = d->mode,
+		.guest_answered = answered,
+		.guest = guest,
+	};
+
+	return features_negotiate(&in, out, err);
+}
+
+int shadow_device_get_features(struct shadow_device *d, uint64_t *features, struct umbra_error *err)
+{
+	struct features_out out;
+	int rc = shadow_device_check_backend(d, err);
+
+	if (!rc)
+		rc = shadow_device_lose(
+			d, d->backend->ops->get_features(d->backend, &d->backend_features, err),
+			err);
+	if (!rc)
+		rc = negotiate(d, false, 0, &out, err);
+	if (rc)
+		return rc;
+	if (!d->has_features)
+		d->features = out;
+	*features = out.offer;
+	return 0;
+}
+
+/*
+ * The front-end programs a started ring anew, or resets the device: the guest
+ * has forgotten the old ring, and its memory may be something else by now.
+ */
+static int ring_abandon(struct shadow_device *d, struct shadow_ring *r, struct umbra_error *err)
+{
+	struct memory_region slot;
+	struct ring_context c = shadow_device_context(d, r, &slot);
+	uint16_t ignored;
+	int rc = 0;
+
+	if (r->run == RING_PASSED) {
+		rc = d->backend->ops->ring_stop(d->backend, r->index, r->back_call_fd, &ignored,
+						err);
+	} else if (r->run != RING_STOPPED) {
+		shadow_ring_pause(r, &c);
+		shadow_queue_abandon(r->queue);
+		rc = shadow_device_quiesce(d, r, err);
+		if (rc == -ETIME) {
+			log_error("%s; the front-end starts the queue anew, so they are given up",
+				  err->text);
+			rc = 0;
+		}
+	}
+	if (rc)
+		return shadow_device_lose(d, rc, err);
+	shadow_ring_discard(r, &c);
+	r->error[0] = '\0';
+	/* Its kick fd belonged to the life that is over. */
+	fd_close(&r->kick_fd);
+	shadow_device_settle(d);
+	return 0;
+}
+
+int shadow_device_set_features(struct shadow_device *d, uint64_t features, struct umbra_error *err)
+{
+	struct features_out out;
+	int rc = shadow_device_check_backend(d, err);
+
+	if (rc)
+		return rc;
+	if (!d->backend_features) { /* a front-end that did not ask */
+		uint64_t ignored;
+
+		rc = shadow_device_get_features(d, &ignored, err);
+		if (rc)
+			return rc;
+	}
+	if (d->has_features && features == d->guest_features)
+		return 0;
+	rc = negotiate(d, true, features, &out, err);
+	if (rc)
+		return rc;
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		if (d->rings[i].run == RING_STOPPED)
+			continue;
+		rc = ring_abandon(d, &d->rings[i], err);
+		if (rc)
+			return rc;
+	}
+	if (d->mode != UMBRA_SHADOW_ON && d->shadow_wanted && !out.can_shadow) {
+		log_warning("the device is passed through from here on: %s", out.why_not);
+		d->shadow_wanted = false;
+	}
+	rc = shadow_device_lose(d,
+				d->backend->ops->set_features(
+					d->backend,
+					d->mode == UMBRA_SHADOW_ON ? out.shadowed : out.passthrough,
+					err),
+				err);
+	if (rc)
+		return rc;
+	d->features = out;
+	d->guest_features = features;
+	d->has_features = true;
+	/* Without the protocol's bit there is no SET_VRING_ENABLE. */
+	if (!(features & BIT64(FEATURE_PROTOCOL)))
+		for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
+			d->rings[i].enabled = true;
+	return 0;
+}
+
+int shadow_device_get_protocol_features(struct shadow_device *d, uint64_t *features,
+					struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	*features = 0;
+	if (rc)
+		return rc;
+	return shadow_device_lose(
+		d, d->backend->ops->get_protocol_features(d->backend, features, err), err);
+}
+
+int shadow_device_set_protocol_features(struct shadow_device *d, uint64_t features,
+					struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	if (!rc)
+		rc = shadow_device_lose(
+			d, d->backend->ops->set_protocol_features(d->backend, features, err), err);
+	if (!rc)
+		d->protocol_features = features;
+	return rc;
+}
+
+int shadow_device_get_queue_num(struct shadow_device *d, uint64_t *count, struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	if (!rc)
+		rc = shadow_device_lose(d, d->backend->ops->get_queue_num(d->backend, count, err),
+					err);
+	return rc;
+}
+
+int shadow_device_get_memory_slots(struct shadow_device *d, uint64_t *count,
+				   struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	if (!rc)
+		rc = shadow_device_lose(
+			d, d->backend->ops->get_memory_slots(d->backend, &d->slots_max, err), err);
+	if (rc)
+		return rc;
+	/* One is ours. */
+	*count = d->slots_max > 1 && d->mode != UMBRA_SHADOW_OFF ? d->slots_max - 1 : d->slots_max;
+	return 0;
+}
+
+/* --- rings --------------------------------------------------------------- */
+
+static bool is_stopped(const struct shadow_ring *r)
+{
+	return r->run == RING_STOPPED;
+}
+
+int shadow_device_ring_set_size(struct shadow_device *d, unsigned int index, uint32_t size,
+				struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	if (!is_power_of_two(size) || size > SPLIT_SIZE_MAX)
+		return error_set(err, -EINVAL,
+				 "queue %u: size %u is not a power of two from 1 to %u", index,
+				 size, SPLIT_SIZE_MAX);
+	if (r->size == size)
+		return 0;
+	rc = is_stopped(r) ? 0 : ring_abandon(d, r, err);
+	if (!rc)
+		r->size = (uint16_t)size;
+	return rc;
+}
+
+int shadow_device_ring_set_addr(struct shadow_device *d, unsigned int index, uva_t desc,
+				uva_t avail, uva_t used, struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	if (r->has_addr && r->desc.v == desc.v && r->avail.v == avail.v && r->used.v == used.v)
+		return 0;
+	rc = is_stopped(r) ? 0 : ring_abandon(d, r, err);
+	if (rc)
+		return rc;
+	r->desc = desc;
+	r->avail = avail;
+	r->used = used;
+	r->has_addr = true;
+	return 0;
+}
+
+int shadow_device_ring_set_base(struct shadow_device *d, unsigned int index, uint32_t base,
+				struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	if (base > UINT16_MAX)
+		return error_set(err, -EINVAL,
+				 "queue %u: base %u is not an index of a split ring (0 to 65535)",
+				 index, base);
+	rc = is_stopped(r) ? 0 : ring_abandon(d, r, err);
+	if (!rc)
+		r->base = (uint16_t)base;
+	return rc;
+}
+
+static int ring_start(struct shadow_device *d, struct shadow_ring *r, struct umbra_error *err)
+{
+	struct memory_region slot;
+	struct ring_context c = shadow_device_context(d, r, &slot);
+	int rc = shadow_device_check_backend(d, err);
+
+	if (rc)
+		return rc;
+	if (!d->has_features)
+		return error_set(err, -EINVAL, "queue %u: it is started before SET_FEATURES",
+				 r->index);
+	if (d->shadow_wanted) {
+		rc = shadow_device_check_mode(d, true, err);
+		if (!rc && !slot.size)
+			rc = error_set(
+				err, -EOPNOTSUPP,
+				"queue %u cannot be shadowed: there is shadow memory for %" PRIu64
+				" queues",
+				r->index, (uint64_t)(d->own.size / SHADOW_SLOT_BYTES));
+		if (rc && d->mode == UMBRA_SHADOW_ON)
+			return rc;
+		if (rc) {
+			log_warning("the device is passed through from here on: %s", err->text);
+			rc = shadow_device_switch(d, false, err);
+			if (rc)
+				return rc;
+		}
+	}
+	rc = shadow_device_lose(d, shadow_ring_start(r, &c, d->shadow_wanted, err), err);
+	if (!rc)
+		shadow_device_settle(d);
+	return rc;
+}
+
+/*
+ * Exchange one of a ring's eventfds.  A shadowed ring is paused meanwhile, so
+ * that no thread uses the old one; a passed one hears of it from the back-end.
+ */
+static int ring_exchange_fd(struct shadow_device *d, struct shadow_ring *r, int *slot_fd, int *fd,
+			    int (*tell)(struct backend *, unsigned int, int, struct umbra_error *),
+			    struct umbra_error *err)
+{
+	struct memory_region slot;
+	struct ring_context c = shadow_device_context(d, r, &slot);
+	int rc = 0;
+
+	if (r->run == RING_PASSED)
+		rc = shadow_device_lose(d, tell(d->backend, r->index, *fd, err), err);
+	if (rc)
+		return rc;
+	if (r->run == RING_SHADOWED)
+		shadow_ring_pause(r, &c);
+	fd_close(slot_fd);
+	*slot_fd = fd_take(fd);
+	if (r->run == RING_SHADOWED)
+		rc = shadow_ring_unpause(r, &c, err);
+	return rc;
+}
+
+int shadow_device_ring_set_kick(struct shadow_device *d, unsigned int index, int *fd,
+				struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	if (!is_stopped(r)) {
+		rc = ring_exchange_fd(d, r, &r->kick_fd, fd,
+				      d->backend ? d->backend->ops->ring_set_kick : NULL, err);
+		/* A kick may have come before we listened. */
+		if (!rc && r->run == RING_PASSED)
+			d->host->ops->notify(d->host, r->kick_fd);
+		return rc;
+	}
+	fd_close(&r->kick_fd);
+	r->kick_fd = *fd;
+	rc = ring_start(d, r, err);
+	if (rc)
+		r->kick_fd = -1; /* still the caller's */
+	else
+		*fd = -1;
+	return rc;
+}
+
+int shadow_device_ring_set_call(struct shadow_device *d, unsigned int index, int *fd,
+				struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	rc = ring_exchange_fd(d, r, &r->call_fd, fd,
+			      d->backend ? d->backend->ops->ring_set_call : NULL, err);
+	/* A call may have gone to the old fd while nobody listened there. */
+	if (!rc && !is_stopped(r))
+		d->host->ops->notify(d->host, r->call_fd);
+	return rc;
+}
+
+int shadow_device_ring_set_err(struct shadow_device *d, unsigned int index, int *fd,
+			       struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+
+	if (!r)
+		return -EINVAL;
+	return ring_exchange_fd(d, r, &r->err_fd, fd,
+				d->backend ? d->backend->ops->ring_set_err : NULL, err);
+}
+
+int shadow_device_ring_enable(struct shadow_device *d, unsigned int index, bool enabled,
+			      struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	struct memory_region slot;
+	struct ring_context c;
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	if (r->run == RING_STOPPED || r->run == RING_BROKEN) {
+		r->enabled = enabled; /* the back-end is told when the ring starts */
+		return 0;
+	}
+	rc = shadow_device_check_backend(d, err);
+	if (rc)
+		return rc;
+	c = shadow_device_context(d, r, &slot);
+	if (r->run == RING_SHADOWED && !enabled)
+		shadow_ring_pause(r, &c);
+	rc = shadow_device_lose(d, d->backend->ops->ring_enable(d->backend, index, enabled, err),
+				err);
+	if (rc)
+		return rc;
+	r->enabled = enabled;
+	return r->run == RING_SHADOWED ? shadow_ring_unpause(r, &c, err) : 0;
+}
+
+int shadow_device_ring_stop(struct shadow_device *d, unsigned int index, uint16_t *base,
+			    struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	struct memory_region slot;
+	struct ring_context c;
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	c = shadow_device_context(d, r, &slot);
+	if (r->run != RING_STOPPED) {
+		rc = shadow_device_lose(d, shadow_device_quiesce(d, r, err), err);
+		if (rc == -ETIME)
+			log_error("%s; the front-end asked to stop the queue, so they are given up",
+				  err->text);
+		else if (rc)
+			return rc;
+		shadow_ring_finish(r, &c);
+	}
+	r->error[0] = '\0';
+	fd_close(&r->kick_fd); /* vhost-user: a stopped ring waits for a new one */
+	*base = r->base;
+	shadow_device_settle(d);
+	return 0;
+}
+
+/* --- the rest: relayed --------------------------------------------------- */
+
+int shadow_device_get_config(struct shadow_device *d, uint32_t offset, void *data, uint32_t size,
+			     struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	return rc ? rc
+		  : shadow_device_lose(
+			    d, d->backend->ops->get_config(d->backend, offset, data, size, err),
+			    err);
+}
+
+int shadow_device_set_config(struct shadow_device *d, uint32_t offset, const void *data,
+			     uint32_t size, uint32_t flags, struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	return rc ? rc
+		  : shadow_device_lose(
+			    d,
+			    d->backend->ops->set_config(d->backend, offset, data, size, flags, err),
+			    err);
+}
+
+int shadow_device_get_status(struct shadow_device *d, uint8_t *status, struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	if (!rc)
+		rc = shadow_device_lose(d, d->backend->ops->get_status(d->backend, status, err),
+					err);
+	if (!rc && shadow_device_any(d, RING_BROKEN))
+		*status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+	return rc;
+}
+
+static int rings_stop_all(struct shadow_device *d, struct umbra_error *err)
+{
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		int rc = is_stopped(&d->rings[i]) ? 0 : ring_abandon(d, &d->rings[i], err);
+
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+int shadow_device_set_status(struct shadow_device *d, uint8_t status, struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	if (!rc && status == 0) /* virtio 1.2, 2.1: a reset */
+		rc = rings_stop_all(d, err);
+	return rc ? rc
+		  : shadow_device_lose(d, d->backend->ops->set_status(d->backend, status, err),
+				       err);
+}
+
+int shadow_device_reset(struct shadow_device *d, struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	if (!rc)
+		rc = rings_stop_all(d, err);
+	return rc ? rc : shadow_device_lose(d, d->backend->ops->reset_device(d->backend, err), err);
+}
+
+int shadow_device_set_mtu(struct shadow_device *d, uint64_t mtu, struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	return rc ? rc : shadow_device_lose(d, d->backend->ops->set_mtu(d->backend, mtu, err), err);
+}
+
+int shadow_device_send_rarp(struct shadow_device *d, const uint8_t mac[6], struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	return rc ? rc
+		  : shadow_device_lose(d, d->backend->ops->send_rarp(d->backend, mac, err), err);
+}
+
+/* --- what can be seen ---------------------------------------------------- */
+
+enum umbra_device_state shadow_device_state(const struct shadow_device *d)
+{
+	return d->state;
+}
+
+const struct shadow_counters *shadow_device_counters(const struct shadow_device *d,
+						     unsigned int index)
+{
+	return &d->rings[index].counters;
+}
+
+void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_info *info)
+{
+	struct umbra_error err = { "" };
+
+	info->state = d->state;
+	snprintf(info->reason, sizeof(info->reason), "%s", d->reason);
+	info->mode = d->mode;
+	info->shadow_wanted = d->shadow_wanted;
+	info->backend_features = d->backend_features;
+	info->guest_features = d->guest_features;
+	info->protocol_features = d->protocol_features;
+	if (shadow_device_check_mode(d, true, &err))
+		snprintf(info->shadow_refused, sizeof(info->shadow_refused), "%s", err.text);
+	else
+		info->shadow_refused[0] = '\0';
+	features_drops_text(&d->features, info->dropped_features, sizeof(info->dropped_features));
+	info->memory_bytes = 0;
+	info->memory_regions = d->memory ? d->memory->count : 0;
+	for (unsigned int i = 0; i < info->memory_regions; i++)
+		info->memory_bytes += d->memory->regions[i].size;
+	info->switches = d->switches;
+	info->switches_failed = d->switches_failed;
+	info->last_pause_us = d->last_pause_us;
+	info->longest_pause_us = d->longest_pause_us;
+	info->queue_count = d->ring_count;
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		const struct shadow_ring *r = &d->rings[i];
+		struct umbra_queue_info *q = &info->queues[i];
+
+		q->size = r->size;
+		q->started = r->run == RING_PASSED || r->run == RING_SHADOWED;
+		q->enabled = r->enabled;
+		q->shadowed = r->run == RING_SHADOWED;
+		snprintf(q->error, sizeof(q->error), "%s", r->error);
+	}
+}

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A shadow queue, ring to ring: see shadow_queue.h. */
+#include "shadow/shadow_queue.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+/*
+ * Chains moved one way in one pass.  Bounds the time until the other way, the
+ * other queues of the thread, and the notification of what was published get
+ * their turn.
+ */
+#define BATCH_MAX 64u
+
+int shadow_queue_init(struct shadow_queue *q, const struct shadow_queue_config *config)
+{
+	*q = (struct shadow_queue){
+		.chain.segs = config->segs,
+		.counters = config->counters,
+	};
+	device_ring_init(&q->guest, &config->guest);
+	return driver_ring_init(&q->back, &config->back);
+}
+
+/* Let others see where the queue is. */
+static void counters_update(struct shadow_queue *q)
+{
+	struct shadow_counters *c = q->counters;
+
+	__atomic_store_n(&c->last_avail, q->guest.last_avail, __ATOMIC_RELAXED);
+	__atomic_store_n(&c->last_used, q->guest.used_idx, __ATOMIC_RELAXED);
+	__atomic_store_n(&c->in_flight, driver_ring_in_flight(&q->back), __ATOMIC_RELAXED);
+}
+
+static int queue_break(struct shadow_queue *q, const struct ring_error *error)
+{
+	q->error = *error;
+	return -EPROTO;
+}
+
+/*
+ * Back-end to guest.  Returns the number of chains completed, or -EPROTO, in
+ * which case the ones before the violation have been published all the same:
+ * the guest is owed what was done.
+ */
+static int queue_backward(struct shadow_queue *q, unsigned int *owed)
+{
+	struct driver_done done;
+	uint64_t bytes = 0, clamped = 0;
+	unsigned int n = 0;
+	int got = 0;
+
+	while (n < BATCH_MAX) {
+		got = driver_ring_get(&q->back, &done);
+		if (got <= 0)
+			break;
+		n++;
+		if (q->abandoned)
+			continue;
+		device_ring_complete(&q->guest, (uint16_t)done.token, done.len);
+		bytes += done.len;
+		clamped += done.clamped;
+	}
+	if (n && !q->abandoned) {
+		device_ring_publish(&q->guest);
+		if (device_ring_must_call(&q->guest)) {
+			*owed |= SHADOW_CALL_GUEST;
+			counter_add(&q->counters->calls_out, 1);
+		}
+		q->wants_room = false;
+		counter_add(&q->counters->requests, n);
+		counter_add(&q->counters->bytes_in, bytes);
+		if (clamped)
+			counter_add(&q->counters->clamped, clamped);
+	}
+	return got < 0 ? queue_break(q, &q->back.error) : (int)n;
+}
+
+/* Guest to back-end.  Returns as queue_backward(). */
+static int queue_forward(struct shadow_queue *q, unsigned int *owed)
+{
+	uint64_t bytes = 0;
+	unsigned int n = 0;
+	int rc = 0;
+
+	while (n < BATCH_MAX && !q->wants_room) {
+		rc = device_ring_take(&q->guest, &q->chain);
+		if (rc < 0)
+			rc = queue_break(q, &q->guest.error);
+		if (rc <= 0)
+			break;
+		rc = driver_ring_add(&q->back, q->chain.segs, q->chain.count, q->chain.head);
+		if (rc <= 0) {
+			device_ring_untake(&q->guest, 1);
+			if (rc == 0) {
+				q->wants_room = true;
+			} else if (q->back.error.fault != RING_OK) {
+				rc = queue_break(q, &q->back.error);
+			} else {
+				q->refusal = "a chain has more segments than the back-end's ring "
+					     "has descriptors, and cannot be forwarded";
+				rc = -EPROTO;
+			}
+			break;
+		}
+		bytes += q->chain.readable_bytes;
+		n++;
+	}
+	if (n) {
+		driver_ring_publish(&q->back);
+		if (driver_ring_must_kick(&q->back)) {
+			*owed |= SHADOW_KICK_BACKEND;
+			counter_add(&q->counters->kicks_out, 1);
+		}
+		counter_add(&q->counters->bytes_out, bytes);
+	}
+	return rc < 0 ? rc : (int)n;
+}
+
+int shadow_queue_pass(struct shadow_queue *q, unsigned int *owed)
+{
+	unsigned int actions = 0;
+	int back, forth;
+
+	*owed = 0;
+	if (shadow_queue_is_broken(q))
+		return -EPROTO;
+	counter_add(&q->counters->passes, 1);
+	driver_ring_disarm(&q->back);
+	device_ring_disarm(&q->guest);
+	back = queue_backward(q, &actions);
+	forth = back < 0 ? back : queue_forward(q, &actions);
+	counters_update(q);
+	if (back < 0 || forth < 0) {
+		*owed = actions;
+		return -EPROTO;
+	}
+	if (back + forth > 0)
+		return (int)(actions | SHADOW_MORE);
+
+	/*
+	 * Nothing moved: go to sleep, if nothing slips in.  Each arm() re-checks
+	 * its ring behind a full fence.
+	 */
+	if (driver_ring_arm(&q->back))
+		return SHADOW_MORE;
+	if (!q->wants_room && device_ring_arm(&q->guest))
+		return SHADOW_MORE;
+	return 0;
+}
+
+int shadow_queue_rewind(struct shadow_queue *q, uint16_t base)
+{
+	uint16_t untaken = (uint16_t)(q->back.avail_published - base);
+
+	if (driver_ring_unadd(&q->back, untaken))
+		return -EPROTO;
+	device_ring_untake(&q->guest, untaken);
+	q->wants_room = false;
+	counters_update(q);
+	return 0;
+}
+
+int shadow_queue_drain(struct shadow_queue *q, unsigned int *owed)
+{
+	unsigned int actions = 0;
+	int n;
+
+	*owed = 0;
+	if (shadow_queue_is_broken(q) && !q->abandoned)
+		return -EPROTO;
+	do
+		n = queue_backward(q, &actions);
+	while (n == (int)BATCH_MAX);
+	counters_update(q);
+	if (n < 0) {
+		*owed = actions;
+		return n;
+	}
+	return (int)actions;
+}
+
+void shadow_queue_abandon(struct shadow_queue *q)
+{
+	q->abandoned = true;
+}
+
+char *shadow_queue_error(const struct shadow_queue *q, char *text, size_t size)
+{
+	if (q->refusal)
+		snprintf(text, size, "%s", q->refusal);
+	else
+		ring_error_text(&q->error, text, size);
+	return text;
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A shadow queue: forwards chains from one ring to another and back.
+ *
+ *	guest's ring                                 shadow ring
+ *	driver --> [device side]  -- chain -->  [driver side] --> back-end
+ *	       <--               <-- length --                <--
+ *
+ * Theory of operation: forward, a chain is taken from the guest's ring as a
+ * judged copy and added to the shadow ring; its head on the guest's ring is the
+ * token of the chain on the shadow ring, so that the driver side's private
+ * table of slots is the in-flight table and there is no other.  Backward, a
+ * used chain's token says which guest chain to complete.  Each direction moves
+ * a batch and publishes it with one release store and at most one notification.
+ *
+ * A chain that finds no room in the shadow ring is given back to the guest's
+ * ring ("untaken") and taken anew when a completion has made room; a chain that
+ * can never fit breaks the queue, since to complete it unserved would be a lie.
+ *
+ * Invariant: in flight = guest.last_avail - guest.used_idx = back.avail_idx -
+ * back.last_used, whenever no call of this file is running.
+ *
+ * Wake-ups: shadow_queue_pass() returns without SHADOW_MORE only after it has
+ * armed both sides and found nothing behind its back.  While the shadow ring
+ * is full the guest's kicks stay disarmed: a completion wakes us first.
+ *
+ * Notifications are not sent here (no system calls): the caller is told.
+ *
+ * Threads: one owner at a time.  Only the counters may be read by others.
+ * Trust: both peers are hostile; each ring judges its own (fault.h).  The first
+ * violation breaks the queue and is kept in shadow_queue_error().
+ */
+#ifndef UMBRA_SHADOW_SHADOW_QUEUE_H
+#define UMBRA_SHADOW_SHADOW_QUEUE_H
+
+#include "ring/device_ring.h"
+#include "ring/driver_ring.h"
+
+/*
+ * What others may see of a queue.  Written by the owner alone with relaxed
+ * stores, read by anybody with relaxed loads; outlives the queue, so that the
+ * sums go on over many switches.
+ */
+struct shadow_counters {
+	uint64_t requests;            /* chains completed to the guest */
+	uint64_t bytes_out, bytes_in; /* readable bytes forwarded, bytes written back */
+	uint64_t kicks_in, kicks_out, calls_in, calls_out; /* notifications */
+	uint64_t clamped;                                  /* used lengths beyond the chain */
+	uint64_t passes;                                   /* calls of shadow_queue_pass() */
+	uint16_t last_avail, last_used;                    /* on the guest's ring */
+	uint16_t in_flight;
+};
+
+static inline void counter_add(uint64_t *counter, uint64_t n)
+{
+	/* one writer: load and store need not be one step */
+	__atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
+
+struct shadow_queue {
+	struct device_ring guest;
+	struct driver_ring back;
+	struct ring_chain chain; /* the chain that is being moved */
+	struct shadow_counters *counters;
+	bool wants_room; /* a chain waits until the shadow ring has room */
+	bool abandoned;  /* the guest's ring is not written any more: completions end here */
+	struct ring_error error; /* of either ring, or RING_OK */
+	const char *refusal;     /* a chain that can never fit; else NULL */
+};
+
+struct shadow_queue_config {
+	struct device_ring_config guest;
+	struct driver_ring_config back;
+	struct ring_seg *segs;            /* guest.split.size entries, for this queue alone */
+	struct shadow_counters *counters; /* for this queue alone */
+};
+
+/* Join the two rings.  What the config points to stays the caller's.
+ * -EINVAL: see driver_ring_init(). */
+UMBRA_MUST_CHECK int shadow_queue_init(struct shadow_queue *q,
+				       const struct shadow_queue_config *config);
+
+enum shadow_action {
+	SHADOW_CALL_GUEST = 1,   /* interrupt the guest's driver */
+	SHADOW_KICK_BACKEND = 2, /* notify the back-end */
+	SHADOW_MORE = 4,         /* call shadow_queue_pass() again before sleeping */
+};
+
+/*
+ * Move one batch each way.  Returns a mask of enum shadow_action: 0 means
+ * nothing moved, both sides are armed, sleep until the next notification.
+ * -EPROTO: the queue is broken and moves nothing any more; the notifications
+ * that what was published before the violation is owed are in *@owed.
+ */
+UMBRA_MUST_CHECK int shadow_queue_pass(struct shadow_queue *q, unsigned int *owed);
+
+/*
+ * The back-end was stopped and says that it would have taken chain @base next.
+ * Chains from there on go back to the guest's ring.  -EPROTO: @base is not an
+ * index that the back-end can have reached.
+ */
+UMBRA_MUST_CHECK int shadow_queue_rewind(struct shadow_queue *q, uint16_t base);
+
+/*
+ * Complete what the stopped back-end has used meanwhile, take nothing new.
+ * Returns as shadow_queue_pass(), without SHADOW_MORE and SHADOW_KICK_BACKEND.
+ * An abandoned queue can be drained even if the guest broke it.
+ */
+UMBRA_MUST_CHECK int shadow_queue_drain(struct shadow_queue *q, unsigned int *owed);
+
+/* The guest has forgotten the ring, or broken it: never write to it again. */
+void shadow_queue_abandon(struct shadow_queue *q);
+
+static inline bool shadow_queue_is_broken(const struct shadow_queue *q)
+{
+	return q->error.fault != RING_OK || q->refusal;
+}
+
+/* Chains that the back-end has and has not used. */
+static inline uint16_t shadow_queue_in_flight(const struct shadow_queue *q)
+{
+	return driver_ring_in_flight(&q->back);
+}
+
+/* Why the queue is broken, as a sentence.  Returns @text. */
+char *shadow_queue_error(const struct shadow_queue *q, char *text, size_t size);
+
+#endif

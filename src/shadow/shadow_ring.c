@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* One ring of a shadow device: see shadow_ring.h. */
+#include "shadow/shadow_ring.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/virtio_ring.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/shm.h"
+
+void shadow_ring_init(struct shadow_ring *r, unsigned int index)
+{
+	*r = (struct shadow_ring){
+		.index = index,
+		.kick_fd = -1,
+		.call_fd = -1,
+		.err_fd = -1,
+		.back_kick_fd = -1,
+		.back_call_fd = -1,
+		.quiet_fd = -1,
+	};
+}
+
+void shadow_ring_forget(struct shadow_ring *r)
+{
+	fd_close(&r->kick_fd);
+	fd_close(&r->call_fd);
+	fd_close(&r->err_fd);
+	r->size = 0;
+	r->has_addr = false;
+	r->base = 0;
+	r->gap = 0;
+	r->enabled = false;
+	r->error[0] = '\0';
+}
+
+void shadow_ring_fini(struct shadow_ring *r)
+{
+	shadow_ring_forget(r);
+	fd_close(&r->back_kick_fd);
+	fd_close(&r->back_call_fd);
+	fd_close(&r->quiet_fd);
+}
+
+/* --- finding the guest's ring ------------------------------------------- */
+
+static void *part_find(const struct shadow_ring *r, const struct ring_context *c, const char *what,
+		       uva_t uva, size_t bytes, uint64_t align, struct umbra_error *err)
+{
+	void *host;
+
+	if (uva.v % align) {
+		error_set(err, -EINVAL,
+			  "queue %u: the %s ring's address 0x%" PRIx64 " is not aligned to %" PRIu64
+			  " bytes",
+			  r->index, what, uva.v, align);
+		return NULL;
+	}
+	host = c->memory ? memory_host_uva(c->memory, uva, bytes) : NULL;
+	if (!host)
+		error_set(err, -EINVAL,
+			  "queue %u: the %s ring at user address 0x%" PRIx64
+			  ", %zu bytes, is not inside one region of the memory table",
+			  r->index, what, uva.v, bytes);
+	return host;
+}
+
+int shadow_ring_resolve(struct shadow_ring *r, const struct ring_context *c,
+			struct umbra_error *err)
+{
+	struct split_ring s = { .size = r->size };
+
+	if (!r->size)
+		return error_set(err, -EINVAL, "queue %u: it has no size yet (SET_VRING_NUM)",
+				 r->index);
+	if (!r->has_addr)
+		return error_set(err, -EINVAL, "queue %u: it has no address yet (SET_VRING_ADDR)",
+				 r->index);
+	s.desc = part_find(r, c, "descriptor", r->desc, split_desc_bytes(r->size), SPLIT_DESC_ALIGN,
+			   err);
+	if (!s.desc)
+		return -EINVAL;
+	s.avail = part_find(r, c, "avail", r->avail, split_avail_bytes(r->size), SPLIT_AVAIL_ALIGN,
+			    err);
+	if (!s.avail)
+		return -EINVAL;
+	s.used = part_find(r, c, "used", r->used, split_used_bytes(r->size), SPLIT_USED_ALIGN, err);
+	if (!s.used)
+		return -EINVAL;
+	r->split = s;
+	if (r->queue) {
+		r->queue->guest.split = s;
+		r->queue->guest.memory = c->memory;
+		r->queue->guest.memory_hint = 0;
+	}
+	return 0;
+}
+
+/* --- passed through ------------------------------------------------------ */
+
+/* A guest that does not read its calls for so long does not want them. */
+#define CALL_ROOM_WAIT_US 1000000u
+
+/*
+ * libvhost-user notifies every new call fd at once, and where that is full (User
+ * Mode Linux's is a socket) it answers the message as if it had been a
+ * question.  So give the guest time to read what is there.
+ */
+static int call_room_wait(const struct shadow_ring *r, const struct ring_context *c,
+			  struct umbra_error *err)
+{
+	uint64_t start = c->host->ops->now_us(c->host);
+
+	while (!c->host->ops->can_notify(c->host, r->call_fd) &&
+	       c->host->ops->now_us(c->host) - start < CALL_ROOM_WAIT_US)
+		if (c->host->ops->wait_us(c->host, 1000))
+			return error_set(err, -ECANCELED, "the device is stopped");
+	return 0;
+}
+
+static int passed_start(struct shadow_ring *r, const struct ring_context *c,
+			struct umbra_error *err)
+{
+	const struct backend_ring ring = {
+		.size = r->size,
+		.base = r->base,
+		.desc = r->desc,
+		.avail = r->avail,
+		.used = r->used,
+		.kick_fd = r->kick_fd,
+		.call_fd = r->call_fd,
+		.err_fd = r->err_fd,
+		.enabled = r->enabled,
+	};
+	int rc = call_room_wait(r, c, err);
+
+	return rc ? rc : c->backend->ops->ring_start(c->backend, r->index, &ring, err);
+}
+
+/* --- shadowed ------------------------------------------------------------ */
+
+static void shadow_free(struct shadow_ring *r)
+{
+	free(r->queue);
+	free(r->private);
+	free(r->segs);
+	r->queue = NULL;
+	r->private = NULL;
+	r->segs = NULL;
+}
+
+/* Lay the shadow ring out in our own memory and join it to the guest's. */
+static int shadow_build(struct shadow_ring *r, const struct ring_context *c,
+			struct umbra_error *err)
+{
+	uint64_t features = c->shadow_features;
+	struct driver_layout layout = driver_ring_layout(r->size, features);
+	struct shadow_queue_config config;
+	uint64_t at;
+
+	/* Without tables of its own a ring always fits: 852 KiB for 32768. */
+	if (layout.shared_bytes > c->own->size) {
+		features &= ~BIT64(VIRTIO_RING_F_INDIRECT_DESC);
+		layout = driver_ring_layout(r->size, features);
+	}
+	r->queue = calloc(1, sizeof(*r->queue));
+	r->private = calloc(1, layout.private_bytes);
+	r->segs = calloc(r->size, sizeof(*r->segs));
+	if (!r->queue || !r->private || !r->segs) {
+		shadow_free(r);
+		return error_set(err, -ENOMEM, "queue %u: no memory for a shadow of %u entries",
+				 r->index, r->size);
+	}
+	config = (struct shadow_queue_config){
+		.guest = {
+			.split = r->split,
+			.memory = c->memory,
+			.features = c->guest_features,
+			.last_avail = r->base,
+			.used_idx = (uint16_t)(r->base - r->gap),
+		},
+		.back = {
+			.size = r->size,
+			.features = features,
+			.shared = c->own->host,
+			.shared_addr = c->own->gpa.v,
+			.private = r->private,
+			.base = r->base,
+		},
+		.segs = r->segs,
+		.counters = &r->counters,
+	};
+	if (shadow_queue_init(r->queue, &config)) {
+		shadow_free(r);
+		return error_set(err, -EINVAL, "queue %u: a ring of %u entries cannot be shadowed",
+				 r->index, r->size);
+	}
+	at = c->own->uva.v;
+	r->shadow_desc = (uva_t){ at + layout.ring.desc };
+	r->shadow_avail = (uva_t){ at + layout.ring.avail };
+	r->shadow_used = (uva_t){ at + layout.ring.used };
+	return 0;
+}
+
+static int shadow_start(struct shadow_ring *r, const struct ring_context *c, uint16_t base,
+			struct umbra_error *err)
+{
+	const struct backend_ring ring = {
+		.size = r->size,
+		.base = base,
+		.desc = r->shadow_desc,
+		.avail = r->shadow_avail,
+		.used = r->shadow_used,
+		.kick_fd = r->back_kick_fd,
+		.call_fd = r->back_call_fd,
+		.err_fd = r->err_fd,
+		.enabled = r->enabled,
+	};
+	int rc = c->backend->ops->ring_start(c->backend, r->index, &ring, err);
+
+	return rc ? rc : shadow_ring_unpause(r, c, err);
+}
+
+void shadow_ring_pause(struct shadow_ring *r, const struct ring_context *c)
+{
+	if (r->serving)
+		c->host->ops->serve_end(c->host, &r->service);
+	r->serving = false;
+}
+
+int shadow_ring_unpause(struct shadow_ring *r, const struct ring_context *c,
+			struct umbra_error *err)
+{
+	int rc;
+
+	/* A disabled ring is not looked at: its driver may be gone. */
+	if (r->serving || !r->enabled)
+		return 0;
+	r->service = (struct queue_service){
+		.queue = r->queue,
+		.index = r->index,
+		.kick_in = r->kick_fd,
+		.call_in = r->back_call_fd,
+		.kick_out = r->back_kick_fd,
+		.call_out = r->call_fd,
+	};
+	rc = c->host->ops->serve_begin(c->host, &r->service, err);
+	if (!rc)
+		r->serving = true;
+	return rc;
+}
+
+/* --- starting and stopping ----------------------------------------------- */
+
+static int eventfds_make(struct shadow_ring *r, const struct ring_context *c,
+			 struct umbra_error *err)
+{
+	int rc = 0;
+
+	if (r->back_kick_fd < 0)
+		rc = c->host->ops->make_eventfd(c->host, &r->back_kick_fd, err);
+	if (!rc && r->back_call_fd < 0)
+		rc = c->host->ops->make_eventfd(c->host, &r->back_call_fd, err);
+	if (!rc && r->quiet_fd < 0)
+		rc = c->host->ops->make_eventfd(c->host, &r->quiet_fd, err);
+	return rc;
+}
+
+int shadow_ring_start(struct shadow_ring *r, const struct ring_context *c, bool shadowed,
+		      struct umbra_error *err)
+{
+	int rc = shadow_ring_resolve(r, c, err);
+
+	if (!rc)
+		rc = eventfds_make(r, c, err);
+	if (rc)
+		return rc;
+	r->gap = (uint16_t)(r->base - shm_load16(&r->split.used->idx));
+	if (!shadowed) {
+		rc = passed_start(r, c, err);
+		if (rc)
+			return rc;
+		r->run = RING_PASSED;
+		c->host->ops->notify(c->host, r->kick_fd);
+		return 0;
+	}
+	rc = shadow_build(r, c, err);
+	if (rc)
+		return rc;
+	r->run = RING_SHADOWED;
+	rc = shadow_start(r, c, r->base, err);
+	if (rc)
+		shadow_ring_discard(r, c);
+	return rc;
+}
+
+int shadow_ring_hush(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+{
+	int kick_fd = r->run == RING_PASSED ? r->kick_fd : r->back_kick_fd;
+
+	shadow_ring_pause(r, c);
+	if (kick_fd < 0) /* it polls, and cannot be stopped from taking */
+		return 0;
+	r->hushed = true;
+	return c->backend->ops->ring_set_kick(c->backend, r->index, r->quiet_fd, err);
+}
+
+bool shadow_ring_is_quiet(const struct shadow_ring *r, const struct ring_context *c, uint16_t *used)
+{
+	const struct split_ring *s = r->run == RING_PASSED ? &r->split : &r->queue->back.split;
+	uint64_t features = r->run == RING_PASSED ? c->guest_features : c->shadow_features;
+	uint16_t taken;
+
+	*used = shm_load16(&s->used->idx);
+	/*
+	 * With EVENT_IDX a device that has caught up asks to be kicked for the
+	 * first chain that it has not taken.  Without, all one can know is that
+	 * it has used all that there is.
+	 */
+	if (features & BIT64(VIRTIO_RING_F_EVENT_IDX))
+		taken = shm_load16(split_avail_event(s));
+	else
+		taken = shm_load16(&s->avail->idx);
+	return (uint16_t)(taken - (r->run == RING_PASSED ? r->gap : 0)) == *used;
+}
+
+int shadow_ring_halt(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+{
+	uint16_t base;
+	int rc;
+
+	shadow_ring_pause(r, c);
+	rc = c->backend->ops->ring_stop(c->backend, r->index, r->back_call_fd, &base, err);
+	if (rc)
+		return rc;
+	r->halted = true;
+	r->halt_base = base;
+	if (r->run == RING_PASSED)
+		return 0;
+	if (shadow_queue_is_broken(r->queue)) {
+		char why[UMBRA_ERROR_SIZE];
+
+		shadow_queue_error(r->queue, why, sizeof(why));
+		return error_set(err, -EPROTO, "%s", why);
+	}
+	if (shadow_queue_rewind(r->queue, base))
+		return error_set(err, -EPROTO,
+				 "the back-end stopped at index %u, which is not one of the %u "
+				 "chains that it was given up to index %u",
+				 base, shadow_queue_in_flight(r->queue),
+				 r->queue->back.avail_published);
+	return 0;
+}
+
+uint16_t shadow_ring_undrained(const struct shadow_ring *r)
+{
+	if (r->run != RING_PASSED)
+		return shadow_queue_in_flight(r->queue);
+	/*
+	 * Acquire; peer: the back-end's release of used->idx.  Whoever works on
+	 * the ring after us finds the used entries written.
+	 */
+	return (uint16_t)(r->halt_base - r->gap - shm_load16_acquire(&r->split.used->idx));
+}
+
+int shadow_ring_is_drained(struct shadow_ring *r, const struct ring_context *c)
+{
+	unsigned int owed;
+	int actions;
+
+	if (r->run == RING_PASSED)
+		return shadow_ring_undrained(r) == 0;
+	actions = shadow_queue_drain(r->queue, &owed);
+	if (actions < 0 ? owed & SHADOW_CALL_GUEST : (unsigned int)actions & SHADOW_CALL_GUEST)
+		c->host->ops->notify(c->host, r->call_fd);
+	if (actions < 0)
+		return actions;
+	return shadow_ring_undrained(r) == 0;
+}
+
+static int hush_undo(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+{
+	int kick_fd = r->run == RING_PASSED ? r->kick_fd : r->back_kick_fd;
+	int rc = c->backend->ops->ring_set_kick(c->backend, r->index, kick_fd, err);
+
+	r->hushed = false;
+	if (!rc && r->run == RING_SHADOWED)
+		rc = shadow_ring_unpause(r, c, err);
+	return rc;
+}
+
+int shadow_ring_resume(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+{
+	int rc;
+
+	if (!r->halted) {
+		rc = hush_undo(r, c, err);
+	} else if (r->run == RING_SHADOWED) {
+		r->halted = r->hushed = false;
+		rc = shadow_start(r, c, r->halt_base, err);
+	} else {
+		r->halted = r->hushed = false;
+		r->base = r->halt_base;
+		rc = passed_start(r, c, err);
+	}
+	if (rc)
+		return rc;
+	/* For what was kicked and called while nobody listened. */
+	c->host->ops->notify(c->host, r->run == RING_PASSED ? r->kick_fd : r->back_kick_fd);
+	c->host->ops->notify(c->host, r->call_fd);
+	return 0;
+}
+
+void shadow_ring_finish(struct shadow_ring *r, const struct ring_context *c)
+{
+	if (r->run == RING_BROKEN) {
+		r->base = r->queue->guest.last_avail;
+	} else if (r->run == RING_SHADOWED) {
+		r->base = r->queue->guest.last_avail;
+		/*
+		 * The next owner may be one that never asks for kicks because
+		 * it never asked for silence.  What arm() finds, the kick at its
+		 * start will tell it.
+		 */
+		(void)!device_ring_arm(&r->queue->guest);
+	} else {
+		r->base = r->halt_base;
+	}
+	shadow_ring_discard(r, c);
+	/* For what the back-end completed after it had let go of its call fd. */
+	c->host->ops->notify(c->host, r->call_fd);
+}
+
+void shadow_ring_discard(struct shadow_ring *r, const struct ring_context *c)
+{
+	shadow_ring_pause(r, c);
+	shadow_free(r);
+	r->run = RING_STOPPED;
+	r->halted = r->hushed = false;
+	__atomic_store_n(&r->counters.in_flight, 0, __ATOMIC_RELAXED);
+}
+
+void shadow_ring_break(struct shadow_ring *r, const struct ring_context *c, const char *reason)
+{
+	shadow_ring_pause(r, c);
+	if (reason)
+		snprintf(r->error, sizeof(r->error), "%s", reason);
+	else
+		shadow_queue_error(r->queue, r->error, sizeof(r->error));
+	shadow_queue_abandon(r->queue);
+	r->run = RING_BROKEN;
+	c->host->ops->notify(c->host, r->err_fd);
+}

@@ -1,0 +1,610 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Simulated host, back-end and guest: see sim.h. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "sim.h"
+
+#include <errno.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/shm.h"
+
+#define DATA_OFFSET (2ull << 20) /* in a queue's slot of guest memory */
+#define SEG_BYTES 64u
+
+static struct sim *sim_of_host(struct shadow_host *host)
+{
+	return (struct sim *)(void *)((char *)host - offsetof(struct sim, host));
+}
+
+static struct sim *sim_of(struct backend *b)
+{
+	return (struct sim *)(void *)((char *)b - offsetof(struct sim, backend));
+}
+
+/* --- host ------------------------------------------------------------------ */
+
+static uint64_t host_now_us(struct shadow_host *host)
+{
+	return sim_of_host(host)->now_us;
+}
+
+static int host_wait_us(struct shadow_host *host, uint64_t us)
+{
+	struct sim *sim = sim_of_host(host);
+
+	sim->now_us += us;
+	if (sim->while_waiting)
+		sim->while_waiting(sim);
+	return sim->stopped;
+}
+
+static void own_release(struct memory_backing *backing)
+{
+	free(*(void **)(backing + 1));
+	free(backing);
+}
+
+static int host_make_memory(struct shadow_host *host, uint64_t size, struct memory_region *out,
+			    struct umbra_error *err)
+{
+	struct memory_backing *backing = calloc(1, sizeof(*backing) + sizeof(void *));
+	void *memory = aligned_alloc(4096, size);
+
+	(void)host;
+	(void)err;
+	assert_non_null(backing);
+	assert_non_null(memory);
+	memset(memory, 0xa5, size); /* the ring layer must not count on zeros */
+	*(void **)(backing + 1) = memory;
+	backing->refs = 1;
+	backing->fd = -1;
+	backing->release = own_release;
+	*out = (struct memory_region){ .host = memory, .size = size, .backing = backing };
+	return 0;
+}
+
+static int host_make_eventfd(struct shadow_host *host, int *out, struct umbra_error *err)
+{
+	(void)err;
+	*out = sim_of_host(host)->next_fd++;
+	return 0;
+}
+
+static void host_notify(struct shadow_host *host, int fd)
+{
+	if (fd >= 0)
+		sim_of_host(host)->notified[fd]++;
+}
+
+static bool host_can_notify(struct shadow_host *host, int fd)
+{
+	(void)host;
+	(void)fd;
+	return true;
+}
+
+static int host_serve_begin(struct shadow_host *host, struct queue_service *service,
+			    struct umbra_error *err)
+{
+	struct sim *sim = sim_of_host(host);
+
+	(void)err;
+	assert_true(service->index < SIM_QUEUES);
+	assert_null(sim->services[service->index]);
+	sim->services[service->index] = service;
+	sim->services_heard[service->index] = UINT64_MAX; /* one pass unasked */
+	return 0;
+}
+
+static void host_serve_end(struct shadow_host *host, struct queue_service *service)
+{
+	struct sim *sim = sim_of_host(host);
+
+	assert_ptr_equal(sim->services[service->index], service);
+	sim->services[service->index] = NULL;
+}
+
+static void host_event(struct shadow_host *host, const struct umbra_event *event)
+{
+	struct sim *sim = sim_of_host(host);
+
+	if (sim->event_count < SIM_EVENTS_MAX)
+		sim->events[sim->event_count++] = *event;
+}
+
+static void host_config_changed(struct shadow_host *host)
+{
+	sim_of_host(host)->configs_changed++;
+}
+
+static const struct shadow_host_ops host_ops = {
+	.now_us = host_now_us,
+	.wait_us = host_wait_us,
+	.make_memory = host_make_memory,
+	.make_eventfd = host_make_eventfd,
+	.notify = host_notify,
+	.can_notify = host_can_notify,
+	.serve_begin = host_serve_begin,
+	.serve_end = host_serve_end,
+	.event = host_event,
+	.config_changed = host_config_changed,
+};
+
+void sim_run(struct sim *sim)
+{
+	bool again = true;
+	unsigned int owed;
+
+	while (again) {
+		again = false;
+		for (unsigned int i = 0; i < SIM_QUEUES; i++) {
+			struct queue_service *s = sim->services[i];
+			uint64_t heard;
+			int actions;
+
+			if (!s || s->broken)
+				continue;
+			heard = sim_notified(sim, s->kick_in) + sim_notified(sim, s->call_in);
+			if (heard == sim->services_heard[i])
+				continue;
+			actions = shadow_queue_pass(s->queue, &owed);
+			if (actions < 0) {
+				s->broken = true;
+				actions = (int)owed;
+			} else if (actions & SHADOW_MORE) {
+				again = true;
+			} else {
+				sim->services_heard[i] = heard;
+			}
+			if (actions & SHADOW_KICK_BACKEND)
+				host_notify(&sim->host, s->kick_out);
+			if (actions & SHADOW_CALL_GUEST)
+				host_notify(&sim->host, s->call_out);
+		}
+	}
+	shadow_device_check_queues(sim->device);
+}
+
+uint64_t sim_notified(const struct sim *sim, int fd)
+{
+	return fd < 0 ? 0 : sim->notified[fd];
+}
+
+/* --- back-end ---------------------------------------------------------------- */
+
+static int backend_get_features(struct backend *b, uint64_t *features, struct umbra_error *err)
+{
+	(void)err;
+	*features = sim_of(b)->features;
+	return 0;
+}
+
+static int backend_set_features(struct backend *b, uint64_t features, struct umbra_error *err)
+{
+	(void)err;
+	sim_of(b)->accepted = features;
+	return 0;
+}
+
+static int backend_get_queue_num(struct backend *b, uint64_t *count, struct umbra_error *err)
+{
+	*count = sim_of(b)->queue_num;
+	return *count ? 0 : error_set(err, -EOPNOTSUPP, "simulated: no MQ");
+}
+
+static int backend_get_slots(struct backend *b, uint64_t *count, struct umbra_error *err)
+{
+	*count = sim_of(b)->slots;
+	return *count ? 0 : error_set(err, -EOPNOTSUPP, "simulated: no memory slots");
+}
+
+/* Rings that run go on in the new table, as libvhost-user's do. */
+static void backend_memory_replace(struct sim *sim, struct memory *m)
+{
+	memory_unref(&sim->backend_memory);
+	sim->backend_memory = m;
+	for (unsigned int i = 0; i < SIM_QUEUES; i++) {
+		sim->queues[i].device.memory = m;
+		sim->queues[i].device.memory_hint = 0;
+	}
+}
+
+static int backend_set_memory(struct backend *b, const struct memory_region *regions,
+			      unsigned int count, struct umbra_error *err)
+{
+	struct sim *sim = sim_of(b);
+	struct memory *m;
+	int rc;
+
+	if (sim->fail_memory_code)
+		return error_set(err, sim->fail_memory_code, "simulated: no memory for you");
+	rc = memory_create(regions, count, &m, err);
+	if (!rc)
+		backend_memory_replace(sim, m);
+	return rc;
+}
+
+static int backend_add_region(struct backend *b, const struct memory_region *region,
+			      struct umbra_error *err)
+{
+	struct sim *sim = sim_of(b);
+	struct memory_region table[16];
+	struct memory *m;
+	unsigned int count = 0;
+	int rc;
+
+	if (sim->backend_memory) {
+		count = sim->backend_memory->count;
+		memcpy(table, sim->backend_memory->regions, count * sizeof(*table));
+	}
+	assert_true(count < 16);
+	table[count++] = *region;
+	rc = memory_create(table, count, &m, err);
+	if (rc)
+		return rc;
+	backend_memory_replace(sim, m);
+	return 0;
+}
+
+static int backend_remove_region(struct backend *b, const struct memory_region *region,
+				 struct umbra_error *err)
+{
+	struct sim *sim = sim_of(b);
+	struct memory_region table[16];
+	struct memory *m;
+	unsigned int count = 0;
+	int rc;
+
+	for (unsigned int i = 0; i < sim->backend_memory->count; i++)
+		if (sim->backend_memory->regions[i].gpa.v != region->gpa.v)
+			table[count++] = sim->backend_memory->regions[i];
+	rc = memory_create(table, count, &m, err);
+	if (rc)
+		return rc;
+	backend_memory_replace(sim, m);
+	return 0;
+}
+
+static int backend_ring_start(struct backend *b, unsigned int index,
+			      const struct backend_ring *ring, struct umbra_error *err)
+{
+	struct sim *sim = sim_of(b);
+	struct sim_queue *q = &sim->queues[index];
+	struct device_ring_config config;
+
+	assert_true(index < SIM_QUEUES);
+	assert_false(q->started);
+	if (sim->fail_start && --sim->fail_start == 0)
+		return error_set(err, sim->fail_start_code, "simulated: ring %u does not start",
+				 index);
+	q->told = *ring;
+	config = (struct device_ring_config){
+		.split = {
+			.desc = (void *)memory_host_uva(sim->backend_memory, ring->desc,
+							split_desc_bytes(ring->size)),
+			.avail = (void *)memory_host_uva(sim->backend_memory, ring->avail,
+							 split_avail_bytes(ring->size)),
+			.used = (void *)memory_host_uva(sim->backend_memory, ring->used,
+							split_used_bytes(ring->size)),
+			.size = ring->size,
+		},
+		.memory = sim->backend_memory,
+		.features = sim->accepted,
+		.last_avail = ring->base,
+	};
+	assert_non_null(config.split.desc);
+	assert_non_null(config.split.avail);
+	assert_non_null(config.split.used);
+	config.used_idx = shm_load16(&config.split.used->idx);
+	/* What it still holds must go on as the same chains. */
+	assert_int_equal((uint16_t)(config.last_avail - config.used_idx), q->held_count);
+	device_ring_init(&q->device, &config);
+	q->started = true;
+	q->awake = false;
+	q->kicks_heard = sim_notified(sim, ring->kick_fd);
+	q->enabled = ring->enabled;
+	q->starts++;
+	return 0;
+}
+
+/* As libvhost-user: answer at once, complete what is held later. */
+static int backend_ring_stop(struct backend *b, unsigned int index, int call_fd, uint16_t *base,
+			     struct umbra_error *err)
+{
+	struct sim *sim = sim_of(b);
+	struct sim_queue *q = &sim->queues[index];
+
+	(void)call_fd; /* the silent kind */
+	assert_true(q->started);
+	if (sim->fail_stop && --sim->fail_stop == 0)
+		return error_set(err, sim->fail_stop_code, "simulated: ring %u does not stop",
+				 index);
+	q->started = false;
+	q->stops++;
+	*base = (uint16_t)(q->device.last_avail + sim->base_lie);
+	return 0;
+}
+
+static int backend_ring_enable(struct backend *b, unsigned int index, bool enabled,
+			       struct umbra_error *err)
+{
+	(void)err;
+	sim_of(b)->queues[index].enabled = enabled;
+	return 0;
+}
+
+static int backend_ring_set_kick(struct backend *b, unsigned int index, int fd,
+				 struct umbra_error *err)
+{
+	(void)err;
+	sim_of(b)->queues[index].told.kick_fd = fd;
+	return 0;
+}
+
+static int backend_ring_set_call(struct backend *b, unsigned int index, int fd,
+				 struct umbra_error *err)
+{
+	(void)err;
+	sim_of(b)->queues[index].told.call_fd = fd;
+	return 0;
+}
+
+static int backend_ring_set_err(struct backend *b, unsigned int index, int fd,
+				struct umbra_error *err)
+{
+	(void)err;
+	sim_of(b)->queues[index].told.err_fd = fd;
+	return 0;
+}
+
+static int backend_set_protocol(struct backend *b, uint64_t features, struct umbra_error *err)
+{
+	(void)b;
+	(void)features;
+	(void)err;
+	return 0;
+}
+
+static int backend_set_status(struct backend *b, uint8_t status, struct umbra_error *err)
+{
+	(void)b;
+	(void)status;
+	(void)err;
+	return 0;
+}
+
+static int backend_get_status(struct backend *b, uint8_t *status, struct umbra_error *err)
+{
+	(void)b;
+	(void)err;
+	*status = VIRTIO_CONFIG_S_DRIVER_OK;
+	return 0;
+}
+
+static const struct backend_ops backend_ops = {
+	.kind = "simulated",
+	.get_features = backend_get_features,
+	.set_features = backend_set_features,
+	.set_protocol_features = backend_set_protocol,
+	.get_queue_num = backend_get_queue_num,
+	.get_memory_slots = backend_get_slots,
+	.set_memory = backend_set_memory,
+	.add_region = backend_add_region,
+	.remove_region = backend_remove_region,
+	.ring_start = backend_ring_start,
+	.ring_stop = backend_ring_stop,
+	.ring_enable = backend_ring_enable,
+	.ring_set_kick = backend_ring_set_kick,
+	.ring_set_call = backend_ring_set_call,
+	.ring_set_err = backend_ring_set_err,
+	.set_status = backend_set_status,
+	.get_status = backend_get_status,
+};
+
+unsigned int sim_backend_take(struct sim *sim, unsigned int queue, unsigned int max)
+{
+	struct sim_queue *q = &sim->queues[queue];
+	struct ring_chain chain = { .segs = q->segs };
+	unsigned int hint = 0, n = 0;
+
+	if (q->started && q->kicks_heard != sim_notified(sim, q->told.kick_fd)) {
+		q->kicks_heard = sim_notified(sim, q->told.kick_fd);
+		q->awake = true;
+	}
+	while (q->started && q->enabled && q->awake && n < max && q->held_count < SIM_HELD_MAX) {
+		struct sim_held *h = &q->held[q->held_count];
+		int rc = device_ring_take(&q->device, &chain);
+
+		assert_true(rc >= 0);
+		if (!rc) {
+			q->awake = device_ring_arm(&q->device);
+			continue;
+		}
+		h->head = chain.head;
+		h->writable = (uint32_t)chain.writable_bytes;
+		memcpy(&h->serial,
+		       memory_host(sim->backend_memory, &hint, (gpa_t){ chain.segs[0].addr }, 8),
+		       8);
+		q->held_count++;
+		n++;
+	}
+	return n;
+}
+
+void sim_backend_complete(struct sim *sim, unsigned int queue, unsigned int which)
+{
+	struct sim_queue *q = &sim->queues[queue];
+
+	assert_true(which < q->held_count);
+	device_ring_complete(&q->device, q->held[which].head, q->held[which].writable);
+	device_ring_publish(&q->device);
+	/* A stopped one has let go of its call fd. */
+	if (device_ring_must_call(&q->device) && q->started)
+		host_notify(&sim->host, q->told.call_fd);
+	memmove(&q->held[which], &q->held[which + 1],
+		(q->held_count - which - 1) * sizeof(q->held[0]));
+	q->held_count--;
+}
+
+/* --- guest ------------------------------------------------------------------- */
+
+static uint64_t slot_offset(unsigned int queue)
+{
+	return queue * SIM_SLOT;
+}
+
+int sim_guest_add(struct sim *sim, unsigned int queue, unsigned int out, unsigned int in,
+		  uint64_t serial)
+{
+	struct sim_queue *q = &sim->queues[queue];
+	struct ring_seg segs[64];
+	/* Data of one chain: a place by its serial, far enough apart. */
+	uint64_t data = slot_offset(queue) + DATA_OFFSET + (serial % 256) * 64 * SEG_BYTES;
+	int rc;
+
+	assert_true(out + in <= 64 && out >= 1);
+	for (unsigned int i = 0; i < out + in; i++)
+		segs[i] = (struct ring_seg){
+			.addr = SIM_GPA + data + i * SEG_BYTES,
+			.len = SEG_BYTES - (i ? 0 : (uint32_t)(serial % 8)),
+			.writable = i >= out,
+		};
+	memcpy(sim->guest.host + data, &serial, sizeof(serial));
+	rc = driver_ring_add(&q->driver, segs, out + in, serial);
+	assert_true(rc >= 0);
+	if (rc) {
+		driver_ring_publish(&q->driver);
+		if (driver_ring_must_kick(&q->driver))
+			host_notify(&sim->host, q->kick_fd);
+	}
+	return rc;
+}
+
+int sim_guest_get(struct sim *sim, unsigned int queue, uint64_t *serial, uint32_t *len)
+{
+	struct sim_queue *q = &sim->queues[queue];
+	struct driver_done done;
+	int rc = 0;
+
+	if (q->calls_heard != sim_notified(sim, q->call_fd)) {
+		q->calls_heard = sim_notified(sim, q->call_fd);
+		q->guest_awake = true;
+	}
+	while (q->guest_awake) {
+		rc = driver_ring_get(&q->driver, &done);
+		if (rc)
+			break;
+		q->guest_awake = driver_ring_arm(&q->driver);
+	}
+	assert_true(rc >= 0);
+	if (rc) {
+		assert_false(done.clamped);
+		*serial = done.token;
+		*len = done.len;
+	}
+	return rc;
+}
+
+/* --- all --------------------------------------------------------------------- */
+
+struct sim *sim_new(enum umbra_shadow_mode mode, uint16_t size, uint64_t features)
+{
+	struct sim *sim = calloc(1, sizeof(*sim));
+
+	assert_non_null(sim);
+	sim->host.ops = &host_ops;
+	sim->backend.ops = &backend_ops;
+	sim->features = features;
+	sim->queue_num = SIM_QUEUES;
+	sim->slots = 8;
+	sim->size = size;
+	sim->next_fd = 1000; /* no real fds: the device closes what it is given */
+	sim->guest = (struct memory_region){
+		.gpa = { SIM_GPA },
+		.uva = { SIM_UVA },
+		.size = SIM_QUEUES * SIM_SLOT,
+		.host = aligned_alloc(4096, SIM_QUEUES * SIM_SLOT),
+	};
+	assert_non_null(sim->guest.host);
+	memset(sim->guest.host, 0, sim->guest.size);
+	assert_int_equal(shadow_device_create(&sim->host, mode, 100, &sim->device), 0);
+	shadow_device_attach(sim->device, &sim->backend);
+	return sim;
+}
+
+void sim_free(struct sim *sim)
+{
+	shadow_device_destroy(&sim->device);
+	for (unsigned int i = 0; i < SIM_QUEUES; i++) {
+		assert_null(sim->services[i]);
+		free(sim->queues[i].private);
+	}
+	memory_unref(&sim->backend_memory);
+	free(sim->guest.host);
+	free(sim);
+}
+
+int sim_ring_start(struct sim *sim, unsigned int queue, uint16_t base)
+{
+	struct shadow_device *d = sim->device;
+	struct sim_queue *q = &sim->queues[queue];
+	struct split_offsets o = split_offsets(sim->size);
+	uint64_t at = SIM_UVA + slot_offset(queue);
+	struct umbra_error err = { "" };
+	int kick, call, rc;
+
+	q->kick_fd = sim->next_fd++;
+	q->call_fd = sim->next_fd++;
+	q->calls_heard = 0;
+	kick = q->kick_fd;
+	call = q->call_fd;
+	assert_int_equal(shadow_device_ring_set_size(d, queue, sim->size, &err), 0);
+	assert_int_equal(shadow_device_ring_set_base(d, queue, base, &err), 0);
+	assert_int_equal(shadow_device_ring_set_addr(d, queue, (uva_t){ at + o.desc },
+						     (uva_t){ at + o.avail },
+						     (uva_t){ at + o.used }, &err),
+			 0);
+	assert_int_equal(shadow_device_ring_set_call(d, queue, &call, &err), 0);
+	rc = shadow_device_ring_set_kick(d, queue, &kick, &err);
+	if (!rc)
+		assert_int_equal(shadow_device_ring_enable(d, queue, true, &err), 0);
+	return rc;
+}
+
+void sim_boot(struct sim *sim, unsigned int count, uint64_t guest_features)
+{
+	struct shadow_device *d = sim->device;
+	struct umbra_error err = { "" };
+	uint64_t offered;
+
+	assert_int_equal(shadow_device_get_features(d, &offered, &err), 0);
+	assert_int_equal(shadow_device_set_features(d, guest_features & offered, &err), 0);
+	assert_int_equal(shadow_device_set_memory(d, &sim->guest, 1, &err), 0);
+	for (unsigned int i = 0; i < count; i++) {
+		struct sim_queue *q = &sim->queues[i];
+		struct driver_layout l = driver_ring_layout(sim->size, guest_features & offered);
+		struct driver_ring_config config = {
+			.size = sim->size,
+			.features = guest_features & offered,
+			.shared = sim->guest.host + slot_offset(i),
+			.shared_addr = SIM_GPA + slot_offset(i),
+		};
+
+		assert_true(l.shared_bytes <= DATA_OFFSET);
+		q->private = aligned_alloc(64, align_up(l.private_bytes, 64));
+		assert_non_null(q->private);
+		config.private = q->private;
+		assert_int_equal(driver_ring_init(&q->driver, &config), 0);
+		assert_int_equal(sim_ring_start(sim, i, 0), 0);
+	}
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A simulated host, a simulated back-end and a simulated guest for one shadow
+ * device, in one thread and with a clock of their own.
+ *
+ * The back-end is a device ring per queue on the memory that it was told of. It
+ * takes chains and completes them when the test says so, and can be told to
+ * misbehave as real back-ends do not: that is what it is for.
+ */
+#ifndef UMBRA_TESTS_UNIT_SIM_H
+#define UMBRA_TESTS_UNIT_SIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ring/driver_ring.h"
+#include "shadow/shadow_device.h"
+#include "shadow/shadow_host.h"
+
+#define SIM_QUEUES 4u
+#define SIM_GPA 0x10000000ull
+#define SIM_UVA 0x7f0000000000ull
+#define SIM_SLOT (4ull << 20) /* guest memory per queue: its ring, then its data */
+#define SIM_HELD_MAX 1024u
+#define SIM_EVENTS_MAX 64u
+
+struct sim_held {
+	uint16_t head;
+	uint32_t writable;
+	uint64_t serial; /* read from the chain's first bytes */
+};
+
+struct sim_queue {
+	/* guest */
+	struct driver_ring driver;
+	void *private;
+	int kick_fd, call_fd;
+	bool guest_awake; /* it looks for used chains; else it waits for a call */
+	uint64_t calls_heard;
+	/* back-end */
+	bool awake; /* it looks for chains; else it waits for a kick */
+	uint64_t kicks_heard;
+	bool started, enabled;
+	struct backend_ring told;
+	struct device_ring device;
+	struct ring_seg segs[1024];
+	struct sim_held held[SIM_HELD_MAX];
+	unsigned int held_count;
+	unsigned int starts, stops;
+};
+
+struct sim {
+	struct shadow_host host;
+	struct backend backend;
+	struct shadow_device *device;
+	uint64_t features; /* offered by the back-end */
+	uint64_t accepted; /* set at the back-end */
+	uint64_t queue_num, slots;
+	uint16_t size;
+
+	uint64_t now_us;
+	int stopped;                            /* what wait_us returns */
+	void (*while_waiting)(struct sim *sim); /* the world goes on */
+	struct queue_service *services[SIM_QUEUES];
+	uint64_t services_heard[SIM_QUEUES]; /* notifications of theirs that were heard */
+	uint64_t notified[4096];             /* by fd number */
+	int next_fd;
+
+	/* faults: what the call returns once, counted down to 0 */
+	int fail_start, fail_start_code;
+	int fail_stop, fail_stop_code;
+	int fail_memory_code;
+	int base_lie; /* added to the base that ring_stop answers */
+
+	struct memory *backend_memory; /* what it was told */
+	struct memory_region guest;    /* the one region of the guest */
+	struct sim_queue queues[SIM_QUEUES];
+	unsigned int configs_changed;
+
+	struct umbra_event events[SIM_EVENTS_MAX];
+	unsigned int event_count;
+};
+
+/* A device in front of a back-end, nothing negotiated yet. */
+struct sim *sim_new(enum umbra_shadow_mode mode, uint16_t size, uint64_t features);
+void sim_free(struct sim *sim);
+
+/* Features, memory, then @count rings started and enabled, as a VMM would. */
+void sim_boot(struct sim *sim, unsigned int count, uint64_t guest_features);
+/* (Re)start one ring at the guest's present index. */
+int sim_ring_start(struct sim *sim, unsigned int queue, uint16_t base);
+
+/* Guest: add a chain of @out readable and @in writable segments that carries
+ * @serial; 1, or 0 if the ring is full. */
+int sim_guest_add(struct sim *sim, unsigned int queue, unsigned int out, unsigned int in,
+		  uint64_t serial);
+/* Guest: get a chain back: 1 and its serial, or 0.  A guest that finds nothing
+ * arms its ring and sleeps until it is called. */
+int sim_guest_get(struct sim *sim, unsigned int queue, uint64_t *serial, uint32_t *len);
+
+/* Back-end: take up to @max chains; returns how many.  A back-end that finds
+ * nothing arms its ring and sleeps until it is kicked. */
+unsigned int sim_backend_take(struct sim *sim, unsigned int queue, unsigned int max);
+/* Back-end: complete held chain number @which (0: the oldest). */
+void sim_backend_complete(struct sim *sim, unsigned int queue, unsigned int which);
+
+/* Let all queues in service pass, if they were notified, until they sleep. */
+void sim_run(struct sim *sim);
+
+/* How often @fd was notified. */
+uint64_t sim_notified(const struct sim *sim, int fd);
+
+#endif
