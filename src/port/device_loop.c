@@ -1,0 +1,662 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * umbra_shadow_device: a shadow device with its sockets and threads.
+ *
+ * Theory of operation: one thread, the device's, runs device_loop(): it accepts
+ * a front-end, connects to the back-end for it, and handles one thing after
+ * the other until either is gone: a message of the front-end, one of the
+ * back-end's channel, a broken queue, a request to switch.  What it does
+ * blocks while a back-end answers, and that is meant: a device has one state
+ * at a time.  Others reach it in three ways only: the stop eventfd, which ends
+ * every wait; a switch request, one at a time, behind the lock; and the picture
+ * in `info`, which the thread renews after each step and anybody may copy.
+ *
+ * A back-end that does not answer is waited for, because to give up would end
+ * the connection and with it the guest's device.  What has a deadline is the
+ * operator's request: when it passes, the operator is told, and the switch is
+ * undone as soon as the back-end answers.
+ *
+ * Workers (worker.h) serve shadowed rings; queue i belongs to worker i modulo
+ * their number.
+ *
+ * Ownership: this struct owns everything below it; see destroy.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "port/listener.h"
+#include "port/mapping.h"
+#include "port/notifier.h"
+#include "port/vhost_user_client.h"
+#include "port/vhost_user_server.h"
+#include "port/worker.h"
+#include "shadow/shadow_device.h"
+#include "shadow/shadow_host.h"
+#include "umbra/shadow_device.h"
+
+#define SWITCH_DEADLINE_MS 5000u
+#define CONNECT_TIMEOUT_MS 10000u /* for a back-end that is about to start */
+#define CONNECT_RETRY_MS 50u
+#define WORKERS_MAX 64u
+#define BACKEND_PREFIX "unix:"
+
+/* A request to switch, as it waits for the device's thread. */
+struct switch_request {
+	bool is_there;
+	bool told; /* @done has been called (its deadline passed) */
+	bool shadowed;
+	uint64_t start_us;
+	umbra_switch_done *done;
+	void *opaque;
+};
+
+struct umbra_shadow_device {
+	struct shadow_host host;
+	struct shadow_device *device;
+
+	char *name, *socket_path, *backend_path;
+	unsigned int deadline_ms;
+	void (*on_event)(void *opaque, const struct umbra_event *event);
+	void *opaque;
+
+	int listen_fd;                      /* or -1 */
+	int connected_fd;                   /* the one connection that we were given, or -1 */
+	int stop_fd, request_fd, broken_fd; /* eventfds */
+	unsigned int worker_count;
+	struct worker *workers[WORKERS_MAX];
+
+	/* While a front-end is there. */
+	struct vhost_user_server *server;
+	struct backend *backend;
+	bool config_changed; /* the back-end said so; the front-end is told next */
+	bool channel_closed;
+	bool switching; /* the request is being carried out */
+
+	pthread_mutex_t lock; /* guards the rest */
+	struct switch_request request;
+	bool ended; /* no request is taken any more */
+	uint64_t frontends;
+	struct umbra_shadow_info info; /* without the counters */
+};
+
+/* --- the system, for the state machine ------------------------------------ */
+
+static struct umbra_shadow_device *device_of(struct shadow_host *host)
+{
+	return (struct umbra_shadow_device *)(void *)((char *)host -
+						      offsetof(struct umbra_shadow_device, host));
+}
+
+static uint64_t host_now_us(struct shadow_host *host)
+{
+	struct timespec now;
+
+	(void)host;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+}
+
+static int host_wait_us(struct shadow_host *host, uint64_t us)
+{
+	struct pollfd stop = { .fd = device_of(host)->stop_fd, .events = POLLIN };
+	struct timespec timeout = {
+		.tv_sec = (time_t)(us / 1000000u),
+		.tv_nsec = (long)(us % 1000000u) * 1000,
+	};
+
+	return ppoll(&stop, 1, &timeout, NULL) > 0 ? -ECANCELED : 0;
+}
+
+static int host_make_memory(struct shadow_host *host, uint64_t size, struct memory_region *out,
+			    struct umbra_error *err)
+{
+	(void)host;
+	return mapping_create_own(size, out, err);
+}
+
+static int host_make_eventfd(struct shadow_host *host, int *out, struct umbra_error *err)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	(void)host;
+	if (fd < 0)
+		return error_set(err, -errno, "eventfd: %s", strerror(errno));
+	*out = fd;
+	return 0;
+}
+
+static void host_notify(struct shadow_host *host, int fd)
+{
+	struct notifier n = notifier_make(fd);
+
+	(void)host;
+	notifier_send(&n);
+}
+
+static struct worker *worker_of(struct umbra_shadow_device *u, const struct queue_service *service)
+{
+	return u->workers[service->index % u->worker_count];
+}
+
+static bool host_can_notify(struct shadow_host *host, int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+
+	(void)host;
+	return fd < 0 || poll(&p, 1, 0) != 0;
+}
+
+static int host_serve_begin(struct shadow_host *host, struct queue_service *service,
+			    struct umbra_error *err)
+{
+	return worker_begin(worker_of(device_of(host), service), service, err);
+}
+
+static void host_serve_end(struct shadow_host *host, struct queue_service *service)
+{
+	worker_end(worker_of(device_of(host), service), service);
+}
+
+static void info_renew(struct umbra_shadow_device *u)
+{
+	pthread_mutex_lock(&u->lock);
+	shadow_device_info(u->device, &u->info);
+	u->info.frontends = u->frontends;
+	pthread_mutex_unlock(&u->lock);
+}
+
+static void host_event(struct shadow_host *host, const struct umbra_event *event)
+{
+	struct umbra_shadow_device *u = device_of(host);
+
+	info_renew(u);
+	if (event->kind == UMBRA_EVENT_STATE)
+		log_debug("%s -> %s%s%s", umbra_device_state_name(event->from),
+			  umbra_device_state_name(event->to), event->reason[0] ? ": " : "",
+			  event->reason);
+	if (u->on_event)
+		u->on_event(u->opaque, event);
+}
+
+static void host_config_changed(struct shadow_host *host)
+{
+	device_of(host)->config_changed = true;
+}
+
+static const struct shadow_host_ops host_ops = {
+	.now_us = host_now_us,
+	.wait_us = host_wait_us,
+	.make_memory = host_make_memory,
+	.make_eventfd = host_make_eventfd,
+	.notify = host_notify,
+	.can_notify = host_can_notify,
+	.serve_begin = host_serve_begin,
+	.serve_end = host_serve_end,
+	.event = host_event,
+	.config_changed = host_config_changed,
+};
+
+/* --- switching ------------------------------------------------------------ */
+
+/*
+ * Answer the request, unless that has been done, and make room for the next
+ * first: who has the answer may ask again at once.  The thread's only.
+ */
+static void request_answer(struct umbra_shadow_device *u, int result, const struct umbra_error *err)
+{
+	struct switch_request r;
+
+	pthread_mutex_lock(&u->lock);
+	r = u->request;
+	u->request.told = true;
+	if (!u->switching)
+		u->request = (struct switch_request){ 0 };
+	pthread_mutex_unlock(&u->lock);
+	if (r.is_there && !r.told)
+		r.done(r.opaque, result, err);
+}
+
+static void request_serve(struct umbra_shadow_device *u)
+{
+	struct umbra_error err = { "" };
+	struct switch_request r;
+	int rc;
+
+	notifier_drain(u->request_fd);
+	pthread_mutex_lock(&u->lock);
+	r = u->request;
+	u->switching = r.is_there;
+	pthread_mutex_unlock(&u->lock);
+	if (!r.is_there)
+		return;
+	rc = shadow_device_switch(u->device, r.shadowed, &err);
+	info_renew(u);
+	u->switching = false;
+	request_answer(u, rc, &err);
+}
+
+/* The back-end's client has waited @waited_ms for the answer to @message. */
+static int on_wait(void *opaque, const char *message, unsigned int waited_ms)
+{
+	struct umbra_shadow_device *u = opaque;
+	struct pollfd front = { .fd = u->server ? vhost_user_server_fd(u->server) : -1,
+				.events = POLLRDHUP };
+	struct umbra_error err = { "" };
+
+	if (poll(&front, 1, 0) > 0 && front.revents & (POLLHUP | POLLERR | POLLRDHUP))
+		return error_set(&err, -ECANCELED, "the front-end has gone");
+	if (waited_ms < u->deadline_ms)
+		return 0;
+	if (waited_ms - u->deadline_ms < VHOST_USER_CLIENT_PATIENCE_MS)
+		log_warning("the back-end has not answered %s for %u ms; still waiting", message,
+			    waited_ms);
+	if (u->switching) {
+		error_set(&err, -ETIMEDOUT,
+			  "the back-end has not answered %s for %u ms; the device goes on in its "
+			  "old mode as soon as it does",
+			  message, waited_ms);
+		shadow_device_switch_overdue(u->device, err.text);
+		request_answer(u, -ETIMEDOUT, &err);
+	}
+	return 0;
+}
+
+/* --- one front-end -------------------------------------------------------- */
+
+static void on_backend_config_change(void *opaque)
+{
+	struct umbra_shadow_device *u = opaque;
+
+	u->config_changed = true;
+}
+
+static int backend_connect(struct umbra_shadow_device *u, int front_fd, struct umbra_error *err)
+{
+	uint64_t start = host_now_us(&u->host);
+
+	for (;;) {
+		struct pollfd fds[] = {
+			{ .fd = u->stop_fd, .events = POLLIN },
+			{ .fd = front_fd, .events = POLLRDHUP },
+		};
+		int rc = vhost_user_client_connect(u->backend_path, u->stop_fd, CONNECT_TIMEOUT_MS,
+						   &u->backend, err);
+
+		if (rc != -ENOENT && rc != -ECONNREFUSED)
+			return rc;
+		if (host_now_us(&u->host) - start >= CONNECT_TIMEOUT_MS * 1000ull)
+			return rc;
+		if (poll(fds, ARRAY_SIZE(fds), CONNECT_RETRY_MS) > 0 &&
+		    (fds[0].revents || fds[1].revents))
+			return error_set(err, -ECANCELED, "stopped before the back-end was there");
+	}
+}
+
+static void channel_serve(struct umbra_shadow_device *u)
+{
+	struct umbra_error err = { "" };
+	int rc = vhost_user_client_channel_dispatch(u->backend, &err);
+
+	if (rc <= 0)
+		u->channel_closed = true;
+	if (rc < 0)
+		log_warning("the back-end's own channel is closed: %s", err.text);
+}
+
+/* Is this front-end, or the back-end, gone?  Handles one round of events. */
+static bool session_step(struct umbra_shadow_device *u, struct umbra_error *lost)
+{
+	struct umbra_error err = { "" };
+	struct pollfd fds[] = {
+		{ .fd = u->stop_fd, .events = POLLIN },
+		{ .fd = u->request_fd, .events = POLLIN },
+		{ .fd = u->broken_fd, .events = POLLIN },
+		{ .fd = vhost_user_client_fd(u->backend), .events = POLLIN },
+		{ .fd = u->channel_closed ? -1 : vhost_user_client_channel_fd(u->backend),
+		  .events = POLLIN },
+		{ .fd = vhost_user_server_fd(u->server), .events = POLLIN },
+	};
+	int rc;
+
+	if (poll(fds, ARRAY_SIZE(fds), -1) < 0 && errno != EINTR)
+		return false;
+	if (fds[0].revents)
+		return false;
+	if (fds[2].revents) {
+		notifier_drain(u->broken_fd);
+		shadow_device_check_queues(u->device);
+	}
+	if (fds[3].revents && vhost_user_client_check(u->backend, lost))
+		return false;
+	if (fds[4].revents)
+		channel_serve(u);
+	if (fds[1].revents)
+		request_serve(u);
+	else if (fds[5].revents) {
+		rc = vhost_user_server_receive(u->server, &err);
+		if (rc < 0)
+			log_error("the front-end is disconnected: %s", err.text);
+		if (rc <= 0)
+			return false;
+	}
+	if (u->config_changed) {
+		u->config_changed = false;
+		vhost_user_server_config_changed(u->server);
+	}
+	info_renew(u);
+	return shadow_device_state(u->device) != UMBRA_DEVICE_BACKEND_LOST;
+}
+
+/* Serve the front-end on *@front_fd, which is consumed. */
+static int session_run(struct umbra_shadow_device *u, int *front_fd, struct umbra_error *err)
+{
+	struct umbra_error lost = { "" };
+	struct backend *backend;
+	int rc;
+
+	pthread_mutex_lock(&u->lock);
+	u->frontends++;
+	pthread_mutex_unlock(&u->lock);
+	rc = backend_connect(u, *front_fd, err);
+	if (rc) {
+		error_prefix(err, rc, "no back-end for the front-end that has come");
+		if (rc != -ECANCELED) {
+			log_error("%s", err->text);
+			shadow_device_detach(u->device, err->text);
+		}
+		fd_close(front_fd);
+		return rc;
+	}
+	u->channel_closed = u->config_changed = false;
+	vhost_user_client_on_config_change(u->backend, on_backend_config_change, u);
+	vhost_user_client_on_wait(u->backend, on_wait, u);
+	rc = vhost_user_server_create(front_fd, u->device, u->stop_fd, &u->server, err);
+	if (rc) {
+		fd_close(front_fd);
+		u->backend->ops->destroy(u->backend);
+		u->backend = NULL;
+		return rc;
+	}
+	shadow_device_attach(u->device, u->backend);
+	while (session_step(u, &lost))
+		continue;
+	if (shadow_device_state(u->device) == UMBRA_DEVICE_BACKEND_LOST) {
+		pthread_mutex_lock(&u->lock);
+		snprintf(lost.text, sizeof(lost.text), "%s", u->info.reason);
+		pthread_mutex_unlock(&u->lock);
+	}
+	if (lost.text[0])
+		log_error("%s; the front-end is disconnected", lost.text);
+	backend = u->backend;
+	shadow_device_detach(u->device, lost.text[0] ? lost.text : NULL);
+	vhost_user_server_destroy(&u->server);
+	backend->ops->destroy(backend);
+	u->backend = NULL;
+	info_renew(u);
+	if (lost.text[0]) {
+		*err = lost;
+		return -ECONNRESET;
+	}
+	return 0;
+}
+
+/* --- the device's thread -------------------------------------------------- */
+
+static bool is_stopped(const struct umbra_shadow_device *u)
+{
+	struct pollfd stop = { .fd = u->stop_fd, .events = POLLIN };
+
+	return poll(&stop, 1, 0) > 0;
+}
+
+static int device_loop(struct umbra_shadow_device *u, struct umbra_error *err)
+{
+	if (u->connected_fd >= 0) {
+		int rc = session_run(u, &u->connected_fd, err);
+
+		return is_stopped(u) ? 0 : rc;
+	}
+	while (!is_stopped(u)) {
+		struct pollfd fds[] = {
+			{ .fd = u->stop_fd, .events = POLLIN },
+			{ .fd = u->request_fd, .events = POLLIN },
+			{ .fd = u->listen_fd, .events = POLLIN },
+		};
+		int fd;
+
+		if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
+			continue;
+		if (fds[1].revents)
+			request_serve(u);
+		if (!fds[2].revents)
+			continue;
+		fd = accept4(u->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+		if (fd < 0) {
+			if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+				continue;
+			return error_set(err, -errno, "accept: %s", strerror(errno));
+		}
+		if (session_run(u, &fd, err))
+			continue; /* logged; the next front-end may fare better */
+	}
+	return 0;
+}
+
+int umbra_shadow_device_run(struct umbra_shadow_device *device, struct umbra_error *err)
+{
+	static const struct umbra_error stopped = { "the device was stopped" };
+	struct umbra_error local;
+	int rc = device_loop(device, err ? err : &local);
+
+	pthread_mutex_lock(&device->lock);
+	device->ended = true;
+	pthread_mutex_unlock(&device->lock);
+	request_answer(device, -ECANCELED, &stopped);
+	return rc;
+}
+
+/* --- from outside --------------------------------------------------------- */
+
+void umbra_shadow_device_stop(struct umbra_shadow_device *device)
+{
+	static const uint64_t one = 1;
+
+	/* write(2) alone: async-signal-safe, and never read, so it stays. */
+	if (write(device->stop_fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+int umbra_shadow_device_switch(struct umbra_shadow_device *device, bool shadowed,
+			       umbra_switch_done *done, void *opaque)
+{
+	static const struct umbra_error busy = { "another switch is under way" };
+	const struct notifier bell = { .fd = device->request_fd, .kind = NOTIFIER_EVENTFD };
+	int rc = 0;
+
+	pthread_mutex_lock(&device->lock);
+	if (device->ended)
+		rc = -ECANCELED;
+	else if (device->request.is_there)
+		rc = -EBUSY;
+	else
+		device->request = (struct switch_request){
+			.is_there = true,
+			.shadowed = shadowed,
+			.done = done,
+			.opaque = opaque,
+		};
+	pthread_mutex_unlock(&device->lock);
+	if (rc == -EBUSY) {
+		done(opaque, -EBUSY, &busy);
+		return 0;
+	}
+	if (!rc)
+		notifier_send(&bell);
+	return rc;
+}
+
+void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_shadow_info *info)
+{
+	pthread_mutex_lock(&device->lock);
+	*info = device->info;
+	pthread_mutex_unlock(&device->lock);
+	for (unsigned int i = 0; i < info->queue_count; i++) {
+		const struct shadow_counters *c = shadow_device_counters(device->device, i);
+		struct umbra_queue_info *q = &info->queues[i];
+
+#define COUNTER(field) __atomic_load_n(&c->field, __ATOMIC_RELAXED)
+		q->last_avail_idx = COUNTER(last_avail);
+		q->last_used_idx = COUNTER(last_used);
+		q->in_flight = COUNTER(in_flight);
+		q->requests = COUNTER(requests);
+		q->bytes_out = COUNTER(bytes_out);
+		q->bytes_in = COUNTER(bytes_in);
+		q->kicks_in = COUNTER(kicks_in);
+		q->kicks_out = COUNTER(kicks_out);
+		q->calls_in = COUNTER(calls_in);
+		q->calls_out = COUNTER(calls_out);
+		q->clamped = COUNTER(clamped);
+#undef COUNTER
+	}
+}
+
+/* --- life ------------------------------------------------------------------ */
+
+static int config_check(const struct umbra_shadow_config *config, struct umbra_error *err)
+{
+	if (!config->socket_path == (config->socket_fd < 0))
+		return error_set(err, -EINVAL,
+				 "a device needs either the path of a socket or the fd of one");
+	if (!config->backend)
+		return error_set(err, -EINVAL,
+				 "a device needs a back-end, e.g. unix:/run/disk.sock");
+	if (strncmp(config->backend, BACKEND_PREFIX, strlen(BACKEND_PREFIX)) ||
+	    !config->backend[strlen(BACKEND_PREFIX)])
+		return error_set(err, -EINVAL,
+				 "the back-end \"%s\" is none that is known: expected unix:PATH",
+				 config->backend);
+	if (config->threads > WORKERS_MAX)
+		return error_set(err, -EINVAL, "%u threads were asked for, at most %u are possible",
+				 config->threads, WORKERS_MAX);
+	return 0;
+}
+
+static int sockets_open(struct umbra_shadow_device *u, const struct umbra_shadow_config *config,
+			struct umbra_error *err)
+{
+	socklen_t length = sizeof(int);
+	int listens = 0;
+
+	if (config->socket_path) {
+		u->listen_fd = listener_open(config->socket_path, err);
+		return u->listen_fd < 0 ? u->listen_fd : 0;
+	}
+	if (getsockopt(config->socket_fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length))
+		return error_set(err, -errno, "fd %d is not a socket: %s", config->socket_fd,
+				 strerror(errno));
+	if (listens)
+		u->listen_fd = config->socket_fd;
+	else
+		u->connected_fd = config->socket_fd;
+	return 0;
+}
+
+static int workers_start(struct umbra_shadow_device *u, unsigned int count, struct umbra_error *err)
+{
+	for (; u->worker_count < count; u->worker_count++) {
+		int rc = worker_create(u->broken_fd, &u->workers[u->worker_count], err);
+
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_config *config,
+		       struct umbra_error *err)
+{
+	int rc;
+
+	u->host.ops = &host_ops;
+	u->deadline_ms =
+		config->switch_deadline_ms ? config->switch_deadline_ms : SWITCH_DEADLINE_MS;
+	u->on_event = config->on_event;
+	u->opaque = config->opaque;
+	u->name = strdup(config->name ? config->name : "shadow");
+	u->backend_path = strdup(config->backend + strlen(BACKEND_PREFIX));
+	u->socket_path = config->socket_path ? strdup(config->socket_path) : NULL;
+	if (!u->name || !u->backend_path || (config->socket_path && !u->socket_path))
+		return error_set(err, -ENOMEM, "no memory for a device");
+	rc = host_make_eventfd(&u->host, &u->stop_fd, err);
+	if (!rc)
+		rc = host_make_eventfd(&u->host, &u->request_fd, err);
+	if (!rc)
+		rc = host_make_eventfd(&u->host, &u->broken_fd, err);
+	if (rc)
+		return rc;
+	rc = shadow_device_create(&u->host, config->mode, u->deadline_ms, &u->device);
+	if (rc)
+		return error_set(err, rc, "no memory for a device");
+	info_renew(u);
+	rc = workers_start(u, config->threads ? config->threads : 1, err);
+	return rc ? rc : sockets_open(u, config, err);
+}
+
+int umbra_shadow_device_create(const struct umbra_shadow_config *config,
+			       struct umbra_shadow_device **out, struct umbra_error *err)
+{
+	struct umbra_shadow_device *u;
+	int rc = config_check(config, err);
+
+	if (rc)
+		return rc;
+	u = calloc(1, sizeof(*u));
+	if (!u)
+		return error_set(err, -ENOMEM, "no memory for a device");
+	pthread_mutex_init(&u->lock, NULL);
+	u->listen_fd = u->connected_fd = -1;
+	u->stop_fd = u->request_fd = u->broken_fd = -1;
+	rc = device_init(u, config, err);
+	if (rc)
+		umbra_shadow_device_destroy(&u);
+	else
+		*out = u;
+	return rc;
+}
+
+void umbra_shadow_device_destroy(struct umbra_shadow_device **device)
+{
+	struct umbra_shadow_device *u = *device;
+
+	*device = NULL;
+	if (!u)
+		return;
+	shadow_device_destroy(&u->device);
+	for (unsigned int i = 0; i < u->worker_count; i++)
+		worker_destroy(&u->workers[i]);
+	if (u->listen_fd >= 0 && u->socket_path)
+		unlink(u->socket_path);
+	fd_close(&u->listen_fd);
+	fd_close(&u->connected_fd);
+	fd_close(&u->stop_fd);
+	fd_close(&u->request_fd);
+	fd_close(&u->broken_fd);
+	free(u->name);
+	free(u->socket_path);
+	free(u->backend_path);
+	pthread_mutex_destroy(&u->lock);
+	free(u);
+}

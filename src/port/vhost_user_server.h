@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The back-end's half of vhost-user: one front-end on a connected socket.
+ *
+ * Each message becomes one call of the shadow device (shadow/shadow_device.h);
+ * see the theory of operation in vhost_user_server.c for what happens to
+ * messages that fail.
+ *
+ * Ownership: the server owns the socket and the back-end channel that the
+ * front-end hands over; it borrows the device and stop_fd until destroy().
+ * Threads: one, the device's.
+ */
+#ifndef UMBRA_PORT_VHOST_USER_SERVER_H
+#define UMBRA_PORT_VHOST_USER_SERVER_H
+
+#include "shadow/shadow_device.h"
+#include "umbra/error.h"
+
+struct vhost_user_server;
+
+/* @stop_fd: an eventfd that ends every wait, or -1.  -ENOMEM. */
+UMBRA_MUST_CHECK int vhost_user_server_create(int *socket_fd, struct shadow_device *device,
+					      int stop_fd, struct vhost_user_server **out,
+					      struct umbra_error *err);
+
+/* To be polled for reading; the same until destroy(). */
+int vhost_user_server_fd(const struct vhost_user_server *server);
+
+/*
+ * Receive one message, carry it out, answer it.  Call it when the fd is
+ * readable; it waits for the rest of a message that has begun, at most
+ * VHOST_USER_SERVER_TIMEOUT_MS.
+ * 1: handled (or refused, see @err of the log).  0: the front-end has closed
+ * the connection.  Negative: the connection is of no more use; @err says why.
+ */
+#define VHOST_USER_SERVER_TIMEOUT_MS 10000u
+UMBRA_MUST_CHECK int vhost_user_server_receive(struct vhost_user_server *server,
+					       struct umbra_error *err);
+
+/*
+ * The device's configuration space has changed: tell the front-end, if it
+ * wanted to know.  Never waits.  While no ring is started the protocol forbids
+ * messages of our own; the news then goes out when the first ring starts.
+ */
+void vhost_user_server_config_changed(struct vhost_user_server *server);
+
+/* Close the connection and leave NULL. */
+void vhost_user_server_destroy(struct vhost_user_server **server);
+
+#endif

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A thread that serves shadow queues: see worker.h. */
+#include "port/worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "port/notifier.h"
+
+#define EVENTS_MAX 64
+/* Passes in a row for one queue before the others are looked at: some hundred
+ * microseconds at most. */
+#define PASSES_MAX 16
+#define STACK_BYTES (256u << 10)
+
+/* One fd that the worker listens on. */
+struct source {
+	struct served *served;
+	int fd;
+	bool reads;        /* no eventfd: has to be read */
+	uint64_t *counter; /* of notifications that came */
+};
+
+struct served {
+	struct queue_service *service;
+	struct served *next;
+	struct source kick, call;
+	struct notifier kick_out, call_out;
+	bool ready; /* wants a pass */
+	bool polls; /* the guest does not kick: look all the time */
+};
+
+/* What another thread wants done on this one. */
+struct request {
+	int (*run)(struct worker *w, void *argument);
+	void *argument;
+	int result;
+	bool done;
+};
+
+struct worker {
+	pthread_t thread;
+	int epoll_fd;
+	int request_fd; /* eventfd: a request is there */
+	struct notifier broken;
+	struct served *served; /* the thread's own */
+	bool stops;            /* the thread's own */
+	pthread_mutex_t lock;  /* guards request */
+	pthread_cond_t answered;
+	struct request *request;
+};
+
+/* --- on the thread ------------------------------------------------------- */
+
+static void served_notify(struct served *s, unsigned int actions)
+{
+	if (actions & SHADOW_KICK_BACKEND)
+		notifier_send(&s->kick_out);
+	if (actions & SHADOW_CALL_GUEST)
+		notifier_send(&s->call_out);
+}
+
+/* Passes until the queue sleeps, or its turn is over. */
+static void served_run(struct worker *w, struct served *s)
+{
+	unsigned int owed;
+
+	for (unsigned int i = 0; i < PASSES_MAX; i++) {
+		int actions = shadow_queue_pass(s->service->queue, &owed);
+
+		if (actions < 0) {
+			served_notify(s, owed);
+			s->ready = s->polls = false;
+			/* Release; peer: the acquire in shadow_device_check_queues(). */
+			__atomic_store_n(&s->service->broken, true, __ATOMIC_RELEASE);
+			notifier_send(&w->broken);
+			return;
+		}
+		served_notify(s, (unsigned int)actions);
+		if (!(actions & SHADOW_MORE)) {
+			s->ready = s->polls;
+			return;
+		}
+	}
+}
+
+static bool worker_run_ready(struct worker *w)
+{
+	bool again = false;
+
+	for (struct served *s = w->served; s; s = s->next) {
+		if (s->ready)
+			served_run(w, s);
+		again |= s->ready;
+	}
+	return again;
+}
+
+static void request_serve(struct worker *w)
+{
+	struct request *request;
+
+	notifier_drain(w->request_fd);
+	pthread_mutex_lock(&w->lock);
+	request = w->request;
+	w->request = NULL;
+	if (request) {
+		request->result = request->run(w, request->argument);
+		request->done = true;
+		pthread_cond_signal(&w->answered);
+	}
+	pthread_mutex_unlock(&w->lock);
+}
+
+static void *worker_thread(void *argument)
+{
+	struct epoll_event events[EVENTS_MAX];
+	struct worker *w = argument;
+
+	while (!w->stops) {
+		bool busy = worker_run_ready(w);
+		bool asked = false;
+		int n = epoll_wait(w->epoll_fd, events, EVENTS_MAX, busy ? 0 : -1);
+
+		for (int i = 0; i < n; i++) {
+			struct source *source = events[i].data.ptr;
+
+			if (!source) {
+				asked = true;
+				continue;
+			}
+			counter_add(source->counter, 1);
+			if (source->reads)
+				notifier_drain(source->fd);
+			if (!source->served->service->broken)
+				source->served->ready = true;
+		}
+		/* Last: a request may free what the events point to. */
+		if (asked)
+			request_serve(w);
+	}
+	return NULL;
+}
+
+static int source_add(struct worker *w, struct served *s, struct source *source, int fd,
+		      uint64_t *counter)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+
+	*source = (struct source){ .served = s, .fd = fd, .counter = counter };
+	if (fd < 0)
+		return 0;
+	source->reads = !is_eventfd(fd);
+	if (!source->reads)
+		event.events |= EPOLLET;
+	event.data.ptr = source;
+	return epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+}
+
+static void source_remove(struct worker *w, struct source *source)
+{
+	if (source->fd >= 0)
+		epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
+	source->fd = -1;
+}
+
+static int served_add(struct worker *w, void *argument)
+{
+	struct served *s = argument;
+	struct queue_service *service = s->service;
+	int rc;
+
+	s->call.fd = -1;
+	rc = source_add(w, s, &s->kick, service->kick_in, &service->queue->counters->kicks_in);
+	if (!rc)
+		rc = source_add(w, s, &s->call, service->call_in,
+				&service->queue->counters->calls_in);
+	if (rc) {
+		source_remove(w, &s->kick);
+		return rc;
+	}
+	s->polls = service->kick_in < 0;
+	s->ready = true;
+	s->next = w->served;
+	w->served = s;
+	return 0;
+}
+
+static int served_remove(struct worker *w, void *argument)
+{
+	struct served *s = argument;
+	struct served **link = &w->served;
+
+	while (*link != s)
+		link = &(*link)->next;
+	*link = s->next;
+	source_remove(w, &s->kick);
+	source_remove(w, &s->call);
+	return 0;
+}
+
+static int worker_stop(struct worker *w, void *argument)
+{
+	(void)argument;
+	w->stops = true;
+	return 0;
+}
+
+/* --- from outside -------------------------------------------------------- */
+
+static int worker_ask(struct worker *w, int (*run)(struct worker *w, void *), void *argument)
+{
+	struct request request = { .run = run, .argument = argument };
+	struct notifier bell = { .fd = w->request_fd, .kind = NOTIFIER_EVENTFD };
+
+	pthread_mutex_lock(&w->lock);
+	w->request = &request;
+	notifier_send(&bell);
+	while (!request.done)
+		pthread_cond_wait(&w->answered, &w->lock);
+	pthread_mutex_unlock(&w->lock);
+	return request.result;
+}
+
+static int thread_start(struct worker *w)
+{
+	pthread_attr_t attributes;
+	int rc = pthread_attr_init(&attributes);
+
+	if (rc)
+		return -rc;
+	pthread_attr_setstacksize(&attributes, STACK_BYTES);
+	rc = pthread_create(&w->thread, &attributes, worker_thread, w);
+	pthread_attr_destroy(&attributes);
+	return -rc;
+}
+
+int worker_create(int broken_fd, struct worker **out, struct umbra_error *err)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	struct worker *w = calloc(1, sizeof(*w));
+	int rc;
+
+	if (!w)
+		return error_set(err, -ENOMEM, "no memory for a thread");
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->answered, NULL);
+	w->broken = notifier_make(broken_fd);
+	w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	w->request_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (w->epoll_fd < 0 || w->request_fd < 0 ||
+	    epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, w->request_fd, &event))
+		rc = -errno;
+	else
+		rc = thread_start(w);
+	if (!rc) {
+		*out = w;
+		return 0;
+	}
+	error_set(err, rc, "a thread for the queues cannot be started: %s", strerror(-rc));
+	fd_close(&w->epoll_fd);
+	fd_close(&w->request_fd);
+	free(w);
+	return rc;
+}
+
+void worker_destroy(struct worker **worker)
+{
+	struct worker *w = *worker;
+
+	*worker = NULL;
+	if (!w)
+		return;
+	worker_ask(w, worker_stop, NULL);
+	pthread_join(w->thread, NULL);
+	fd_close(&w->epoll_fd);
+	fd_close(&w->request_fd);
+	pthread_cond_destroy(&w->answered);
+	pthread_mutex_destroy(&w->lock);
+	free(w);
+}
+
+int worker_begin(struct worker *worker, struct queue_service *service, struct umbra_error *err)
+{
+	struct served *s = calloc(1, sizeof(*s));
+	int rc;
+
+	if (!s)
+		return error_set(err, -ENOMEM, "no memory to serve a queue");
+	s->service = service;
+	s->kick_out = notifier_make(service->kick_out);
+	s->call_out = notifier_make(service->call_out);
+	rc = worker_ask(worker, served_add, s);
+	if (rc) {
+		free(s);
+		return error_set(err, rc, "a queue's eventfds cannot be watched: %s",
+				 strerror(-rc));
+	}
+	service->server = s;
+	return 0;
+}
+
+void worker_end(struct worker *worker, struct queue_service *service)
+{
+	struct served *s = service->server;
+
+	worker_ask(worker, served_remove, s);
+	service->server = NULL;
+	free(s);
+}
