@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Names for feature bits: see feature_names.h. */
+#include "cli/feature_names.h"
+
+#include <inttypes.h>
+#include <linux/vhost_types.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+#include <stdio.h>
+
+#include "base/bits.h"
+
+#define NAMES_MAX 64u /* bits of a feature word */
+
+/* virtio 1.2, section 6 "Reserved Feature Bits"; older kernel headers lack it. */
+#ifndef VIRTIO_F_NOTIFICATION_DATA
+#define VIRTIO_F_NOTIFICATION_DATA 38
+#endif
+#ifndef VIRTIO_F_NOTIF_CONFIG_DATA
+#define VIRTIO_F_NOTIF_CONFIG_DATA 39
+#endif
+#ifndef VIRTIO_F_ADMIN_VQ
+#define VIRTIO_F_ADMIN_VQ 41
+#endif
+#define VHOST_USER_F_PROTOCOL_FEATURES 30 /* vhost-user, "Feature negotiation" */
+
+#define NAME(bit) [bit] = #bit
+static const char *const feature_names[NAMES_MAX] = {
+	NAME(VIRTIO_F_NOTIFY_ON_EMPTY),   NAME(VHOST_F_LOG_ALL),
+	NAME(VIRTIO_F_ANY_LAYOUT),        NAME(VIRTIO_RING_F_INDIRECT_DESC),
+	NAME(VIRTIO_RING_F_EVENT_IDX),    NAME(VHOST_USER_F_PROTOCOL_FEATURES),
+	NAME(VIRTIO_F_VERSION_1),         NAME(VIRTIO_F_ACCESS_PLATFORM),
+	NAME(VIRTIO_F_RING_PACKED),       NAME(VIRTIO_F_IN_ORDER),
+	NAME(VIRTIO_F_ORDER_PLATFORM),    NAME(VIRTIO_F_SR_IOV),
+	NAME(VIRTIO_F_NOTIFICATION_DATA), NAME(VIRTIO_F_NOTIF_CONFIG_DATA),
+	NAME(VIRTIO_F_RING_RESET),        NAME(VIRTIO_F_ADMIN_VQ),
+};
+#undef NAME
+
+/* The specification's table "Protocol features". */
+#define NAME(bit, name) [bit] = "VHOST_USER_PROTOCOL_F_" name
+static const char *const protocol_feature_names[NAMES_MAX] = {
+	NAME(0, "MQ"),
+	NAME(1, "LOG_SHMFD"),
+	NAME(2, "RARP"),
+	NAME(3, "REPLY_ACK"),
+	NAME(4, "MTU"),
+	NAME(5, "BACKEND_REQ"),
+	NAME(6, "CROSS_ENDIAN"),
+	NAME(7, "CRYPTO_SESSION"),
+	NAME(8, "PAGEFAULT"),
+	NAME(9, "CONFIG"),
+	NAME(10, "BACKEND_SEND_FD"),
+	NAME(11, "HOST_NOTIFIER"),
+	NAME(12, "INFLIGHT_SHMFD"),
+	NAME(13, "RESET_DEVICE"),
+	NAME(14, "INBAND_NOTIFICATIONS"),
+	NAME(15, "CONFIGURE_MEM_SLOTS"),
+	NAME(16, "STATUS"),
+	NAME(17, "XEN_MMAP"),
+	NAME(18, "SHARED_OBJECT"),
+	NAME(19, "DEVICE_STATE"),
+	NAME(20, "GET_VRING_BASE_INFLIGHT"),
+	NAME(21, "GPA_ADDRESSES"),
+	NAME(22, "SHMEM"),
+};
+#undef NAME
+
+static json_t *named_bits(uint64_t bits, const char *const *table)
+{
+	json_t *names = json_array();
+	char hex[sizeof("0x0123456789abcdef")];
+	unsigned int bit;
+
+	for (bit = 0; bit < NAMES_MAX; bit++)
+		if (bits & BIT64(bit) && table[bit])
+			json_array_append_new(names, json_string(table[bit]));
+	snprintf(hex, sizeof(hex), "0x%" PRIx64, bits);
+	return json_pack("{s:s, s:o}", "bits", hex, "names", names);
+}
+
+json_t *features_json(uint64_t bits)
+{
+	return named_bits(bits, feature_names);
+}
+
+json_t *protocol_features_json(uint64_t bits)
+{
+	return named_bits(bits, protocol_feature_names);
+}

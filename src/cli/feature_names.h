@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Names for feature bits, as the kernel's headers and the vhost-user
+ * specification spell them, so that one can search for what one reads.
+ */
+#ifndef UMBRA_CLI_FEATURE_NAMES_H
+#define UMBRA_CLI_FEATURE_NAMES_H
+
+#include <jansson.h>
+#include <stdint.h>
+
+/*
+ * {"bits": "0x130000000", "names": [...]}, lowest bit first.  Bits that belong
+ * to a device type (0-23 and 50-127) have no name here, since the program does
+ * not know the type of the device that it stands in front of.
+ */
+json_t *features_json(uint64_t bits);
+
+/* The same for the protocol features of vhost-user. */
+json_t *protocol_features_json(uint64_t bits);
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Strings into JSON, whatever bytes they hold: see json_text.h. */
+#include "cli/json_text.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Bytes of the UTF-8 sequence that @byte begins; 0 if none can. */
+static size_t sequence_length(unsigned char byte)
+{
+	if (byte < 0x80)
+		return 1;
+	if (byte >= 0xc2 && byte <= 0xdf)
+		return 2;
+	if (byte >= 0xe0 && byte <= 0xef)
+		return 3;
+	return byte >= 0xf0 && byte <= 0xf4 ? 4 : 0;
+}
+
+/* Let the library, which knows overlong forms and surrogates, judge one. */
+static bool is_valid_sequence(const char *text, size_t len)
+{
+	json_t *json = json_stringn(text, len);
+
+	json_decref(json);
+	return json;
+}
+
+json_t *json_text(const char *text)
+{
+	json_t *json = json_string(text);
+	char *shown;
+	size_t i, n;
+
+	if (json)
+		return json;
+	shown = strdup(text);
+	if (!shown)
+		return NULL;
+	for (i = 0; shown[i]; i += n) {
+		n = sequence_length((unsigned char)shown[i]);
+		if (!n || strnlen(shown + i, n) < n || !is_valid_sequence(shown + i, n)) {
+			shown[i] = '?';
+			n = 1;
+		}
+	}
+	json = json_string(shown);
+	free(shown);
+	return json;
+}

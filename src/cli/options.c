@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Values of options: see options.h. */
+#include "cli/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "base/error.h"
+
+#define NAME_LENGTH_MAX 64 /* bytes; names stand in log lines and in JSON */
+
+int option_number(const char *option, const char *text, unsigned int min, unsigned int max,
+		  unsigned int *value, struct umbra_error *err)
+{
+	unsigned long number;
+	char *end;
+
+	errno = 0;
+	number = strtoul(text, &end, 10);
+	/* strtoul() takes "-1" and " 1" too. */
+	if (!isdigit((unsigned char)text[0]) || *end || errno || number < min || number > max)
+		return error_set(err, -EINVAL, "%s=%.80s: expected a number from %u to %u", option,
+				 text, min, max);
+	*value = (unsigned int)number;
+	return 0;
+}
+
+int option_choice(const char *option, const char *text, const char *const *words,
+		  unsigned int *value, struct umbra_error *err)
+{
+	char list[80] = "";
+	unsigned int i;
+
+	for (i = 0; words[i]; i++) {
+		size_t used = strlen(list);
+
+		if (!strcmp(words[i], text)) {
+			*value = i;
+			return 0;
+		}
+		snprintf(list + used, sizeof(list) - used, "%s%s",
+			 !i             ? ""
+			 : words[i + 1] ? ", "
+					: " or ",
+			 words[i]);
+	}
+	return error_set(err, -EINVAL, "%s=%.80s: expected %s", option, text, list);
+}
+
+int option_socket_path(const char *option, const char *text, struct umbra_error *err)
+{
+	const size_t max = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
+
+	if (!text[0])
+		return error_set(err, -EINVAL, "%s=: expected the path of a unix socket", option);
+	if (strlen(text) > max)
+		return error_set(err, -EINVAL,
+				 "%s=%.40s...: the path has %zu bytes, expected at most %zu, which "
+				 "is what a unix socket's address holds",
+				 option, text, strlen(text), max);
+	return 0;
+}
+
+int option_name(const char *option, const char *text, struct umbra_error *err)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "0123456789._-";
+	size_t len = strlen(text);
+
+	if (!len || len > NAME_LENGTH_MAX || strspn(text, allowed) != len)
+		return error_set(err, -EINVAL,
+				 "%s=%.80s: expected 1 to %d letters, digits, '.', '_' or '-'",
+				 option, text, NAME_LENGTH_MAX);
+	return 0;
+}
+
+int option_refused(int returned, char **argv, const char *help, struct umbra_error *err)
+{
+	const char *word = argv[optind - 1];
+
+	if (returned == ':')
+		return error_set(err, -EINVAL, "%.80s: a value is missing; see %s", word, help);
+	if (!strncmp(word, "--", 2) && strchr(word, '=') && optopt)
+		return error_set(err, -EINVAL, "%.80s: the option takes no value; see %s", word,
+				 help);
+	if (!strncmp(word, "--", 2))
+		return error_set(err, -EINVAL, "%.80s: there is no such option; see %s", word,
+				 help);
+	return error_set(err, -EINVAL, "-%c: there is no such option; see %s", optopt, help);
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Values of options, with errors that name the option, the value and what was
+ * expected.
+ *
+ * All return 0 or -EINVAL.  @option is the name as typed, "--fd".
+ */
+#ifndef UMBRA_CLI_OPTIONS_H
+#define UMBRA_CLI_OPTIONS_H
+
+#include <stdbool.h>
+
+#include "umbra/error.h"
+
+/* Exit statuses of the program. */
+#define EXIT_USAGE 2 /* the command line was wrong */
+
+/* A decimal number in [min, max]. */
+UMBRA_MUST_CHECK int option_number(const char *option, const char *text, unsigned int min,
+				   unsigned int max, unsigned int *value, struct umbra_error *err);
+
+/* One of the @words, which NULL ends; *@value is its index. */
+UMBRA_MUST_CHECK int option_choice(const char *option, const char *text, const char *const *words,
+				   unsigned int *value, struct umbra_error *err);
+
+/* A path that fits into a unix socket's address. */
+UMBRA_MUST_CHECK int option_socket_path(const char *option, const char *text,
+					struct umbra_error *err);
+
+/* A device's name: 1 to 64 letters, digits, '.', '_' or '-'. */
+UMBRA_MUST_CHECK int option_name(const char *option, const char *text, struct umbra_error *err);
+
+/*
+ * What getopt_long() complained of: it returned '?' or ':', and was called
+ * with opterr = 0 and a short option string that begins with ":".  @help is
+ * where the options are listed.  Returns -EINVAL.
+ */
+int option_refused(int returned, char **argv, const char *help, struct umbra_error *err);
+
+#endif

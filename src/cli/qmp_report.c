@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What query-status and query-vhost return: see qmp_report.h.
+ *
+ * A member that could not be made for want of memory makes the whole NULL:
+ * jansson's json_pack() and "_new" setters take NULL and say so.
+ */
+#include "cli/qmp_report.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "cli/feature_names.h"
+#include "cli/json_text.h"
+
+/* Add @member = @text unless the text is empty.  Returns @object, or NULL. */
+static json_t *with_text(json_t *object, const char *member, const char *text)
+{
+	if (!object || !text || !text[0])
+		return object;
+	if (json_object_set_new(object, member, json_text(text))) {
+		json_decref(object);
+		return NULL;
+	}
+	return object;
+}
+
+/* A counter would need 292 years at one per nanosecond to need the 64th bit. */
+static json_int_t number(uint64_t value)
+{
+	return value > INT64_MAX ? INT64_MAX : (json_int_t)value;
+}
+
+const char *report_mode_name(enum umbra_shadow_mode mode)
+{
+	switch (mode) {
+	case UMBRA_SHADOW_AUTO:
+		return "auto";
+	case UMBRA_SHADOW_ON:
+		return "on";
+	case UMBRA_SHADOW_OFF:
+		return "off";
+	}
+	return "unknown";
+}
+
+json_t *report_status(const char *name, const struct umbra_shadow_info *info)
+{
+	json_t *status;
+
+	status = json_pack("{s:o, s:s, s:s, s:b, s:b}", "name", json_text(name), "state",
+			   umbra_device_state_name(info->state), "shadow",
+			   report_mode_name(info->mode), "shadowed",
+			   info->state == UMBRA_DEVICE_SHADOWED, "shadow-wanted",
+			   info->shadow_wanted);
+	status = with_text(status, "reason", info->reason);
+	return with_text(status, "shadow-refused", info->shadow_refused);
+}
+
+static const char *queue_mode(const struct umbra_queue_info *queue)
+{
+	if (!queue->started)
+		return "stopped";
+	return queue->shadowed ? "shadowed" : "passthrough";
+}
+
+static json_t *report_queue(unsigned int index, const struct umbra_queue_info *queue)
+{
+	json_t *state, *counters;
+
+	state = json_pack("{s:i, s:I, s:b, s:b, s:s, s:i, s:i, s:I}", "index", (int)index, "size",
+			  number(queue->size), "started", queue->started, "enabled", queue->enabled,
+			  "mode", queue_mode(queue), "last-avail-idx", (int)queue->last_avail_idx,
+			  "last-used-idx", (int)queue->last_used_idx, "in-flight",
+			  number(queue->in_flight));
+	counters = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "requests",
+			     number(queue->requests), "bytes-out", number(queue->bytes_out),
+			     "bytes-in", number(queue->bytes_in), "kicks-in",
+			     number(queue->kicks_in), "kicks-out", number(queue->kicks_out),
+			     "kicks", number(queue->kicks_in), "calls-in", number(queue->calls_in),
+			     "calls-out", number(queue->calls_out), "calls",
+			     number(queue->calls_out), "clamped", number(queue->clamped));
+	if (json_object_update_missing(state, counters)) {
+		json_decref(state);
+		state = NULL;
+	}
+	json_decref(counters);
+	return with_text(state, "error", queue->error);
+}
+
+static json_t *report_backend(const char *backend, const struct umbra_shadow_info *info)
+{
+	const char *address = strchr(backend, ':');
+
+	return json_pack("{s:s, s:o, s:o, s:o}", "kind", "vhost-user", "address",
+			 json_text(address ? address + 1 : backend), "features",
+			 features_json(info->backend_features), "protocol-features",
+			 protocol_features_json(info->protocol_features));
+}
+
+static json_t *report_features(const struct umbra_shadow_info *info)
+{
+	json_t *features = json_pack("{s:o}", "guest", features_json(info->guest_features));
+
+	return with_text(features, "dropped", info->dropped_features);
+}
+
+json_t *report_vhost(const char *backend, const struct umbra_shadow_info *info)
+{
+	json_t *queues = json_array();
+	unsigned int i;
+
+	for (i = 0; queues && i < info->queue_count && i < UMBRA_QUEUES_MAX; i++) {
+		if (!info->queues[i].size)
+			continue;
+		if (json_array_append_new(queues, report_queue(i, &info->queues[i]))) {
+			json_decref(queues);
+			queues = NULL;
+		}
+	}
+	return json_pack("{s:o, s:o, s:{s:I, s:I}, s:o, s:{s:I, s:I, s:I, s:I}, s:I}", "backend",
+			 report_backend(backend, info), "features", report_features(info), "memory",
+			 "bytes", number(info->memory_bytes), "regions",
+			 number(info->memory_regions), "queues", queues, "switches", "count",
+			 number(info->switches), "failed", number(info->switches_failed),
+			 "last-pause-us", number(info->last_pause_us), "longest-pause-us",
+			 number(info->longest_pause_us), "frontends", number(info->frontends));
+}
+
+json_t *report_state_change(const char *name, enum umbra_device_state from,
+			    enum umbra_device_state to, const char *reason)
+{
+	json_t *data = json_pack("{s:o, s:s, s:s}", "name", json_text(name), "from",
+				 umbra_device_state_name(from), "to", umbra_device_state_name(to));
+
+	return with_text(data, "reason", reason);
+}
+
+json_t *report_queue_broken(const char *name, unsigned int queue, const char *reason)
+{
+	return json_pack("{s:o, s:i, s:o}", "name", json_text(name), "queue", (int)queue, "reason",
+			 json_text(reason));
+}

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The command line of "umbra shadow".
+ *
+ * Implements: the vhost-user specification, "Backend program conventions", and
+ * its schema vhost-user.json for --print-capabilities.
+ */
+#include "cli/shadow_options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/error.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+
+#define DEADLINE_MAX_MS 3600000u /* an hour; longer is a typing error */
+#define THREADS_MAX 64u          /* more are refused by the device */
+#define HELP "umbra help shadow"
+
+enum {
+	OPTION_SOCKET_PATH = 256, /* above every character */
+	OPTION_FD,
+	OPTION_BACKEND,
+	OPTION_CONTROL,
+	OPTION_SHADOW,
+	OPTION_NAME,
+	OPTION_SWITCH_DEADLINE,
+	OPTION_THREADS,
+	OPTION_PRINT_CAPABILITIES,
+};
+
+static const struct option long_options[] = {
+	{ "socket-path", required_argument, NULL, OPTION_SOCKET_PATH },
+	{ "fd", required_argument, NULL, OPTION_FD },
+	{ "backend", required_argument, NULL, OPTION_BACKEND },
+	{ "control", required_argument, NULL, OPTION_CONTROL },
+	{ "shadow", required_argument, NULL, OPTION_SHADOW },
+	{ "name", required_argument, NULL, OPTION_NAME },
+	{ "switch-deadline", required_argument, NULL, OPTION_SWITCH_DEADLINE },
+	{ "threads", required_argument, NULL, OPTION_THREADS },
+	{ "verbose", no_argument, NULL, 'v' },
+	{ "print-capabilities", no_argument, NULL, OPTION_PRINT_CAPABILITIES },
+	{ "help", no_argument, NULL, 'h' },
+	{ 0 },
+};
+
+/* In the order of enum umbra_shadow_mode. */
+static const char *const mode_words[] = { "auto", "on", "off", NULL };
+
+void shadow_print_help(void)
+{
+	fputs("usage: umbra shadow --socket-path=PATH|--fd=N --backend=unix:PATH [OPTION...]\n"
+	      "\n"
+	      "Stand between a VM and a virtio back-end, both of which speak vhost-user, and\n"
+	      "forward the guest's virtqueues through rings of umbra's own when asked to.\n"
+	      "\n"
+	      "  --socket-path=PATH    listen for the VM here\n"
+	      "  --fd=N                use this socket, inherited and listening or connected,\n"
+	      "                        instead\n"
+	      "  --backend=unix:PATH   the back-end's vhost-user socket\n"
+	      "  --control=PATH        listen here for QMP: umbra ctl PATH ...\n"
+	      "  --shadow=auto|on|off  auto (the default): pass through until told otherwise;\n"
+	      "                        on, off: always, never forward\n"
+	      "  --name=ID             the device's name on the control socket (shadow0)\n"
+	      "  --switch-deadline=MS  how long a switch waits for the back-end (5000)\n"
+	      "  --threads=N           how many threads forward (1)\n"
+	      "  -v, --verbose         log more\n"
+	      "  --print-capabilities  print vhost-user's description of the program, as JSON\n"
+	      "  -h, --help            print this text\n"
+	      "\n"
+	      "SIGTERM and SIGINT end the program.  Exit status: 0 after such an end, 1 for a\n"
+	      "failure, 2 for a wrong command line.\n",
+	      stdout);
+}
+
+/*
+ * The schema has no type for "whatever the back-end is", so the program says
+ * what it is tested with.  The type "block" may list "read-only" and
+ * "blk-file"; those are options of the real back-end.
+ */
+void shadow_print_capabilities(void)
+{
+	puts("{\n  \"type\": \"block\",\n  \"features\": []\n}");
+}
+
+static int parse_fd(const char *text, int *fd, struct umbra_error *err)
+{
+	int domain = 0, type = 0, result;
+	socklen_t size = sizeof(int);
+	unsigned int number;
+
+	result = option_number("--fd", text, 3, INT_MAX, &number, err);
+	if (result)
+		return result;
+	*fd = (int)number;
+	if (getsockopt(*fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) ||
+	    getsockopt(*fd, SOL_SOCKET, SO_TYPE, &type, &size))
+		return error_set(err, -EINVAL, "--fd=%s: %s, expected a unix stream socket", text,
+				 errno == EBADF ? "no such file descriptor is open"
+						: strerror(errno));
+	if (domain != AF_UNIX || type != SOCK_STREAM)
+		return error_set(err, -EINVAL,
+				 "--fd=%s: a socket of another kind, expected a unix stream "
+				 "socket",
+				 text);
+	return 0;
+}
+
+static int parse_backend(const char *text, const char **backend, struct umbra_error *err)
+{
+	static const char scheme[] = "unix:";
+
+	if (strncmp(text, scheme, strlen(scheme)) != 0)
+		return error_set(err, -EINVAL, "--backend=%.80s: expected unix:PATH", text);
+	*backend = text;
+	return option_socket_path("--backend", text + strlen(scheme), err);
+}
+
+static int parse_option(struct shadow_options *options, int option, const char *value,
+			struct umbra_error *err)
+{
+	struct umbra_shadow_config *config = &options->config;
+	unsigned int choice = 0;
+	int result;
+
+	switch (option) {
+	case OPTION_SOCKET_PATH:
+		config->socket_path = value;
+		return option_socket_path("--socket-path", value, err);
+	case OPTION_FD:
+		return parse_fd(value, &config->socket_fd, err);
+	case OPTION_BACKEND:
+		return parse_backend(value, &config->backend, err);
+	case OPTION_CONTROL:
+		options->control = value;
+		return option_socket_path("--control", value, err);
+	case OPTION_SHADOW:
+		result = option_choice("--shadow", value, mode_words, &choice, err);
+		config->mode = (enum umbra_shadow_mode)choice;
+		return result;
+	case OPTION_NAME:
+		config->name = value;
+		return option_name("--name", value, err);
+	case OPTION_SWITCH_DEADLINE:
+		return option_number("--switch-deadline", value, 1, DEADLINE_MAX_MS,
+				     &config->switch_deadline_ms, err);
+	case OPTION_THREADS:
+		return option_number("--threads", value, 1, THREADS_MAX, &config->threads, err);
+	case 'v':
+		options->verbose = true;
+		return 0;
+	default:
+		options->help = true;
+		return 0;
+	}
+}
+
+static int check_together(const struct shadow_options *options, struct umbra_error *err)
+{
+	const struct umbra_shadow_config *config = &options->config;
+
+	if (config->socket_path && config->socket_fd >= 0)
+		return error_set(err, -EINVAL,
+				 "--socket-path and --fd exclude each other: both say where the VM "
+				 "comes from");
+	if (!config->socket_path && config->socket_fd < 0)
+		return error_set(err, -EINVAL,
+				 "expected --socket-path=PATH or --fd=N: where the VM comes from; "
+				 "see " HELP);
+	if (!config->backend)
+		return error_set(
+			err, -EINVAL,
+			"expected --backend=unix:PATH: the vhost-user back-end; see " HELP);
+	if (options->control && config->socket_path &&
+	    !strcmp(options->control, config->socket_path))
+		return error_set(
+			err, -EINVAL,
+			"--control=%.80s: the same path as --socket-path, expected another",
+			options->control);
+	return 0;
+}
+
+int shadow_options_parse(struct shadow_options *options, int argc, char **argv,
+			 struct umbra_error *err)
+{
+	int option, result;
+
+	*options = (struct shadow_options){
+		.config = { .name = "shadow0", .socket_fd = -1, .mode = UMBRA_SHADOW_AUTO },
+	};
+	optind = 0; /* start afresh: the program may have parsed another list */
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, ":vh", long_options, NULL)) != -1) {
+		if (option == '?' || option == ':')
+			return option_refused(option, argv, HELP, err);
+		result = parse_option(options, option, optarg, err);
+		if (result || options->help)
+			return result;
+	}
+	if (optind < argc)
+		return error_set(err, -EINVAL, "%.80s: expected only options; see " HELP,
+				 argv[optind]);
+	return check_together(options, err);
+}

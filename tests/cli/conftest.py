@@ -1,0 +1,24 @@
+"""Fixtures of the program's tests."""
+
+import pytest
+
+from simulated import Simulated
+
+
+@pytest.fixture
+def simulated(bed):
+    """A running program with a simulated device."""
+    return Simulated(bed)
+
+
+@pytest.fixture(scope="session")
+def build():
+    from bed.bed import build_directory
+    return build_directory()
+
+
+@pytest.fixture(scope="session")
+def program(build):
+    """The real program; what needs no device works in the simulated one."""
+    real = build / "src/cli/umbra"
+    return real if real.exists() else build / "tests/cli/umbra-simulated"

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A simulated shadow device, for tests: see simulated_device.h. */
+#include "simulated_device.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+
+struct umbra_shadow_device {
+	pthread_mutex_t lock;
+	enum umbra_shadow_mode mode;
+	char socket_path[108], folder[108];
+	int listener, stop;
+	bool stopped;
+	enum umbra_device_state state;
+	char reason[UMBRA_ERROR_SIZE], broken[UMBRA_ERROR_SIZE];
+	bool wanted, target;
+	uint64_t switches, failed;
+	umbra_switch_done *done;
+	void *done_opaque;
+	void (*on_event)(void *opaque, const struct umbra_event *event);
+	void *opaque;
+};
+
+struct simulated_plan simulated_plan;
+
+static const char *const state_names[] = {
+	[UMBRA_DEVICE_WAITING] = "waiting",         [UMBRA_DEVICE_NEGOTIATING] = "negotiating",
+	[UMBRA_DEVICE_PASSTHROUGH] = "passthrough", [UMBRA_DEVICE_SHADOWED] = "shadowed",
+	[UMBRA_DEVICE_SWITCHING] = "switching",     [UMBRA_DEVICE_BACKEND_LOST] = "backend-lost",
+	[UMBRA_DEVICE_BROKEN] = "broken",
+};
+#define STATES (sizeof(state_names) / sizeof(state_names[0]))
+
+const char *umbra_device_state_name(enum umbra_device_state state)
+{
+	return state_names[state];
+}
+
+static void enter(struct umbra_shadow_device *device, enum umbra_device_state state,
+		  const char *reason)
+{
+	struct umbra_event event = { .kind = UMBRA_EVENT_STATE, .to = state, .reason = reason };
+
+	pthread_mutex_lock(&device->lock);
+	event.from = device->state;
+	device->state = state;
+	snprintf(device->reason, sizeof(device->reason), "%s", reason);
+	pthread_mutex_unlock(&device->lock);
+	if (device->on_event)
+		device->on_event(device->opaque, &event);
+}
+
+/* The text of a file in the folder; false if it is not there. */
+static bool knob(struct umbra_shadow_device *device, const char *name, char *text, size_t size)
+{
+	char path[256];
+	size_t n;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/%s", device->folder, name);
+	file = fopen(path, "r");
+	if (!file)
+		return false;
+	n = fread(text, 1, size - 1, file);
+	text[n] = 0;
+	text[strcspn(text, "\n")] = 0;
+	fclose(file);
+	return true;
+}
+
+static void knob_done(struct umbra_shadow_device *device, const char *name)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/%s", device->folder, name);
+	unlink(path);
+}
+
+/* The rest of @text after its first word, which is cut off. */
+static char *split(char *text)
+{
+	size_t n = strcspn(text, " ");
+	char *rest = text + n + (text[n] != 0);
+
+	text[n] = 0;
+	return rest;
+}
+
+static void finish(struct umbra_shadow_device *device, int result, const char *text)
+{
+	struct umbra_error err = { "" };
+	umbra_switch_done *done;
+	void *opaque;
+	bool runs;
+
+	pthread_mutex_lock(&device->lock);
+	done = device->done;
+	opaque = device->done_opaque;
+	device->done = NULL;
+	if (done && result) {
+		device->failed++;
+	} else if (done) {
+		device->switches++;
+		device->wanted = device->target;
+	}
+	runs = device->state == UMBRA_DEVICE_PASSTHROUGH || device->state == UMBRA_DEVICE_SHADOWED;
+	pthread_mutex_unlock(&device->lock);
+	if (!done)
+		return;
+	if (!result && runs)
+		enter(device, device->target ? UMBRA_DEVICE_SHADOWED : UMBRA_DEVICE_PASSTHROUGH,
+		      "");
+	if (result)
+		error_set(&err, result, "%s", text ? text : "");
+	done(opaque, result, &err);
+}
+
+void simulated_device_step(struct umbra_shadow_device *device)
+{
+	char text[UMBRA_ERROR_SIZE], *rest;
+
+	if (simulated_plan.hold || knob(device, "hold", text, sizeof(text)))
+		return;
+	if (simulated_plan.refuse) {
+		finish(device, simulated_plan.refuse, simulated_plan.text);
+	} else if (knob(device, "refuse", text, sizeof(text))) {
+		rest = split(text);
+		finish(device, -atoi(text), rest);
+	} else {
+		finish(device, 0, NULL);
+	}
+}
+
+static void step_knobs(struct umbra_shadow_device *device)
+{
+	struct umbra_event broken = { .kind = UMBRA_EVENT_QUEUE_BROKEN };
+	char text[UMBRA_ERROR_SIZE], *rest;
+	unsigned int i, count;
+
+	if (knob(device, "state", text, sizeof(text))) {
+		rest = split(text);
+		for (i = 0; i < STATES; i++)
+			if (!strcmp(state_names[i], text))
+				enter(device, (enum umbra_device_state)i, rest);
+		knob_done(device, "state");
+	}
+	if (knob(device, "break", text, sizeof(text))) {
+		broken.reason = split(text);
+		broken.queue = (unsigned int)atoi(text);
+		pthread_mutex_lock(&device->lock);
+		snprintf(device->broken, sizeof(device->broken), "%s", broken.reason);
+		pthread_mutex_unlock(&device->lock);
+		device->on_event(device->opaque, &broken);
+		knob_done(device, "break");
+	}
+	if (knob(device, "flood", text, sizeof(text))) {
+		count = (unsigned int)atoi(text);
+		for (i = 0; i < count; i++)
+			enter(device, i & 1 ? UMBRA_DEVICE_WAITING : UMBRA_DEVICE_NEGOTIATING, "");
+		knob_done(device, "flood");
+	}
+}
+
+int umbra_shadow_device_create(const struct umbra_shadow_config *config,
+			       struct umbra_shadow_device **out, struct umbra_error *err)
+{
+	struct umbra_shadow_device *device = calloc(1, sizeof(*device));
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	if (!device)
+		return error_set(err, -ENOMEM, "simulated: out of memory");
+	pthread_mutex_init(&device->lock, NULL);
+	device->mode = config->mode;
+	device->wanted = config->mode == UMBRA_SHADOW_ON;
+	device->on_event = config->on_event;
+	device->opaque = config->opaque;
+	device->listener = -1;
+	device->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (!strncmp(config->backend, "unix:", 5))
+		snprintf(device->folder, sizeof(device->folder), "%s", config->backend + 5);
+	if (config->socket_path) {
+		snprintf(device->socket_path, sizeof(device->socket_path), "%s",
+			 config->socket_path);
+		snprintf(address.sun_path, sizeof(address.sun_path), "%.107s", config->socket_path);
+		device->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (bind(device->listener, (struct sockaddr *)&address, sizeof(address)) ||
+		    listen(device->listener, 1)) {
+			error_set(err, -errno, "simulated: %s: %s", config->socket_path,
+				  strerror(errno));
+			device->socket_path[0] = 0;
+			umbra_shadow_device_destroy(&device);
+			return -EADDRINUSE;
+		}
+	}
+	*out = device;
+	return 0;
+}
+
+int umbra_shadow_device_run(struct umbra_shadow_device *device, struct umbra_error *err)
+{
+	struct pollfd wait = { .fd = device->stop, .events = POLLIN };
+	char text[UMBRA_ERROR_SIZE];
+	int result = 0;
+
+	while (!poll(&wait, 1, 1)) {
+		if (knob(device, "fail", text, sizeof(text))) {
+			result = error_set(err, -EIO, "%s", text);
+			break;
+		}
+		if (knob(device, "gone", text, sizeof(text)))
+			break;
+		step_knobs(device);
+		simulated_device_step(device);
+	}
+	pthread_mutex_lock(&device->lock);
+	device->stopped = true;
+	pthread_mutex_unlock(&device->lock);
+	finish(device, -ECANCELED, "simulated: the device was stopped");
+	return result;
+}
+
+void umbra_shadow_device_stop(struct umbra_shadow_device *device)
+{
+	const uint64_t one = 1;
+	ssize_t ignored = write(device->stop, &one, sizeof(one));
+
+	(void)ignored;
+}
+
+int umbra_shadow_device_switch(struct umbra_shadow_device *device, bool shadowed,
+			       umbra_switch_done *done, void *opaque)
+{
+	const struct umbra_error busy = { "simulated: another switch is under way" };
+	bool taken = false, stopped;
+
+	if (simulated_plan.switch_returns)
+		return simulated_plan.switch_returns;
+	pthread_mutex_lock(&device->lock);
+	stopped = device->stopped;
+	if (!stopped && !device->done) {
+		device->done = done;
+		device->done_opaque = opaque;
+		device->target = shadowed;
+		taken = true;
+	}
+	pthread_mutex_unlock(&device->lock);
+	if (stopped)
+		return -ECANCELED;
+	if (!taken)
+		done(opaque, -EBUSY, &busy);
+	return 0;
+}
+
+void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_shadow_info *info)
+{
+	memset(info, 0, sizeof(*info));
+	pthread_mutex_lock(&device->lock);
+	info->state = device->state;
+	snprintf(info->reason, sizeof(info->reason), "%s",
+		 simulated_plan.reason ? simulated_plan.reason : device->reason);
+	info->mode = device->mode;
+	info->shadow_wanted = device->wanted;
+	info->backend_features = 0x171001646;
+	info->guest_features = 0x130000040;
+	info->protocol_features = 0x20b;
+	snprintf(info->dropped_features, sizeof(info->dropped_features), "%s",
+		 "VIRTIO_F_RING_PACKED: simulated");
+	info->memory_bytes = 1ull << 32;
+	info->memory_regions = 2;
+	info->frontends = 7;
+	info->switches = device->switches;
+	info->switches_failed = device->failed;
+	info->last_pause_us = 120;
+	info->longest_pause_us = 340;
+	info->queue_count = 3;
+	info->queues[0] = (struct umbra_queue_info){
+		.size = 256,
+		.started = true,
+		.enabled = true,
+		.shadowed = device->state == UMBRA_DEVICE_SHADOWED,
+		.last_avail_idx = 65535,
+		.last_used_idx = 65534,
+		.in_flight = 1,
+		.requests = 1000001,
+		.bytes_out = 1000002,
+		.bytes_in = UINT64_MAX,
+		.kicks_in = 1000004,
+		.kicks_out = 1000005,
+		.calls_in = 1000006,
+		.calls_out = 1000007,
+		.clamped = 1000008,
+	};
+	info->queues[2].size = 8;
+	snprintf(info->queues[0].error, sizeof(info->queues[0].error), "%s", device->broken);
+	pthread_mutex_unlock(&device->lock);
+}
+
+void umbra_shadow_device_destroy(struct umbra_shadow_device **out)
+{
+	struct umbra_shadow_device *device = *out;
+
+	if (!device)
+		return;
+	finish(device, -ECANCELED, "simulated: the device was destroyed");
+	fd_close(&device->listener);
+	fd_close(&device->stop);
+	if (device->socket_path[0])
+		unlink(device->socket_path);
+	pthread_mutex_destroy(&device->lock);
+	free(device);
+	*out = NULL;
+}
