@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# The two commands, and the rest: a thin front over meson.
+#
+#	make demo	install what is needed, build, run the main job on real parts
+#	make check	install, build, run all tests
+#
+# `make help` lists the others.
+
+BUILD := build
+PYTEST := /usr/bin/python3 -m pytest -c tests/pytest.ini --rootdir=. -p no:cacheprovider
+FUZZ_SECONDS := 60
+FUZZ_LEISURE_SECONDS := 3600
+BENCH_ROUNDS := 5
+
+.PHONY: help all deps build demo check check-unit check-sanitizers check-threads \
+	check-valgrind check-fuzz check-guests check-docs fuzz bench-ring bench-shadow \
+	install format clean
+
+all: build
+
+help:
+	@echo 'make demo             install what is needed, build, switch the shadow of a live guest'
+	@echo 'make check            install, build, run all tests'
+	@echo 'make build            build into $(BUILD)/'
+	@echo 'make check-unit       unit, model, race and program tests'
+	@echo 'make check-sanitizers the same under clang, AddressSanitizer and UBSan'
+	@echo 'make check-threads    the race tests under ThreadSanitizer'
+	@echo 'make check-valgrind   the unit tests under valgrind'
+	@echo 'make check-fuzz       each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)'
+	@echo 'make check-guests     tests with real guests and back-ends'
+	@echo 'make fuzz             each fuzz target for FUZZ_LEISURE_SECONDS=$(FUZZ_LEISURE_SECONDS)'
+	@echo 'make bench-ring       ring benchmark into $(BUILD)/bench/ring.jsonl'
+	@echo 'make bench-shadow     disk benchmark into $(BUILD)/bench/shadow.jsonl'
+	@echo 'make install          install the program, the library and the manual (DESTDIR, PREFIX)'
+
+deps:
+	@scripts/install-deps
+
+# --- building -----------------------------------------------------------------
+
+# $(call configure,FOLDER,ENVIRONMENT,OPTIONS)
+configure = test -f $(1)/build.ninja || $(2) meson setup $(1) --werror $(3)
+
+build: deps
+	@$(call configure,$(BUILD),CC=gcc,$(if $(PREFIX),--prefix=$(PREFIX)))
+	@ninja -C $(BUILD) --quiet
+
+build-asan: deps
+	@$(call configure,$@,CC=clang,-Db_sanitize=address$(comma)undefined -Db_lundef=false)
+	@ninja -C $@ --quiet
+
+build-tsan: deps
+	@$(call configure,$@,CC=clang,-Db_sanitize=thread -Db_lundef=false)
+	@ninja -C $@ --quiet
+
+build-fuzz: deps
+	@$(call configure,$@,CC=clang,-Dfuzz=true -Dtests=false -Db_sanitize=address$(comma)undefined -Db_lundef=false)
+	@ninja -C $@ --quiet
+
+.PHONY: build-asan build-tsan build-fuzz
+comma := ,
+
+install: build
+	meson install -C $(BUILD)
+
+# --- running ------------------------------------------------------------------
+
+demo: build
+	/usr/bin/python3 demo/shadow.py
+
+check: check-unit check-docs check-sanitizers check-threads check-valgrind check-fuzz check-guests
+	@echo 'make check: everything passed'
+
+check-unit: build
+	meson test -C $(BUILD) --print-errorlogs
+
+check-sanitizers: build-asan
+	ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		meson test -C build-asan --print-errorlogs --no-suite race
+
+check-threads: build-tsan
+	TSAN_OPTIONS=halt_on_error=1 meson test -C build-tsan --print-errorlogs --suite race
+
+check-valgrind: build
+	meson test -C $(BUILD) --print-errorlogs --suite unit --timeout-multiplier 10 \
+		--wrap='valgrind --quiet --error-exitcode=99 --leak-check=full --track-fds=no'
+
+check-docs: build
+	mandoc -Tlint -Wwarning docs/man/*.[0-9]
+
+check-fuzz: build-fuzz
+	scripts/fuzz build-fuzz $(FUZZ_SECONDS)
+
+fuzz: build-fuzz
+	scripts/fuzz build-fuzz $(FUZZ_LEISURE_SECONDS)
+
+check-guests: build
+	$(PYTEST) tests
+
+bench-ring: build
+	@mkdir -p $(BUILD)/bench
+	$(BUILD)/bench/ring --rounds=$(BENCH_ROUNDS) --output=$(BUILD)/bench/ring.jsonl
+
+bench-shadow: build
+	@mkdir -p $(BUILD)/bench
+	/usr/bin/python3 bench/shadow.py --rounds=$(BENCH_ROUNDS) --output=$(BUILD)/bench/shadow.jsonl
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf $(BUILD) build-asan build-tsan build-fuzz

@@ -1,0 +1,32 @@
+"""The test bed: real guests, real back-ends, and umbra between them.
+
+A test asks for the `bed` fixture and starts what it needs; each thing is one
+file here:
+
+	Backend		qemu-storage-daemon, a vhost-user-blk device
+	Umbra		the program under test, with its control socket
+	Uml		a User Mode Linux guest: native speed, one CPU
+	Qemu		a QEMU guest under software emulation: firmware, PCI, two CPUs
+	Fio, Job	verified load inside a guest
+
+Rules of the house.  Nothing sleeps to synchronise: every wait names what it
+waits for and has a deadline (wait.py).  Deadlines are generous, since they
+cost nothing while all is well.  Whatever was started is ended by the bed, in
+reverse order, and umbra must end well each time: a clean exit, its sockets
+removed, nothing from a sanitizer in its log.
+"""
+
+from . import procfs
+from .backend import Backend
+from .bed import Bed
+from .fio import Fio
+from .qemu import Qemu
+from .qmp import QmpClient, QmpError
+from .uml import Uml
+from .umbra import Umbra
+from .wait import Deadline, TimedOut, wait_until
+
+__all__ = [
+    "Backend", "Bed", "Deadline", "Fio", "Qemu", "QmpClient", "QmpError",
+    "TimedOut", "Uml", "Umbra", "procfs", "wait_until",
+]

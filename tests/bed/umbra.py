@@ -1,0 +1,139 @@
+"""The program under test."""
+
+import re
+import signal
+
+from .backend import listens
+from .process import Process
+from .procfs import context_switches, fds, mappings
+from .qmp import QmpClient
+from .wait import PATIENCE, wait_until
+
+#: What a sanitizer says when it has found something.
+_FINDING = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|"
+                      r"MemorySanitizer|runtime error:")
+
+
+class Umbra:
+    """`umbra shadow` between a socket for the VM and a back-end's socket."""
+
+    def __init__(self, bed, backend, name="u0", shadow="auto"):
+        self.bed = bed
+        self.name = name
+        self.socket = bed.path(f"{name}.vm")
+        self.control = bed.path(f"{name}.ctl")
+        self.ended = False
+        assert bed.program.exists(), f"{bed.program} is not built"
+        self.process = bed.start(Process(
+            name,
+            [bed.program, "shadow", f"--socket-path={self.socket}",
+             f"--backend=unix:{backend.socket}", f"--control={self.control}",
+             f"--shadow={shadow}", f"--name={name}"],
+            bed.log(name)), stop=self._finish)
+        wait_until(self._ready, f"{name} to listen on its two sockets")
+        self.qmp = QmpClient(self.control)
+
+    def _ready(self):
+        assert self.process.alive(), f"umbra ended: {self.process.tail()}"
+        return listens(self.socket) and listens(self.control)
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    # What it says of itself
+
+    def status(self):
+        return self.qmp.execute("query-status")
+
+    def state(self):
+        return self.status()["state"]
+
+    def vhost(self):
+        return self.qmp.execute("query-vhost")
+
+    def requests(self):
+        """Requests that went through shadow rings so far, on all queues."""
+        return sum(queue["requests"] for queue in self.vhost()["queues"])
+
+    def switches(self):
+        return self.vhost()["switches"]
+
+    def wait_state(self, *states, deadline=PATIENCE):
+        """Until the state is one of these; returns the status."""
+        return wait_until(
+            lambda: (status := self.status())["state"] in states and status,
+            f"{self.name} to be {' or '.join(states)}", deadline)
+
+    # What it can be told
+
+    def shadow(self, enable, deadline=PATIENCE):
+        """Switch; complete when this returns.  QmpError if refused."""
+        return self.qmp.execute("x-vhost-enable-shadow-vq",
+                                {"name": self.name, "enable": enable}, deadline)
+
+    def enter(self, mode):
+        """Make sure of a mode, "passthrough" or "shadowed"."""
+        if self.state() != mode:
+            self.shadow(mode == "shadowed")
+        assert self.state() == mode
+
+    def switch(self, times, load):
+        """Switch to and fro under a load, as fast as it goes; the load must
+        make headway in the midst of it.  Every switch must succeed."""
+        before = self.switches()
+        shadowed = self.state() == "shadowed"
+        for number in range(times):
+            if number % 250 == 125:
+                load.wait_progress(100)
+            shadowed = not shadowed
+            self.shadow(shadowed)
+        after = self.switches()
+        assert after["count"] - before["count"] == times
+        assert after["failed"] == before["failed"]
+
+    def terminate(self, deadline=20):
+        """SIGTERM, and its consequences: exit status 0 within the deadline,
+        sockets removed, a log without findings of a sanitizer."""
+        self.ended = True
+        self.process.signal(signal.SIGTERM)
+        self.check_end(deadline)
+
+    def check_end(self, deadline=20):
+        self.ended = True
+        status = self.process.wait(deadline)
+        assert status == 0, \
+            f"umbra ended with status {status}:\n{self.process.tail()}"
+        for path in (self.socket, self.control):
+            assert not path.exists(), f"umbra ended and left {path} behind"
+        output = self.process.output()
+        assert not _FINDING.search(output), f"a sanitizer found:\n{output}"
+        self.qmp.close()
+
+    def _finish(self):
+        try:
+            if not self.ended:
+                self.terminate()
+        finally:
+            self.process.kill()
+
+    # What the kernel knows of it
+
+    def fds(self):
+        return fds(self.pid)
+
+    def guest_mappings(self, guest):
+        """The mappings of a guest's memory that umbra holds."""
+        return [m for m in mappings(self.pid) if guest.memory_name in m.name]
+
+    def own_resident(self, guest):
+        """Bytes of resident memory other than the guest's."""
+        return sum(m.resident for m in mappings(self.pid)
+                   if guest.memory_name not in m.name)
+
+    def context_switches(self):
+        return context_switches(self.pid)
+
+    def is_sanitized(self):
+        """Built with a sanitizer, whose shadow memory spoils all figures?"""
+        return b"__asan_init" in self.bed.program.read_bytes()
