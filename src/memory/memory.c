@@ -120,6 +120,17 @@ void memory_unref(struct memory **memory)
 	free(m);
 }
 
+const struct memory_region *memory_find_cut(const struct memory *memory)
+{
+	for (unsigned int i = 0; i < memory->count; i++) {
+		const struct memory_backing *backing = memory->regions[i].backing;
+
+		if (backing && __atomic_load_n(&backing->cut, __ATOMIC_ACQUIRE))
+			return &memory->regions[i];
+	}
+	return NULL;
+}
+
 const struct memory_region *memory_find(const struct memory *memory, gpa_t gpa)
 {
 	unsigned int low = 0, high = memory->count;

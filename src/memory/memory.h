@@ -33,6 +33,7 @@ struct memory_backing {
 	void (*release)(struct memory_backing *backing); /* the last ref has gone */
 	int fd;             /* the memory file, or -1; owned by the backing */
 	uint64_t fd_offset; /* of the region's first byte in the file, bytes */
+	bool cut;           /* atomic; pages of it have gone from under us, and are zeros now */
 };
 
 struct memory_region {
@@ -67,6 +68,9 @@ void memory_unref(struct memory **memory);
 
 void memory_backing_ref(struct memory_backing *backing);
 void memory_backing_unref(struct memory_backing *backing);
+
+/* A region of which the front-end has taken pages away, or NULL. */
+const struct memory_region *memory_find_cut(const struct memory *memory);
 
 /* The region that holds @gpa, or NULL.  Binary search. */
 const struct memory_region *memory_find(const struct memory *memory, gpa_t gpa);

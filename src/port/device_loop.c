@@ -39,6 +39,7 @@
 #include "base/log.h"
 #include "port/listener.h"
 #include "port/mapping.h"
+#include "port/mapping_guard.h"
 #include "port/notifier.h"
 #include "port/vhost_user_client.h"
 #include "port/vhost_user_server.h"
@@ -339,6 +340,10 @@ static bool session_step(struct umbra_shadow_device *u, struct umbra_error *lost
 		notifier_drain(u->broken_fd);
 		shadow_device_check_queues(u->device);
 	}
+	if (shadow_device_check_memory(u->device, &err)) {
+		log_error("%s; it is disconnected", err.text);
+		return false;
+	}
 	if (fds[3].revents && vhost_user_client_check(u->backend, lost))
 		return false;
 	if (fds[4].revents)
@@ -590,6 +595,9 @@ static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_
 {
 	int rc;
 
+	rc = mapping_guard_install();
+	if (rc)
+		return error_set(err, rc, "SIGBUS cannot be handled: %s", strerror(-rc));
 	u->host.ops = &host_ops;
 	u->deadline_ms =
 		config->switch_deadline_ms ? config->switch_deadline_ms : SWITCH_DEADLINE_MS;

@@ -17,6 +17,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "port/mapping_guard.h"
 
 struct mapping {
 	struct memory_backing backing; /* first member */
@@ -28,6 +29,7 @@ static void mapping_release(struct memory_backing *backing)
 {
 	struct mapping *m = (struct mapping *)backing;
 
+	mapping_guard_remove(m->base);
 	munmap(m->base, m->length);
 	fd_close(&backing->fd);
 	free(m);
@@ -79,7 +81,7 @@ static int check_extent(int fd, const struct mapping_request *r, struct umbra_er
 }
 
 /* Map [@offset, @offset + @length), whole pages of *@fd, and consume it. */
-static int map_pages(int *fd, uint64_t offset, uint64_t length, struct mapping **out,
+static int map_pages(int *fd, uint64_t offset, uint64_t length, uint64_t page, struct mapping **out,
 		     struct umbra_error *err)
 {
 	struct mapping *m = calloc(1, sizeof(*m));
@@ -100,6 +102,7 @@ static int map_pages(int *fd, uint64_t offset, uint64_t length, struct mapping *
 		free(m);
 		return rc;
 	}
+	mapping_guard_add(m->base, m->length, page, &m->backing.cut);
 	/* A core dump of ours shall not hold the guest's memory. */
 	(void)madvise(m->base, length, MADV_DONTDUMP);
 	m->backing.fd = fd_take(fd);
@@ -126,7 +129,8 @@ int mapping_create(int *fd, const struct mapping_request *request, struct memory
 				 "memory region at gpa 0x%" PRIx64 " of 0x%" PRIx64
 				 " bytes is larger than what can be mapped",
 				 request->gpa.v, request->size);
-	rc = map_pages(fd, start, align_up(request->offset + request->size, page) - start, &m, err);
+	rc = map_pages(fd, start, align_up(request->offset + request->size, page) - start, page, &m,
+		       err);
 	if (rc)
 		return error_prefix(err, rc, "memory region at gpa 0x%" PRIx64, request->gpa.v);
 	m->backing.fd_offset = request->offset;
@@ -158,7 +162,7 @@ int mapping_create_own(uint64_t size, struct memory_region *region, struct umbra
 		rc = error_set(err, -errno, "own memory of 0x%" PRIx64 " bytes: %s", size,
 			       strerror(errno));
 	else
-		rc = map_pages(&fd, 0, size, &m, err);
+		rc = map_pages(&fd, 0, size, page, &m, err);
 	fd_close(&fd);
 	if (rc)
 		return rc;

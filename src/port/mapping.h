@@ -7,8 +7,8 @@
  * the last one (memory_backing_unref()).
  * Threads: any.
  * Trust: the fd and the numbers come from the front-end.  What is mapped lies
- * inside the file when it is mapped; who can shrink the file afterwards makes
- * an access fault (SIGBUS), and only a sealed memfd rules that out.
+ * inside the file when it is mapped; for who shrinks the file afterwards there
+ * is mapping_guard.h.
  */
 #ifndef UMBRA_PORT_MAPPING_H
 #define UMBRA_PORT_MAPPING_H

@@ -9,14 +9,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/statfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "port/mapping.h"
+#include "port/mapping_guard.h"
 #include "vhost_wire.h"
 
 static unsigned int fds_before;
@@ -176,9 +180,58 @@ static void own_memory_is_zero_and_cannot_change_its_size(void **state)
 	assert_true(mapping_create_own((uint64_t)1 << 60, &region, &err) < 0);
 }
 
+static void a_file_that_is_shrunk_under_us_reads_as_zeros_and_is_marked(void **state)
+{
+	struct memory_region region;
+	int fd = make_file(4 * 4096, 0), theirs;
+
+	(void)state;
+	assert_int_equal(mapping_guard_install(), 0);
+	theirs = dup(fd);
+	assert_int_equal(map(&fd, 0, 4 * 4096, &region), 0);
+	memset(region.host, 0x55, 4 * 4096);
+	assert_int_equal(ftruncate(theirs, 4096), 0);
+	assert_false(region.backing->cut);
+	assert_int_equal(region.host[0], 0x55);
+	assert_int_equal(((volatile uint8_t *)region.host)[2 * 4096 + 7], 0);
+	assert_true(region.backing->cut);
+	((volatile uint8_t *)region.host)[3 * 4096] = 1; /* writing does not hurt either */
+	memory_backing_unref(region.backing);
+	close(theirs);
+}
+
+static void a_bus_error_that_is_none_of_ours_still_ends_the_process(void **state)
+{
+	int status;
+	pid_t child;
+
+	(void)state;
+	child = fork(); /* before any other test has installed the handler */
+	assert_true(child >= 0);
+	if (child == 0) {
+		struct rlimit no_core = { 0 };
+		int fd = make_file(4096, 0);
+		volatile uint8_t *p = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+
+		setrlimit(RLIMIT_CORE, &no_core);
+		signal(SIGBUS, SIG_DFL); /* the test framework has one of its own */
+		if (mapping_guard_install() || ftruncate(fd, 0))
+			_exit(1);
+		_exit(p[0]);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGBUS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			a_bus_error_that_is_none_of_ours_still_ends_the_process, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_file_that_is_shrunk_under_us_reads_as_zeros_and_is_marked, setup,
+			teardown),
 		cmocka_unit_test_setup_teardown(
 			a_region_shows_its_part_of_the_file_and_ends_with_its_last_reference, setup,
 			teardown),
