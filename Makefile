@@ -78,9 +78,11 @@ check-unit: build
 check-sanitizers: build-asan
 	ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		meson test -C build-asan --print-errorlogs --no-suite race
+	UMBRA_BUILD=build-asan $(PYTEST) tests/guest -k 'long-chains or killed_guest'
 
 check-threads: build-tsan
 	TSAN_OPTIONS=halt_on_error=1 meson test -C build-tsan --print-errorlogs --suite race
+	TSAN_OPTIONS=halt_on_error=1 UMBRA_BUILD=build-tsan $(PYTEST) tests/guest -k many-small
 
 check-valgrind: build
 	meson test -C $(BUILD) --print-errorlogs --suite unit --timeout-multiplier 10 \
