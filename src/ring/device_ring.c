@@ -4,7 +4,7 @@
  *
  * Where hostile bytes become trusted: avail->idx in avail_refresh(), which
  * bounds what is taken; the head in device_ring_take(); descriptors in
- * chain_walk(), each copied once by table_load().  What leaves this file in a
+ * chain_walk(), each copied once.  What leaves this file in a
  * struct ring_chain obeys chain.h, whatever the driver does meanwhile.
  *
  * Work per chain is bounded by the ring's size, also for a chain that loops.
@@ -24,7 +24,6 @@ struct desc_table {
 	const struct split_desc *host; /* NULL: only reachable byte by byte, at addr */
 	uint64_t addr;                 /* as the driver gave it, judged; indirect tables only */
 	uint32_t count;
-	bool indirect;
 };
 
 static int broken(struct device_ring *r, enum ring_fault fault, uint16_t head, uint64_t value,
@@ -59,7 +58,7 @@ static uint8_t table_byte(struct device_ring *r, uint64_t addr)
 
 	if (!r->memory)
 		return shm_load8((const uint8_t *)(uintptr_t)addr);
-	host = memory_host(r->memory, &r->memory_hint, (gpa_t){ addr }, 1);
+	host = memory_host(r->memory, &r->table_hint, (gpa_t){ addr }, 1);
 	assert(host); /* table_enter() has asked memory_covers() */
 	return shm_load8(host);
 }
@@ -69,8 +68,8 @@ static uint8_t table_byte(struct device_ring *r, uint64_t addr)
  * regions whose mappings do not adjoin.  The specification allows both; no
  * driver that we know does either.  Each byte is read once.
  */
-static struct split_desc_copy table_load_bytes(struct device_ring *r, const struct desc_table *t,
-					       uint32_t i)
+static __attribute__((cold, noinline)) struct split_desc_copy
+table_load_bytes(struct device_ring *r, const struct desc_table *t, uint32_t i)
 {
 	uint64_t addr = t->addr + (uint64_t)i * DESC_BYTES, word[2] = { 0, 0 };
 
@@ -82,22 +81,14 @@ static struct split_desc_copy table_load_bytes(struct device_ring *r, const stru
 					 .next = (uint16_t)(word[1] >> 48) };
 }
 
-static inline struct split_desc_copy table_load(struct device_ring *r, const struct desc_table *t,
-						uint32_t i)
-{
-	if (likely(t->host))
-		return split_desc_load(&t->host[i]);
-	return table_load_bytes(r, t, i);
-}
-
-/* Judge the descriptor @d, which refers to an indirect table, and go there. */
-static int table_enter(struct device_ring *r, struct desc_table *t, uint16_t head,
-		       struct split_desc_copy d)
+/* Judge the descriptor @d, which refers to an indirect table: into *@t. */
+static __attribute__((noinline)) int table_enter(struct device_ring *r, struct desc_table *t,
+						 uint16_t head, struct split_desc_copy d)
 {
 	uint32_t count = d.len / DESC_BYTES;
 	const uint8_t *host;
 
-	if (t->indirect)
+	if (t->count)
 		return broken(r, RING_INDIRECT_NESTED, head, 0, 0);
 	if (!r->indirect)
 		return broken(r, RING_INDIRECT_UNNEGOTIATED, head, 0, 0);
@@ -110,67 +101,83 @@ static int table_enter(struct device_ring *r, struct desc_table *t, uint16_t hea
 	if (count > r->split.size)
 		return broken(r, RING_INDIRECT_TOO_LONG, head, count, r->split.size);
 	if (r->memory) {
-		host = memory_host(r->memory, &r->memory_hint, (gpa_t){ d.addr }, d.len);
+		host = memory_host(r->memory, &r->table_hint, (gpa_t){ d.addr }, d.len);
 		if (unlikely(!host) &&
-		    !memory_covers(r->memory, &r->memory_hint, (gpa_t){ d.addr }, d.len))
+		    !memory_covers(r->memory, &r->table_hint, (gpa_t){ d.addr }, d.len))
 			return broken(r, RING_INDIRECT_OUTSIDE, head, d.addr, d.len);
 	} else {
 		host = (const uint8_t *)(uintptr_t)d.addr;
 	}
 	if (unlikely((uintptr_t)host % 8))
 		host = NULL;
-	*t = (struct desc_table){
-		.host = (const void *)host, .addr = d.addr, .count = count, .indirect = true
-	};
+	t->host = (const void *)host;
+	t->addr = d.addr;
+	t->count = count;
 	return 0;
 }
 
 /* ---- taking --------------------------------------------------------------- */
 
-/* Copy and judge the chain that starts at @head, which is in range. */
+/*
+ * Copy and judge the chain that starts at @head, which is in range.
+ *
+ * What indirect tables need beside is kept out of line and in memory, so that
+ * the loop has its registers for itself.
+ */
 static int chain_walk(struct device_ring *r, struct ring_chain *chain, uint16_t head)
 {
-	struct desc_table table = { .host = r->split.desc, .count = r->split.size };
-	uint64_t bytes[2] = { 0, 0 }; /* readable, writable */
-	uint32_t size = r->split.size, count = 0, readable = 0, i = head;
-	struct split_desc_copy d;
+	const struct split_desc *host = r->split.desc;
+	const struct memory *memory = r->memory;
+	uint32_t size = r->split.size, entries = size, i = head, count = 0, readable = 0;
+	uint64_t readable_bytes = 0, writable_bytes = 0;
+	struct desc_table table = { .count = 0 };
+	struct ring_seg *seg = chain->segs;
 
 	for (;;) {
-		uint32_t writable;
+		struct split_desc_copy d =
+			likely(host) ? split_desc_load(&host[i]) : table_load_bytes(r, &table, i);
 
-		d = table_load(r, &table, i);
 		if (d.flags & VRING_DESC_F_INDIRECT) {
 			int rc = table_enter(r, &table, head, d);
 
 			if (unlikely(rc))
 				return rc;
+			host = table.host;
+			entries = table.count;
 			i = 0;
 			continue;
 		}
-		writable = (d.flags & VRING_DESC_F_WRITE) != 0;
 		if (unlikely(d.len == 0))
 			return broken(r, RING_ZERO_LENGTH, head, count, 0);
-		if (unlikely(!writable && readable != count))
-			return broken(r, RING_READ_AFTER_WRITE, head, count, 0);
-		if (r->memory &&
-		    unlikely(!memory_covers(r->memory, &r->memory_hint, (gpa_t){ d.addr }, d.len)))
+		if (d.flags & VRING_DESC_F_WRITE) {
+			seg->writable = 1;
+			writable_bytes += d.len;
+		} else {
+			if (unlikely(writable_bytes)) /* a segment has at least one */
+				return broken(r, RING_READ_AFTER_WRITE, head, count, 0);
+			seg->writable = 0;
+			readable_bytes += d.len;
+			readable++;
+		}
+		if (memory &&
+		    unlikely(!memory_covers(memory, &r->memory_hint, (gpa_t){ d.addr }, d.len)))
 			return broken(r, RING_OUTSIDE_MEMORY, head, d.addr, d.len);
-		chain->segs[count++] =
-			(struct ring_seg){ .addr = d.addr, .len = d.len, .writable = writable };
-		readable += !writable;
-		bytes[writable] += d.len;
+		seg->addr = d.addr;
+		seg->len = d.len;
+		seg++;
+		count++;
 		if (!(d.flags & VRING_DESC_F_NEXT))
 			break;
 		if (unlikely(count == size))
 			return broken(r, RING_CHAIN_TOO_LONG, head, count, size);
-		if (unlikely(d.next >= table.count))
-			return broken(r, RING_NEXT_RANGE, head, d.next, table.count);
+		if (unlikely(d.next >= entries))
+			return broken(r, RING_NEXT_RANGE, head, d.next, entries);
 		i = d.next;
 	}
 	chain->count = count;
 	chain->readable = readable;
-	chain->readable_bytes = bytes[0];
-	chain->writable_bytes = bytes[1];
+	chain->readable_bytes = readable_bytes;
+	chain->writable_bytes = writable_bytes;
 	chain->head = head;
 	return 1;
 }

@@ -29,10 +29,10 @@
 
 struct device_ring {
 	struct split_ring split;
-	const struct memory *memory; /* what descriptors may point into; NULL: anything
-					that the driver says, for rings inside one program;
-					then indirect tables are host pointers */
-	unsigned int memory_hint;
+	const struct memory *memory;          /* what descriptors may point into; NULL: anything
+						 that the driver says, for rings inside one program;
+						 then indirect tables are host pointers */
+	unsigned int memory_hint, table_hint; /* regions of the last buffer, the last table */
 	bool event_idx, indirect;
 	uint16_t last_avail;       /* next avail entry to take */
 	uint16_t avail_seen;       /* newest avail->idx that was read and judged */

@@ -109,12 +109,8 @@ static inline struct split_desc_copy split_desc_load(const struct split_desc *d)
 					 .next = (uint16_t)(rest >> 48) };
 }
 
-/*
- * Write a descriptor; the release store of avail->idx publishes it.  As wide
- * as the load: a load that spans several narrower stores of the same core
- * waits for them to leave the store buffer (about 4 ns a descriptor, where
- * driver and device run on one thread).
- */
+/* Write a descriptor, in two stores; the release store of avail->idx publishes
+ * it. */
 static inline void split_desc_store(struct split_desc *d, struct split_desc_copy v)
 {
 	shm_store64(&d->addr, v.addr);

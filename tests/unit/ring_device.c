@@ -342,6 +342,22 @@ static void an_index_that_goes_back_breaks_the_ring(void **state)
 	rig_free(g);
 }
 
+/* Back over chains that are outstanding: their number alone looks right. */
+static void an_index_that_takes_chains_back_breaks_the_ring(void **state)
+{
+	struct rig *g = rig_new(4, 0, 65535);
+
+	(void)state;
+	for (uint16_t i = 0; i < 2; i++) {
+		put_desc(g, i, BUF, 1, 0, 0);
+		make_available(g, i);
+		assert_int_equal(rig_take(g), 1);
+	}
+	shm_store16(&g->split.avail->idx, 0);
+	expect_broken(g, RING_AVAIL_JUMPED, 65535, 4);
+	rig_free(g);
+}
+
 static void more_chains_outstanding_than_descriptors_break_the_ring(void **state)
 {
 	struct rig *g = rig_new(4, 0, 0);
@@ -690,6 +706,7 @@ int main(void)
 		cmocka_unit_test(inside_one_program_tables_are_host_pointers),
 		cmocka_unit_test(an_index_ahead_of_the_ring_breaks_it),
 		cmocka_unit_test(an_index_that_goes_back_breaks_the_ring),
+		cmocka_unit_test(an_index_that_takes_chains_back_breaks_the_ring),
 		cmocka_unit_test(more_chains_outstanding_than_descriptors_break_the_ring),
 		cmocka_unit_test(a_head_outside_the_ring_breaks_it),
 		cmocka_unit_test(a_link_outside_the_ring_breaks_it),

@@ -55,7 +55,7 @@ static void the_layout_is_bounded_and_does_not_overlap(void **state)
 		assert_true(small <= 2u << 20);
 		assert_true(large <= 1u << 20);
 		assert_true(l.small_len <= size);
-		assert_true(size == 1 || l.small_len == size || l.large_count > 0);
+		assert_int_equal(l.large_count == 0, size == 1 || l.small_len == size);
 		l = driver_ring_layout((uint16_t)size, 0);
 		assert_int_equal(l.small_len + l.large_count, 0);
 		assert_int_equal(l.shared_bytes, l.ring.total);
@@ -336,6 +336,26 @@ static void a_used_index_that_goes_back_breaks_the_ring(void **state)
 	driver_ring_publish(&d->ring);
 	put_used_idx(d, 65535);
 	expect_broken_used(d, RING_USED_JUMPED, 65535, 1);
+	driver_rig_free(d);
+}
+
+/* Back between what was got and what was seen: noticed when it is looked at. */
+static void a_used_index_that_takes_chains_back_breaks_the_ring(void **state)
+{
+	struct driver_rig *d = driver_rig_new(8, 0, 65534);
+	struct driver_done done;
+
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++)
+		assert_int_equal(add(d, 1, i), 1);
+	driver_ring_publish(&d->ring);
+	for (uint16_t i = 0; i < 3; i++)
+		put_used(d, (uint16_t)(65534 + i), i, 0);
+	put_used_idx(d, (uint16_t)(65534 + 3));
+	assert_int_equal(driver_ring_get(&d->ring, &done), 1);
+	put_used_idx(d, (uint16_t)(65534 + 2));
+	assert_int_equal(driver_ring_unadd(&d->ring, 2), -EPROTO);
+	expect_broken_used(d, RING_USED_JUMPED, 1, 3);
 	driver_rig_free(d);
 }
 
@@ -703,6 +723,7 @@ int main(void)
 		cmocka_unit_test(a_device_that_rewrites_descriptors_harms_only_itself),
 		cmocka_unit_test(a_used_index_beyond_what_is_in_flight_breaks_the_ring),
 		cmocka_unit_test(a_used_index_that_goes_back_breaks_the_ring),
+		cmocka_unit_test(a_used_index_that_takes_chains_back_breaks_the_ring),
 		cmocka_unit_test(a_chain_that_was_never_shown_cannot_be_used),
 		cmocka_unit_test(a_used_id_outside_the_ring_breaks_it),
 		cmocka_unit_test(an_id_that_is_used_twice_breaks_the_ring),
