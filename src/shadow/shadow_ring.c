@@ -54,19 +54,20 @@ static void *part_find(const struct shadow_ring *r, const struct ring_context *c
 {
 	void *host;
 
-	if (uva.v % align) {
-		error_set(err, -EINVAL,
-			  "queue %u: the %s ring's address 0x%" PRIx64 " is not aligned to %" PRIu64
-			  " bytes",
-			  r->index, what, uva.v, align);
-		return NULL;
-	}
 	host = c->memory ? memory_host_uva(c->memory, uva, bytes) : NULL;
 	if (!host)
 		error_set(err, -EINVAL,
 			  "queue %u: the %s ring at user address 0x%" PRIx64
 			  ", %zu bytes, is not inside one region of the memory table",
 			  r->index, what, uva.v, bytes);
+	/* What counts is where we see it; a page's offset is the same for all. */
+	if ((uintptr_t)host % align) {
+		error_set(err, -EINVAL,
+			  "queue %u: the %s ring at user address 0x%" PRIx64
+			  " is not aligned to %" PRIu64 " bytes",
+			  r->index, what, uva.v, align);
+		return NULL;
+	}
 	return host;
 }
 
