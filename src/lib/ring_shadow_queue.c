@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* umbra/shadow_queue.h over shadow/shadow_queue.h. */
+#include "umbra/shadow_queue.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "lib/ring_private.h"
+#include "shadow/shadow_queue.h"
+
+_Static_assert((int)UMBRA_CALL_DRIVER == SHADOW_CALL_GUEST &&
+		       (int)UMBRA_KICK_DEVICE == SHADOW_KICK_BACKEND &&
+		       (int)UMBRA_RUN_AGAIN == SHADOW_MORE,
+	       "one mask, two names");
+
+struct umbra_shadow_queue {
+	struct shadow_queue queue;
+	struct shadow_counters counters;
+	struct memory *memory; /* of the front ring: one reference, or NULL */
+	struct driver_memory back;
+	struct ring_seg segs[]; /* as many as the front ring has descriptors */
+};
+
+int umbra_shadow_queue_create(const struct umbra_shadow_queue_config *config,
+			      struct umbra_shadow_queue **out, struct umbra_error *err)
+{
+	struct shadow_queue_config inner = { 0 };
+	struct umbra_shadow_queue *q;
+	struct driver_memory back;
+	int rc;
+
+	rc = device_config_from(&config->front, &inner.guest, err);
+	if (rc)
+		return error_prefix(err, rc, "front ring");
+	rc = driver_config_from(&config->back, &inner.back, &back, err);
+	if (rc)
+		return error_prefix(err, rc, "back ring");
+	q = calloc(1, sizeof(*q) + inner.guest.split.size * sizeof(q->segs[0]));
+	if (!q) {
+		driver_memory_free(&back);
+		return error_set(err, -ENOMEM, "shadow queue: no memory for rings of %u and %u",
+				 config->front.parts.size, config->back.size);
+	}
+	q->back = back;
+	q->memory = snapshot_of(config->front.memory);
+	inner.segs = q->segs;
+	inner.counters = &q->counters;
+	rc = shadow_queue_init(&q->queue, &inner);
+	if (rc) { /* what it refuses has been refused already */
+		umbra_shadow_queue_destroy(&q);
+		return error_set(err, rc, "shadow queue: cannot be laid out");
+	}
+	*out = q;
+	return 0;
+}
+
+void umbra_shadow_queue_back_parts(const struct umbra_shadow_queue *queue,
+				   struct umbra_ring_parts *parts)
+{
+	parts_from(&queue->queue.back.split, parts);
+}
+
+int umbra_shadow_queue_run(struct umbra_shadow_queue *queue, unsigned int *owed)
+{
+	return shadow_queue_pass(&queue->queue, owed);
+}
+
+int umbra_shadow_queue_rewind(struct umbra_shadow_queue *queue, uint16_t base)
+{
+	return shadow_queue_rewind(&queue->queue, base);
+}
+
+int umbra_shadow_queue_drain(struct umbra_shadow_queue *queue, unsigned int *owed)
+{
+	return shadow_queue_drain(&queue->queue, owed);
+}
+
+void umbra_shadow_queue_query(const struct umbra_shadow_queue *queue,
+			      struct umbra_shadow_queue_info *info)
+{
+	const struct shadow_counters *c = &queue->counters;
+
+	*info = (struct umbra_shadow_queue_info){ .last_avail = queue->queue.guest.last_avail,
+						  .used = queue->queue.guest.used_idx,
+						  .in_flight =
+							  shadow_queue_in_flight(&queue->queue),
+						  .requests = c->requests,
+						  .bytes_out = c->bytes_out,
+						  .bytes_in = c->bytes_in,
+						  .clamped = c->clamped };
+}
+
+void umbra_shadow_queue_error(const struct umbra_shadow_queue *queue, struct umbra_error *err)
+{
+	err->text[0] = '\0';
+	if (shadow_queue_is_broken(&queue->queue))
+		shadow_queue_error(&queue->queue, err->text, sizeof(err->text));
+}
+
+void umbra_shadow_queue_destroy(struct umbra_shadow_queue **queue)
+{
+	struct umbra_shadow_queue *q = *queue;
+
+	*queue = NULL;
+	if (!q)
+		return;
+	memory_unref(&q->memory);
+	driver_memory_free(&q->back);
+	free(q);
+}
