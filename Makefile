@@ -89,6 +89,7 @@ check-valgrind: build
 		--wrap='valgrind --quiet --error-exitcode=99 --leak-check=full --track-fds=no'
 
 check-docs: build
+	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
 	mandoc -Tlint -Wwarning docs/man/*.[0-9]
 
 check-fuzz: build-fuzz

@@ -128,6 +128,9 @@ static void a_backend_that_keeps_chains_makes_the_switch_fail_and_the_old_mode_g
 		assert_true(sim->now_us >= 100000 && sim->now_us < 110000);
 		assert_int_equal(shadow_device_state(sim->device),
 				 shadowed ? UMBRA_DEVICE_SHADOWED : UMBRA_DEVICE_PASSTHROUGH);
+		/* no fd of the mode that was not reached is left behind */
+		assert_int_equal(sim->queues[0].told.call_fd == sim->queues[0].call_fd, !shadowed);
+		assert_int_equal(sim->queues[0].told.kick_fd == sim->queues[0].kick_fd, !shadowed);
 		settle(sim, 0, &got);
 		assert_int_equal(got, 6);
 		assert_int_equal(switch_to(sim, !shadowed), 0);
