@@ -37,10 +37,11 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "port/listener.h"
+#include "port/doorway.h"
 #include "port/mapping.h"
 #include "port/mapping_guard.h"
 #include "port/notifier.h"
+#include "port/shadow_frontend.h"
 #include "port/vhost_user_client.h"
 #include "port/vhost_user_server.h"
 #include "port/worker.h"
@@ -68,13 +69,12 @@ struct umbra_shadow_device {
 	struct shadow_host host;
 	struct shadow_device *device;
 
-	char *name, *socket_path, *backend_path;
+	char *name, *backend_path;
 	unsigned int deadline_ms;
 	void (*on_event)(void *opaque, const struct umbra_event *event);
 	void *opaque;
 
-	int listen_fd;                      /* or -1 */
-	int connected_fd;                   /* the one connection that we were given, or -1 */
+	struct doorway doorway;
 	int stop_fd, request_fd, broken_fd; /* eventfds */
 	unsigned int worker_count;
 	struct worker *workers[WORKERS_MAX];
@@ -369,6 +369,7 @@ static bool session_step(struct umbra_shadow_device *u, struct umbra_error *lost
 static int session_run(struct umbra_shadow_device *u, int *front_fd, struct umbra_error *err)
 {
 	struct umbra_error lost = { "" };
+	const struct vhost_device device = { &shadow_frontend_ops, u->device };
 	struct backend *backend;
 	int rc;
 
@@ -388,7 +389,7 @@ static int session_run(struct umbra_shadow_device *u, int *front_fd, struct umbr
 	u->channel_closed = u->config_changed = false;
 	vhost_user_client_on_config_change(u->backend, on_backend_config_change, u);
 	vhost_user_client_on_wait(u->backend, on_wait, u);
-	rc = vhost_user_server_create(front_fd, u->device, u->stop_fd, &u->server, err);
+	rc = vhost_user_server_create(front_fd, &device, u->stop_fd, &u->server, err);
 	if (rc) {
 		fd_close(front_fd);
 		u->backend->ops->destroy(u->backend);
@@ -429,8 +430,8 @@ static bool is_stopped(const struct umbra_shadow_device *u)
 
 static int device_loop(struct umbra_shadow_device *u, struct umbra_error *err)
 {
-	if (u->connected_fd >= 0) {
-		int rc = session_run(u, &u->connected_fd, err);
+	if (u->doorway.connected_fd >= 0) {
+		int rc = session_run(u, &u->doorway.connected_fd, err);
 
 		return is_stopped(u) ? 0 : rc;
 	}
@@ -438,7 +439,7 @@ static int device_loop(struct umbra_shadow_device *u, struct umbra_error *err)
 		struct pollfd fds[] = {
 			{ .fd = u->stop_fd, .events = POLLIN },
 			{ .fd = u->request_fd, .events = POLLIN },
-			{ .fd = u->listen_fd, .events = POLLIN },
+			{ .fd = u->doorway.listen_fd, .events = POLLIN },
 		};
 		int fd;
 
@@ -448,12 +449,11 @@ static int device_loop(struct umbra_shadow_device *u, struct umbra_error *err)
 			request_serve(u);
 		if (!fds[2].revents)
 			continue;
-		fd = accept4(u->listen_fd, NULL, NULL, SOCK_CLOEXEC);
-		if (fd < 0) {
-			if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
-				continue;
-			return error_set(err, -errno, "accept: %s", strerror(errno));
-		}
+		fd = doorway_accept(&u->doorway, err);
+		if (fd == -EAGAIN)
+			continue;
+		if (fd < 0)
+			return fd;
 		if (session_run(u, &fd, err))
 			continue; /* logged; the next front-end may fare better */
 	}
@@ -559,26 +559,6 @@ static int config_check(const struct umbra_shadow_config *config, struct umbra_e
 	return 0;
 }
 
-static int sockets_open(struct umbra_shadow_device *u, const struct umbra_shadow_config *config,
-			struct umbra_error *err)
-{
-	socklen_t length = sizeof(int);
-	int listens = 0;
-
-	if (config->socket_path) {
-		u->listen_fd = listener_open(config->socket_path, err);
-		return u->listen_fd < 0 ? u->listen_fd : 0;
-	}
-	if (getsockopt(config->socket_fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length))
-		return error_set(err, -errno, "fd %d is not a socket: %s", config->socket_fd,
-				 strerror(errno));
-	if (listens)
-		u->listen_fd = config->socket_fd;
-	else
-		u->connected_fd = config->socket_fd;
-	return 0;
-}
-
 static int workers_start(struct umbra_shadow_device *u, unsigned int count, struct umbra_error *err)
 {
 	for (; u->worker_count < count; u->worker_count++) {
@@ -605,8 +585,7 @@ static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_
 	u->opaque = config->opaque;
 	u->name = strdup(config->name ? config->name : "shadow");
 	u->backend_path = strdup(config->backend + strlen(BACKEND_PREFIX));
-	u->socket_path = config->socket_path ? strdup(config->socket_path) : NULL;
-	if (!u->name || !u->backend_path || (config->socket_path && !u->socket_path))
+	if (!u->name || !u->backend_path)
 		return error_set(err, -ENOMEM, "no memory for a device");
 	rc = host_make_eventfd(&u->host, &u->stop_fd, err);
 	if (!rc)
@@ -620,7 +599,7 @@ static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_
 		return error_set(err, rc, "no memory for a device");
 	info_renew(u);
 	rc = workers_start(u, config->threads ? config->threads : 1, err);
-	return rc ? rc : sockets_open(u, config, err);
+	return rc ? rc : doorway_open(&u->doorway, config->socket_path, config->socket_fd, err);
 }
 
 int umbra_shadow_device_create(const struct umbra_shadow_config *config,
@@ -635,7 +614,7 @@ int umbra_shadow_device_create(const struct umbra_shadow_config *config,
 	if (!u)
 		return error_set(err, -ENOMEM, "no memory for a device");
 	pthread_mutex_init(&u->lock, NULL);
-	u->listen_fd = u->connected_fd = -1;
+	u->doorway = DOORWAY_CLOSED;
 	u->stop_fd = u->request_fd = u->broken_fd = -1;
 	rc = device_init(u, config, err);
 	if (rc)
@@ -655,15 +634,11 @@ void umbra_shadow_device_destroy(struct umbra_shadow_device **device)
 	shadow_device_destroy(&u->device);
 	for (unsigned int i = 0; i < u->worker_count; i++)
 		worker_destroy(&u->workers[i]);
-	if (u->listen_fd >= 0 && u->socket_path)
-		unlink(u->socket_path);
-	fd_close(&u->listen_fd);
-	fd_close(&u->connected_fd);
+	doorway_close(&u->doorway);
 	fd_close(&u->stop_fd);
 	fd_close(&u->request_fd);
 	fd_close(&u->broken_fd);
 	free(u->name);
-	free(u->socket_path);
 	free(u->backend_path);
 	pthread_mutex_destroy(&u->lock);
 	free(u);

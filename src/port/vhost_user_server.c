@@ -3,7 +3,7 @@
  * The back-end's half of vhost-user: see vhost_user_server.h.
  *
  * Theory of operation: a message is received, judged against the table in
- * vhost/message.c, and given to its handler, which calls the shadow device.
+ * vhost/message.c, and given to its handler, which calls the device.
  * A table here says for each request which handler it has and what a failure
  * costs.  The reply is built in place.
  *
@@ -75,7 +75,7 @@ struct server_ring {
 
 struct vhost_user_server {
 	struct vhost_user_socket socket;
-	struct shadow_device *device;
+	struct vhost_device device;
 	bool terms_known; /* terms.offered is valid */
 	struct vhost_terms terms;
 	struct vhost_user_socket channel; /* fd -1: there is none */
@@ -159,7 +159,7 @@ static int handle_get_features(struct vhost_user_server *s, struct exchange *x,
 			       struct umbra_error *err)
 {
 	uint64_t features;
-	int rc = shadow_device_get_features(s->device, &features, err);
+	int rc = s->device.ops->get_features(s->device.opaque, &features, err);
 
 	/* Protocol features are this side's own, whatever the back-end has. */
 	return rc ? rc : reply_u64(x, features | BIT64(VHOST_USER_F_PROTOCOL_FEATURES));
@@ -168,7 +168,7 @@ static int handle_get_features(struct vhost_user_server *s, struct exchange *x,
 static int handle_set_features(struct vhost_user_server *s, struct exchange *x,
 			       struct umbra_error *err)
 {
-	return shadow_device_set_features(s->device, x->request.payload.u64, err);
+	return s->device.ops->set_features(s->device.opaque, x->request.payload.u64, err);
 }
 
 static int learn_terms(struct vhost_user_server *s, struct umbra_error *err)
@@ -178,7 +178,7 @@ static int learn_terms(struct vhost_user_server *s, struct umbra_error *err)
 
 	if (s->terms_known)
 		return 0;
-	rc = shadow_device_get_protocol_features(s->device, &features, err);
+	rc = s->device.ops->get_protocol_features(s->device.opaque, &features, err);
 	if (rc)
 		return rc;
 	s->terms.offered = (features & PROTOCOL_FEATURES_RELAYED) | PROTOCOL_FEATURES_OWN;
@@ -209,7 +209,8 @@ static int handle_set_protocol_features(struct vhost_user_server *s, struct exch
 			err, -EINVAL, "0x%" PRIx64 " has %s, not offered (0x%" PRIx64 ")", features,
 			vhost_bits_text(text, sizeof(text), foreign, vhost_protocol_feature_name),
 			s->terms.offered);
-	rc = shadow_device_set_protocol_features(s->device, features & ~PROTOCOL_FEATURES_OWN, err);
+	rc = s->device.ops->set_protocol_features(s->device.opaque,
+						  features & ~PROTOCOL_FEATURES_OWN, err);
 	if (!rc)
 		s->terms.negotiated = features;
 	return rc;
@@ -219,7 +220,7 @@ static int handle_get_queue_num(struct vhost_user_server *s, struct exchange *x,
 				struct umbra_error *err)
 {
 	uint64_t count;
-	int rc = shadow_device_get_queue_num(s->device, &count, err);
+	int rc = s->device.ops->get_queue_num(s->device.opaque, &count, err);
 
 	return rc ? rc : reply_u64(x, MIN(count, VHOST_USER_QUEUES_MAX));
 }
@@ -228,7 +229,7 @@ static int handle_get_max_mem_slots(struct vhost_user_server *s, struct exchange
 				    struct umbra_error *err)
 {
 	uint64_t count;
-	int rc = shadow_device_get_memory_slots(s->device, &count, err);
+	int rc = s->device.ops->get_memory_slots(s->device.opaque, &count, err);
 
 	return rc ? rc : reply_u64(x, count);
 }
@@ -261,7 +262,7 @@ static int handle_set_mem_table(struct vhost_user_server *s, struct exchange *x,
 			mapped++;
 	}
 	if (!rc)
-		rc = shadow_device_set_memory(s->device, regions, mapped, err);
+		rc = s->device.ops->set_memory(s->device.opaque, regions, mapped, err);
 	while (mapped--)
 		memory_backing_unref(regions[mapped].backing);
 	return rc;
@@ -276,7 +277,7 @@ static int handle_add_mem_reg(struct vhost_user_server *s, struct exchange *x,
 
 	if (rc)
 		return rc;
-	rc = shadow_device_add_region(s->device, &region, err);
+	rc = s->device.ops->add_region(s->device.opaque, &region, err);
 	memory_backing_unref(region.backing);
 	return rc;
 }
@@ -286,8 +287,8 @@ static int handle_rem_mem_reg(struct vhost_user_server *s, struct exchange *x,
 {
 	const struct vhost_user_region *r = &x->request.payload.mem_region.region;
 
-	return shadow_device_remove_region(s->device, (gpa_t){ r->guest_addr },
-					   (uva_t){ r->user_addr }, r->size, err);
+	return s->device.ops->remove_region(s->device.opaque, (gpa_t){ r->guest_addr },
+					    (uva_t){ r->user_addr }, r->size, err);
 }
 
 /* Note how a setting of a ring went.  Returns @rc. */
@@ -305,14 +306,20 @@ static int handle_set_vring_num(struct vhost_user_server *s, struct exchange *x,
 {
 	const struct vhost_vring_state *state = &x->request.payload.state;
 
-	return ring_note(s, state->index, RING_SPOILED_SIZE,
-			 shadow_device_ring_set_size(s->device, state->index, state->num, err));
+	return ring_note(
+		s, state->index, RING_SPOILED_SIZE,
+		s->device.ops->ring_set_size(s->device.opaque, state->index, state->num, err));
 }
 
 static int handle_set_vring_addr(struct vhost_user_server *s, struct exchange *x,
 				 struct umbra_error *err)
 {
 	const struct vhost_vring_addr *a = &x->request.payload.addr;
+	const struct vhost_ring_addr addr = {
+		.desc = { a->desc_user_addr },
+		.avail = { a->avail_user_addr },
+		.used = { a->used_user_addr },
+	};
 	int rc;
 
 	if (a->flags)
@@ -321,9 +328,7 @@ static int handle_set_vring_addr(struct vhost_user_server *s, struct exchange *x
 			       "logging was not offered",
 			       a->index, a->flags);
 	else
-		rc = shadow_device_ring_set_addr(s->device, a->index, (uva_t){ a->desc_user_addr },
-						 (uva_t){ a->avail_user_addr },
-						 (uva_t){ a->used_user_addr }, err);
+		rc = s->device.ops->ring_set_addr(s->device.opaque, a->index, &addr, err);
 	return ring_note(s, a->index, RING_SPOILED_ADDR, rc);
 }
 
@@ -332,8 +337,9 @@ static int handle_set_vring_base(struct vhost_user_server *s, struct exchange *x
 {
 	const struct vhost_vring_state *state = &x->request.payload.state;
 
-	return ring_note(s, state->index, RING_SPOILED_BASE,
-			 shadow_device_ring_set_base(s->device, state->index, state->num, err));
+	return ring_note(
+		s, state->index, RING_SPOILED_BASE,
+		s->device.ops->ring_set_base(s->device.opaque, state->index, state->num, err));
 }
 
 static int handle_get_vring_base(struct vhost_user_server *s, struct exchange *x,
@@ -341,7 +347,7 @@ static int handle_get_vring_base(struct vhost_user_server *s, struct exchange *x
 {
 	unsigned int index = x->request.payload.state.index;
 	uint16_t base;
-	int rc = shadow_device_ring_stop(s->device, index, &base, err);
+	int rc = s->device.ops->ring_stop(s->device.opaque, index, &base, err);
 
 	if (rc)
 		return rc;
@@ -376,7 +382,7 @@ static int handle_set_vring_kick(struct vhost_user_server *s, struct exchange *x
 			       s->rings[index].spoiled & RING_SPOILED_CALL ? " SET_VRING_CALL" : "",
 			       s->rings[index].spoiled & RING_SPOILED_ERR ? " SET_VRING_ERR" : "");
 	else
-		rc = shadow_device_ring_set_kick(s->device, index, &fd, err);
+		rc = s->device.ops->ring_set_kick(s->device.opaque, index, &fd, err);
 	fd_close(&fd);
 	if (!rc)
 		ring_set_started(s, index, true);
@@ -388,7 +394,7 @@ static int handle_set_vring_call(struct vhost_user_server *s, struct exchange *x
 {
 	unsigned int index;
 	int fd = take_ring_fd(&x->request, &index);
-	int rc = shadow_device_ring_set_call(s->device, index, &fd, err);
+	int rc = s->device.ops->ring_set_call(s->device.opaque, index, &fd, err);
 
 	fd_close(&fd);
 	return ring_note(s, index, RING_SPOILED_CALL, rc);
@@ -399,7 +405,7 @@ static int handle_set_vring_err(struct vhost_user_server *s, struct exchange *x,
 {
 	unsigned int index;
 	int fd = take_ring_fd(&x->request, &index);
-	int rc = shadow_device_ring_set_err(s->device, index, &fd, err);
+	int rc = s->device.ops->ring_set_err(s->device.opaque, index, &fd, err);
 
 	fd_close(&fd);
 	return ring_note(s, index, RING_SPOILED_ERR, rc);
@@ -413,7 +419,7 @@ static int handle_set_vring_enable(struct vhost_user_server *s, struct exchange 
 	if (state->num > 1)
 		return error_set(err, -EINVAL, "queue %u: %u; expected 0 or 1", state->index,
 				 state->num);
-	return shadow_device_ring_enable(s->device, state->index, state->num == 1, err);
+	return s->device.ops->ring_enable(s->device.opaque, state->index, state->num == 1, err);
 }
 
 static int handle_set_backend_req_fd(struct vhost_user_server *s, struct exchange *x,
@@ -432,7 +438,8 @@ static int handle_get_config(struct vhost_user_server *s, struct exchange *x,
 	struct vhost_user_config *told = &x->reply.payload.config;
 	int rc;
 
-	rc = shadow_device_get_config(s->device, asked->offset, told->data, asked->size, err);
+	rc = s->device.ops->get_config(s->device.opaque, asked->offset, told->data, asked->size,
+				       err);
 	if (rc)
 		return rc;
 	told->offset = asked->offset;
@@ -447,15 +454,15 @@ static int handle_set_config(struct vhost_user_server *s, struct exchange *x,
 {
 	const struct vhost_user_config *config = &x->request.payload.config;
 
-	return shadow_device_set_config(s->device, config->offset, config->data, config->size,
-					config->flags, err);
+	return s->device.ops->set_config(s->device.opaque, config->offset, config->data,
+					 config->size, config->flags, err);
 }
 
 static int handle_get_status(struct vhost_user_server *s, struct exchange *x,
 			     struct umbra_error *err)
 {
 	uint8_t status;
-	int rc = shadow_device_get_status(s->device, &status, err);
+	int rc = s->device.ops->get_status(s->device.opaque, &status, err);
 
 	return rc ? rc : reply_u64(x, status);
 }
@@ -467,13 +474,13 @@ static int handle_set_status(struct vhost_user_server *s, struct exchange *x,
 
 	if (status > UINT8_MAX)
 		return error_set(err, -EINVAL, "0x%" PRIx64 "; expected 8 bits", status);
-	return shadow_device_set_status(s->device, (uint8_t)status, err);
+	return s->device.ops->set_status(s->device.opaque, (uint8_t)status, err);
 }
 
 static int handle_reset_device(struct vhost_user_server *s, struct exchange *x,
 			       struct umbra_error *err)
 {
-	int rc = shadow_device_reset(s->device, err);
+	int rc = s->device.ops->reset(s->device.opaque, err);
 
 	(void)x;
 	if (rc)
@@ -485,13 +492,17 @@ static int handle_reset_device(struct vhost_user_server *s, struct exchange *x,
 
 static int handle_set_mtu(struct vhost_user_server *s, struct exchange *x, struct umbra_error *err)
 {
-	return shadow_device_set_mtu(s->device, x->request.payload.u64, err);
+	if (!s->device.ops->set_mtu)
+		return error_set(err, -EOPNOTSUPP, "the device is no network card");
+	return s->device.ops->set_mtu(s->device.opaque, x->request.payload.u64, err);
 }
 
 static int handle_send_rarp(struct vhost_user_server *s, struct exchange *x,
 			    struct umbra_error *err)
 {
-	return shadow_device_send_rarp(s->device, x->request.payload.bytes, err);
+	if (!s->device.ops->send_rarp)
+		return error_set(err, -EOPNOTSUPP, "the device is no network card");
+	return s->device.ops->send_rarp(s->device.opaque, x->request.payload.bytes, err);
 }
 
 /* --- what each request is worth ------------------------------------------- */
@@ -639,14 +650,14 @@ int vhost_user_server_receive(struct vhost_user_server *server, struct umbra_err
 
 /* --- making and ending ------------------------------------------------------ */
 
-int vhost_user_server_create(int *socket_fd, struct shadow_device *device, int stop_fd,
+int vhost_user_server_create(int *socket_fd, const struct vhost_device *device, int stop_fd,
 			     struct vhost_user_server **out, struct umbra_error *err)
 {
 	struct vhost_user_server *s = calloc(1, sizeof(*s));
 
 	if (!s)
 		return error_set(err, -ENOMEM, "front-end: no memory for a connection");
-	s->device = device;
+	s->device = *device;
 	s->socket = (struct vhost_user_socket){ fd_take(socket_fd), stop_fd, "front-end" };
 	s->channel = (struct vhost_user_socket){ -1, stop_fd, "front-end's back-end channel" };
 	*out = s;

@@ -2,7 +2,7 @@
 /*
  * The back-end's half of vhost-user: one front-end on a connected socket.
  *
- * Each message becomes one call of the shadow device (shadow/shadow_device.h);
+ * Each message becomes one call of the device (vhost/device.h);
  * see the theory of operation in vhost_user_server.c for what happens to
  * messages that fail.
  *
@@ -13,13 +13,14 @@
 #ifndef UMBRA_PORT_VHOST_USER_SERVER_H
 #define UMBRA_PORT_VHOST_USER_SERVER_H
 
-#include "shadow/shadow_device.h"
 #include "umbra/error.h"
+#include "vhost/device.h"
 
 struct vhost_user_server;
 
-/* @stop_fd: an eventfd that ends every wait, or -1.  -ENOMEM. */
-UMBRA_MUST_CHECK int vhost_user_server_create(int *socket_fd, struct shadow_device *device,
+/* What @device refers to is borrowed.  @stop_fd: an eventfd that ends every wait,
+ * or -1.  -ENOMEM. */
+UMBRA_MUST_CHECK int vhost_user_server_create(int *socket_fd, const struct vhost_device *device,
 					      int stop_fd, struct vhost_user_server **out,
 					      struct umbra_error *err);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A thread that serves shadow queues: see worker.h. */
+/* A thread that serves queues: see worker.h. */
 #include "port/worker.h"
 
 #include <errno.h>
@@ -62,9 +62,9 @@ struct worker {
 
 static void served_notify(struct served *s, unsigned int actions)
 {
-	if (actions & SHADOW_KICK_BACKEND)
+	if (actions & QUEUE_KICK_BACKEND)
 		notifier_send(&s->kick_out);
-	if (actions & SHADOW_CALL_GUEST)
+	if (actions & QUEUE_CALL_GUEST)
 		notifier_send(&s->call_out);
 }
 
@@ -74,18 +74,19 @@ static void served_run(struct worker *w, struct served *s)
 	unsigned int owed;
 
 	for (unsigned int i = 0; i < PASSES_MAX; i++) {
-		int actions = shadow_queue_pass(s->service->queue, &owed);
+		int actions = s->service->pass(s->service->queue, &owed);
 
 		if (actions < 0) {
 			served_notify(s, owed);
 			s->ready = s->polls = false;
-			/* Release; peer: the acquire in shadow_device_check_queues(). */
+			/* Release; peer: the device's acquire when it looks for broken queues,
+			 * shadow_device_check_queues() and balloon_device_check_queues(). */
 			__atomic_store_n(&s->service->broken, true, __ATOMIC_RELEASE);
 			notifier_send(&w->broken);
 			return;
 		}
 		served_notify(s, (unsigned int)actions);
-		if (!(actions & SHADOW_MORE)) {
+		if (!(actions & QUEUE_MORE)) {
 			s->ready = s->polls;
 			return;
 		}
@@ -179,10 +180,9 @@ static int served_add(struct worker *w, void *argument)
 	int rc;
 
 	s->call.fd = -1;
-	rc = source_add(w, s, &s->kick, service->kick_in, &service->queue->counters->kicks_in);
+	rc = source_add(w, s, &s->kick, service->kick_in, service->kicks_in);
 	if (!rc)
-		rc = source_add(w, s, &s->call, service->call_in,
-				&service->queue->counters->calls_in);
+		rc = source_add(w, s, &s->call, service->call_in, service->calls_in);
 	if (rc) {
 		source_remove(w, &s->kick);
 		return rc;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A thread that serves shadow queues.
+ * A thread that serves queues (ring/queue_service.h).
  *
  * Theory of operation: a queue that is given to a worker belongs to its thread
  * until it is taken back.  The thread sleeps in epoll on the incoming eventfds
@@ -18,7 +18,7 @@
 #ifndef UMBRA_PORT_WORKER_H
 #define UMBRA_PORT_WORKER_H
 
-#include "shadow/shadow_host.h"
+#include "ring/queue_service.h"
 #include "umbra/error.h"
 
 struct worker;

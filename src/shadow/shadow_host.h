@@ -18,23 +18,6 @@
 #include "umbra/error.h"
 #include "umbra/shadow_device.h"
 
-/*
- * A shadow queue in service: some thread of the host owns the queue, calls
- * shadow_queue_pass() whenever one of the two incoming eventfds fires or more
- * is to be done, and sends the notifications that are due.
- */
-struct queue_service {
-	struct shadow_queue *queue;
-	unsigned int index; /* of the ring */
-	int kick_in;        /* from the guest; -1: it polls, so must we */
-	int call_in;        /* from the back-end */
-	int kick_out;       /* to the back-end */
-	int call_out;       /* to the guest; -1: it polls */
-	bool broken;        /* atomic; the host sets it when a pass returned -EPROTO, stops
-			       serving, and calls shadow_device_check_queues() soon */
-	void *server;       /* the host's own */
-};
-
 struct shadow_host {
 	const struct shadow_host_ops *ops;
 };
@@ -54,7 +37,8 @@ struct shadow_host_ops {
 	/* Has it room for a notification? */
 	bool (*can_notify)(struct shadow_host *host, int fd);
 
-	/* Begin to serve (with one pass unasked).  end: when it returns, no
+	/* Begin to serve (with one pass unasked); when a queue breaks, call
+	 * shadow_device_check_queues() soon.  end: when it returns, no
 	 * thread touches the queue any more. */
 	int (*serve_begin)(struct shadow_host *host, struct queue_service *service,
 			   struct umbra_error *err);

@@ -35,6 +35,7 @@
 
 #include "ring/device_ring.h"
 #include "ring/driver_ring.h"
+#include "ring/queue_service.h"
 
 /*
  * What others may see of a queue.  Written by the owner alone with relaxed
@@ -50,12 +51,6 @@ struct shadow_counters {
 	uint16_t last_avail, last_used;                    /* on the guest's ring */
 	uint16_t in_flight;
 };
-
-static inline void counter_add(uint64_t *counter, uint64_t n)
-{
-	/* one writer: load and store need not be one step */
-	__atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
-}
 
 struct shadow_queue {
 	struct device_ring guest;
@@ -80,14 +75,13 @@ struct shadow_queue_config {
 UMBRA_MUST_CHECK int shadow_queue_init(struct shadow_queue *q,
 				       const struct shadow_queue_config *config);
 
-enum shadow_action {
-	SHADOW_CALL_GUEST = 1,   /* interrupt the guest's driver */
-	SHADOW_KICK_BACKEND = 2, /* notify the back-end */
-	SHADOW_MORE = 4,         /* call shadow_queue_pass() again before sleeping */
-};
+/* The words of enum queue_action, for a shadow queue. */
+#define SHADOW_CALL_GUEST QUEUE_CALL_GUEST
+#define SHADOW_KICK_BACKEND QUEUE_KICK_BACKEND
+#define SHADOW_MORE QUEUE_MORE
 
 /*
- * Move one batch each way.  Returns a mask of enum shadow_action: 0 means
+ * Move one batch each way.  Returns a mask of enum queue_action: 0 means
  * nothing moved, both sides are armed, sleep until the next notification.
  * -EPROTO: the queue is broken and moves nothing any more; the notifications
  * that what was published before the violation is owed are in *@owed.

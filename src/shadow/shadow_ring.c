@@ -234,6 +234,11 @@ void shadow_ring_pause(struct shadow_ring *r, const struct ring_context *c)
 	r->serving = false;
 }
 
+static int queue_pass(void *queue, unsigned int *owed)
+{
+	return shadow_queue_pass(queue, owed);
+}
+
 int shadow_ring_unpause(struct shadow_ring *r, const struct ring_context *c,
 			struct umbra_error *err)
 {
@@ -243,12 +248,15 @@ int shadow_ring_unpause(struct shadow_ring *r, const struct ring_context *c,
 	if (r->serving || !r->enabled)
 		return 0;
 	r->service = (struct queue_service){
+		.pass = queue_pass,
 		.queue = r->queue,
 		.index = r->index,
 		.kick_in = r->kick_fd,
 		.call_in = r->back_call_fd,
 		.kick_out = r->back_kick_fd,
 		.call_out = r->call_fd,
+		.kicks_in = &r->counters.kicks_in,
+		.calls_in = &r->counters.calls_in,
 	};
 	rc = c->host->ops->serve_begin(c->host, &r->service, err);
 	if (!rc)

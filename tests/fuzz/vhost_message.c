@@ -22,7 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../unit/fake_shadow_device.h"
+#include "../unit/fake_device.h"
 #include "../unit/vhost_wire.h"
 #include "base/log.h"
 #include "port/vhost_user_server.h"
@@ -76,7 +76,7 @@ static void take_header(struct input *in, uint8_t control, struct vhost_user_hea
 }
 
 /* Send one record; returns false when the stream has been ended. */
-static bool send_record(struct input *in, int front, struct shadow_device *device)
+static bool send_record(struct input *in, int front, struct fake_device *device)
 {
 	struct wire_message m = { .fd_count = 0 };
 	uint8_t control, bytes[sizeof(m)];
@@ -125,15 +125,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = { data, size };
 	struct vhost_user_server *server;
-	struct shadow_device device;
+	struct fake_device device;
+	const struct vhost_device as_seen = { &fake_device_ops, &device };
 	int pair[2], lowest = lowest_fd(), rc = 1;
 	uint8_t first;
 	uint8_t reply[VHOST_USER_PAYLOAD_MAX + sizeof(struct vhost_user_header)];
 
-	fake_shadow_device_init(&device);
+	fake_device_init(&device);
 	device.features = device.protocol_features = UINT64_MAX;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) ||
-	    vhost_user_server_create(&pair[1], &device, -1, &server, NULL))
+	    vhost_user_server_create(&pair[1], &as_seen, -1, &server, NULL))
 		abort();
 	take(&in, &first, 1);
 	if (first & 1)
@@ -153,7 +154,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	vhost_user_server_destroy(&server);
 	close(pair[0]);
-	fake_shadow_device_fini(&device);
+	fake_device_fini(&device);
 	if (lowest_fd() != lowest)
 		abort(); /* an fd was lost */
 	return 0;

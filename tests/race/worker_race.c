@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "port/worker.h"
+#include "shadow/shadow_queue.h"
 
 #define EXPECT(what)                                                                               \
 	do {                                                                                       \
@@ -208,6 +209,11 @@ static void rings_set_up(void)
 	EXPECT(t.payloads);
 }
 
+static int queue_pass(void *queue, unsigned int *owed)
+{
+	return shadow_queue_pass(queue, owed);
+}
+
 int main(int argc, char **argv)
 {
 	struct queue_service service;
@@ -240,7 +246,10 @@ int main(int argc, char **argv)
 	EXPECT(pthread_create(&guest, NULL, guest_thread, NULL) == 0);
 	EXPECT(pthread_create(&device, NULL, device_thread, NULL) == 0);
 	while (!__atomic_load_n(&t.done, __ATOMIC_ACQUIRE)) {
-		service = (struct queue_service){ .queue = &t.queue,
+		service = (struct queue_service){ .pass = queue_pass,
+						  .queue = &t.queue,
+						  .kicks_in = &t.counters.kicks_in,
+						  .calls_in = &t.counters.calls_in,
 						  .kick_in = t.guest_kick,
 						  .call_in = t.back_call,
 						  .kick_out = t.back_kick,

@@ -21,7 +21,7 @@
 
 #include "base/bits.h"
 #include "base/log.h"
-#include "fake_shadow_device.h"
+#include "fake_device.h"
 #include "port/vhost_user_server.h"
 #include "vhost/protocol.h"
 #include "vhost_wire.h"
@@ -31,7 +31,8 @@
 
 static unsigned int fds_before;
 static struct umbra_error err;
-static struct shadow_device device;
+static struct fake_device device;
+static const struct vhost_device as_seen = { &fake_device_ops, &device };
 static struct vhost_user_server *server;
 static int front; /* the front-end's end */
 static struct wire_message m;
@@ -43,7 +44,7 @@ static int connect_pair(void)
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		return -1;
 	front = pair[0];
-	return vhost_user_server_create(&pair[1], &device, -1, &server, &err);
+	return vhost_user_server_create(&pair[1], &as_seen, -1, &server, &err);
 }
 
 static void disconnect_pair(void)
@@ -59,7 +60,7 @@ static int setup(void **state)
 	memset(&err, 0, sizeof(err));
 	memset(&m, 0, sizeof(m));
 	log_set_level(LOG_ERROR);
-	fake_shadow_device_init(&device);
+	fake_device_init(&device);
 	device.features = BIT64(32);
 	device.protocol_features = UINT64_MAX;
 	device.queue_num = 4;
@@ -71,7 +72,7 @@ static int teardown(void **state)
 {
 	(void)state;
 	disconnect_pair();
-	fake_shadow_device_fini(&device);
+	fake_device_fini(&device);
 	return fds_before == wire_count_fds() ? 0 : -1;
 }
 

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A shadow device that does nothing but remember what it was told, for tests
+ * A device that does nothing but remember what it was told, for tests
  * of the vhost-user server.
  */
-#ifndef UMBRA_TESTS_FAKE_SHADOW_DEVICE_H
-#define UMBRA_TESTS_FAKE_SHADOW_DEVICE_H
+#ifndef UMBRA_TESTS_FAKE_DEVICE_H
+#define UMBRA_TESTS_FAKE_DEVICE_H
 
-#include "shadow/shadow_device.h"
+#include "memory/memory.h"
+#include "vhost/device.h"
 
-struct shadow_device {
+struct fake_device {
 	/* What it answers. */
 	int fail; /* the code that every call returns, or 0 */
 	uint64_t features, protocol_features, queue_num, memory_slots;
@@ -18,15 +19,18 @@ struct shadow_device {
 
 	/* What it was told. */
 	unsigned int calls;
-	char heard[128]; /* the last call: its name without shadow_device_, its arguments */
+	char heard[128]; /* the last call: its name, its arguments */
 	struct memory_region regions[16];
 	unsigned int region_count;
 	int kick_fd, call_fd, err_fd; /* the last ones; owned */
 };
 
-void fake_shadow_device_init(struct shadow_device *d);
+/* Their first argument is a struct fake_device. */
+extern const struct vhost_device_ops fake_device_ops;
+
+void fake_device_init(struct fake_device *d);
 
 /* Give back what it holds. */
-void fake_shadow_device_fini(struct shadow_device *d);
+void fake_device_fini(struct fake_device *d);
 
 #endif
