@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/bits.h"
@@ -20,6 +21,16 @@
  * microseconds at most. */
 #define PASSES_MAX 16
 #define STACK_BYTES (256u << 10)
+/*
+ * How long to look for work before sleeping, ns: longer than it takes a
+ * notification to wake a peer and the peer to answer.  Measured (two virtual
+ * processors, native-randread): 12 us is too short to find anything, 50 us
+ * brings qd32 from 0.53 of direct to 1.02 and qd1 from 0.78 to 2.4.
+ */
+#define LOOK_NS 50000
+#define LOOK_SKIPS_MAX 127u /* sleeps without a look, after looks in vain */
+#define LOOKS_PER_CLOCK 8u  /* looks between two readings of the clock */
+#define HITS_PER_EPOLL 64u  /* looks that found work, before the fds have their turn */
 
 /* One fd that the worker listens on. */
 struct source {
@@ -35,6 +46,7 @@ struct served {
 	struct source kick, call;
 	struct notifier kick_out, call_out;
 	bool ready; /* wants a pass */
+	bool armed; /* said so in its last pass */
 	bool polls; /* the guest does not kick: look all the time */
 };
 
@@ -53,7 +65,9 @@ struct worker {
 	struct notifier broken;
 	struct served *served; /* the thread's own */
 	bool stops;            /* the thread's own */
-	pthread_mutex_t lock;  /* guards request */
+	bool looks;            /* queues are moved without being armed; the thread's own */
+	unsigned int skips, skips_next, hits; /* the thread's own */
+	pthread_mutex_t lock;                 /* guards request */
 	pthread_cond_t answered;
 	struct request *request;
 };
@@ -71,10 +85,13 @@ static void served_notify(struct served *s, unsigned int actions)
 /* Passes until the queue sleeps, or its turn is over. */
 static void served_run(struct worker *w, struct served *s)
 {
+	struct queue_service *service = s->service;
+	bool moves = w->looks && service->move;
 	unsigned int owed;
 
+	s->armed = false;
 	for (unsigned int i = 0; i < PASSES_MAX; i++) {
-		int actions = s->service->pass(s->service->queue, &owed);
+		int actions = (moves ? service->move : service->pass)(service->queue, &owed);
 
 		if (actions < 0) {
 			served_notify(s, owed);
@@ -88,6 +105,7 @@ static void served_run(struct worker *w, struct served *s)
 		served_notify(s, (unsigned int)actions);
 		if (!(actions & QUEUE_MORE)) {
 			s->ready = s->polls;
+			s->armed = !moves;
 			return;
 		}
 	}
@@ -103,6 +121,70 @@ static bool worker_run_ready(struct worker *w)
 		again |= s->ready;
 	}
 	return again;
+}
+
+static int64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static inline void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
+static bool worker_look_once(struct worker *w)
+{
+	bool found = false;
+
+	for (struct served *s = w->served; s; s = s->next)
+		if (s->service->move && !s->service->broken &&
+		    s->service->has_work(s->service->queue))
+			found = s->ready = true;
+	return found;
+}
+
+/* Look for work until there is some, or it is time to sleep. */
+static bool worker_look(struct worker *w)
+{
+	int64_t end = now_ns() + LOOK_NS;
+
+	do {
+		for (unsigned int i = 0; i < LOOKS_PER_CLOCK; i++) {
+			if (worker_look_once(w)) {
+				w->skips_next = 0;
+				w->hits++;
+				return true;
+			}
+			relax();
+		}
+	} while (now_ns() < end);
+	w->skips_next = MIN(2 * w->skips_next + 1, LOOK_SKIPS_MAX);
+	w->skips = w->skips_next;
+	return false;
+}
+
+/* Looking was in vain: passes that arm the queues.  True: not yet idle. */
+static bool worker_arm(struct worker *w)
+{
+	w->looks = false;
+	for (struct served *s = w->served; s; s = s->next)
+		s->ready |= !s->armed && !s->service->broken;
+	return worker_run_ready(w);
+}
+
+/* Woken: shall the thread look before it sleeps again? */
+static void worker_woken(struct worker *w)
+{
+	w->looks = w->skips == 0;
+	w->skips -= !w->looks;
 }
 
 static void request_serve(struct worker *w)
@@ -129,8 +211,16 @@ static void *worker_thread(void *argument)
 	while (!w->stops) {
 		bool busy = worker_run_ready(w);
 		bool asked = false;
-		int n = epoll_wait(w->epoll_fd, events, EVENTS_MAX, busy ? 0 : -1);
+		int n;
 
+		if (!busy && w->looks) {
+			busy = worker_look(w) || worker_arm(w);
+			if (w->looks && w->hits % HITS_PER_EPOLL)
+				continue;
+		}
+		n = epoll_wait(w->epoll_fd, events, EVENTS_MAX, busy ? 0 : -1);
+		if (!busy)
+			worker_woken(w);
 		for (int i = 0; i < n; i++) {
 			struct source *source = events[i].data.ptr;
 

@@ -10,6 +10,14 @@
  * every write is an edge, so one system call per wake-up is saved.  What only
  * looks like an eventfd is read.
  *
+ * Before it sleeps, the thread looks for more work for LOOK_NS, with all queues
+ * unarmed, so that neither side has to notify.  To be woken costs more than
+ * that where the processor is a virtual one that has to be woken, too.  A look
+ * in vain is a waste, so after n of them in a row the next 2^n - 1 chances, at
+ * most LOOK_SKIPS_MAX, are passed over: traffic with long gaps costs looks in
+ * one gap out of a hundred, and no traffic costs nothing, since a thread that
+ * sleeps wakes for notifications only.
+ *
  * To give and to take a queue is a message to the thread that is waited for, so
  * the thread itself needs no lock.
  *

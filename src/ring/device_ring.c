@@ -239,6 +239,11 @@ void device_ring_untake(struct device_ring *r, uint16_t count)
 	r->last_avail = (uint16_t)(r->last_avail - count);
 }
 
+bool device_ring_has_avail(const struct device_ring *r)
+{
+	return r->last_avail != r->avail_seen || shm_load16(&r->split.avail->idx) != r->last_avail;
+}
+
 /* ---- completing ----------------------------------------------------------- */
 
 /*

@@ -84,6 +84,9 @@ void device_ring_disarm(struct device_ring *r);
  * taking. */
 UMBRA_MUST_CHECK bool device_ring_arm(struct device_ring *r);
 
+/* Chains that wait to be taken?  One relaxed look at avail->idx. */
+bool device_ring_has_avail(const struct device_ring *r);
+
 /* Taken and not yet completed. */
 static inline uint16_t device_ring_outstanding(const struct device_ring *r)
 {

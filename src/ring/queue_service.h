@@ -27,6 +27,14 @@ struct queue_service {
 	 * are owed for what came before are in *@owed.
 	 */
 	int (*pass)(void *queue, unsigned int *owed);
+	/*
+	 * Both or none.  move() is a pass() that never arms: 0 means that nothing
+	 * moved, and nobody will notify.  has_work() is a cheap look whether
+	 * move() would find something.  With them the host may look for a while
+	 * before it has pass() arm the queue, and sleeps.
+	 */
+	int (*move)(void *queue, unsigned int *owed);
+	bool (*has_work)(const void *queue);
 	void *queue;
 	unsigned int index; /* of the ring */
 	int kick_in;        /* from the guest; -1: it polls, so must we */

@@ -117,7 +117,7 @@ static int queue_forward(struct shadow_queue *q, unsigned int *owed)
 	return rc < 0 ? rc : (int)n;
 }
 
-int shadow_queue_pass(struct shadow_queue *q, unsigned int *owed)
+int shadow_queue_move(struct shadow_queue *q, unsigned int *owed)
 {
 	unsigned int actions = 0;
 	int back, forth;
@@ -135,9 +135,15 @@ int shadow_queue_pass(struct shadow_queue *q, unsigned int *owed)
 		*owed = actions;
 		return -EPROTO;
 	}
-	if (back + forth > 0)
-		return (int)(actions | SHADOW_MORE);
+	return back + forth > 0 ? (int)(actions | SHADOW_MORE) : 0;
+}
 
+int shadow_queue_pass(struct shadow_queue *q, unsigned int *owed)
+{
+	int actions = shadow_queue_move(q, owed);
+
+	if (actions)
+		return actions;
 	/*
 	 * Nothing moved: go to sleep, if nothing slips in.  Each arm() re-checks
 	 * its ring behind a full fence.
@@ -147,6 +153,12 @@ int shadow_queue_pass(struct shadow_queue *q, unsigned int *owed)
 	if (!q->wants_room && device_ring_arm(&q->guest))
 		return SHADOW_MORE;
 	return 0;
+}
+
+bool shadow_queue_has_work(const struct shadow_queue *q)
+{
+	return driver_ring_has_used(&q->back) ||
+	       (!q->wants_room && device_ring_has_avail(&q->guest));
 }
 
 int shadow_queue_rewind(struct shadow_queue *q, uint16_t base)

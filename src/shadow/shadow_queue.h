@@ -88,6 +88,12 @@ UMBRA_MUST_CHECK int shadow_queue_init(struct shadow_queue *q,
  */
 UMBRA_MUST_CHECK int shadow_queue_pass(struct shadow_queue *q, unsigned int *owed);
 
+/* The same, but when nothing moved (0) nothing is armed: nobody will notify, so
+ * look again (shadow_queue_has_work() does it cheaply) or call
+ * shadow_queue_pass() before sleeping. */
+UMBRA_MUST_CHECK int shadow_queue_move(struct shadow_queue *q, unsigned int *owed);
+bool shadow_queue_has_work(const struct shadow_queue *q);
+
 /*
  * The back-end was stopped and says that it would have taken chain @base next.
  * Chains from there on go back to the guest's ring.  -EPROTO: @base is not an

@@ -239,6 +239,16 @@ static int queue_pass(void *queue, unsigned int *owed)
 	return shadow_queue_pass(queue, owed);
 }
 
+static int queue_move(void *queue, unsigned int *owed)
+{
+	return shadow_queue_move(queue, owed);
+}
+
+static bool queue_has_work(const void *queue)
+{
+	return shadow_queue_has_work(queue);
+}
+
 int shadow_ring_unpause(struct shadow_ring *r, const struct ring_context *c,
 			struct umbra_error *err)
 {
@@ -249,6 +259,8 @@ int shadow_ring_unpause(struct shadow_ring *r, const struct ring_context *c,
 		return 0;
 	r->service = (struct queue_service){
 		.pass = queue_pass,
+		.move = queue_move,
+		.has_work = queue_has_work,
 		.queue = r->queue,
 		.index = r->index,
 		.kick_in = r->kick_fd,
