@@ -23,9 +23,9 @@
 #define STACK_BYTES (256u << 10)
 /*
  * How long to look for work before sleeping, ns: longer than it takes a
- * notification to wake a peer and the peer to answer.  Measured (two virtual
- * processors, native-randread): 12 us is too short to find anything, 50 us
- * brings qd32 from 0.53 of direct to 1.02 and qd1 from 0.78 to 2.4.
+ * notification to wake a peer on another processor and the peer to answer.
+ * Shorter ones (3 to 25 us) found too little to pay for themselves; figures are
+ * in docs/performance.md.
  */
 #define LOOK_NS 50000
 #define LOOK_SKIPS_MAX 127u /* sleeps without a look, after looks in vain */
@@ -215,6 +215,8 @@ static void *worker_thread(void *argument)
 
 		if (!busy && w->looks) {
 			busy = worker_look(w) || worker_arm(w);
+			/* While looks find work, the fds have nothing to say that
+			 * matters soon, and to ask them is a system call. */
 			if (w->looks && w->hits % HITS_PER_EPOLL)
 				continue;
 		}
