@@ -103,7 +103,8 @@ check-guests: build
 
 bench-ring: build
 	@mkdir -p $(BUILD)/bench
-	$(BUILD)/bench/ring --rounds=$(BENCH_ROUNDS) --output=$(BUILD)/bench/ring.jsonl
+	/usr/bin/python3 bench/ring.py --rounds=$(BENCH_ROUNDS) --program=$(BUILD)/bench/ring \
+		--output=$(BUILD)/bench/ring.jsonl
 
 bench-shadow: build
 	@mkdir -p $(BUILD)/bench

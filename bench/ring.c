@@ -3,6 +3,7 @@
  * What a buffer costs on a ring, and with a shadow queue between two rings.
  *
  *	ring [--rounds=N] [--buffers=N] [--output=FILE]
+ *	ring --loop=ring|shadow,BATCH,CHAIN,INDIRECT,BUFFERS
  *
  * ring    one ring used directly, in one thread: the driver adds and publishes
  *	   a batch, the device takes, completes and publishes it, the driver gets
@@ -14,7 +15,9 @@
  * what is above is the shadow queue's own.  The two are measured in turn, in
  * `rounds` rounds; a figure is the median of the rounds.  Instructions are
  * user-space ones from the processor's counter (perf_event_open); null where
- * there is none.
+ * there is none.  Then ring.py beside this file counts them under valgrind: the
+ * second form runs one loop and prints nothing, so that two lengths of it differ
+ * by the loop's instructions and nothing else.
  *
  * One JSON object a line:
  *	case		always "ring"
@@ -318,11 +321,28 @@ static void run_case(FILE *out, unsigned int batch, uint32_t chain, bool indirec
 	fflush(out);
 }
 
+/* Run the loop that @text describes.  Exit status. */
+static int run_loop(const char *text)
+{
+	unsigned int batch, chain, indirect;
+	unsigned long buffers;
+	char which[8];
+
+	if (sscanf(text, "%7[^,],%u,%u,%u,%lu", which, &batch, &chain, &indirect, &buffers) != 5)
+		return 2;
+	memory_start(BIT64(VIRTIO_RING_F_EVENT_IDX) |
+		     (indirect ? BIT64(VIRTIO_RING_F_INDIRECT_DESC) : 0));
+	(void)measure(!strcmp(which, "shadow"), batch, chain, buffers);
+	memory_stop();
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = { { "rounds", required_argument, NULL, 'r' },
 						 { "buffers", required_argument, NULL, 'b' },
 						 { "output", required_argument, NULL, 'o' },
+						 { "loop", required_argument, NULL, 'l' },
 						 { 0 } };
 	static const unsigned int batches[] = { 1, 8, 32 };
 	static const struct {
@@ -342,7 +362,7 @@ int main(int argc, char **argv)
 		else if (option == 'o')
 			out = fopen(optarg, "w");
 		else
-			return 2;
+			return option == 'l' ? run_loop(optarg) : 2;
 	}
 	require(out, "cannot open the output file");
 	require(rounds >= 1 && rounds <= ROUNDS_MAX, "--rounds: 1 to 99");
