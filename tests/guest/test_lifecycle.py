@@ -165,3 +165,19 @@ def test_quit_ends_it_like_sigterm(bed):
     umbra.qmp.execute("quit")
     umbra.check_end()
     assert guest.alive()
+
+
+@pytest.mark.parametrize("mode", ["passthrough", "shadowed"])
+def test_driver_bound_anew_finds_its_disk(bed, mode):
+    """A driver that lets go of its device and comes back programs the rings
+    anew, without a word about the old ones."""
+    umbra = bed.umbra(bed.backend())
+    guest = bed.uml(umbra)
+    umbra.enter(mode)
+    for _ in range(5):
+        Fio(guest, size="2M").once()
+        guest.check("cd /sys/bus/virtio/drivers/virtio_blk; d=$(echo virtio[0-9]*); "
+                    "echo $d >unbind; echo $d >bind")
+        assert umbra.state() == mode
+    Fio(guest, size="2M").once()
+    assert guest.poweroff() == 0
