@@ -7,10 +7,13 @@
 #define UMBRA_CLI_COMMANDS_H
 
 int command_shadow(int argc, char **argv);
+int command_balloon(int argc, char **argv);
 int command_ctl(int argc, char **argv);
 
 void shadow_print_help(void);
 void shadow_print_capabilities(void);
+void balloon_print_help(void);
+void balloon_print_capabilities(void);
 void ctl_print_help(void);
 
 #endif

@@ -16,6 +16,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/ctl_balloon.h"
 #include "cli/ctl_show.h"
 #include "cli/options.h"
 #include "cli/qmp_client.h"
@@ -34,6 +35,7 @@ struct ctl {
 	char **words; /* after the command */
 	int word_count;
 	json_t *arguments; /* made of the words, or NULL */
+	json_int_t target; /* of the balloon, bytes; 0: only look */
 	struct qmp_client *client;
 };
 
@@ -46,6 +48,10 @@ static const struct alias {
 	{ "query-status", "query-status", show_status },
 	{ "queues", "query-vhost", show_vhost },
 	{ "query-vhost", "query-vhost", show_vhost },
+	{ "balloon", "query-balloon", show_balloon }, /* with a size: run_balloon() */
+	{ "query-balloon", "query-balloon", show_balloon },
+	{ "stats", "query-balloon-stats", show_balloon_stats },
+	{ "query-balloon-stats", "query-balloon-stats", show_balloon_stats },
 };
 
 void ctl_print_help(void)
@@ -57,6 +63,10 @@ void ctl_print_help(void)
 	      "  status             what the device does (query-status)\n"
 	      "  queues             its queues, features and counters (query-vhost)\n"
 	      "  shadow on|off      switch to the shadow, or back (x-vhost-enable-shadow-vq)\n"
+	      "  balloon            how much memory a balloon has taken (query-balloon)\n"
+	      "  balloon SIZE|all   let the guest have so much, and show how it comes along;\n"
+	      "                     bytes, or with K, M, G or T\n"
+	      "  stats              what the guest says of its memory (query-balloon-stats)\n"
 	      "  events             print events as they come\n"
 	      "  COMMAND            any command of the socket; query-commands lists them\n"
 	      "\n"
@@ -176,19 +186,20 @@ static int parse_arguments(const struct ctl *ctl, json_t **arguments, struct umb
 	return result;
 }
 
-static const struct alias *alias_find(const char *word)
+static const struct alias *alias_find(const struct ctl *ctl)
 {
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(aliases); i++)
-		if (!strcmp(aliases[i].word, word))
+		if (!strcmp(aliases[i].word, ctl->command) &&
+		    (strcmp(ctl->command, "balloon") != 0 || !ctl->word_count))
 			return &aliases[i];
 	return NULL;
 }
 
 static int run_command(struct ctl *ctl, struct umbra_error *err)
 {
-	const struct alias *alias = alias_find(ctl->command);
+	const struct alias *alias = alias_find(ctl);
 	json_t *value = NULL;
 	int result;
 
@@ -271,6 +282,13 @@ static int check_words(struct ctl *ctl, struct umbra_error *err)
 		return error_set(err, -EINVAL, "events %.80s: expected no more words",
 				 ctl->words[0]);
 	}
+	/* "balloon value=..." is the command as the socket has it. */
+	if (!strcmp(ctl->command, "balloon") && ctl->word_count && !strchr(ctl->words[0], '=')) {
+		if (ctl->word_count > 1)
+			return error_set(err, -EINVAL, "balloon %.80s: expected no more words",
+					 ctl->words[1]);
+		return balloon_parse_target(ctl->words[0], &ctl->target, err);
+	}
 	return parse_arguments(ctl, &ctl->arguments, err);
 }
 
@@ -285,6 +303,8 @@ static int run(struct ctl *ctl, struct umbra_error *err)
 		result = run_shadow(ctl, err);
 	else if (!strcmp(ctl->command, "events"))
 		result = run_events(ctl, err);
+	else if (ctl->target)
+		result = balloon_follow(ctl->client, ctl->target, ctl->json, err);
 	else
 		result = run_command(ctl, err);
 	qmp_client_close(&ctl->client);

@@ -63,10 +63,12 @@ void show_status(const json_t *status)
 	show_member("name", status, "name");
 	show_member("state", status, "state");
 	show_optional(status, "reason");
-	show_member("shadow", status, "shadow");
-	show_member("shadowed", status, "shadowed");
+	show_optional(status, "shadow");
+	show_optional(status, "shadowed");
 	show_optional(status, "shadow-wanted");
 	show_optional(status, "shadow-refused");
+	show_optional(status, "phase");
+	show_optional(status, "obstacle");
 }
 
 static void show_features(const char *label, const json_t *features)

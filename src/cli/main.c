@@ -4,7 +4,8 @@
  *
  * A program that management software starts by vhost-user's conventions takes
  * its options right after its name.  Called as "umbra-shadow" (an installed
- * link, which the discovery file names), the program is "umbra shadow".
+ * link, which the discovery file names), the program is "umbra shadow"; likewise
+ * "umbra-balloon".
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@ struct command {
 
 static const struct command commands[] = {
 	{ "shadow", "stand between a VM and a virtio back-end", command_shadow, shadow_print_help },
+	{ "balloon", "take memory back from a VM's guest", command_balloon, balloon_print_help },
 	{ "ctl", "control a running umbra", command_ctl, ctl_print_help },
 };
 
@@ -102,7 +104,12 @@ int main(int argc, char **argv)
 	const char *name = argc > 0 ? (slash ? slash + 1 : argv[0]) : "umbra";
 	int status;
 
-	status = strcmp(name, "umbra-shadow") ? dispatch(argc, argv) : command_shadow(argc, argv);
+	if (!strcmp(name, "umbra-shadow"))
+		status = command_shadow(argc, argv);
+	else if (!strcmp(name, "umbra-balloon"))
+		status = command_balloon(argc, argv);
+	else
+		status = dispatch(argc, argv);
 	/* What was printed must have arrived: the disk behind stdout may be full. */
 	if (fflush(stdout) && status == EXIT_SUCCESS) {
 		perror("umbra: cannot write to standard output");

@@ -5,9 +5,11 @@
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 
 #include "base/error.h"
@@ -76,6 +78,54 @@ int option_name(const char *option, const char *text, struct umbra_error *err)
 		return error_set(err, -EINVAL,
 				 "%s=%.80s: expected 1 to %d letters, digits, '.', '_' or '-'",
 				 option, text, NAME_LENGTH_MAX);
+	return 0;
+}
+
+int option_size(const char *option, const char *text, uint64_t *value, struct umbra_error *err)
+{
+	static const char suffixes[] = "KMGT";
+	unsigned long long number;
+	const char *suffix;
+	unsigned int shift = 0;
+	char *end;
+
+	errno = 0;
+	number = strtoull(text, &end, 10);
+	suffix = *end ? strchr(suffixes, toupper((unsigned char)*end)) : NULL;
+	if (suffix) {
+		shift = 10 * (unsigned int)(suffix - suffixes + 1);
+		end++;
+	}
+	/* strtoull() takes "-1" and " 1" too. */
+	if (!isdigit((unsigned char)text[0]) || *end || errno || !number ||
+	    number > (unsigned long long)INT64_MAX >> shift)
+		return error_set(err, -EINVAL,
+				 "%s=%.80s: expected a number of bytes, or one with K, M, G or T",
+				 option, text);
+	*value = (uint64_t)number << shift;
+	return 0;
+}
+
+int option_socket_fd(const char *option, const char *text, int *fd, struct umbra_error *err)
+{
+	int domain = 0, type = 0, result;
+	socklen_t size = sizeof(int);
+	unsigned int number;
+
+	result = option_number(option, text, 3, INT_MAX, &number, err);
+	if (result)
+		return result;
+	*fd = (int)number;
+	if (getsockopt(*fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) ||
+	    getsockopt(*fd, SOL_SOCKET, SO_TYPE, &type, &size))
+		return error_set(
+			err, -EINVAL, "%s=%s: %s, expected a unix stream socket", option, text,
+			errno == EBADF ? "no such file descriptor is open" : strerror(errno));
+	if (domain != AF_UNIX || type != SOCK_STREAM)
+		return error_set(err, -EINVAL,
+				 "%s=%s: a socket of another kind, expected a unix stream "
+				 "socket",
+				 option, text);
 	return 0;
 }
 

@@ -9,6 +9,7 @@
 #define UMBRA_CLI_OPTIONS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "umbra/error.h"
 
@@ -26,6 +27,14 @@ UMBRA_MUST_CHECK int option_choice(const char *option, const char *text, const c
 /* A path that fits into a unix socket's address. */
 UMBRA_MUST_CHECK int option_socket_path(const char *option, const char *text,
 					struct umbra_error *err);
+
+/* A number of bytes, more than 0: 4096, 512M, 4G; a K is 1024. */
+UMBRA_MUST_CHECK int option_size(const char *option, const char *text, uint64_t *value,
+				 struct umbra_error *err);
+
+/* An inherited fd that is a unix stream socket. */
+UMBRA_MUST_CHECK int option_socket_fd(const char *option, const char *text, int *fd,
+				      struct umbra_error *err);
 
 /* A device's name: 1 to 64 letters, digits, '.', '_' or '-'. */
 UMBRA_MUST_CHECK int option_name(const char *option, const char *text, struct umbra_error *err);

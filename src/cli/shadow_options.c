@@ -9,10 +9,8 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/error.h"
 #include "cli/commands.h"
@@ -88,29 +86,6 @@ void shadow_print_capabilities(void)
 	puts("{\n  \"type\": \"block\",\n  \"features\": []\n}");
 }
 
-static int parse_fd(const char *text, int *fd, struct umbra_error *err)
-{
-	int domain = 0, type = 0, result;
-	socklen_t size = sizeof(int);
-	unsigned int number;
-
-	result = option_number("--fd", text, 3, INT_MAX, &number, err);
-	if (result)
-		return result;
-	*fd = (int)number;
-	if (getsockopt(*fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) ||
-	    getsockopt(*fd, SOL_SOCKET, SO_TYPE, &type, &size))
-		return error_set(err, -EINVAL, "--fd=%s: %s, expected a unix stream socket", text,
-				 errno == EBADF ? "no such file descriptor is open"
-						: strerror(errno));
-	if (domain != AF_UNIX || type != SOCK_STREAM)
-		return error_set(err, -EINVAL,
-				 "--fd=%s: a socket of another kind, expected a unix stream "
-				 "socket",
-				 text);
-	return 0;
-}
-
 static int parse_backend(const char *text, const char **backend, struct umbra_error *err)
 {
 	static const char scheme[] = "unix:";
@@ -133,7 +108,7 @@ static int parse_option(struct shadow_options *options, int option, const char *
 		config->socket_path = value;
 		return option_socket_path("--socket-path", value, err);
 	case OPTION_FD:
-		return parse_fd(value, &config->socket_fd, err);
+		return option_socket_fd("--fd", value, &config->socket_fd, err);
 	case OPTION_BACKEND:
 		return parse_backend(value, &config->backend, err);
 	case OPTION_CONTROL:

@@ -34,6 +34,12 @@ struct memory_backing {
 	int fd;             /* the memory file, or -1; owned by the backing */
 	uint64_t fd_offset; /* of the region's first byte in the file, bytes */
 	bool cut;           /* atomic; pages of it have gone from under us, and are zeros now */
+
+	/* What the file is; 0 where nobody asked. */
+	uint64_t file_device, file_inode; /* its identity */
+	uint64_t page;    /* bytes; the smallest piece that gives memory back when it is removed */
+	uint64_t block;   /* bytes, a multiple of @page; what the kernel likes to free as a whole */
+	int discard_with; /* atomic; port/discarder.c: what it found to work here */
 };
 
 struct memory_region {

@@ -85,6 +85,7 @@ static int map_pages(int *fd, uint64_t offset, uint64_t length, uint64_t page, s
 		     struct umbra_error *err)
 {
 	struct mapping *m = calloc(1, sizeof(*m));
+	struct stat st;
 	int rc;
 
 	if (!m)
@@ -103,6 +104,14 @@ static int map_pages(int *fd, uint64_t offset, uint64_t length, uint64_t page, s
 		return rc;
 	}
 	mapping_guard_add(m->base, m->length, page, &m->backing.cut);
+	if (!fstat(*fd, &st)) {
+		m->backing.file_device = st.st_dev;
+		m->backing.file_inode = st.st_ino;
+		m->backing.page = m->backing.block = page;
+		/* tmpfs with huge pages, and hugetlbfs, say so here. */
+		if (is_power_of_two((uint64_t)st.st_blksize) && (uint64_t)st.st_blksize > page)
+			m->backing.block = (uint64_t)st.st_blksize;
+	}
 	/* A core dump of ours shall not hold the guest's memory. */
 	(void)madvise(m->base, length, MADV_DONTDUMP);
 	m->backing.fd = fd_take(fd);

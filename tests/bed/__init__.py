@@ -5,9 +5,12 @@ file here:
 
 	Backend		qemu-storage-daemon, a vhost-user-blk device
 	Umbra		the program under test, with its control socket
+	UmbraBalloon	the same, as a balloon
 	Uml		a User Mode Linux guest: native speed, one CPU
 	Qemu		a QEMU guest under software emulation: firmware, PCI, two CPUs
 	Fio, Job	verified load inside a guest
+	SimulatedBalloon	a balloon device that checks the driver, and can misbehave
+	BalloonDriver	the project's driver in a guest
 
 Rules of the house.  Nothing sleeps to synchronise: every wait names what it
 waits for and has a deadline (wait.py).  Deadlines are generous, since they
@@ -18,15 +21,18 @@ removed, nothing from a sanitizer in its log.
 
 from . import procfs
 from .backend import Backend
+from .balloon_driver import BalloonDriver
 from .bed import Bed
 from .fio import Fio
 from .qemu import Qemu
 from .qmp import QmpClient, QmpError
+from .simulated_balloon import SimulatedBalloon
 from .uml import Uml
-from .umbra import Umbra
+from .umbra import Umbra, UmbraBalloon
 from .wait import Deadline, TimedOut, wait_until
 
 __all__ = [
-    "Backend", "Bed", "Deadline", "Fio", "Qemu", "QmpClient", "QmpError",
-    "TimedOut", "Uml", "Umbra", "procfs", "wait_until",
+    "Backend", "BalloonDriver", "Bed", "Deadline", "Fio", "Qemu", "QmpClient",
+    "QmpError", "SimulatedBalloon", "TimedOut", "Uml", "Umbra",
+    "UmbraBalloon", "procfs", "wait_until",
 ]

@@ -10,7 +10,7 @@ from .backend import Backend
 from .qemu import Qemu
 from .qmp import QmpClient
 from .uml import Uml
-from .umbra import Umbra
+from .umbra import Umbra, UmbraBalloon
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -59,6 +59,10 @@ class Bed:
     def umbra(self, backend, **options):
         return Umbra(self, backend, **options)
 
+    def balloon(self, *options, **more):
+        """`umbra balloon` with these options of its command line."""
+        return UmbraBalloon(self, *options, **more)
+
     def control_client(self, umbra):
         """A further client on umbra's control socket."""
         client = QmpClient(umbra.control)
@@ -66,8 +70,8 @@ class Bed:
         return client
 
     def uml(self, *devices, **options):
-        """A UML guest, booted, with these disks (anything with a .socket)."""
-        return Uml(self, [d.socket for d in devices], **options).wait_boot()
+        """A UML guest, booted, with these devices (anything with a .socket)."""
+        return Uml(self, devices, **options).wait_boot()
 
     def qemu(self, device, **options):
         """A QEMU guest, booted, with this disk."""

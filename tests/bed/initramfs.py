@@ -66,9 +66,11 @@ def module_files(tree, names):
     return ordered
 
 
-def build(directory, modules, setup):
+def build(directory, modules, setup, spare=()):
     """An image with these module files, which runs the shell text SETUP
     before it takes commands.  Returns its path; the same image is built once.
+
+    The spare modules lie in /modules, too, for a test to insert.
     """
     order = "".join(f"{path.name}\n" for path in modules)
     content = [
@@ -77,7 +79,8 @@ def build(directory, modules, setup):
         ("init", INIT.encode()),
         ("setup", setup.encode()),
         ("modules/order", order.encode()),
-        *((f"modules/{path.name}", path.read_bytes()) for path in modules),
+        *((f"modules/{path.name}", path.read_bytes())
+          for path in (*modules, *spare)),
     ]
     image = b"".join(
         [_entry(name, stat.S_IFDIR | 0o755) if data is None

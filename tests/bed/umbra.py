@@ -1,5 +1,6 @@
 """The program under test."""
 
+import os
 import re
 import signal
 
@@ -14,10 +15,10 @@ _FINDING = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|"
                       r"MemorySanitizer|runtime error:")
 
 
-class Umbra:
-    """`umbra shadow` between a socket for the VM and a back-end's socket."""
+class UmbraProgram:
+    """Any `umbra COMMAND` with a socket for the VM and a control socket."""
 
-    def __init__(self, bed, backend, name="u0", shadow="auto"):
+    def __init__(self, bed, name, command, *options):
         self.bed = bed
         self.name = name
         self.socket = bed.path(f"{name}.vm")
@@ -26,9 +27,8 @@ class Umbra:
         assert bed.program.exists(), f"{bed.program} is not built"
         self.process = bed.start(Process(
             name,
-            [bed.program, "shadow", f"--socket-path={self.socket}",
-             f"--backend=unix:{backend.socket}", f"--control={self.control}",
-             f"--shadow={shadow}", f"--name={name}"],
+            [bed.program, command, f"--socket-path={self.socket}",
+             f"--control={self.control}", f"--name={name}", *options],
             bed.log(name)), stop=self._finish)
         wait_until(self._ready, f"{name} to listen on its two sockets")
         self.qmp = QmpClient(self.control)
@@ -49,48 +49,13 @@ class Umbra:
     def state(self):
         return self.status()["state"]
 
-    def vhost(self):
-        return self.qmp.execute("query-vhost")
-
-    def requests(self):
-        """Requests that went through shadow rings so far, on all queues."""
-        return sum(queue["requests"] for queue in self.vhost()["queues"])
-
-    def switches(self):
-        return self.vhost()["switches"]
-
     def wait_state(self, *states, deadline=PATIENCE):
         """Until the state is one of these; returns the status."""
         return wait_until(
             lambda: (status := self.status())["state"] in states and status,
             f"{self.name} to be {' or '.join(states)}", deadline)
 
-    # What it can be told
-
-    def shadow(self, enable, deadline=PATIENCE):
-        """Switch; complete when this returns.  QmpError if refused."""
-        return self.qmp.execute("x-vhost-enable-shadow-vq",
-                                {"name": self.name, "enable": enable}, deadline)
-
-    def enter(self, mode):
-        """Make sure of a mode, "passthrough" or "shadowed"."""
-        if self.state() != mode:
-            self.shadow(mode == "shadowed")
-        assert self.state() == mode
-
-    def switch(self, times, load):
-        """Switch to and fro under a load, as fast as it goes; the load must
-        make headway in the midst of it.  Every switch must succeed."""
-        before = self.switches()
-        shadowed = self.state() == "shadowed"
-        for number in range(times):
-            if number % 250 == 125:
-                load.wait_progress(100)
-            shadowed = not shadowed
-            self.shadow(shadowed)
-        after = self.switches()
-        assert after["count"] - before["count"] == times
-        assert after["failed"] == before["failed"]
+    # Its end
 
     def terminate(self, deadline=20):
         """SIGTERM, and its consequences: exit status 0 within the deadline,
@@ -137,3 +102,97 @@ class Umbra:
     def is_sanitized(self):
         """Built with a sanitizer, whose shadow memory spoils all figures?"""
         return b"__asan_init" in self.bed.program.read_bytes()
+
+
+class Umbra(UmbraProgram):
+    """`umbra shadow` between a socket for the VM and a back-end's socket."""
+
+    def __init__(self, bed, backend, name="u0", shadow="auto"):
+        super().__init__(bed, name, "shadow", f"--backend=unix:{backend.socket}",
+                         f"--shadow={shadow}")
+
+    # What it says of itself
+
+    def vhost(self):
+        return self.qmp.execute("query-vhost")
+
+    def requests(self):
+        """Requests that went through shadow rings so far, on all queues."""
+        return sum(queue["requests"] for queue in self.vhost()["queues"])
+
+    def switches(self):
+        return self.vhost()["switches"]
+
+    # What it can be told
+
+    def shadow(self, enable, deadline=PATIENCE):
+        """Switch; complete when this returns.  QmpError if refused."""
+        return self.qmp.execute("x-vhost-enable-shadow-vq",
+                                {"name": self.name, "enable": enable}, deadline)
+
+    def enter(self, mode):
+        """Make sure of a mode, "passthrough" or "shadowed"."""
+        if self.state() != mode:
+            self.shadow(mode == "shadowed")
+        assert self.state() == mode
+
+    def switch(self, times, load):
+        """Switch to and fro under a load, as fast as it goes; the load must
+        make headway in the midst of it.  Every switch must succeed."""
+        before = self.switches()
+        shadowed = self.state() == "shadowed"
+        for number in range(times):
+            if number % 250 == 125:
+                load.wait_progress(100)
+            shadowed = not shadowed
+            self.shadow(shadowed)
+        after = self.switches()
+        assert after["count"] - before["count"] == times
+        assert after["failed"] == before["failed"]
+
+
+class UmbraBalloon(UmbraProgram):
+    """`umbra balloon`, for a guest that has it as a device."""
+
+    device_id = 5
+
+    def __init__(self, bed, *options, name="b0"):
+        super().__init__(bed, name, "balloon", *options)
+
+    def query(self):
+        return self.qmp.execute("query-balloon")
+
+    def set(self, value):
+        """A target: bytes of memory that the guest shall have."""
+        self.qmp.execute("balloon", {"value": value})
+
+    def settle(self, value, deadline=PATIENCE):
+        """The same, and wait for the end of the way there; its event's data."""
+        self.qmp.events.clear()
+        self.set(value)
+        return self.qmp.wait_event("BALLOON_SETTLED", deadline=deadline)
+
+    def reach(self, value, deadline=PATIENCE):
+        """The same, and it must be reached; what query-balloon says then."""
+        data = self.settle(value, deadline)
+        assert data["reached"], data
+        return self.query()
+
+    def empty(self, deadline=PATIENCE):
+        """Give the guest all its memory back."""
+        return self.reach(1 << 62, deadline)
+
+    def wait_driver(self, deadline=PATIENCE):
+        self.wait_state("running", deadline=deadline)
+        return self
+
+    def held_of(self, guest):
+        """Bytes that the host holds of a guest's memory: the allocated blocks of
+        the file, seen through the fd that the device has of it."""
+        files = {}
+        for fd, target in self.fds().items():
+            if guest.memory_name in target:
+                status = os.stat(f"/proc/{self.pid}/fd/{fd}")
+                files[status.st_dev, status.st_ino] = status.st_blocks * 512
+        assert files, "the device has no memory of this guest"
+        return sum(files.values())

@@ -17,7 +17,7 @@ from .wait import wait_until
 
 MODULES = Path("/usr/lib/uml/modules")
 
-BLOCK = 2           # virtio device id
+BLOCK, BALLOON = 2, 5           # virtio device ids
 
 SETUP = f"""
 mount -t hostfs none /host -o ro
@@ -29,16 +29,21 @@ class Uml(Guest):
     # An unnamed file (O_TMPFILE), which the maps call "TMPDIR/#INODE (deleted)".
     memory_name = "/#"
 
-    def __init__(self, bed, sockets, name="uml", memory="512M"):
-        """A guest with one vhost-user disk for each socket: vda, vdb, ..."""
+    def __init__(self, bed, devices, name="uml", memory="512M", modules=(),
+                 parameters=()):
+        """A guest with these devices: a disk each (vda, vdb, ...), or whatever
+        their device_id says.  Files of further modules lie in /modules, for a
+        test to insert; parameters are words of the kernel's command line."""
         image = initramfs.build(
-            bed.cache, initramfs.module_files(MODULES, ["virtio_blk"]), SETUP)
-        self._sockets = [str(socket) for socket in sockets]
+            bed.cache, initramfs.module_files(MODULES, ["virtio_blk"]), SETUP,
+            modules)
         super().__init__(
             bed, name,
             ["linux.uml", f"mem={memory}", f"initrd={image}", "root=/dev/ram0",
              f"uml_dir={bed.path(name)}/", "con0=fd:0,fd:1", "con=null", "quiet",
-             *(f"virtio_uml.device={socket}:{BLOCK}" for socket in self._sockets)],
+             *(f"virtio_uml.device={device.socket}:"
+               f"{getattr(device, 'device_id', BLOCK)}" for device in devices),
+             *parameters],
             env={"TMPDIR": str(bed.memory_directory)})
 
     def kill(self):

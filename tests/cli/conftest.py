@@ -2,13 +2,19 @@
 
 import pytest
 
-from simulated import Simulated
+from simulated import Simulated, SimulatedBalloon
 
 
 @pytest.fixture
 def simulated(bed):
     """A running program with a simulated device."""
     return Simulated(bed)
+
+
+@pytest.fixture
+def simulated_balloon(bed):
+    """The same with a simulated balloon: a guest of 1 GiB."""
+    return SimulatedBalloon(bed, "b0")
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ def free_of_findings(output):
 class Simulated:
     """umbra-simulated; see simulated_device.h for what the knobs do."""
 
+    command = "shadow"
+
     def __init__(self, bed, name="u0", *options):
         self.bed = bed
         self.name = name
@@ -29,15 +31,17 @@ class Simulated:
         assert self.program.exists(), f"{self.program} is not built"
         self.socket = bed.path(f"{name}.vm")
         self.control = bed.path(f"{name}.ctl")
-        self.knobs = bed.path(f"{name}.knobs")
+        self.knobs = bed.path(f"{name}.vm.knobs")
         self.knobs.mkdir()
         self.process = bed.start(Process(
             name,
-            [self.program, "shadow", f"--socket-path={self.socket}",
-             f"--backend=unix:{self.knobs}", f"--control={self.control}",
-             f"--name={name}", *options],
+            [self.program, self.command, f"--socket-path={self.socket}",
+             f"--control={self.control}", f"--name={name}", *self.backend(), *options],
             bed.log(name)), stop=self._finish)
         wait_until(self._ready, f"{name} to listen on its two sockets")
+
+    def backend(self):
+        return [f"--backend=unix:{self.knobs}"]
 
     def _ready(self):
         assert self.process.alive(), f"it ended: {self.process.tail()}"
@@ -80,6 +84,15 @@ class Simulated:
                 self.terminate()
         finally:
             self.process.kill()
+
+
+class SimulatedBalloon(Simulated):
+    """The same as a balloon; see simulated_balloon.h."""
+
+    command = "balloon"
+
+    def backend(self):
+        return []
 
 
 def run(*words, **options):

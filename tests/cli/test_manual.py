@@ -29,7 +29,8 @@ def test_a_page_has_no_mistakes(page):
 
 @pytest.mark.parametrize("page, words", [
     ("umbra.1", ["--help"]), ("umbra-shadow.1", ["help", "shadow"]),
-    ("umbra-ctl.1", ["help", "ctl"])], ids=lambda case: case)
+    ("umbra-ctl.1", ["help", "ctl"]),
+    ("umbra-balloon.1", ["help", "balloon"])], ids=lambda case: case)
 def test_help_and_page_have_the_same_options(program, page, words):
     shown = re.findall(r"^ +(?:-\w, )?--([a-z-]+)", run(program, *words).stdout, re.M)
     items = re.findall(r"^\.It Fl (?:\w , Fl )?-([a-z-]+)", (MANUAL / page).read_text(), re.M)
@@ -37,16 +38,28 @@ def test_help_and_page_have_the_same_options(program, page, words):
     assert sorted(shown) == sorted(items)
 
 
-def test_the_page_has_every_command_and_every_member(simulated):
-    def members(value):
-        if isinstance(value, dict):
-            for name, inner in value.items():
-                yield name
-                yield from members(inner)
-        elif isinstance(value, list):
-            for inner in value:
-                yield from members(inner)
+def members(value):
+    """The names of all members, at any depth."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield name
+            yield from members(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from members(inner)
 
+
+def test_the_page_has_every_command_and_every_member_of_a_balloon(simulated_balloon):
+    page = (MANUAL / "umbra-qmp.7").read_text()
+    with simulated_balloon.talk() as client:
+        for command in client.ask("query-commands")["return"]:
+            assert f".It Cm {command['name']}" in page
+        for query in ("query-status", "query-balloon", "query-balloon-stats"):
+            for name in members(client.ask(query)["return"]):
+                assert re.search(rf"\.(It )?Va {re.escape(name)}\b", page), name
+
+
+def test_the_page_has_every_command_and_every_member(simulated):
     page = (MANUAL / "umbra-qmp.7").read_text()
     simulated.knob("state", "broken why")
     simulated.wait_done("state")

@@ -38,24 +38,29 @@ def test_capabilities_follow_the_schema(program, words):
         assert f"--{feature}" in help_text
 
 
-def test_the_discovery_file_follows_the_schema(program, build):
+def test_the_discovery_files_follow_the_schema(program, build):
     installed = json.loads((build / "meson-info/intro-install_plan.json").read_text())
     files = [path for kind in installed.values() for path in kind if path.endswith(".json")]
-    assert len(files) == 1
-    found = json.loads(Path(files[0]).read_text())
-    assert set(found) <= {"description", "type", "binary", "tags"}
-    assert found["type"] == json.loads(run(program, "--print-capabilities").stdout)["type"]
-    assert os.path.isabs(found["binary"])
-    assert os.path.basename(found["binary"]) == "umbra-shadow"
+    assert len(files) == 2
+    for path, command in zip(sorted(files), ("balloon", "shadow"), strict=True):
+        found = json.loads(Path(path).read_text())
+        assert set(found) <= {"description", "type", "binary", "tags"}
+        said = run(program, command, "--print-capabilities").stdout
+        assert found["type"] == json.loads(said)["type"]
+        assert os.path.isabs(found["binary"])
+        assert os.path.basename(found["binary"]) == f"umbra-{command}"
 
 
-def test_called_by_its_other_name_it_takes_options_at_once(program, bed):
-    link = bed.path("umbra-shadow")
+@pytest.mark.parametrize("name, options, wanted", [
+    ("umbra-shadow", ["--socket-path=/tmp/vm"], "--backend=unix:PATH"),
+    ("umbra-balloon", [], "--socket-path=PATH")])
+def test_called_by_its_other_name_it_takes_options_at_once(program, bed, name, options, wanted):
+    link = bed.path(name)
     link.symlink_to(program)
     assert json.loads(run(link, "--print-capabilities").stdout)["type"]
-    done = run(link, "--socket-path=/tmp/vm")
+    done = run(link, *options)
     assert done.returncode == 2
-    assert "--backend=unix:PATH" in done.stderr
+    assert wanted in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)

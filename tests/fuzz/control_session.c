@@ -19,6 +19,7 @@
 
 #include "base/bits.h"
 #include "cli/qmp_session.h"
+#include "cli/qmp_shadow.h"
 #include "simulated_device.h"
 
 #define MAIN_LOOP 0xfe
@@ -27,6 +28,7 @@ struct harness {
 	struct umbra_shadow_device *device;
 	struct umbra_shadow_info info;
 	struct mailbox *mailbox;
+	struct shadow_control shadow;
 	struct control control;
 	struct qmp_session *session;
 	unsigned int lines; /* sent since the last look */
@@ -136,11 +138,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	simulated_plan.reason = simulated_plan.text;
 	require(!umbra_shadow_device_create(&config, &harness.device, NULL));
 	require(!mailbox_create(&harness.mailbox, NULL));
-	harness.control = (struct control){
+	harness.shadow = (struct shadow_control){
 		.device = harness.device,
-		.name = "u0",
 		.backend = config.backend,
 		.info = &harness.info,
+	};
+	harness.control = (struct control){
+		.name = "u0",
+		.commands = qmp_shadow_commands,
+		.command_count = qmp_shadow_command_count,
+		.subject = &harness.shadow,
 		.mailbox = harness.mailbox,
 		.quit = on_ready,
 	};

@@ -19,12 +19,14 @@
 #include "cli/json_text.h"
 #include "cli/qmp_report.h"
 #include "cli/qmp_session.h"
+#include "cli/qmp_shadow.h"
 #include "simulated_device.h"
 
 struct bench {
 	struct umbra_shadow_device *device;
 	struct umbra_shadow_info info;
 	struct mailbox *mailbox;
+	struct shadow_control shadow;
 	struct control control;
 	struct qmp_session *session;
 	char sent[65536];
@@ -65,11 +67,16 @@ static int setup(void **state)
 	if (!bench || umbra_shadow_device_create(&config, &bench->device, NULL) ||
 	    mailbox_create(&bench->mailbox, NULL))
 		return -1;
-	bench->control = (struct control){
+	bench->shadow = (struct shadow_control){
 		.device = bench->device,
-		.name = "u0",
 		.backend = config.backend,
 		.info = &bench->info,
+	};
+	bench->control = (struct control){
+		.name = "u0",
+		.commands = qmp_shadow_commands,
+		.command_count = qmp_shadow_command_count,
+		.subject = &bench->shadow,
 		.mailbox = bench->mailbox,
 		.quit = on_quit,
 		.opaque = bench,
@@ -470,9 +477,9 @@ static void every_command_is_listed(void **state)
 	negotiate(bench);
 	EXCHANGE("{\"execute\":\"query-commands\"}",
 		 "{\"return\": [{\"name\": \"qmp_capabilities\"}, {\"name\": \"query-commands\"}, "
-		 "{\"name\": \"query-version\"}, {\"name\": \"query-status\"}, {\"name\": "
-		 "\"query-vhost\"}, {\"name\": \"x-vhost-enable-shadow-vq\"}, {\"name\": "
-		 "\"quit\"}]}\r\n");
+		 "{\"name\": \"query-version\"}, {\"name\": \"quit\"}, {\"name\": "
+		 "\"query-status\"}, {\"name\": \"query-vhost\"}, {\"name\": "
+		 "\"x-vhost-enable-shadow-vq\"}]}\r\n");
 }
 
 static void a_message_beyond_the_limit_ends_the_session(void **state)

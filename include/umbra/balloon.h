@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * umbra/balloon.h - a virtio balloon device outside the VMM.
+ *
+ * A balloon listens on a vhost-user socket for a front-end (a VMM).  Told how
+ * much memory the guest shall have, it asks the guest's driver for the rest, and
+ * gives the pages that the driver hands over back to the host.  It understands
+ * the stock protocol and the page-bitmap protocol, in which one message describes
+ * gigabytes (docs/balloon-protocol.md).
+ *
+ *	struct umbra_balloon *balloon;
+ *	struct umbra_error err;
+ *
+ *	if (umbra_balloon_create(&config, &balloon, &err))
+ *		errx(1, "%s", err.text);
+ *	umbra_balloon_run(balloon, &err);	// returns after _stop()
+ *	umbra_balloon_destroy(&balloon);
+ *
+ * Threads: _run() takes the calling thread for the vhost-user messages and starts
+ * another for the rings.  _stop(), _set_target() and _query() may be called from
+ * any thread at any time between _create() and _destroy(); _stop() also from a
+ * signal handler.
+ *
+ * Implements: virtio 1.2, section 5.5 (without free page hinting); the vhost-user
+ * protocol, the back-end's side; virtio 1.2 split rings.
+ */
+#ifndef UMBRA_BALLOON_H
+#define UMBRA_BALLOON_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "umbra/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define UMBRA_BALLOON_ALL_MEMORY UINT64_MAX /* a target: an empty balloon */
+
+enum umbra_balloon_state {
+	UMBRA_BALLOON_WAITING,     /* for a front-end */
+	UMBRA_BALLOON_NEGOTIATING, /* a front-end is there, no driver */
+	UMBRA_BALLOON_RUNNING,     /* a driver works */
+	UMBRA_BALLOON_BROKEN,      /* a driver broke a ring; see the reason */
+};
+
+/* The words of the control protocol: "waiting", "negotiating", "running", "broken". */
+UMBRA_API const char *umbra_balloon_state_name(enum umbra_balloon_state state);
+
+/* How the balloon stands to its target. */
+enum umbra_balloon_phase {
+	UMBRA_BALLOON_SETTLED,   /* the target is reached */
+	UMBRA_BALLOON_INFLATING, /* on the way; more pages are in the balloon every moment */
+	UMBRA_BALLOON_DEFLATING,
+	UMBRA_BALLOON_PENDING, /* no driver is there that could do it */
+	UMBRA_BALLOON_STALLED, /* the driver does not come any nearer; see the obstacle */
+};
+
+/* "settled", "inflating", "deflating", "pending", "stalled". */
+UMBRA_API const char *umbra_balloon_phase_name(enum umbra_balloon_phase phase);
+
+/* The statistics of virtio 1.2, 5.5.6.3, and those that Linux 6.12 added, by tag. */
+enum umbra_balloon_stat {
+	UMBRA_BALLOON_SWAP_IN, /* bytes */
+	UMBRA_BALLOON_SWAP_OUT,
+	UMBRA_BALLOON_MAJOR_FAULTS, /* count */
+	UMBRA_BALLOON_MINOR_FAULTS,
+	UMBRA_BALLOON_FREE_MEMORY, /* bytes */
+	UMBRA_BALLOON_TOTAL_MEMORY,
+	UMBRA_BALLOON_AVAILABLE_MEMORY,
+	UMBRA_BALLOON_DISK_CACHES,
+	UMBRA_BALLOON_HUGETLB_ALLOCATIONS, /* count */
+	UMBRA_BALLOON_HUGETLB_FAILURES,
+	UMBRA_BALLOON_OOM_KILLS,
+	UMBRA_BALLOON_ALLOC_STALLS,
+	UMBRA_BALLOON_ASYNC_SCANS, /* pages */
+	UMBRA_BALLOON_DIRECT_SCANS,
+	UMBRA_BALLOON_ASYNC_RECLAIMS,
+	UMBRA_BALLOON_DIRECT_RECLAIMS,
+	UMBRA_BALLOON_STATS
+};
+
+struct umbra_balloon_stats {
+	uint32_t present; /* bit n: the driver sends value n */
+	uint64_t values[UMBRA_BALLOON_STATS];
+	uint64_t age_ms; /* since they came; UINT64_MAX: none have come */
+};
+
+struct umbra_balloon_info {
+	enum umbra_balloon_state state;
+	enum umbra_balloon_phase phase;
+	char reason[UMBRA_ERROR_SIZE];   /* of the state; "" */
+	char obstacle[UMBRA_ERROR_SIZE]; /* of the phase; "" */
+	uint64_t memory_bytes;           /* of the guest, as the front-end says; 0: none is there */
+	uint64_t target_bytes;           /* that the guest shall have: all, or fewer */
+	uint64_t ballooned_bytes;        /* in the balloon, by our own count */
+	uint64_t driver_bytes;           /* in the balloon, as the driver says (`actual`) */
+	uint64_t host_bytes;             /* that the host holds for the guest's memory now */
+	uint64_t rate_bytes;             /* a second, in or out, over the last second or so */
+	/* Since the device was made: */
+	uint64_t discards;        /* runs that were given back */
+	uint64_t discarded_bytes; /* their length */
+	uint64_t freed_bytes;     /* what of it the host had really held */
+	uint64_t discard_errors;
+	uint64_t reported_bytes; /* of free pages that the guest reported */
+	uint64_t messages;       /* on the inflate and deflate queues */
+	uint64_t refused_messages;
+	uint64_t refused_records;  /* or pfns of the stock protocol */
+	uint64_t guest_features;   /* acknowledged by the guest */
+	uint64_t offered_features; /* to it */
+	uint64_t frontends;        /* connections served so far */
+	uint32_t memory_regions;
+	struct umbra_balloon_stats stats;
+};
+
+enum umbra_balloon_event_kind {
+	UMBRA_BALLOON_EVENT_STATE,   /* info->state, info->reason */
+	UMBRA_BALLOON_EVENT_CHANGE,  /* the balloon's size; at most four a second */
+	UMBRA_BALLOON_EVENT_SETTLED, /* the way to a target has ended: info->phase is
+					UMBRA_BALLOON_SETTLED or _STALLED */
+};
+
+/* What a device may do without: bits of struct umbra_balloon_config::hide. */
+enum umbra_balloon_hide {
+	UMBRA_BALLOON_HIDE_MUST_TELL_HOST = 1,
+	UMBRA_BALLOON_HIDE_STATS = 2,
+	UMBRA_BALLOON_HIDE_DEFLATE_ON_OOM = 4,
+	UMBRA_BALLOON_HIDE_PAGE_POISON = 8,
+	UMBRA_BALLOON_HIDE_REPORTING = 16,
+	UMBRA_BALLOON_HIDE_PAGE_BITMAP = 32,
+};
+
+struct umbra_balloon_config {
+	const char *name;        /* for logs and the control protocol; copied */
+	const char *socket_path; /* where to listen; copied; NULL: use socket_fd */
+	int socket_fd;         /* a listening or a connected socket; consumed on success; else -1 */
+	uint64_t target_bytes; /* to begin with; 0: UMBRA_BALLOON_ALL_MEMORY */
+	unsigned int stall_ms; /* without progress, before the target is called out of reach;
+				  0: 5000 */
+	unsigned int stats_ms; /* how often the driver is asked for statistics; 0: never */
+	unsigned int hide;     /* enum umbra_balloon_hide: features that are not offered */
+	bool single_pages;     /* give back page by page, as other devices do: to compare */
+	/* Called on the thread of _run(): return soon, call nothing of this
+	 * device but _query().  May be NULL. */
+	void (*on_event)(void *opaque, enum umbra_balloon_event_kind kind,
+			 const struct umbra_balloon_info *info);
+	void *opaque;
+};
+
+struct umbra_balloon;
+
+/*
+ * Make a device and bind its socket; nothing is accepted before _run().
+ * A stale socket file is replaced, one that somebody listens on is not.
+ * The first call in a process installs a handler for SIGBUS, which deals with
+ * guest memory that a front-end takes away and hands on every other.
+ * -EINVAL, -EADDRINUSE, -ENOMEM, or the code of the system call that failed.
+ */
+UMBRA_API UMBRA_MUST_CHECK int umbra_balloon_create(const struct umbra_balloon_config *config,
+						    struct umbra_balloon **out,
+						    struct umbra_error *err);
+
+/*
+ * Serve one front-end after the other until _stop(), or, when the config gave a
+ * connected socket, until that front-end has gone.  0, or the error that made
+ * going on impossible.
+ */
+UMBRA_API UMBRA_MUST_CHECK int umbra_balloon_run(struct umbra_balloon *balloon,
+						 struct umbra_error *err);
+
+/* Make _run() return soon.  Any thread; async-signal-safe. */
+UMBRA_API void umbra_balloon_stop(struct umbra_balloon *balloon);
+
+/*
+ * From now on the guest shall have @bytes of memory (UMBRA_BALLOON_ALL_MEMORY: all
+ * of it), rounded down to 4 KiB pages.  The target before is forgotten, reached or
+ * not.  Without a driver the target waits for one.
+ */
+UMBRA_API void umbra_balloon_set_target(struct umbra_balloon *balloon, uint64_t bytes);
+
+/* Ask the driver for new statistics; they come a moment later, if it is there. */
+UMBRA_API void umbra_balloon_ask_stats(struct umbra_balloon *balloon);
+
+UMBRA_API void umbra_balloon_query(struct umbra_balloon *balloon, struct umbra_balloon_info *info);
+
+/* _run() has returned, or was never called. */
+UMBRA_API void umbra_balloon_destroy(struct umbra_balloon **balloon);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

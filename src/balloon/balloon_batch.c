@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The pages of many messages, carried out together: see balloon_batch.h. */
+#include "balloon/balloon_batch.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+
+#define PAGE_BYTES (UINT64_C(1) << PAGE_RUN_SHIFT)
+
+int balloon_batch_init(struct balloon_batch *b, struct balloon_host *host,
+		       struct balloon_counters *counters, struct umbra_error *err)
+{
+	*b = (struct balloon_batch){ .host = host, .counters = counters };
+	b->runs = calloc(BALLOON_BATCH_RUNS_MAX, sizeof(*b->runs));
+	b->discards = calloc(BALLOON_BATCH_DISCARDS_MAX, sizeof(*b->discards));
+	if (b->runs && b->discards)
+		return 0;
+	balloon_batch_fini(b);
+	return error_set(err, -ENOMEM, "no memory for a balloon's batch");
+}
+
+void balloon_batch_fini(struct balloon_batch *b)
+{
+	free(b->runs);
+	free(b->discards);
+	b->runs = NULL;
+	b->discards = NULL;
+}
+
+void balloon_batch_begin(struct balloon_batch *b)
+{
+	b->failed_first = UINT64_MAX;
+	b->failed_end = 0;
+}
+
+/* --- discarding ------------------------------------------------------------- */
+
+static void note_failure(struct balloon_batch *b, const struct balloon_discard *d)
+{
+	uint64_t gpa = d->region->gpa.v + d->offset;
+
+	counter_add(&b->counters->discard_errors, 1);
+	b->failed_first = MIN(b->failed_first, gpa >> PAGE_RUN_SHIFT);
+	b->failed_end = MAX(b->failed_end, (gpa + d->length + PAGE_BYTES - 1) >> PAGE_RUN_SHIFT);
+}
+
+static void discards_flush(struct balloon_batch *b)
+{
+	uint64_t bytes = 0, freed;
+
+	if (!b->discard_count)
+		return;
+	freed = b->host->ops->discard(b->host, b->discards, b->discard_count);
+	for (unsigned int i = 0; i < b->discard_count; i++) {
+		if (b->discards[i].result)
+			note_failure(b, &b->discards[i]);
+		else
+			bytes += b->discards[i].length;
+	}
+	counter_add(&b->counters->discards, b->discard_count);
+	counter_add(&b->counters->discarded_bytes, bytes);
+	counter_add(&b->counters->freed_bytes, freed);
+	b->discard_count = 0;
+}
+
+/* [start, end) of the file of @region, which holds it. */
+static void discard_add(struct balloon_batch *b, const struct memory_region *region, uint64_t start,
+			uint64_t end)
+{
+	uint64_t fd_offset = region->backing ? region->backing->fd_offset : 0;
+	struct balloon_discard *last = &b->discards[b->discard_count ? b->discard_count - 1 : 0];
+
+	/* Blocks that were completed on both sides of a gap may overlap. */
+	if (b->discard_count && !b->single_pages && last->region == region &&
+	    start - fd_offset <= last->offset + last->length) {
+		if (end - fd_offset > last->offset + last->length)
+			last->length = end - fd_offset - last->offset;
+		return;
+	}
+	if (b->discard_count == BALLOON_BATCH_DISCARDS_MAX)
+		discards_flush(b);
+	b->discards[b->discard_count++] = (struct balloon_discard){
+		.region = region,
+		.offset = start - fd_offset,
+		.length = end - start,
+	};
+}
+
+/* Is every page of the block that holds byte @at of the file in the balloon?
+ * Then *@start is where the block begins. */
+static bool block_is_complete(const struct balloon_batch *b, unsigned int index, uint64_t at,
+			      uint64_t block, uint64_t *start)
+{
+	const struct ledger_region *r = &b->ledger->regions[index];
+	uint64_t begin = at & ~(block - 1);
+
+	if (begin < r->file_offset || (begin - r->file_offset) % PAGE_BYTES ||
+	    begin - r->file_offset + block > r->count * PAGE_BYTES)
+		return false;
+	*start = begin;
+	return ledger_has(b->ledger, index, r->first + ((begin - r->file_offset) >> PAGE_RUN_SHIFT),
+			  block >> PAGE_RUN_SHIFT);
+}
+
+/* Discard pages that region @index holds. */
+static void discard_run(struct balloon_batch *b, enum balloon_kind kind, unsigned int index,
+			struct page_run run)
+{
+	const struct memory_region *region = &b->memory->regions[index];
+	const struct ledger_region *r = &b->ledger->regions[index];
+	uint64_t page = region->backing ? MAX(region->backing->page, PAGE_BYTES) : PAGE_BYTES;
+	uint64_t block = region->backing ? MAX(region->backing->block, page) : page;
+	uint64_t start = r->file_offset + ((run.pfn - r->first) << PAGE_RUN_SHIFT);
+	uint64_t end = start + (run.count << PAGE_RUN_SHIFT), at;
+
+	if (kind == BALLOON_INFLATE && b->whole_blocks && block > PAGE_BYTES) {
+		if (start % block && block_is_complete(b, index, start, block, &at))
+			start = at;
+		if (end % block && block_is_complete(b, index, end, block, &at))
+			end = at + block;
+	}
+	/* A part of a page that cannot be split gives nothing back. */
+	if (page > PAGE_BYTES) {
+		start = align_up(start, page);
+		end &= ~(page - 1);
+		if (start >= end)
+			return;
+	}
+	for (; b->single_pages && end - start > page; start += page)
+		discard_add(b, region, start, start + page);
+	discard_add(b, region, start, end);
+}
+
+/* --- carrying out ------------------------------------------------------------ */
+
+/* The front part of *@run that one region holds, out of it; -1: nothing holds its
+ * first page. */
+static int run_split(struct balloon_batch *b, struct page_run *run, struct page_run *part)
+{
+	int index = ledger_find(b->ledger, &b->hint, run->pfn);
+	const struct ledger_region *r;
+
+	if (index < 0)
+		return index;
+	r = &b->ledger->regions[index];
+	part->pfn = run->pfn;
+	part->count = MIN(run->count, r->first + r->count - run->pfn);
+	run->pfn += part->count;
+	run->count -= part->count;
+	return index;
+}
+
+bool balloon_batch_covers(struct balloon_batch *b, struct page_run run)
+{
+	struct page_run part;
+
+	while (run.count)
+		if (run_split(b, &run, &part) < 0)
+			return false;
+	return true;
+}
+
+static void enter(struct balloon_batch *b, enum balloon_kind kind, struct page_run run)
+{
+	struct page_run part;
+
+	while (run.count) {
+		unsigned int index = (unsigned int)run_split(b, &run, &part);
+
+		if (kind == BALLOON_INFLATE)
+			ledger_put(b->ledger, index, part.pfn, part.count);
+		else if (kind == BALLOON_DEFLATE)
+			ledger_take(b->ledger, index, part.pfn, part.count);
+		else
+			counter_add(&b->counters->reported_bytes, part.count << PAGE_RUN_SHIFT);
+	}
+}
+
+static void discard(struct balloon_batch *b, enum balloon_kind kind, struct page_run run)
+{
+	struct page_run part;
+
+	while (run.count) {
+		unsigned int index = (unsigned int)run_split(b, &run, &part);
+
+		discard_run(b, kind, index, part);
+	}
+}
+
+void balloon_batch_apply(struct balloon_batch *b, enum balloon_kind kind)
+{
+	uint32_t count = page_runs_merge(b->runs, b->count);
+
+	/* All of them first: a block is complete when the ledger says so. */
+	for (uint32_t i = 0; i < count; i++)
+		enter(b, kind, b->runs[i]);
+	if (kind != BALLOON_DEFLATE) {
+		for (uint32_t i = 0; i < count; i++)
+			discard(b, kind, b->runs[i]);
+		discards_flush(b);
+	}
+	b->count = 0;
+	__atomic_store_n(&b->counters->pages, b->ledger->pages, __ATOMIC_RELAXED);
+}
+
+/* --- collecting ---------------------------------------------------------------- */
+
+/* Make room for @count runs. */
+static void reserve(struct balloon_batch *b, enum balloon_kind kind, uint32_t count)
+{
+	if (count > BALLOON_BATCH_RUNS_MAX - b->count)
+		balloon_batch_apply(b, kind);
+}
+
+void balloon_batch_add(struct balloon_batch *b, enum balloon_kind kind, const struct page_run *runs,
+		       uint32_t count)
+{
+	reserve(b, kind, count);
+	for (uint32_t i = 0; i < count; i++)
+		b->runs[b->count++] = runs[i];
+}
+
+uint32_t balloon_batch_add_pfns(struct balloon_batch *b, enum balloon_kind kind, const void *pfns,
+				uint32_t count, uint64_t *first, uint64_t *end)
+{
+	uint32_t refused = 0, kept, n;
+	struct page_run *runs, part;
+
+	reserve(b, kind, count);
+	runs = b->runs + b->count;
+	n = kept = page_runs_from_pfns(runs, pfns, count);
+	for (uint32_t i = 0; i < n; i++) {
+		struct page_run run = runs[i];
+
+		/* As a rule all of it is good and stays where it is. */
+		if (likely(balloon_batch_covers(b, run))) {
+			*first = MIN(*first, run.pfn);
+			*end = MAX(*end, run.pfn + run.count);
+			continue;
+		}
+		runs[i].count = 0;
+		while (run.count) {
+			if (run_split(b, &run, &part) >= 0) {
+				*first = MIN(*first, part.pfn);
+				*end = MAX(*end, part.pfn + part.count);
+				/* Pieces go behind; a run of n pages was n pfns, so
+				 * that there is room. */
+				runs[kept++] = part;
+			} else {
+				run.pfn++;
+				run.count--;
+				refused++;
+			}
+		}
+	}
+	/* Close the gaps that refused runs have left. */
+	for (uint32_t i = 0; i < kept; i++)
+		if (runs[i].count)
+			b->runs[b->count++] = runs[i];
+	return refused;
+}

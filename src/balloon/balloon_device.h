@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The balloon device: what a front-end and a guest's driver see of it.
+ *
+ * Theory of operation: the front-end's messages come in as calls of
+ * balloon_device_ops, on the device's thread; the queues are served by one thread
+ * of the host, which owns everything in struct balloon_shared and the ledger while
+ * a queue is in service.  To change any of that, all queues are taken out of
+ * service first and put back after; both threads then see the same world, and no
+ * lock is needed.
+ *
+ * The account: the ledger lives as long as the driver that filled it.
+ *   - A memory table that changes takes the pages along that it still has.
+ *   - A front-end that goes, and comes back with rings that go on where they were
+ *     (an index that is not 0), finds its account as it was; nothing is said of
+ *     pages meanwhile.
+ *   - A reset empties it: RESET_DEVICE, status 0, or an inflate ring that starts at
+ *     index 0, as only a fresh driver's does, since front-ends do not all tell of a
+ *     reset.  The new driver owns all its pages again, and inflates anew.
+ * To err on the side of an empty ledger costs a count; to keep pages that a new
+ * driver uses could cost their contents (balloon_batch.h, "Blocks").
+ *
+ * Queue numbers (virtio 1.2, 5.5.2): inflate 0, deflate 1, statistics 2, free page
+ * hints 3, reporting 4.  Linux counts only those that it negotiated, so that
+ * reporting is found at 2, 3 or 4.  Hinting is never offered, so each number still
+ * has one meaning; balloon_queue_kind_of() in the .c has them.
+ *
+ * Ownership: fds of the rings belong to the device; the host is borrowed.
+ * Threads: the device's; balloon_device_freshen() any.
+ * Trust: configuration writes and features are judged here, rings and messages by
+ * the queues.
+ * Implements: virtio 1.2, 5.5.3 (features), 5.5.4 (configuration), 5.5.5.
+ */
+#ifndef UMBRA_BALLOON_BALLOON_DEVICE_H
+#define UMBRA_BALLOON_BALLOON_DEVICE_H
+
+#include "balloon/balloon_host.h"
+#include "umbra/balloon.h"
+#include "vhost/device.h"
+
+#define BALLOON_QUEUES 5u
+#define BALLOON_CONFIG_BYTES 16u
+#define BALLOON_MEMORY_SLOTS 509u /* vhost-user names no limit; QEMU has 512 slots at most */
+
+struct balloon_device;
+
+struct balloon_device_config {
+	uint64_t target_bytes; /* UMBRA_BALLOON_ALL_MEMORY: an empty balloon */
+	unsigned int stall_ms;
+	unsigned int hide; /* enum umbra_balloon_hide */
+	bool single_pages;
+};
+
+/* Their first argument is a struct balloon_device. */
+extern const struct vhost_device_ops balloon_device_ops;
+
+UMBRA_MUST_CHECK int balloon_device_create(struct balloon_host *host,
+					   const struct balloon_device_config *config,
+					   struct balloon_device **out, struct umbra_error *err);
+void balloon_device_destroy(struct balloon_device **device);
+
+/* A front-end has come, or has gone: let go of everything of its. */
+void balloon_device_attach(struct balloon_device *d);
+void balloon_device_detach(struct balloon_device *d);
+
+void balloon_device_set_target(struct balloon_device *d, uint64_t bytes);
+
+/* A queue in service has set `broken`. */
+void balloon_device_check_queues(struct balloon_device *d);
+
+/* -EFAULT: the front-end has shrunk a memory file that it gave us. */
+UMBRA_MUST_CHECK int balloon_device_check_memory(const struct balloon_device *d,
+						 struct umbra_error *err);
+
+/*
+ * See how far the balloon is.  Returns what to tell: a mask of 1 << enum
+ * umbra_balloon_event_kind.  *@next_us: when to call again at the latest, or
+ * UINT64_MAX.
+ */
+unsigned int balloon_device_step(struct balloon_device *d, uint64_t *next_us);
+
+/* Ask the driver for statistics. */
+void balloon_device_ask_stats(struct balloon_device *d);
+
+/* All but host_bytes and frontends, which the caller knows. */
+void balloon_device_info(const struct balloon_device *d, struct umbra_balloon_info *info);
+/* Any thread: the counters, the balloon's size and the statistics of an earlier
+ * info, as they are now. */
+void balloon_device_freshen(const struct balloon_device *d, struct umbra_balloon_info *info);
+
+/* The guest's memory, or NULL; for who wants to look at its files. */
+const struct memory *balloon_device_memory(const struct balloon_device *d);
+
+#endif

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* One queue of a balloon: see balloon_queue.h. */
+#include "balloon/balloon_queue.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+
+#define PAGE_BYTES (UINT64_C(1) << PAGE_RUN_SHIFT)
+
+/* What a chain is owed once the batch has been applied. */
+struct balloon_answer {
+	uint16_t head;
+	bool wants_status;
+	struct page_run_status status;
+	uint64_t first, end; /* its pages lie in [first, end); first >= end: there are none */
+	/* Where the status goes: 16 bytes cannot take more pieces. */
+	unsigned int pieces;
+	struct ring_seg piece[PAGE_RUN_STATUS_BYTES];
+};
+
+int balloon_shared_init(struct balloon_shared *s, struct balloon_host *host,
+			struct umbra_error *err)
+{
+	int rc;
+
+	*s = (struct balloon_shared){ .host = host };
+	rc = balloon_batch_init(&s->batch, host, &s->counters, err);
+	if (rc)
+		return rc;
+	s->message = malloc(PAGE_RUN_MESSAGE_BYTES_MAX);
+	s->runs = calloc(PAGE_RUN_RECORD_RUNS_MAX, sizeof(*s->runs));
+	s->answers = calloc(BALLOON_QUEUE_BATCH, sizeof(*s->answers));
+	if (s->message && s->runs && s->answers)
+		return 0;
+	balloon_shared_fini(s);
+	return error_set(err, -ENOMEM, "no memory for a balloon's queues");
+}
+
+void balloon_shared_fini(struct balloon_shared *s)
+{
+	balloon_batch_fini(&s->batch);
+	free(s->message);
+	free(s->runs);
+	free(s->answers);
+	s->message = NULL;
+	s->runs = NULL;
+	s->answers = NULL;
+}
+
+/* --- the guest's buffers --------------------------------------------------- */
+
+/*
+ * Copy @length bytes of guest memory, which the ring has judged, out (or in: @out
+ * is NULL).  A segment may lie across regions that adjoin.  Guest memory may change
+ * meanwhile; what is judged is the copy.
+ */
+static void copy_piece(struct balloon_queue *q, uint64_t gpa, uint64_t length, uint8_t *out,
+		       const uint8_t *in)
+{
+	const struct memory *memory = q->ring.memory;
+
+	while (length) {
+		const struct memory_region *r = memory_find(memory, (gpa_t){ gpa });
+		uint64_t offset = gpa - r->gpa.v, n = MIN(length, r->size - offset);
+
+		if (out) {
+			memcpy(out, r->host + offset, n);
+			out += n;
+		} else {
+			memcpy(r->host + offset, in, n);
+			in += n;
+		}
+		gpa += n;
+		length -= n;
+	}
+}
+
+/* The first @max bytes of the chain's readable part, into @out.  Returns how many
+ * there are. */
+static size_t chain_read(struct balloon_queue *q, uint8_t *out, size_t max)
+{
+	size_t done = 0;
+
+	for (uint32_t i = 0; i < q->chain.readable && done < max; i++) {
+		const struct ring_seg *seg = &q->chain.segs[i];
+		size_t n = MIN(seg->len, max - done);
+
+		copy_piece(q, seg->addr, n, out + done, NULL);
+		done += n;
+	}
+	return done;
+}
+
+/* Remember where the chain's status goes, if there is room for one. */
+static void answer_place(struct balloon_answer *a, const struct ring_chain *chain)
+{
+	uint32_t left = PAGE_RUN_STATUS_BYTES;
+
+	a->pieces = 0;
+	a->wants_status = chain->writable_bytes >= PAGE_RUN_STATUS_BYTES;
+	for (uint32_t i = chain->readable; a->wants_status && left; i++) {
+		struct ring_seg piece = chain->segs[i];
+
+		piece.len = MIN(piece.len, left);
+		left -= piece.len;
+		a->piece[a->pieces++] = piece;
+	}
+}
+
+static void answer_write(struct balloon_queue *q, const struct balloon_answer *a)
+{
+	uint8_t bytes[PAGE_RUN_STATUS_BYTES], *at = bytes;
+
+	page_run_status_store(bytes, a->status);
+	for (unsigned int i = 0; i < a->pieces; i++) {
+		copy_piece(q, a->piece[i].addr, a->piece[i].len, NULL, at);
+		at += a->piece[i].len;
+	}
+}
+
+/* --- messages --------------------------------------------------------------- */
+
+static void refuse_message(struct balloon_queue *q, struct balloon_answer *a,
+			   enum page_run_code code)
+{
+	a->status.code = code;
+	counter_add(&q->shared->counters.refused_messages, 1);
+}
+
+/* The stock protocol: 32-bit pfns. */
+static void take_pfns(struct balloon_queue *q, enum balloon_kind kind, struct balloon_answer *a)
+{
+	struct balloon_shared *s = q->shared;
+	uint32_t count, refused;
+
+	/* A part of a pfn at the end is nothing. */
+	count = (uint32_t)(chain_read(q, s->message, PAGE_RUN_MESSAGE_BYTES_MAX) / 4);
+	if (!count || q->chain.readable_bytes > PAGE_RUN_MESSAGE_BYTES_MAX) {
+		refuse_message(q, a, PAGE_RUN_BAD_LENGTH);
+		return;
+	}
+	refused = balloon_batch_add_pfns(&s->batch, kind, s->message, count, &a->first, &a->end);
+	counter_add(&s->counters.refused_records, refused);
+}
+
+static void note_refused_record(struct balloon_queue *q, struct balloon_answer *a,
+				enum page_run_code code, uint32_t index)
+{
+	counter_add(&q->shared->counters.refused_records, 1);
+	if (a->status.code == PAGE_RUN_OK) {
+		a->status.code = code;
+		a->status.record = index;
+	}
+}
+
+static bool record_is_covered(struct balloon_shared *s, uint32_t runs)
+{
+	for (uint32_t i = 0; i < runs; i++)
+		if (!balloon_batch_covers(&s->batch, s->runs[i]))
+			return false;
+	return true;
+}
+
+static void take_records(struct balloon_queue *q, enum balloon_kind kind, struct balloon_answer *a)
+{
+	struct balloon_shared *s = q->shared;
+	struct page_run_decoder decoder;
+	struct page_run_record record;
+	enum page_run_code code;
+	size_t length;
+
+	length = chain_read(q, s->message, PAGE_RUN_MESSAGE_BYTES_MAX);
+	code = page_run_decode_begin(&decoder, s->message, length);
+	if (code != PAGE_RUN_OK) {
+		refuse_message(q, a, code);
+		return;
+	}
+	while (page_run_decode_next(&decoder, s->runs, &record)) {
+		if (record.refusal != PAGE_RUN_ACCEPTED) {
+			note_refused_record(q, a, PAGE_RUN_BAD_RECORD, record.index);
+		} else if (!record_is_covered(s, record.runs)) {
+			note_refused_record(q, a, PAGE_RUN_OUTSIDE, record.index);
+		} else if (record.runs) {
+			const struct page_run *last = &s->runs[record.runs - 1];
+
+			a->first = MIN(a->first, s->runs[0].pfn);
+			a->end = MAX(a->end, last->pfn + last->count);
+			a->status.pages += record.pages;
+			balloon_batch_add(&s->batch, kind, s->runs, record.runs);
+		}
+	}
+	if (a->status.code == PAGE_RUN_OK)
+		a->status.record = decoder.records;
+}
+
+/* Free pages: the buffer is them. */
+static void take_report(struct balloon_queue *q)
+{
+	struct balloon_shared *s = q->shared;
+
+	for (uint32_t i = q->chain.readable; i < q->chain.count && !s->reports_stay; i++) {
+		const struct ring_seg *seg = &q->chain.segs[i];
+		uint64_t first = (seg->addr >> PAGE_RUN_SHIFT) + !!(seg->addr % PAGE_BYTES);
+		uint64_t end = (seg->addr + seg->len) >> PAGE_RUN_SHIFT;
+		struct page_run run = { .pfn = first };
+
+		if (first >= end)
+			continue;
+		run.count = end - first;
+		/* Two regions may adjoin in the midst of a page. */
+		if (balloon_batch_covers(&s->batch, run))
+			balloon_batch_add(&s->batch, BALLOON_REPORT, &run, 1);
+	}
+}
+
+static void take_chain(struct balloon_queue *q, enum balloon_kind kind, struct balloon_answer *a)
+{
+	*a = (struct balloon_answer){ .head = q->chain.head, .first = UINT64_MAX };
+	if (kind == BALLOON_REPORT) {
+		take_report(q);
+		return;
+	}
+	counter_add(&q->shared->counters.messages, 1);
+	if (!q->shared->page_bitmap) {
+		take_pfns(q, kind, a);
+		return;
+	}
+	answer_place(a, &q->chain);
+	take_records(q, kind, a);
+}
+
+/* --- passes ------------------------------------------------------------------- */
+
+static unsigned int publish(struct balloon_queue *q)
+{
+	device_ring_publish(&q->ring);
+	return device_ring_must_call(&q->ring) ? QUEUE_CALL_GUEST : 0;
+}
+
+/* After a pass that took @taken chains, and got @rc for the last. */
+static int pass_end(struct balloon_queue *q, unsigned int taken, int rc, unsigned int actions,
+		    unsigned int *owed)
+{
+	if (rc < 0) {
+		*owed = actions;
+		return rc;
+	}
+	if (taken) {
+		device_ring_disarm(&q->ring);
+		return (int)(actions | QUEUE_MORE);
+	}
+	return (int)(actions | (device_ring_arm(&q->ring) ? QUEUE_MORE : 0));
+}
+
+static int pass_pages(struct balloon_queue *q, enum balloon_kind kind, unsigned int *owed)
+{
+	struct balloon_shared *s = q->shared;
+	uint64_t before = s->counters.pages;
+	unsigned int taken = 0;
+	int rc = 1;
+
+	balloon_batch_begin(&s->batch);
+	while (taken < BALLOON_QUEUE_BATCH && (rc = device_ring_take(&q->ring, &q->chain)) > 0)
+		take_chain(q, kind, &s->answers[taken++]);
+	if (taken)
+		balloon_batch_apply(&s->batch, kind);
+	for (unsigned int i = 0; i < taken; i++) {
+		struct balloon_answer *a = &s->answers[i];
+
+		if (a->first < s->batch.failed_end && s->batch.failed_first < a->end) {
+			/* Which of its records it was is lost in the merge: the
+			 * first, as far as the driver is told. */
+			if (a->status.code == PAGE_RUN_OK || a->status.record)
+				a->status.code = PAGE_RUN_NOT_DISCARDED;
+			a->status.pages = 0;
+			a->status.record = 0;
+		}
+		if (a->wants_status)
+			answer_write(q, a);
+		device_ring_complete(&q->ring, a->head,
+				     a->wants_status ? PAGE_RUN_STATUS_BYTES : 0);
+	}
+	if (s->counters.pages != before)
+		s->host->ops->moved(s->host);
+	return pass_end(q, taken, rc, taken ? publish(q) : 0, owed);
+}
+
+static int pass_stats(struct balloon_queue *q, unsigned int *owed)
+{
+	uint8_t bytes[BALLOON_STATS_BYTES_MAX];
+	struct balloon_shared *s = q->shared;
+	unsigned int actions = 0, taken = 0;
+	int rc = 0;
+
+	/* The wish is cleared only when it can be passed on. */
+	if (q->holds && __atomic_exchange_n(&s->stats_wanted, false, __ATOMIC_RELAXED)) {
+		device_ring_complete(&q->ring, q->held, 0);
+		q->holds = false;
+		actions = publish(q);
+	}
+	if (!q->holds)
+		rc = device_ring_take(&q->ring, &q->chain);
+	if (rc > 0) {
+		balloon_stats_store(&s->stats, bytes, chain_read(q, bytes, sizeof(bytes)),
+				    s->host->ops->now_us(s->host));
+		q->held = q->chain.head;
+		q->holds = true;
+		taken = 1;
+	}
+	if (q->holds && !taken)
+		return (int)actions; /* a driver has one buffer here: nothing to be kicked for */
+	return pass_end(q, taken, rc, actions, owed);
+}
+
+int balloon_queue_pass(void *queue, unsigned int *owed)
+{
+	struct balloon_queue *q = queue;
+
+	switch (q->kind) {
+	case BALLOON_QUEUE_INFLATE:
+		return pass_pages(q, BALLOON_INFLATE, owed);
+	case BALLOON_QUEUE_DEFLATE:
+		return pass_pages(q, BALLOON_DEFLATE, owed);
+	case BALLOON_QUEUE_REPORT:
+		return pass_pages(q, BALLOON_REPORT, owed);
+	case BALLOON_QUEUE_STATS:
+		return pass_stats(q, owed);
+	case BALLOON_QUEUE_UNUSED:
+		break;
+	}
+	return 0;
+}
+
+uint16_t balloon_queue_stop(struct balloon_queue *q)
+{
+	/* What is held is taken anew by whoever goes on. */
+	if (q->holds)
+		device_ring_untake(&q->ring, 1);
+	q->holds = false;
+	return q->ring.last_avail;
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One queue of a balloon: chains in, batches out, completions back.
+ *
+ * Theory of operation: a pass takes what is available, up to BALLOON_QUEUE_BATCH
+ * chains, adds their pages to the batch, applies it, and completes them; so that
+ * pages are merged across buffers, and nothing is acknowledged before its memory
+ * has gone.  The kind of a queue says what its buffers hold:
+ *
+ *	INFLATE, DEFLATE  readable: a message of the page-bitmap protocol, or 32-bit
+ *			  pfns; then, if there is room for it, the status is written
+ *	REPORT            writable: the free pages themselves
+ *	STATS             readable: the statistics; kept, since to complete it is to ask
+ *			  for new ones
+ *
+ * Ownership: the ring is the guest's; `segs` and `message` are the caller's.
+ * Threads: the queues'.
+ * Trust: the ring is judged by ring/device_ring.c; what is in the buffers is
+ * copied once and judged here.  A message that is nonsense is refused, counted and
+ * completed; only a violated ring breaks the queue.
+ * Implements: virtio 1.2, 5.5.6, 5.5.6.3, 5.5.6.7; docs/balloon-protocol.md.
+ */
+#ifndef UMBRA_BALLOON_BALLOON_QUEUE_H
+#define UMBRA_BALLOON_BALLOON_QUEUE_H
+
+#include "balloon/balloon_batch.h"
+#include "balloon/balloon_stats.h"
+#include "ring/device_ring.h"
+
+#define BALLOON_QUEUE_BATCH 64u /* chains */
+
+enum balloon_queue_kind {
+	BALLOON_QUEUE_UNUSED, /* nothing was negotiated for it: never looked at */
+	BALLOON_QUEUE_INFLATE,
+	BALLOON_QUEUE_DEFLATE,
+	BALLOON_QUEUE_STATS,
+	BALLOON_QUEUE_REPORT,
+};
+
+/* What the queues of a device share; all of it belongs to their thread. */
+struct balloon_shared {
+	struct balloon_host *host;
+	struct balloon_batch batch;
+	struct balloon_counters counters;
+	struct balloon_stats stats;
+	bool stats_wanted;              /* atomic; set by any thread */
+	bool page_bitmap;               /* messages are of the page-bitmap protocol */
+	bool reports_stay;              /* reported pages are not discarded: see PAGE_POISON */
+	uint8_t *message;               /* PAGE_RUN_MESSAGE_BYTES_MAX bytes, for the copy */
+	struct page_run *runs;          /* PAGE_RUN_RECORD_RUNS_MAX, of one record */
+	struct balloon_answer *answers; /* BALLOON_QUEUE_BATCH */
+};
+
+struct balloon_queue {
+	enum balloon_queue_kind kind;
+	struct balloon_shared *shared;
+	struct device_ring ring;
+	struct ring_chain chain; /* chain.segs: ring.split.size entries */
+	bool holds;              /* STATS: the chain `held` waits to be completed */
+	uint16_t held;
+};
+
+UMBRA_MUST_CHECK int balloon_shared_init(struct balloon_shared *s, struct balloon_host *host,
+					 struct umbra_error *err);
+void balloon_shared_fini(struct balloon_shared *s);
+
+/* queue_service::pass: @queue is a struct balloon_queue. */
+int balloon_queue_pass(void *queue, unsigned int *owed);
+
+/* The queue is not served any more: where it can be started again. */
+uint16_t balloon_queue_stop(struct balloon_queue *q);
+
+#endif

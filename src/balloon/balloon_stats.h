@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The guest's statistics, as the stats queue brings them (virtio 1.2, 5.5.6.3).
+ *
+ * Theory of operation: a buffer holds any number of {le16 tag, le64 value}, packed.
+ * A buffer replaces all that was known: a tag that is not in it is unsupported,
+ * which is something else than a value of 0.  Unknown tags are skipped.  One thread
+ * writes, others read copies under a sequence counter.
+ */
+#ifndef UMBRA_BALLOON_BALLOON_STATS_H
+#define UMBRA_BALLOON_BALLOON_STATS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "umbra/balloon.h"
+
+#define BALLOON_STAT_BYTES 10u
+/* Bytes of a buffer that are looked at: room for four times what is defined. */
+#define BALLOON_STATS_BYTES_MAX (4u * UMBRA_BALLOON_STATS * BALLOON_STAT_BYTES)
+
+struct balloon_stats {
+	uint32_t sequence; /* odd while they are written */
+	uint32_t present;
+	uint64_t when_us; /* 0: none have come */
+	uint64_t values[UMBRA_BALLOON_STATS];
+};
+
+/* On the one thread that writes.  @bytes: a private copy. */
+void balloon_stats_store(struct balloon_stats *s, const uint8_t *bytes, size_t length,
+			 uint64_t now_us);
+void balloon_stats_clear(struct balloon_stats *s);
+
+/* Any thread. */
+void balloon_stats_load(const struct balloon_stats *s, uint64_t now_us,
+			struct umbra_balloon_stats *out);
+
+#endif

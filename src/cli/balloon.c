@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* "umbra balloon": the program (program.h) of one balloon. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "cli/balloon_options.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/program.h"
+#include "cli/qmp_balloon.h"
+
+struct balloon_program {
+	struct program program;
+	struct balloon_options options;
+	struct balloon_control control;
+};
+
+struct told_event {
+	enum umbra_balloon_event_kind kind;
+	struct umbra_balloon_info info;
+};
+
+/* In the main loop. */
+static void event_tell(struct program *program, const void *data)
+{
+	const struct told_event *told = data;
+
+	switch (told->kind) {
+	case UMBRA_BALLOON_EVENT_STATE:
+		qmp_server_event(program->server, "BALLOON_STATE_CHANGE",
+				 report_balloon_state(program->name, &told->info));
+		break;
+	case UMBRA_BALLOON_EVENT_CHANGE:
+		qmp_server_event(program->server, "BALLOON_CHANGE",
+				 report_balloon_change(&told->info));
+		break;
+	case UMBRA_BALLOON_EVENT_SETTLED:
+		qmp_server_event(program->server, "BALLOON_SETTLED",
+				 report_balloon_settled(program->name, &told->info));
+		break;
+	}
+}
+
+/* On the device's thread. */
+static void on_event(void *opaque, enum umbra_balloon_event_kind kind,
+		     const struct umbra_balloon_info *info)
+{
+	struct balloon_program *balloon = opaque;
+	struct told_event told = { .kind = kind, .info = *info };
+
+	program_post(&balloon->program, event_tell, &told, sizeof(told));
+}
+
+static int device_create(void *opaque, struct control *control, struct umbra_error *err)
+{
+	struct balloon_program *balloon = opaque;
+	struct umbra_balloon_config config = balloon->options.config;
+	int result;
+
+	config.on_event = on_event;
+	config.opaque = balloon;
+	result = umbra_balloon_create(&config, &balloon->control.balloon, err);
+	if (result)
+		return result;
+	control->commands = qmp_balloon_commands;
+	control->command_count = qmp_balloon_command_count;
+	control->subject = &balloon->control;
+	return 0;
+}
+
+static int device_run(void *opaque, struct umbra_error *err)
+{
+	struct balloon_program *balloon = opaque;
+
+	return umbra_balloon_run(balloon->control.balloon, err);
+}
+
+static void device_stop(void *opaque)
+{
+	struct balloon_program *balloon = opaque;
+
+	umbra_balloon_stop(balloon->control.balloon);
+}
+
+static void device_destroy(void *opaque)
+{
+	struct balloon_program *balloon = opaque;
+
+	if (balloon->control.balloon)
+		umbra_balloon_destroy(&balloon->control.balloon);
+}
+
+static const struct program_device device = {
+	.create = device_create,
+	.run = device_run,
+	.stop = device_stop,
+	.destroy = device_destroy,
+};
+
+int command_balloon(int argc, char **argv)
+{
+	struct umbra_error err = { "" };
+	struct balloon_program balloon = { .program = { .device = &device } };
+
+	if (program_asks_for_capabilities(argc, argv)) {
+		balloon_print_capabilities();
+		return EXIT_SUCCESS;
+	}
+	if (balloon_options_parse(&balloon.options, argc, argv, &err)) {
+		fprintf(stderr, "umbra balloon: %s\n", err.text);
+		return EXIT_USAGE;
+	}
+	if (balloon.options.help) {
+		balloon_print_help();
+		return EXIT_SUCCESS;
+	}
+	if (balloon.options.verbose)
+		log_set_level(LOG_DEBUG);
+	balloon.program.opaque = &balloon;
+	balloon.program.name = balloon.options.config.name;
+	balloon.program.control_path = balloon.options.control;
+	return program_main(&balloon.program);
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The command line of "umbra balloon".
+ *
+ * Implements: the vhost-user specification, "Backend program conventions", and
+ * its schema vhost-user.json for --print-capabilities.
+ */
+#include "cli/balloon_options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+
+#define HELP "umbra help balloon"
+#define STALL_MAX_MS 3600000u  /* an hour; longer is a typing error */
+#define STATS_MAX_MS 86400000u /* a day */
+
+enum {
+	OPTION_SOCKET_PATH = 256, /* above every character */
+	OPTION_FD,
+	OPTION_CONTROL,
+	OPTION_NAME,
+	OPTION_TARGET,
+	OPTION_STALL,
+	OPTION_STATS,
+	OPTION_HIDE,
+	OPTION_SINGLE_PAGES,
+	OPTION_PRINT_CAPABILITIES,
+};
+
+static const struct option long_options[] = {
+	{ "socket-path", required_argument, NULL, OPTION_SOCKET_PATH },
+	{ "fd", required_argument, NULL, OPTION_FD },
+	{ "control", required_argument, NULL, OPTION_CONTROL },
+	{ "name", required_argument, NULL, OPTION_NAME },
+	{ "target", required_argument, NULL, OPTION_TARGET },
+	{ "stall", required_argument, NULL, OPTION_STALL },
+	{ "stats-interval", required_argument, NULL, OPTION_STATS },
+	{ "hide", required_argument, NULL, OPTION_HIDE },
+	{ "single-pages", no_argument, NULL, OPTION_SINGLE_PAGES },
+	{ "verbose", no_argument, NULL, 'v' },
+	{ "print-capabilities", no_argument, NULL, OPTION_PRINT_CAPABILITIES },
+	{ "help", no_argument, NULL, 'h' },
+	{ 0 },
+};
+
+/* In the order of the bits of enum umbra_balloon_hide. */
+static const char *const hide_words[] = {
+	"must-tell-host", "stats", "deflate-on-oom", "page-poison", "reporting",
+	"page-bitmap",    NULL,
+};
+
+void balloon_print_help(void)
+{
+	fputs("usage: umbra balloon --socket-path=PATH|--fd=N [OPTION...]\n"
+	      "\n"
+	      "A virtio balloon for a VM that speaks vhost-user: take memory back from the\n"
+	      "guest, and give it back.\n"
+	      "\n"
+	      "  --socket-path=PATH    listen for the VM here\n"
+	      "  --fd=N                use this socket, inherited and listening or connected,\n"
+	      "                        instead\n"
+	      "  --control=PATH        listen here for QMP: umbra ctl PATH ...\n"
+	      "  --name=ID             the device's name on the control socket (balloon0)\n"
+	      "  --target=SIZE         memory that the guest shall have to begin with (all);\n"
+	      "                        bytes, or with K, M, G or T\n"
+	      "  --stall=MS            without progress for so long, a target is called out of\n"
+	      "                        reach (5000)\n"
+	      "  --stats-interval=MS   how often the guest is asked for statistics (0: only when\n"
+	      "                        somebody wants them)\n"
+	      "  --hide=FEATURE        do not offer must-tell-host, stats, deflate-on-oom,\n"
+	      "                        page-poison, reporting or page-bitmap; can be repeated\n"
+	      "  --single-pages        give memory back page by page, to compare\n"
+	      "  -v, --verbose         log more\n"
+	      "  --print-capabilities  print vhost-user's description of the program, as JSON\n"
+	      "  -h, --help            print this text\n"
+	      "\n"
+	      "SIGTERM and SIGINT end the program.  Exit status: 0 after such an end, 1 for a\n"
+	      "failure, 2 for a wrong command line.\n",
+	      stdout);
+}
+
+/* The schema's enumeration VHostUserBackendType has "balloon". */
+void balloon_print_capabilities(void)
+{
+	puts("{\n  \"type\": \"balloon\",\n  \"features\": []\n}");
+}
+
+static int parse_hide(const char *text, unsigned int *hide, struct umbra_error *err)
+{
+	unsigned int choice = 0;
+	int result = option_choice("--hide", text, hide_words, &choice, err);
+
+	if (!result)
+		*hide |= 1u << choice;
+	return result;
+}
+
+static int parse_option(struct balloon_options *options, int option, const char *value,
+			struct umbra_error *err)
+{
+	struct umbra_balloon_config *config = &options->config;
+
+	switch (option) {
+	case OPTION_SOCKET_PATH:
+		config->socket_path = value;
+		return option_socket_path("--socket-path", value, err);
+	case OPTION_FD:
+		return option_socket_fd("--fd", value, &config->socket_fd, err);
+	case OPTION_CONTROL:
+		options->control = value;
+		return option_socket_path("--control", value, err);
+	case OPTION_NAME:
+		config->name = value;
+		return option_name("--name", value, err);
+	case OPTION_TARGET:
+		return option_size("--target", value, &config->target_bytes, err);
+	case OPTION_STALL:
+		return option_number("--stall", value, 1, STALL_MAX_MS, &config->stall_ms, err);
+	case OPTION_STATS:
+		return option_number("--stats-interval", value, 0, STATS_MAX_MS, &config->stats_ms,
+				     err);
+	case OPTION_HIDE:
+		return parse_hide(value, &config->hide, err);
+	case OPTION_SINGLE_PAGES:
+		config->single_pages = true;
+		return 0;
+	case 'v':
+		options->verbose = true;
+		return 0;
+	default:
+		options->help = true;
+		return 0;
+	}
+}
+
+static int check_together(const struct balloon_options *options, struct umbra_error *err)
+{
+	const struct umbra_balloon_config *config = &options->config;
+
+	if (config->socket_path && config->socket_fd >= 0)
+		return error_set(err, -EINVAL,
+				 "--socket-path and --fd exclude each other: both say where the VM "
+				 "comes from");
+	if (!config->socket_path && config->socket_fd < 0)
+		return error_set(err, -EINVAL,
+				 "expected --socket-path=PATH or --fd=N: where the VM comes from; "
+				 "see " HELP);
+	if (options->control && config->socket_path &&
+	    !strcmp(options->control, config->socket_path))
+		return error_set(
+			err, -EINVAL,
+			"--control=%.80s: the same path as --socket-path, expected another",
+			options->control);
+	return 0;
+}
+
+int balloon_options_parse(struct balloon_options *options, int argc, char **argv,
+			  struct umbra_error *err)
+{
+	int option, result;
+
+	*options = (struct balloon_options){
+		.config = { .name = "balloon0", .socket_fd = -1 },
+	};
+	optind = 0; /* start afresh: the program may have parsed another list */
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, ":vh", long_options, NULL)) != -1) {
+		if (option == '?' || option == ':')
+			return option_refused(option, argv, HELP, err);
+		result = parse_option(options, option, optarg, err);
+		if (result || options->help)
+			return result;
+	}
+	if (optind < argc)
+		return error_set(err, -EINVAL, "%.80s: expected only options; see " HELP,
+				 argv[optind]);
+	return check_together(options, err);
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The command line of "umbra balloon". */
+#ifndef UMBRA_CLI_BALLOON_OPTIONS_H
+#define UMBRA_CLI_BALLOON_OPTIONS_H
+
+#include <stdbool.h>
+
+#include "umbra/balloon.h"
+
+struct balloon_options {
+	struct umbra_balloon_config config; /* without its callback */
+	const char *control;                /* path of the control socket, or NULL */
+	bool verbose;
+	bool help; /* asked for: the rest is not filled in */
+};
+
+/* The strings stay argv's.  -EINVAL. */
+UMBRA_MUST_CHECK int balloon_options_parse(struct balloon_options *options, int argc, char **argv,
+					   struct umbra_error *err);
+
+#endif

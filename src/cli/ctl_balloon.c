@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The balloon's commands, for people: see ctl_balloon.h. */
+#include "cli/ctl_balloon.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "cli/ctl_show.h"
+#include "cli/options.h"
+
+#define BAR_WIDTH 30             /* columns */
+#define LOOK_NS (100 * 1000000l) /* between two looks at the balloon */
+#define LABEL_WIDTH 19           /* columns of "driver-ballooned" and some blanks */
+
+int balloon_parse_target(const char *word, json_int_t *value, struct umbra_error *err)
+{
+	uint64_t bytes = 0;
+	int result;
+
+	if (!strcmp(word, "all")) {
+		*value = INT64_MAX;
+		return 0;
+	}
+	result = option_size("balloon", word, &bytes, err);
+	*value = (json_int_t)bytes;
+	return result;
+}
+
+/* --- sizes ------------------------------------------------------------------- */
+
+#define SIZE_TEXT 32
+
+static const char *size_text(char *text, json_int_t bytes)
+{
+	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+	double size = (double)bytes;
+	unsigned int unit = 0;
+
+	for (; size >= 1024 && unit < 6; unit++)
+		size /= 1024;
+	snprintf(text, SIZE_TEXT, unit ? "%.1f %s" : "%.0f %s", size, units[unit]);
+	return text;
+}
+
+static json_int_t member(const json_t *object, const char *name)
+{
+	return json_integer_value(json_object_get(object, name));
+}
+
+static void show_size(const char *label, const json_t *object, const char *name)
+{
+	const json_t *value = json_object_get(object, name);
+	char text[SIZE_TEXT];
+
+	printf("%-*s%s\n", LABEL_WIDTH, label,
+	       json_is_integer(value) ? size_text(text, json_integer_value(value)) : "-");
+}
+
+static void show_count(const json_t *object, const char *name)
+{
+	const json_t *value = json_object_get(object, name);
+
+	if (json_is_integer(value))
+		printf("%-*s%" JSON_INTEGER_FORMAT "\n", LABEL_WIDTH, name,
+		       json_integer_value(value));
+	else
+		printf("%-*s-\n", LABEL_WIDTH, name);
+}
+
+static void show_word(const json_t *object, const char *name)
+{
+	const char *text = json_string_value(json_object_get(object, name));
+
+	if (!text)
+		return;
+	printf("%-*s", LABEL_WIDTH, name);
+	show_text(stdout, text);
+}
+
+void show_balloon(const json_t *balloon)
+{
+	static const char *const counts[] = { "discards",         "discard-errors",  "messages",
+					      "refused-messages", "refused-records", NULL };
+	unsigned int i;
+
+	show_word(balloon, "phase");
+	show_word(balloon, "obstacle");
+	show_size("memory", balloon, "memory");
+	show_size("target", balloon, "target");
+	show_size("actual", balloon, "actual");
+	show_size("ballooned", balloon, "ballooned");
+	show_size("  driver says", balloon, "driver-ballooned");
+	show_size("host holds", balloon, "host-bytes");
+	show_size("given back", balloon, "given-back");
+	show_size("  discarded", balloon, "discarded");
+	show_size("  reported free", balloon, "reported");
+	show_size("rate (a second)", balloon, "rate");
+	for (i = 0; counts[i]; i++)
+		show_count(balloon, counts[i]);
+}
+
+/* Those that are bytes; the others are counts. */
+static bool is_bytes(const char *name)
+{
+	return strstr(name, "memory") || strstr(name, "swap") || strstr(name, "caches");
+}
+
+void show_balloon_stats(const json_t *answer)
+{
+	const json_t *age = json_object_get(answer, "age-ms");
+	const char *name;
+	json_t *value;
+
+	if (json_is_integer(age))
+		printf("%-*s%.1f s\n", LABEL_WIDTH, "age", (double)json_integer_value(age) / 1000);
+	else
+		printf("%-*snone have come yet\n", LABEL_WIDTH, "age");
+	json_object_foreach(json_object_get(answer, "stats"), name, value)
+	{
+		char label[80];
+
+		/* Names of a server that may be anything. */
+		snprintf(label, sizeof(label), "%s", name);
+		for (char *at = label; *at; at++)
+			if (*at < 0x20 || *at == 0x7f)
+				*at = '?';
+		if (json_is_null(value))
+			printf("%-*sunsupported\n", LABEL_WIDTH, label);
+		else if (is_bytes(name))
+			show_size(label, json_object_get(answer, "stats"), name);
+		else
+			printf("%-*s%" JSON_INTEGER_FORMAT "\n", LABEL_WIDTH, label,
+			       json_integer_value(value));
+	}
+}
+
+/* --- following ------------------------------------------------------------------ */
+
+static void bar_draw(const json_t *balloon, json_int_t start)
+{
+	json_int_t memory = member(balloon, "memory"), target = member(balloon, "target");
+	json_int_t now = member(balloon, "actual");
+	double way = (double)(target - start), done = way != 0 ? (double)(now - start) / way : 1;
+	char at[SIZE_TEXT], of[SIZE_TEXT], rate[SIZE_TEXT];
+	int filled, i;
+
+	if (!memory)
+		return;
+	done = done < 0 ? 0 : done > 1 ? 1 : done;
+	filled = (int)(done * BAR_WIDTH);
+	fputs("\r[", stdout);
+	for (i = 0; i < BAR_WIDTH; i++)
+		putchar(i < filled ? '#' : '.');
+	printf("] %3.0f %%  %s, to be %s  %s/s   ", done * 100, size_text(at, now),
+	       size_text(of, target), size_text(rate, member(balloon, "rate")));
+	fflush(stdout);
+}
+
+/* Query until the way is over. */
+static int follow(struct qmp_client *client, json_t **balloon, struct umbra_error *err)
+{
+	const struct timespec pause = { .tv_nsec = LOOK_NS };
+	bool draws = isatty(STDOUT_FILENO), first = true;
+	json_int_t start = 0;
+
+	for (;;) {
+		const char *phase;
+		int result = qmp_client_execute(client, "query-balloon", NULL, balloon, err);
+
+		if (result)
+			return result;
+		if (first)
+			start = member(*balloon, "actual");
+		first = false;
+		if (draws)
+			bar_draw(*balloon, start);
+		phase = json_string_value(json_object_get(*balloon, "phase"));
+		if (!phase || (strcmp(phase, "inflating") != 0 && strcmp(phase, "deflating") != 0))
+			break;
+		json_decref(*balloon);
+		*balloon = NULL;
+		nanosleep(&pause, NULL);
+	}
+	if (draws)
+		putchar('\n');
+	return 0;
+}
+
+int balloon_follow(struct qmp_client *client, json_int_t value, bool json, struct umbra_error *err)
+{
+	json_t *balloon = NULL, *ignored = NULL;
+	const char *phase, *why;
+	int result;
+
+	result = qmp_client_execute(client, "balloon", json_pack("{s:I}", "value", value), &ignored,
+				    err);
+	json_decref(ignored);
+	if (!result)
+		result = follow(client, &balloon, err);
+	if (result)
+		return result;
+	if (json)
+		show_json(balloon, true);
+	else
+		show_balloon(balloon);
+	phase = json_string_value(json_object_get(balloon, "phase"));
+	why = json_string_value(json_object_get(balloon, "obstacle"));
+	if (phase && strcmp(phase, "settled") != 0)
+		result = error_set(err, -EREMOTEIO, "the target is not reached: %.200s",
+				   why ? why : phase);
+	json_decref(balloon);
+	return result;
+}

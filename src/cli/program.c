@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A program that runs one device: see program.h. */
+#include "cli/program.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+#include "base/log.h"
+
+#define EVENTS_MAX 1024u /* posted and not delivered: a loop that is this late is stuck */
+
+static const int end_signals[PROGRAM_SIGNALS] = { SIGTERM, SIGINT };
+
+/* --- events ------------------------------------------------------------------ */
+
+/* An event on its way to the main loop. */
+struct event_letter {
+	struct letter letter; /* first: event_deliver() casts */
+	struct program *program;
+	void (*tell)(struct program *program, const void *data);
+	max_align_t data[];
+};
+
+/* In the main loop. */
+static void event_deliver(struct letter *letter)
+{
+	struct event_letter *event = (struct event_letter *)(void *)letter; /* from calloc() */
+	struct program *program = event->program;
+	unsigned int lost = atomic_exchange(&program->events_lost, 0);
+
+	atomic_fetch_sub(&program->events_posted, 1);
+	if (lost)
+		log_warning("%u events came faster than they could be told, and were dropped",
+			    lost);
+	if (program->server)
+		event->tell(program, event->data);
+	free(event);
+}
+
+void program_post(struct program *program, void (*tell)(struct program *program, const void *data),
+		  const void *data, size_t size)
+{
+	struct event_letter *letter;
+
+	if (!program->control_path)
+		return;
+	letter = atomic_fetch_add(&program->events_posted, 1) < EVENTS_MAX
+			 ? calloc(1, sizeof(*letter) + size)
+			 : NULL;
+	if (!letter) {
+		atomic_fetch_sub(&program->events_posted, 1);
+		atomic_fetch_add(&program->events_lost, 1);
+		return;
+	}
+	letter->letter.deliver = event_deliver;
+	letter->program = program;
+	letter->tell = tell;
+	memcpy(letter->data, data, size);
+	mailbox_post(program->mailbox, &letter->letter);
+}
+
+static void on_mail(evutil_socket_t fd, short what, void *opaque)
+{
+	struct program *program = opaque;
+
+	(void)fd;
+	(void)what;
+	mailbox_deliver(program->mailbox);
+}
+
+/* --- the end ------------------------------------------------------------------ */
+
+static void on_signal(evutil_socket_t number, short what, void *opaque)
+{
+	struct program *program = opaque;
+	size_t i;
+
+	(void)what;
+	log_info("%s: ending", number == SIGINT ? "interrupted" : "asked to end by a signal");
+	for (i = 0; i < PROGRAM_SIGNALS; i++)
+		event_del(program->signals[i]);
+	program->device->stop(program->opaque);
+}
+
+static void on_quit(void *opaque)
+{
+	struct program *program = opaque;
+
+	log_info("asked to end by a control client: ending");
+	program->device->stop(program->opaque);
+}
+
+/* In the main loop: the device's thread is done with everything of ours. */
+static void ended_deliver(struct letter *letter)
+{
+	struct program *program =
+		(struct program *)(void *)((char *)letter - offsetof(struct program, ended));
+
+	event_base_loopbreak(program->base);
+}
+
+/* --- the device's thread ------------------------------------------------------- */
+
+static void *device_main(void *opaque)
+{
+	struct program *program = opaque;
+
+	program->result = program->device->run(program->opaque, &program->err);
+	mailbox_post(program->mailbox, &program->ended);
+	return NULL;
+}
+
+/* Signals are the main thread's: the device's threads inherit this mask. */
+static int start_device_thread(struct program *program, struct umbra_error *err)
+{
+	sigset_t all, before;
+	int code;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	code = pthread_create(&program->thread, NULL, device_main, program);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (code)
+		return error_set(err, -code, "cannot start the device's thread: %s",
+				 strerror(code));
+	return 0;
+}
+
+/* --- from the start to the end --------------------------------------------------- */
+
+static int open_loop(struct program *program, struct umbra_error *err)
+{
+	size_t i;
+	int result = mailbox_create(&program->mailbox, err);
+
+	if (result)
+		return result;
+	program->base = event_base_new();
+	if (!program->base)
+		return error_set(err, -ENOMEM, "cannot make an event loop");
+	program->mail = event_new(program->base, mailbox_fd(program->mailbox), EV_READ | EV_PERSIST,
+				  on_mail, program);
+	if (!program->mail || event_add(program->mail, NULL))
+		return error_set(err, -ENOMEM, "cannot watch the main loop's mailbox");
+	for (i = 0; i < PROGRAM_SIGNALS; i++) {
+		program->signals[i] =
+			evsignal_new(program->base, end_signals[i], on_signal, program);
+		if (!program->signals[i] || event_add(program->signals[i], NULL))
+			return error_set(err, -ENOMEM, "cannot watch signal %d", end_signals[i]);
+	}
+	return 0;
+}
+
+static int open_control(struct program *program, struct umbra_error *err)
+{
+	if (!program->control_path)
+		return 0;
+	return qmp_server_create(program->base, program->control_path, &program->control,
+				 &program->server, err);
+}
+
+/* Whatever has been opened, in the reverse order. */
+static void program_close(struct program *program)
+{
+	sigset_t ends;
+	size_t i;
+
+	/* A first signal that comes this late must not turn success into death. */
+	sigemptyset(&ends);
+	for (i = 0; i < PROGRAM_SIGNALS; i++)
+		sigaddset(&ends, end_signals[i]);
+	pthread_sigmask(SIG_BLOCK, &ends, NULL);
+
+	/* The answers to what the device has finished or cancelled. */
+	if (program->mailbox)
+		mailbox_deliver(program->mailbox);
+	qmp_server_destroy(&program->server);
+	program->device->destroy(program->opaque);
+	for (i = 0; i < PROGRAM_SIGNALS; i++)
+		if (program->signals[i])
+			event_free(program->signals[i]);
+	if (program->mail)
+		event_free(program->mail);
+	mailbox_destroy(&program->mailbox);
+	if (program->base)
+		event_base_free(program->base);
+}
+
+static int program_run(struct program *program, struct umbra_error *err)
+{
+	int result;
+
+	program->ended.deliver = ended_deliver;
+	program->control = (struct control){
+		.name = program->name,
+		.quit = on_quit,
+		.opaque = program,
+	};
+	result = open_loop(program, err);
+	program->control.mailbox = program->mailbox;
+	if (!result)
+		result = program->device->create(program->opaque, &program->control, err);
+	if (!result)
+		result = open_control(program, err);
+	if (!result)
+		result = start_device_thread(program, err);
+	if (result)
+		return result;
+	/* An error of the loop itself leaves the device without control: end both. */
+	if (event_base_dispatch(program->base) < 0) {
+		log_error("the event loop failed: ending");
+		program->device->stop(program->opaque);
+	}
+	pthread_join(program->thread, NULL);
+	*err = program->err;
+	return program->result;
+}
+
+int program_main(struct program *program)
+{
+	struct umbra_error err = { "" };
+	int result;
+
+	signal(SIGPIPE, SIG_IGN);
+	result = program_run(program, &err);
+	program_close(program);
+	if (result)
+		log_error("%s", err.text[0] ? err.text : strerror(-result));
+	return result ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+bool program_asks_for_capabilities(int argc, char **argv)
+{
+	int i;
+
+	for (i = 1; i < argc; i++)
+		if (!strcmp(argv[i], "--print-capabilities"))
+			return true;
+	return false;
+}

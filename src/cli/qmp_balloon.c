@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The commands of a balloon: see qmp_balloon.h. */
+#include "cli/qmp_balloon.h"
+
+#include <errno.h>
+
+#include "base/bits.h"
+#include "cli/feature_names.h"
+#include "cli/json_text.h"
+
+/* In the order of enum umbra_balloon_stat. */
+static const char *const stat_names[UMBRA_BALLOON_STATS] = {
+	"swap-in",          "swap-out",     "major-faults",
+	"minor-faults",     "free-memory",  "total-memory",
+	"available-memory", "disk-caches",  "hugetlb-allocations",
+	"hugetlb-failures", "oom-kills",    "alloc-stalls",
+	"async-scans",      "direct-scans", "async-reclaims",
+	"direct-reclaims",
+};
+
+static json_int_t number(uint64_t value)
+{
+	return value > INT64_MAX ? INT64_MAX : (json_int_t)value;
+}
+
+/* What the guest has: QEMU's "actual". */
+static uint64_t actual(const struct umbra_balloon_info *info)
+{
+	return info->memory_bytes - MIN(info->memory_bytes, info->ballooned_bytes);
+}
+
+/* A target of "all memory" before one knows how much that is. */
+static json_t *target(const struct umbra_balloon_info *info)
+{
+	return info->target_bytes == UMBRA_BALLOON_ALL_MEMORY
+		       ? json_null()
+		       : json_integer(number(info->target_bytes));
+}
+
+static json_t *with_text(json_t *object, const char *member, const char *text)
+{
+	if (!object || !text[0])
+		return object;
+	if (json_object_set_new(object, member, json_text(text))) {
+		json_decref(object);
+		return NULL;
+	}
+	return object;
+}
+
+/* --- events ---------------------------------------------------------------- */
+
+json_t *report_balloon_change(const struct umbra_balloon_info *info)
+{
+	return json_pack("{s:I}", "actual", number(actual(info)));
+}
+
+json_t *report_balloon_state(const char *name, const struct umbra_balloon_info *info)
+{
+	return with_text(json_pack("{s:o, s:s}", "name", json_text(name), "state",
+				   umbra_balloon_state_name(info->state)),
+			 "reason", info->reason);
+}
+
+json_t *report_balloon_settled(const char *name, const struct umbra_balloon_info *info)
+{
+	return with_text(json_pack("{s:o, s:b, s:I, s:o, s:I}", "name", json_text(name), "reached",
+				   info->phase == UMBRA_BALLOON_SETTLED, "actual",
+				   number(actual(info)), "target", target(info), "ballooned",
+				   number(info->ballooned_bytes)),
+			 "reason", info->obstacle);
+}
+
+/* --- commands ---------------------------------------------------------------- */
+
+static void query(struct qmp_call *call, struct umbra_balloon_info *info)
+{
+	const struct balloon_control *control = call->control->subject;
+
+	umbra_balloon_query(control->balloon, info);
+}
+
+static int run_query_status(struct qmp_call *call)
+{
+	struct umbra_balloon_info info;
+	json_t *status;
+
+	query(call, &info);
+	status = report_balloon_state(call->control->name, &info);
+	if (status && json_object_set_new(status, "phase",
+					  json_string(umbra_balloon_phase_name(info.phase)))) {
+		json_decref(status);
+		status = NULL;
+	}
+	return qmp_answer(call, with_text(status, "obstacle", info.obstacle));
+}
+
+static int run_balloon(struct qmp_call *call)
+{
+	const struct balloon_control *control = call->control->subject;
+	json_int_t value = json_integer_value(json_object_get(call->arguments, "value"));
+
+	if (value <= 0)
+		return qmp_refuse(call, -EINVAL, QMP_GENERIC_ERROR,
+				  "argument 'value' is %" JSON_INTEGER_FORMAT
+				  ", expected the bytes of memory that the guest shall have",
+				  value);
+	umbra_balloon_set_target(control->balloon, (uint64_t)value);
+	return 0;
+}
+
+static int run_query_balloon(struct qmp_call *call)
+{
+	struct umbra_balloon_info info;
+	json_t *sizes, *counts;
+
+	query(call, &info);
+	sizes = json_pack("{s:I, s:o, s:I, s:I, s:I, s:I, s:s, s:I}", "actual",
+			  number(actual(&info)), "target", target(&info), "memory",
+			  number(info.memory_bytes), "ballooned", number(info.ballooned_bytes),
+			  "driver-ballooned", number(info.driver_bytes), "host-bytes",
+			  number(info.host_bytes), "phase", umbra_balloon_phase_name(info.phase),
+			  "rate", number(info.rate_bytes));
+	counts = json_pack(
+		"{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "given-back",
+		number(info.freed_bytes), "discarded", number(info.discarded_bytes), "discards",
+		number(info.discards), "discard-errors", number(info.discard_errors), "reported",
+		number(info.reported_bytes), "messages", number(info.messages), "refused-messages",
+		number(info.refused_messages), "refused-records", number(info.refused_records),
+		"features", features_json(info.guest_features));
+	if (json_object_update_missing(sizes, counts)) {
+		json_decref(sizes);
+		sizes = NULL;
+	}
+	json_decref(counts);
+	return qmp_answer(call, with_text(sizes, "obstacle", info.obstacle));
+}
+
+/* A statistic that the driver does not send is null, which is not 0. */
+static int run_query_stats(struct qmp_call *call)
+{
+	const struct balloon_control *control = call->control->subject;
+	struct umbra_balloon_info info;
+	json_t *stats = json_object();
+
+	query(call, &info);
+	for (unsigned int i = 0; stats && i < UMBRA_BALLOON_STATS; i++) {
+		json_t *value = info.stats.present & 1u << i
+					? json_integer(number(info.stats.values[i]))
+					: json_null();
+
+		if (!json_object_set_new(stats, stat_names[i], value))
+			continue;
+		json_decref(stats);
+		stats = NULL;
+	}
+	umbra_balloon_ask_stats(control->balloon);
+	return qmp_answer(call, json_pack("{s:o, s:o}", "age-ms",
+					  info.stats.age_ms == UINT64_MAX
+						  ? json_null()
+						  : json_integer(number(info.stats.age_ms)),
+					  "stats", stats));
+}
+
+const struct qmp_command qmp_balloon_commands[] = {
+	{ "query-status", run_query_status, { { 0 } } },
+	{ "balloon", run_balloon, { { "value", JSON_INTEGER, true } } },
+	{ "query-balloon", run_query_balloon, { { 0 } } },
+	{ "query-balloon-stats", run_query_stats, { { 0 } } },
+};
+const size_t qmp_balloon_command_count = ARRAY_SIZE(qmp_balloon_commands);

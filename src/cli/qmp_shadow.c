@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The commands of a shadow device.
+ *
+ * A switch takes time: its request belongs to the device until the callback,
+ * which runs on the device's thread and only posts the request to the main loop.
+ */
+#include "cli/qmp_shadow.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+#include "cli/qmp_report.h"
+
+static int run_query_status(struct qmp_call *call)
+{
+	const struct shadow_control *shadow = call->control->subject;
+
+	umbra_shadow_device_query(shadow->device, shadow->info);
+	return qmp_answer(call, report_status(call->control->name, shadow->info));
+}
+
+static int run_query_vhost(struct qmp_call *call)
+{
+	const struct shadow_control *shadow = call->control->subject;
+
+	umbra_shadow_device_query(shadow->device, shadow->info);
+	return qmp_answer(call, report_vhost(shadow->backend, shadow->info));
+}
+
+/* On a thread of the device. */
+static void switch_done(void *opaque, int result, const struct umbra_error *err)
+{
+	struct qmp_pending *pending = opaque;
+
+	pending->result = result;
+	if (result && err && err->text[0])
+		pending->err = *err;
+	else if (result)
+		error_set(&pending->err, result, "the switch failed: %s", strerror(-result));
+	mailbox_post(pending->mailbox, &pending->letter);
+}
+
+static int run_enable_shadow(struct qmp_call *call)
+{
+	const struct control *control = call->control;
+	const struct shadow_control *shadow = control->subject;
+	const char *name = json_string_value(json_object_get(call->arguments, "name"));
+	bool enable = json_is_true(json_object_get(call->arguments, "enable"));
+	struct qmp_pending *pending;
+	int result;
+
+	if (strcmp(name, control->name) != 0)
+		return qmp_refuse(call, -ENODEV, QMP_DEVICE_NOT_FOUND,
+				  "argument 'name': there is no device '%.80s', expected '%s'",
+				  name, control->name);
+	pending = qmp_pending_create(call);
+	if (!pending)
+		return qmp_out_of_memory(call, "the switch");
+	call->pending = pending;
+	result = umbra_shadow_device_switch(shadow->device, enable, switch_done, pending);
+	if (!result)
+		return 1;
+	call->pending = NULL;
+	free(pending);
+	return qmp_refuse(call, result, QMP_GENERIC_ERROR,
+			  "device '%s': the switch was refused: %s", control->name,
+			  strerror(-result));
+}
+
+const struct qmp_command qmp_shadow_commands[] = {
+	{ "query-status", run_query_status, { { 0 } } },
+	{ "query-vhost", run_query_vhost, { { 0 } } },
+	{ "x-vhost-enable-shadow-vq",
+	  run_enable_shadow,
+	  { { "name", JSON_STRING, true }, { "enable", JSON_TRUE, true } } },
+};
+const size_t qmp_shadow_command_count = ARRAY_SIZE(qmp_shadow_commands);

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The commands of a shadow device. */
+#ifndef UMBRA_CLI_QMP_SHADOW_H
+#define UMBRA_CLI_QMP_SHADOW_H
+
+#include "cli/qmp_commands.h"
+#include "umbra/shadow_device.h"
+
+/* The subject of their control. */
+struct shadow_control {
+	struct umbra_shadow_device *device;
+	const char *backend;            /* --backend */
+	struct umbra_shadow_info *info; /* room for the answer to a query */
+};
+
+extern const struct qmp_command qmp_shadow_commands[];
+extern const size_t qmp_shadow_command_count;
+
+#endif

@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * umbra_balloon: a balloon device with its sockets and threads.
+ *
+ * Theory of operation: one thread, the device's, runs balloon_loop(): it accepts a
+ * front-end and handles one thing after the other until that is gone: a message of
+ * the front-end, a new target, a broken queue, the balloon's progress.  A worker
+ * (worker.h) serves the queues and does all discarding.  Others reach the device's
+ * thread in three ways only: the stop eventfd, which ends every wait; a wish (a
+ * target, statistics) behind the lock; and the picture in `info`, which the thread
+ * renews after each step and anybody may copy.
+ *
+ * A message that changes what the queues use waits until the worker has finished
+ * its batch; that is as long as one discard takes.
+ *
+ * Ownership: this struct owns everything below it; see destroy.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "balloon/balloon_device.h"
+#include "base/bits.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "port/discarder.h"
+#include "port/doorway.h"
+#include "port/mapping_guard.h"
+#include "port/notifier.h"
+#include "port/vhost_user_server.h"
+#include "port/worker.h"
+#include "umbra/balloon.h"
+
+#define STALL_MS 5000u
+
+struct umbra_balloon {
+	struct balloon_host host;
+	struct balloon_device *device;
+
+	char *name;
+	uint64_t stats_us, stats_asked_us; /* interval, 0: none; last time */
+	void (*on_event)(void *opaque, enum umbra_balloon_event_kind kind,
+			 const struct umbra_balloon_info *info);
+	void *opaque;
+
+	struct doorway doorway;
+	int stop_fd, wish_fd, broken_fd, moved_fd; /* eventfds */
+	bool moved;                                /* atomic: moved_fd has been written */
+	struct worker *worker;
+
+	/* While a front-end is there. */
+	struct vhost_user_server *server;
+	bool config_changed; /* the front-end is told next */
+
+	pthread_mutex_t lock; /* guards the rest */
+	bool wants_target, wants_stats;
+	bool takes_target; /* the device has the wish, and `info` does not show it yet */
+	uint64_t target_bytes;
+	uint64_t frontends;
+	struct memory *memory; /* of the guest, for who asks what the host holds of it */
+	struct umbra_balloon_info info;
+};
+
+/* --- the system, for the device -------------------------------------------- */
+
+static struct umbra_balloon *balloon_of(struct balloon_host *host)
+{
+	return (struct umbra_balloon *)(void *)((char *)host -
+						offsetof(struct umbra_balloon, host));
+}
+
+static uint64_t host_now_us(struct balloon_host *host)
+{
+	struct timespec now;
+
+	(void)host;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+}
+
+static uint64_t host_discard(struct balloon_host *host, struct balloon_discard *list,
+			     unsigned int count)
+{
+	(void)host;
+	return discarder_run(list, count);
+}
+
+static int host_serve_begin(struct balloon_host *host, struct queue_service *service,
+			    struct umbra_error *err)
+{
+	return worker_begin(balloon_of(host)->worker, service, err);
+}
+
+static void host_serve_end(struct balloon_host *host, struct queue_service *service)
+{
+	worker_end(balloon_of(host)->worker, service);
+}
+
+static void host_notify(struct balloon_host *host, int fd)
+{
+	struct notifier n = notifier_make(fd);
+
+	(void)host;
+	notifier_send(&n);
+}
+
+static void eventfd_ring(int fd)
+{
+	const struct notifier bell = { .fd = fd, .kind = NOTIFIER_EVENTFD };
+
+	notifier_send(&bell);
+}
+
+/* On the worker's thread. */
+static void host_moved(struct balloon_host *host)
+{
+	struct umbra_balloon *u = balloon_of(host);
+
+	/* One system call for all moves between two looks. */
+	if (!__atomic_exchange_n(&u->moved, true, __ATOMIC_ACQ_REL))
+		eventfd_ring(u->moved_fd);
+}
+
+static void host_config_changed(struct balloon_host *host)
+{
+	balloon_of(host)->config_changed = true;
+}
+
+static const struct balloon_host_ops host_ops = {
+	.now_us = host_now_us,
+	.discard = host_discard,
+	.serve_begin = host_serve_begin,
+	.serve_end = host_serve_end,
+	.notify = host_notify,
+	.moved = host_moved,
+	.config_changed = host_config_changed,
+};
+
+/* --- what others see ----------------------------------------------------------- */
+
+/* Under the lock.  Counters go on while nobody renews the rest, so that a query
+ * takes them fresh: see umbra_balloon_query(). */
+static void info_renew(struct umbra_balloon *u)
+{
+	const struct memory *memory = balloon_device_memory(u->device);
+
+	balloon_device_info(u->device, &u->info);
+	u->info.frontends = u->frontends;
+	u->takes_target = false;
+	if (u->memory != memory) {
+		memory_unref(&u->memory);
+		/* The device's snapshot is constant but for its count of references. */
+		u->memory = memory ? memory_ref((struct memory *)(uintptr_t)memory) : NULL;
+	}
+}
+
+static void tell(struct umbra_balloon *u, enum umbra_balloon_event_kind kind)
+{
+	struct umbra_balloon_info info;
+
+	umbra_balloon_query(u, &info);
+	if (kind == UMBRA_BALLOON_EVENT_STATE)
+		log_debug("%s%s%s", umbra_balloon_state_name(info.state),
+			  info.reason[0] ? ": " : "", info.reason);
+	if (u->on_event)
+		u->on_event(u->opaque, kind, &info);
+}
+
+/* See how far the balloon is; returns how long to wait for the next look, ms. */
+static int look(struct umbra_balloon *u)
+{
+	uint64_t now = host_now_us(&u->host), next, wait;
+	unsigned int events;
+
+	__atomic_store_n(&u->moved, false, __ATOMIC_RELEASE);
+	events = balloon_device_step(u->device, &next);
+	pthread_mutex_lock(&u->lock);
+	info_renew(u);
+	pthread_mutex_unlock(&u->lock);
+	for (unsigned int kind = 0; events; kind++, events >>= 1)
+		if (events & 1)
+			tell(u, (enum umbra_balloon_event_kind)kind);
+	if (u->stats_us && u->info.state == UMBRA_BALLOON_RUNNING) {
+		if (now - u->stats_asked_us >= u->stats_us) {
+			balloon_device_ask_stats(u->device);
+			u->stats_asked_us = now;
+		}
+		next = MIN(next, u->stats_asked_us + u->stats_us);
+	}
+	if (next == UINT64_MAX)
+		return -1;
+	wait = next > now ? (next - now + 999) / 1000 : 0;
+	return wait > INT32_MAX ? INT32_MAX : (int)wait;
+}
+
+static void wishes_serve(struct umbra_balloon *u)
+{
+	bool wants_target, wants_stats;
+	uint64_t target;
+
+	notifier_drain(u->wish_fd);
+	pthread_mutex_lock(&u->lock);
+	wants_target = u->wants_target;
+	wants_stats = u->wants_stats;
+	target = u->target_bytes;
+	u->takes_target |= wants_target;
+	u->wants_target = u->wants_stats = false;
+	pthread_mutex_unlock(&u->lock);
+	if (wants_target)
+		balloon_device_set_target(u->device, target);
+	if (wants_stats)
+		balloon_device_ask_stats(u->device);
+}
+
+/* --- one front-end ---------------------------------------------------------------- */
+
+/* Is this front-end gone?  Handles one round of events. */
+static bool session_step(struct umbra_balloon *u)
+{
+	struct umbra_error err = { "" };
+	struct pollfd fds[] = {
+		{ .fd = u->stop_fd, .events = POLLIN },
+		{ .fd = u->wish_fd, .events = POLLIN },
+		{ .fd = u->broken_fd, .events = POLLIN },
+		{ .fd = u->moved_fd, .events = POLLIN },
+		{ .fd = vhost_user_server_fd(u->server), .events = POLLIN },
+	};
+	int wait_ms = look(u), rc;
+
+	if (poll(fds, ARRAY_SIZE(fds), wait_ms) < 0 && errno != EINTR)
+		return false;
+	if (fds[0].revents)
+		return false;
+	if (fds[1].revents)
+		wishes_serve(u);
+	if (fds[2].revents) {
+		notifier_drain(u->broken_fd);
+		balloon_device_check_queues(u->device);
+	}
+	if (fds[3].revents)
+		notifier_drain(u->moved_fd);
+	if (balloon_device_check_memory(u->device, &err)) {
+		log_error("%s; it is disconnected", err.text);
+		return false;
+	}
+	if (fds[4].revents) {
+		rc = vhost_user_server_receive(u->server, &err);
+		if (rc < 0)
+			log_error("the front-end is disconnected: %s", err.text);
+		if (rc <= 0)
+			return false;
+	}
+	if (u->config_changed) {
+		u->config_changed = false;
+		vhost_user_server_config_changed(u->server);
+	}
+	return true;
+}
+
+/* Serve the front-end on *@front_fd, which is consumed. */
+static int session_run(struct umbra_balloon *u, int *front_fd, struct umbra_error *err)
+{
+	const struct vhost_device device = { &balloon_device_ops, u->device };
+	int rc = vhost_user_server_create(front_fd, &device, u->stop_fd, &u->server, err);
+
+	if (rc) {
+		fd_close(front_fd);
+		return rc;
+	}
+	pthread_mutex_lock(&u->lock);
+	u->frontends++;
+	pthread_mutex_unlock(&u->lock);
+	u->config_changed = false;
+	balloon_device_attach(u->device);
+	while (session_step(u))
+		continue;
+	balloon_device_detach(u->device);
+	vhost_user_server_destroy(&u->server);
+	look(u);
+	return 0;
+}
+
+/* --- the device's thread ------------------------------------------------------------ */
+
+static bool is_stopped(const struct umbra_balloon *u)
+{
+	struct pollfd stop = { .fd = u->stop_fd, .events = POLLIN };
+
+	return poll(&stop, 1, 0) > 0;
+}
+
+static int balloon_loop(struct umbra_balloon *u, struct umbra_error *err)
+{
+	if (u->doorway.connected_fd >= 0)
+		return session_run(u, &u->doorway.connected_fd, err);
+	while (!is_stopped(u)) {
+		struct pollfd fds[] = {
+			{ .fd = u->stop_fd, .events = POLLIN },
+			{ .fd = u->wish_fd, .events = POLLIN },
+			{ .fd = u->doorway.listen_fd, .events = POLLIN },
+		};
+		int fd;
+
+		if (poll(fds, ARRAY_SIZE(fds), look(u)) < 0)
+			continue;
+		if (fds[1].revents)
+			wishes_serve(u);
+		if (!fds[2].revents)
+			continue;
+		fd = doorway_accept(&u->doorway, err);
+		if (fd == -EAGAIN)
+			continue;
+		if (fd < 0)
+			return fd;
+		if (session_run(u, &fd, err))
+			log_error("%s", err->text); /* the next front-end may fare better */
+	}
+	return 0;
+}
+
+int umbra_balloon_run(struct umbra_balloon *balloon, struct umbra_error *err)
+{
+	struct umbra_error local;
+
+	return balloon_loop(balloon, err ? err : &local);
+}
+
+/* --- from outside ------------------------------------------------------------------- */
+
+void umbra_balloon_stop(struct umbra_balloon *balloon)
+{
+	static const uint64_t one = 1;
+
+	/* write(2) alone: async-signal-safe, and never read, so it stays. */
+	if (write(balloon->stop_fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+void umbra_balloon_set_target(struct umbra_balloon *balloon, uint64_t bytes)
+{
+	pthread_mutex_lock(&balloon->lock);
+	balloon->wants_target = true;
+	balloon->target_bytes = bytes;
+	pthread_mutex_unlock(&balloon->lock);
+	eventfd_ring(balloon->wish_fd);
+}
+
+void umbra_balloon_ask_stats(struct umbra_balloon *balloon)
+{
+	pthread_mutex_lock(&balloon->lock);
+	balloon->wants_stats = true;
+	pthread_mutex_unlock(&balloon->lock);
+	eventfd_ring(balloon->wish_fd);
+}
+
+/* Who has set a target and asks at once must not hear how the one before went. */
+static void wish_show(uint64_t target, struct umbra_balloon_info *info)
+{
+	info->target_bytes = info->memory_bytes ? MIN(target, info->memory_bytes) : target;
+	info->obstacle[0] = '\0';
+	if (info->memory_bytes)
+		info->phase = info->memory_bytes - info->target_bytes < info->ballooned_bytes
+				      ? UMBRA_BALLOON_DEFLATING
+				      : UMBRA_BALLOON_INFLATING;
+}
+
+void umbra_balloon_query(struct umbra_balloon *balloon, struct umbra_balloon_info *info)
+{
+	struct memory *memory;
+	uint64_t target;
+	bool wished;
+
+	pthread_mutex_lock(&balloon->lock);
+	*info = balloon->info;
+	wished = balloon->wants_target || balloon->takes_target;
+	target = balloon->target_bytes;
+	memory = balloon->memory ? memory_ref(balloon->memory) : NULL;
+	pthread_mutex_unlock(&balloon->lock);
+	balloon_device_freshen(balloon->device, info);
+	if (wished)
+		wish_show(target, info);
+	info->host_bytes = discarder_held(memory);
+	memory_unref(&memory);
+}
+
+/* --- life ------------------------------------------------------------------------------ */
+
+static int config_check(const struct umbra_balloon_config *config, struct umbra_error *err)
+{
+	if (!config->socket_path == (config->socket_fd < 0))
+		return error_set(err, -EINVAL,
+				 "a device needs either the path of a socket or the fd of one");
+	return 0;
+}
+
+static int eventfd_make(int *fd, struct umbra_error *err)
+{
+	*fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return *fd < 0 ? error_set(err, -errno, "eventfd: %s", strerror(errno)) : 0;
+}
+
+static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_config *config,
+			struct umbra_error *err)
+{
+	const struct balloon_device_config device = {
+		.target_bytes =
+			config->target_bytes ? config->target_bytes : UMBRA_BALLOON_ALL_MEMORY,
+		.stall_ms = config->stall_ms ? config->stall_ms : STALL_MS,
+		.hide = config->hide,
+		.single_pages = config->single_pages,
+	};
+	int rc = mapping_guard_install();
+
+	if (rc)
+		return error_set(err, rc, "SIGBUS cannot be handled: %s", strerror(-rc));
+	u->host.ops = &host_ops;
+	u->stats_us = config->stats_ms * UINT64_C(1000);
+	u->on_event = config->on_event;
+	u->opaque = config->opaque;
+	u->name = strdup(config->name ? config->name : "balloon");
+	if (!u->name)
+		return error_set(err, -ENOMEM, "no memory for a device");
+	rc = eventfd_make(&u->stop_fd, err);
+	if (!rc)
+		rc = eventfd_make(&u->wish_fd, err);
+	if (!rc)
+		rc = eventfd_make(&u->broken_fd, err);
+	if (!rc)
+		rc = eventfd_make(&u->moved_fd, err);
+	if (!rc)
+		rc = balloon_device_create(&u->host, &device, &u->device, err);
+	if (!rc)
+		rc = worker_create(u->broken_fd, &u->worker, err);
+	if (rc)
+		return rc;
+	info_renew(u);
+	return doorway_open(&u->doorway, config->socket_path, config->socket_fd, err);
+}
+
+int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra_balloon **out,
+			 struct umbra_error *err)
+{
+	struct umbra_balloon *u;
+	int rc = config_check(config, err);
+
+	if (rc)
+		return rc;
+	u = calloc(1, sizeof(*u));
+	if (!u)
+		return error_set(err, -ENOMEM, "no memory for a device");
+	pthread_mutex_init(&u->lock, NULL);
+	u->doorway = DOORWAY_CLOSED;
+	u->stop_fd = u->wish_fd = u->broken_fd = u->moved_fd = -1;
+	rc = balloon_init(u, config, err);
+	if (rc)
+		umbra_balloon_destroy(&u);
+	else
+		*out = u;
+	return rc;
+}
+
+void umbra_balloon_destroy(struct umbra_balloon **balloon)
+{
+	struct umbra_balloon *u = *balloon;
+
+	*balloon = NULL;
+	if (!u)
+		return;
+	balloon_device_destroy(&u->device);
+	memory_unref(&u->memory);
+	worker_destroy(&u->worker);
+	doorway_close(&u->doorway);
+	fd_close(&u->stop_fd);
+	fd_close(&u->wish_fd);
+	fd_close(&u->broken_fd);
+	fd_close(&u->moved_fd);
+	free(u->name);
+	pthread_mutex_destroy(&u->lock);
+	free(u);
+}

@@ -1,0 +1,145 @@
+"""The project's balloon driver (kmod/) in a guest, and the guest's memory."""
+
+import functools
+import os
+import re
+import subprocess
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+MIB = 256               # pages
+
+#: What a healthy kernel does not say.
+_TROUBLE = re.compile(r"^.*(WARNING:|BUG:|BUG at|Oops|Call Trace|Kernel panic|"
+                      r"hung task|soft lockup|Bad page|refcount_t).*$", re.M)
+
+
+@functools.lru_cache(maxsize=None)
+def _build(flavour, cache):
+    done = subprocess.run([REPOSITORY / "scripts/build-kmod", flavour],
+                          env={**os.environ, "BED": str(cache)},
+                          stdout=subprocess.PIPE, text=True, check=True)
+    return Path(done.stdout.strip())
+
+
+def module(bed, flavour="uml"):
+    """The driver's .ko for a kernel of the bed's; built once."""
+    return _build(flavour, bed.cache)
+
+
+class BalloonDriver:
+    """The driver in a guest that has its module as a spare one."""
+
+    def __init__(self, guest):
+        self.guest = guest
+
+    def load(self, **parameters):
+        self.guest.check("insmod /modules/umbra_balloon.ko " + " ".join(
+            f"{name}={value}" for name, value in parameters.items()))
+        return self
+
+    def unload(self, deadline=60):
+        self.guest.check("rmmod umbra_balloon", deadline)
+
+    def attribute(self, name):
+        return self.guest.check(
+            f"cat /sys/bus/virtio/drivers/umbra_balloon/virtio*/balloon/{name}").strip()
+
+    def number(self, name):
+        return int(self.attribute(name))
+
+    def held(self):
+        return self.number("chunk_pages") + self.number("piece_pages")
+
+    def wait_state(self, *states, deadline=60):
+        pattern = "|".join(states)
+        self.guest.check(f"""
+            until cat /sys/bus/virtio/drivers/umbra_balloon/virtio*/balloon/state |
+                    grep -qxE '{pattern}'; do usleep 10000; done""", deadline)
+
+    def kernel_log(self):
+        return self.guest.check("dmesg")
+
+    def check_log(self):
+        """Nothing in the kernel's log that a healthy one does not say."""
+        log = self.kernel_log()
+        trouble = _TROUBLE.search(log)
+        assert not trouble, f"the guest's kernel says {trouble[0]!r}:\n{log}"
+        return log
+
+
+def memory(guest):
+    """{"MemFree": pages, ...}"""
+    return {name: int(kib) // 4 for name, kib in re.findall(
+        r"^(\w+):\s+(\d+) kB$", guest.check("cat /proc/meminfo"), re.M)}
+
+
+def vm_events(guest):
+    return {name: int(value) for name, value in re.findall(
+        r"^(\w+) (\d+)$", guest.check("cat /proc/vmstat"), re.M)}
+
+
+def settle_memory(guest):
+    """Free pages, once caches are dropped; those on the per-CPU lists are free,
+    too, though MemFree does not count them."""
+    guest.check("sync; echo 3 >/proc/sys/vm/drop_caches; echo 1 >/proc/sys/vm/compact_memory")
+    zones = guest.check("cat /proc/zoneinfo")
+    return memory(guest)["MemFree"] + sum(
+        int(count) for count in re.findall(r"^ +count: +(\d+)$", zones, re.M))
+
+
+#: Writes, thins out or verifies files of 64 KiB.  Each page is unlike all others:
+#: it begins with its file's number and its own, and goes on with a seed.
+_CONTENT = """
+import os, sys
+action, folder, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+seed = open(folder + ".seed", "rb").read() if action == "verify" else os.urandom(4080)
+def content(number):
+    return b"".join(b"%08d%08d" % (number, page) + seed for page in range(16))
+if action == "write":
+    os.mkdir(folder)
+    open(folder + ".seed", "wb").write(seed)
+    for number in range(count):
+        with open(f"{folder}/{number}", "wb", buffering=0) as file:
+            assert file.write(content(number)) == 65536
+elif action == "fragment":
+    for number in range(1, count, 2):
+        os.unlink(f"{folder}/{number}")
+else:
+    names = os.listdir(folder)
+    assert names
+    for name in names:
+        with open(f"{folder}/{name}", "rb", buffering=0) as file:
+            assert file.read() == content(int(name)), f"{folder}/{name} has changed"
+"""
+
+
+class Content:
+    """Files in the guest's memory, of a content that is known."""
+
+    def __init__(self, guest):
+        self.guest = guest
+        self._counts = {}
+        guest.check("grep -q /host/mnt /proc/mounts || "
+                    "mount -t tmpfs -o size=100% content /host/mnt")
+
+    def _run(self, action, name, deadline):
+        self.guest.check(self.guest.host_tool(
+            "python3", "-ISc", _CONTENT, action, f"/mnt/{name}", self._counts[name]),
+            deadline)
+        return self
+
+    def write(self, mib, name="kept", deadline=120):
+        self._counts[name] = mib * 16
+        return self._run("write", name, deadline)
+
+    def fragment(self, name="kept", deadline=120):
+        """Free every other 64 KiB."""
+        return self._run("fragment", name, deadline)
+
+    def verify(self, name="kept", deadline=120):
+        return self._run("verify", name, deadline)
+
+    def remove(self, name="kept", deadline=120):
+        self.guest.check(f"rm -r /host/mnt/{name} /host/mnt/{name}.seed", deadline)

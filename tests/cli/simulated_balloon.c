@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A simulated balloon, for tests: see simulated_balloon.h. */
+#include "simulated_balloon.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+
+#define MEMORY (UINT64_C(1) << 30)
+#define STALL_STEPS 100
+
+struct umbra_balloon {
+	pthread_mutex_t lock;
+	int listener, stop;
+	char socket_path[108], folder[128];
+	struct umbra_balloon_info info;
+	bool on_the_way;
+	unsigned int still; /* steps without a move */
+	uint64_t floor;
+	unsigned int asked;
+	void (*on_event)(void *opaque, enum umbra_balloon_event_kind kind,
+			 const struct umbra_balloon_info *info);
+	void *opaque;
+};
+
+const char *umbra_balloon_state_name(enum umbra_balloon_state state)
+{
+	static const char *const names[] = { "waiting", "negotiating", "running", "broken" };
+
+	return names[state];
+}
+
+const char *umbra_balloon_phase_name(enum umbra_balloon_phase phase)
+{
+	static const char *const names[] = { "settled", "inflating", "deflating", "pending",
+					     "stalled" };
+
+	return names[phase];
+}
+
+static bool knob(struct umbra_balloon *b, const char *name, char *text, size_t size)
+{
+	char path[256];
+	size_t n;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/%s", b->folder, name);
+	file = fopen(path, "r");
+	if (!file)
+		return false;
+	n = fread(text, 1, size - 1, file);
+	text[n] = 0;
+	text[strcspn(text, "\n")] = 0;
+	fclose(file);
+	return true;
+}
+
+int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra_balloon **out,
+			 struct umbra_error *err)
+{
+	struct umbra_balloon *b = calloc(1, sizeof(*b));
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	if (!b)
+		return error_set(err, -ENOMEM, "simulated: out of memory");
+	pthread_mutex_init(&b->lock, NULL);
+	b->on_event = config->on_event;
+	b->opaque = config->opaque;
+	b->listener = -1;
+	b->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	b->info = (struct umbra_balloon_info){
+		.state = UMBRA_BALLOON_RUNNING,
+		.memory_bytes = MEMORY,
+		.target_bytes = config->target_bytes ? config->target_bytes : MEMORY,
+		.host_bytes = MEMORY,
+		.guest_features = 0x4000100000003,
+		.refused_records = 3,
+	};
+	b->info.stats.present = 0x7f;
+	b->info.stats.age_ms = UINT64_MAX;
+	if (config->socket_path) {
+		snprintf(b->socket_path, sizeof(b->socket_path), "%s", config->socket_path);
+		snprintf(b->folder, sizeof(b->folder), "%s.knobs", config->socket_path);
+		snprintf(address.sun_path, sizeof(address.sun_path), "%.107s", config->socket_path);
+		b->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (bind(b->listener, (struct sockaddr *)&address, sizeof(address)) ||
+		    listen(b->listener, 1)) {
+			error_set(err, -errno, "simulated: %s: %s", config->socket_path,
+				  strerror(errno));
+			b->socket_path[0] = 0;
+			umbra_balloon_destroy(&b);
+			return -EADDRINUSE;
+		}
+	}
+	*out = b;
+	return 0;
+}
+
+static void tell(struct umbra_balloon *b, enum umbra_balloon_event_kind kind)
+{
+	struct umbra_balloon_info info;
+
+	umbra_balloon_query(b, &info);
+	if (b->on_event)
+		b->on_event(b->opaque, kind, &info);
+}
+
+/* Returns which events there are to tell, as bits. */
+static unsigned int step_locked(struct umbra_balloon *b)
+{
+	struct umbra_balloon_info *i = &b->info;
+	uint64_t target = i->target_bytes < b->floor ? b->floor : i->target_bytes;
+	uint64_t goal = target < MEMORY ? MEMORY - target : 0;
+	uint64_t before = i->ballooned_bytes;
+	unsigned int events = 0;
+
+	if (goal > before)
+		i->ballooned_bytes += (goal - before + 3) / 4;
+	else
+		i->ballooned_bytes -= (before - goal + 3) / 4;
+	i->host_bytes = MEMORY - i->ballooned_bytes;
+	if (i->ballooned_bytes != before)
+		events |= 1u << UMBRA_BALLOON_EVENT_CHANGE;
+	b->still = i->ballooned_bytes == before ? b->still + 1 : 0;
+	i->obstacle[0] = 0;
+	if (MEMORY - i->ballooned_bytes == (i->target_bytes < MEMORY ? i->target_bytes : MEMORY)) {
+		i->phase = UMBRA_BALLOON_SETTLED;
+	} else if (b->still > STALL_STEPS) {
+		i->phase = UMBRA_BALLOON_STALLED;
+		snprintf(i->obstacle, sizeof(i->obstacle), "simulated: the guest needs it");
+	} else {
+		i->phase = goal > before ? UMBRA_BALLOON_INFLATING : UMBRA_BALLOON_DEFLATING;
+		return events;
+	}
+	if (b->on_the_way)
+		events |= 1u << UMBRA_BALLOON_EVENT_SETTLED;
+	b->on_the_way = false;
+	return events;
+}
+
+int umbra_balloon_run(struct umbra_balloon *b, struct umbra_error *err)
+{
+	struct pollfd wait = { .fd = b->stop, .events = POLLIN };
+	char text[UMBRA_ERROR_SIZE];
+	unsigned int events;
+
+	while (!poll(&wait, 1, 1)) {
+		if (knob(b, "fail", text, sizeof(text)))
+			return error_set(err, -EIO, "%s", text);
+		if (knob(b, "gone", text, sizeof(text)))
+			return 0;
+		pthread_mutex_lock(&b->lock);
+		b->floor = knob(b, "floor", text, sizeof(text)) ? strtoull(text, NULL, 10) : 0;
+		events = step_locked(b);
+		if (b->info.state != UMBRA_BALLOON_BROKEN && knob(b, "break", text, sizeof(text))) {
+			b->info.state = UMBRA_BALLOON_BROKEN;
+			snprintf(b->info.reason, sizeof(b->info.reason), "%s", text);
+			events |= 1u << UMBRA_BALLOON_EVENT_STATE;
+		}
+		pthread_mutex_unlock(&b->lock);
+		for (unsigned int kind = 0; kind < 3; kind++)
+			if (events & 1u << kind)
+				tell(b, (enum umbra_balloon_event_kind)kind);
+	}
+	return 0;
+}
+
+void umbra_balloon_stop(struct umbra_balloon *b)
+{
+	const uint64_t one = 1;
+	ssize_t ignored = write(b->stop, &one, sizeof(one));
+
+	(void)ignored;
+}
+
+void umbra_balloon_set_target(struct umbra_balloon *b, uint64_t bytes)
+{
+	pthread_mutex_lock(&b->lock);
+	b->info.target_bytes = bytes < MEMORY ? bytes : MEMORY;
+	b->info.phase = UMBRA_BALLOON_INFLATING;
+	b->on_the_way = true;
+	b->still = 0;
+	pthread_mutex_unlock(&b->lock);
+}
+
+void umbra_balloon_ask_stats(struct umbra_balloon *b)
+{
+	pthread_mutex_lock(&b->lock);
+	b->asked++;
+	b->info.stats.age_ms = 5;
+	b->info.stats.values[UMBRA_BALLOON_FREE_MEMORY] = b->asked;
+	pthread_mutex_unlock(&b->lock);
+}
+
+void umbra_balloon_query(struct umbra_balloon *b, struct umbra_balloon_info *info)
+{
+	pthread_mutex_lock(&b->lock);
+	*info = b->info;
+	pthread_mutex_unlock(&b->lock);
+}
+
+void umbra_balloon_destroy(struct umbra_balloon **out)
+{
+	struct umbra_balloon *b = *out;
+
+	if (!b)
+		return;
+	fd_close(&b->listener);
+	fd_close(&b->stop);
+	if (b->socket_path[0])
+		unlink(b->socket_path);
+	pthread_mutex_destroy(&b->lock);
+	free(b);
+	*out = NULL;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Promises of balloon/balloon_progress.h, with a clock that the test moves. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "balloon/balloon_progress.h"
+
+#define STALL UINT64_C(5000000)
+
+static struct balloon_progress p;
+static uint64_t now, next;
+
+static int setup(void **state)
+{
+	(void)state;
+	balloon_progress_init(&p, STALL);
+	now = 10000000;
+	return 0;
+}
+
+static unsigned int step(uint64_t passed_us, uint64_t target, uint64_t pages)
+{
+	now += passed_us;
+	return balloon_progress_step(&p, now, target, pages, true, false, &next);
+}
+
+static void a_target_that_is_reached_is_told_once(void **state)
+{
+	(void)state;
+	assert_int_equal(step(0, 1000, 0), 0);
+	assert_int_equal(p.phase, UMBRA_BALLOON_INFLATING);
+	assert_int_equal(step(300000, 1000, 400), BALLOON_TELL_CHANGE);
+	assert_int_equal(step(1000, 1000, 1000), BALLOON_TELL_SETTLED | BALLOON_TELL_CHANGE);
+	assert_int_equal(p.phase, UMBRA_BALLOON_SETTLED);
+	assert_int_equal(step(1000000, 1000, 1000), 0);
+	assert_int_equal(step(1000, 200, 1000), 0);
+	assert_int_equal(p.phase, UMBRA_BALLOON_DEFLATING);
+	assert_int_equal(step(1000, 200, 200), BALLOON_TELL_SETTLED | BALLOON_TELL_CHANGE);
+}
+
+static void changes_are_told_four_times_a_second_and_the_last_always(void **state)
+{
+	unsigned int told = 0;
+
+	(void)state;
+	step(0, 100000, 0);
+	for (unsigned int i = 1; i < 1000; i++)
+		told += step(1000, 100000, i) == BALLOON_TELL_CHANGE;
+	assert_in_range(told, 3, 4);
+	/* Nothing moves any more; the rest is told in time. */
+	assert_true(next <= now + BALLOON_CHANGE_US);
+	assert_int_equal(step(next - now, 100000, 999), BALLOON_TELL_CHANGE);
+	assert_int_equal(p.told_pages, 999);
+}
+
+static void a_driver_that_comes_no_nearer_has_stalled_and_can_recover(void **state)
+{
+	(void)state;
+	step(0, 1000, 0);
+	step(1000, 1000, 500);
+	assert_int_equal(step(STALL - 1, 1000, 500) & BALLOON_TELL_SETTLED, 0);
+	assert_true(next <= now + 1);
+	assert_int_equal(step(1, 1000, 500), BALLOON_TELL_SETTLED);
+	assert_int_equal(p.phase, UMBRA_BALLOON_STALLED);
+	assert_int_equal(step(STALL, 1000, 500), 0);
+	step(1000, 1000, 600);
+	assert_int_equal(p.phase, UMBRA_BALLOON_INFLATING);
+}
+
+static void going_to_and_fro_is_no_progress(void **state)
+{
+	(void)state;
+	step(0, 1000, 500);
+	for (unsigned int i = 0; i < 12; i++)
+		step(STALL / 10, 1000, i % 2 ? 500 : 480);
+	assert_int_equal(p.phase, UMBRA_BALLOON_STALLED);
+}
+
+static void a_new_target_begins_a_new_way_also_the_same_again(void **state)
+{
+	(void)state;
+	step(0, 1000, 0);
+	step(STALL, 1000, 0);
+	assert_int_equal(p.phase, UMBRA_BALLOON_STALLED);
+	assert_int_equal(step(1000, 500, 0), 0);
+	assert_int_equal(p.phase, UMBRA_BALLOON_INFLATING);
+	step(STALL, 500, 0);
+	assert_int_equal(balloon_progress_step(&p, now, 500, 0, true, true, &next), 0);
+	assert_int_equal(p.phase, UMBRA_BALLOON_INFLATING);
+	/* One that is reached already is answered, too. */
+	assert_int_equal(balloon_progress_step(&p, now, 0, 0, true, true, &next),
+			 BALLOON_TELL_SETTLED);
+}
+
+static void without_a_driver_a_target_waits_for_one(void **state)
+{
+	(void)state;
+	assert_int_equal(balloon_progress_step(&p, now, 1000, 0, false, true, &next), 0);
+	assert_int_equal(p.phase, UMBRA_BALLOON_PENDING);
+	now += 10 * STALL;
+	assert_int_equal(balloon_progress_step(&p, now, 1000, 0, false, false, &next), 0);
+	assert_int_equal(step(0, 1000, 0), 0);
+	assert_int_equal(p.phase, UMBRA_BALLOON_INFLATING);
+	assert_int_equal(step(1000, 1000, 1000) & BALLOON_TELL_SETTLED, BALLOON_TELL_SETTLED);
+}
+
+static void less_than_a_large_page_apart_is_reached_once_nothing_moves(void **state)
+{
+	(void)state;
+	step(0, 1000, 0);
+	step(1000, 1000, 992);
+	assert_int_equal(p.phase, UMBRA_BALLOON_INFLATING);
+	assert_int_equal(step(STALL, 1000, 992) & BALLOON_TELL_SETTLED, BALLOON_TELL_SETTLED);
+	assert_int_equal(p.phase, UMBRA_BALLOON_SETTLED);
+}
+
+static void a_guest_that_helps_itself_is_on_the_way_again(void **state)
+{
+	(void)state;
+	step(0, 1000, 0);
+	step(1000, 1000, 1000);
+	step(1000000, 1000, 700); /* out of memory, say */
+	assert_int_equal(p.phase, UMBRA_BALLOON_INFLATING);
+	assert_int_equal(step(STALL, 1000, 700) & BALLOON_TELL_SETTLED, BALLOON_TELL_SETTLED);
+	assert_int_equal(p.phase, UMBRA_BALLOON_STALLED);
+}
+
+static void the_rate_is_what_moved_lately_and_fades(void **state)
+{
+	(void)state;
+	step(0, 100000, 0);
+	for (unsigned int i = 1; i <= 10; i++)
+		step(100000, 100000, i * 1000);
+	assert_in_range(p.rate, 9000, 11000);
+	step(2000000, 100000, 10000);
+	step(2000000, 100000, 10000);
+	assert_int_equal(p.rate, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(a_target_that_is_reached_is_told_once, setup),
+		cmocka_unit_test_setup(changes_are_told_four_times_a_second_and_the_last_always,
+				       setup),
+		cmocka_unit_test_setup(a_driver_that_comes_no_nearer_has_stalled_and_can_recover,
+				       setup),
+		cmocka_unit_test_setup(going_to_and_fro_is_no_progress, setup),
+		cmocka_unit_test_setup(a_new_target_begins_a_new_way_also_the_same_again, setup),
+		cmocka_unit_test_setup(without_a_driver_a_target_waits_for_one, setup),
+		cmocka_unit_test_setup(less_than_a_large_page_apart_is_reached_once_nothing_moves,
+				       setup),
+		cmocka_unit_test_setup(a_guest_that_helps_itself_is_on_the_way_again, setup),
+		cmocka_unit_test_setup(the_rate_is_what_moved_lately_and_fades, setup),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
