@@ -26,6 +26,20 @@ def test_idle_guest_wakes_nobody(bed, mode):
     assert guest.poweroff() == 0
 
 
+def test_passed_through_requests_do_not_touch_umbra(bed):
+    """Whatever a disk does, passed through it does it without umbra: not one
+    thread of it runs."""
+    umbra = bed.umbra(bed.backend())
+    guest = bed.uml(umbra)
+    umbra.wait_state("passthrough")
+    _wait_quiet(umbra)
+    before = umbra.context_switches()
+    load = Fio(guest, size="16M").once()
+    assert load.reads == load.writes == 4096
+    assert umbra.context_switches() == before
+    assert guest.poweroff() == 0
+
+
 def test_own_memory_stays_small(bed):
     umbra = bed.umbra(bed.backend())
     if umbra.is_sanitized():
