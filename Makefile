@@ -14,7 +14,7 @@ FUZZ_LEISURE_SECONDS := 3600
 BENCH_ROUNDS := 5
 
 .PHONY: help all deps build demo check check-unit check-sanitizers check-threads \
-	check-valgrind check-fuzz check-guests check-docs fuzz bench-ring bench-shadow \
+	check-valgrind check-fuzz check-guests check-kmod check-docs fuzz bench-ring bench-shadow \
 	install format clean
 
 all: build
@@ -29,6 +29,7 @@ help:
 	@echo 'make check-valgrind   the unit tests under valgrind'
 	@echo 'make check-fuzz       each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make check-guests     tests with real guests and back-ends'
+	@echo 'make check-kmod       tests of the guest driver in kmod/ (not part of make check yet)'
 	@echo 'make fuzz             each fuzz target for FUZZ_LEISURE_SECONDS=$(FUZZ_LEISURE_SECONDS)'
 	@echo 'make bench-ring       ring benchmark into $(BUILD)/bench/ring.jsonl'
 	@echo 'make bench-shadow     disk benchmark into $(BUILD)/bench/shadow.jsonl'
@@ -99,7 +100,11 @@ fuzz: build-fuzz
 	scripts/fuzz build-fuzz $(FUZZ_LEISURE_SECONDS)
 
 check-guests: build
-	$(PYTEST) tests
+	$(PYTEST) tests/guest tests/interop tests/balloon
+
+# The guest's balloon driver: fetches and configures a kernel's source first.
+check-kmod: build
+	$(PYTEST) tests/kmod
 
 bench-ring: build
 	@mkdir -p $(BUILD)/bench

@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MIB = 256               # pages
 
 #: What a healthy kernel does not say.
-_TROUBLE = re.compile(r"^.*(WARNING:|BUG:|BUG at|Oops|Call Trace|Kernel panic|"
+_TROUBLE = re.compile(r"^.*(WARNING:|BUG:|BUG at|Oops|Kernel panic|"
                       r"hung task|soft lockup|Bad page|refcount_t).*$", re.M)
 
 

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A virtio balloon driver that moves whole runs of pages per message.
+ *
+ * Implements the driver side of the memory balloon device (virtio 1.2, section
+ * 5.5; not free page hinting) and of its page-bitmap protocol
+ * (docs/balloon-protocol.md).  This file: how a device comes and goes.  balloon.h
+ * lists the others.
+ *
+ * Life of a device.  start: queues, DRIVER_OK, then everything that may use the
+ * device, in that order.  stop is its mirror: first nothing new comes (OOM, work),
+ * then the pages go back while the device still listens, then it is reset, then
+ * its queues end.  Only then is it sure that it does not touch memory any more (a
+ * transport may have to tell it, and do so only there): pages that it has not
+ * answered for are freed last.  Suspend and resume are stop and start.
+ *
+ * Features are settled in validate(), before FEATURES_OK, and never touched later.
+ */
+
+#include <linux/gfp.h>
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+#include <linux/slab.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ids.h>
+
+#include "balloon.h"
+#include "compat.h"
+
+static bool page_bitmap = true;
+module_param(page_bitmap, bool, 0444);
+MODULE_PARM_DESC(page_bitmap, "use the page-bitmap protocol if the device has it (default: Y)");
+
+unsigned int balloon_message_mib = 256;
+module_param_named(message_mib, balloon_message_mib, uint, 0644);
+MODULE_PARM_DESC(message_mib, "memory that one message names, in MiB, at most (default: 256)");
+
+unsigned int balloon_retries = 8;
+module_param_named(retries, balloon_retries, uint, 0644);
+MODULE_PARM_DESC(retries,
+		 "when the guest has no memory to give: how often to try again, after 0.2, 0.4, 0.8 ... seconds, before waiting for a new target (default: 8)");
+
+unsigned int balloon_keep_mib;
+module_param_named(keep_mib, balloon_keep_mib, uint, 0444);
+MODULE_PARM_DESC(keep_mib,
+		 "available memory that the guest keeps whatever the target, in MiB (default: 0, which is 1/32 of its memory, 32 at most)");
+
+unsigned int balloon_oom_pages = 256;
+module_param_named(oom_pages, balloon_oom_pages, uint, 0644);
+MODULE_PARM_DESC(oom_pages,
+		 "pages of 4 KiB to give back at a time when the guest is out of memory; more if a larger chunk is at hand (default: 256)");
+
+unsigned int balloon_response_timeout_ms = 10000;
+module_param_named(response_timeout_ms, balloon_response_timeout_ms, uint, 0644);
+MODULE_PARM_DESC(response_timeout_ms,
+		 "after how long without an answer a device is reported, and not waited for when it is removed (default: 10000)");
+
+enum queue {
+	QUEUE_INFLATE,
+	QUEUE_DEFLATE,
+	QUEUE_STATS,
+	QUEUE_FREE_PAGE, /* hinting, never asked for; its number is taken */
+	QUEUE_REPORTING,
+	QUEUES
+};
+
+static void answered(struct virtqueue *vq)
+{
+	struct balloon *balloon = vq->vdev->priv;
+
+	/* Release; peer: the acquire before a look into the used ring. */
+	atomic_inc_return_release(&balloon->answers);
+	wake_up(&balloon->answered);
+	if (vq != READ_ONCE(balloon->reporting_vq))
+		balloon_kick(balloon);
+}
+
+static void config_changed(struct virtio_device *vdev)
+{
+	balloon_target_changed(vdev->priv);
+}
+
+static int find_queues(struct balloon *balloon)
+{
+	struct virtio_device *vdev = balloon->vdev;
+	struct virtqueue_info info[QUEUES] = {
+		[QUEUE_INFLATE] = { .name = "inflate", .callback = answered },
+		[QUEUE_DEFLATE] = { .name = "deflate", .callback = answered },
+	};
+	struct virtqueue *vqs[QUEUES] = { NULL };
+	int err;
+
+	if (virtio_has_feature(vdev, VIRTIO_BALLOON_F_STATS_VQ))
+		info[QUEUE_STATS] = (struct virtqueue_info){ .name = "stats",
+							     .callback = stats_answered };
+	if (virtio_has_feature(vdev, VIRTIO_BALLOON_F_REPORTING))
+		info[QUEUE_REPORTING] = (struct virtqueue_info){ .name = "reporting",
+								 .callback = answered };
+	err = compat_find_vqs(vdev, QUEUES, vqs, info);
+	if (err)
+		return err;
+	channel_start(&balloon->inflate, vqs[QUEUE_INFLATE], 0);
+	channel_start(&balloon->deflate, vqs[QUEUE_DEFLATE], 1);
+	balloon->stats_vq = vqs[QUEUE_STATS];
+	balloon->reporting_vq = vqs[QUEUE_REPORTING];
+	return 0;
+}
+
+/* What free pages hold, which the host must put back if it discards them. */
+static void tell_poison(struct virtio_device *vdev)
+{
+	u32 value = 0;
+
+	if (!virtio_has_feature(vdev, VIRTIO_BALLOON_F_PAGE_POISON))
+		return;
+	if (!want_init_on_free())
+		memset(&value, PAGE_POISON, sizeof(value));
+	virtio_cwrite_le(vdev, struct virtio_balloon_config, poison_val, &value);
+}
+
+static int start(struct balloon *balloon)
+{
+	int err = find_queues(balloon);
+
+	if (err)
+		return err;
+	migrate_start(balloon);
+	tell_poison(balloon->vdev);
+	stats_start(balloon);
+	virtio_device_ready(balloon->vdev);
+	if (balloon->stats_vq)
+		virtqueue_kick(balloon->stats_vq);
+	resize_start(balloon);
+	oom_start(balloon);
+	reporting_start(balloon);
+	return 0;
+}
+
+static void stop(struct balloon *balloon)
+{
+	oom_stop(balloon);
+	resize_stop(balloon);
+	cancel_work_sync(&balloon->stats_work);
+
+	mutex_lock(&balloon->lock);
+	migrate_flush(balloon);
+	deflate_all(balloon);
+	WRITE_ONCE(balloon->held, pool_pages(&balloon->pool));
+	mutex_unlock(&balloon->lock);
+	resize_publish(balloon);
+
+	virtio_reset_device(balloon->vdev);
+	reporting_close(balloon);
+	balloon->vdev->config->del_vqs(balloon->vdev);
+	reporting_stop(balloon);
+
+	mutex_lock(&balloon->lock);
+	messages_recall(balloon);
+	pool_empty(&balloon->pool);
+	mutex_unlock(&balloon->lock);
+}
+
+/* ---- what virtio asks for --------------------------------------------------- */
+
+static int validate(struct virtio_device *vdev)
+{
+	/*
+	 * A host that discards free pages changes what they hold, unless it knows
+	 * what that must be.
+	 */
+	if (!want_init_on_free() && !page_poisoning_enabled_static())
+		__virtio_clear_bit(vdev, VIRTIO_BALLOON_F_PAGE_POISON);
+	else if (!virtio_has_feature(vdev, VIRTIO_BALLOON_F_PAGE_POISON))
+		__virtio_clear_bit(vdev, VIRTIO_BALLOON_F_REPORTING);
+
+	/* Pages are named by their physical address, whatever an IOMMU says. */
+	__virtio_clear_bit(vdev, VIRTIO_F_ACCESS_PLATFORM);
+
+	if (!page_bitmap)
+		__virtio_clear_bit(vdev, PAGE_RUN_FEATURE_BIT);
+	return 0;
+}
+
+static unsigned long pages_to_keep(void)
+{
+	unsigned long mib = balloon_keep_mib;
+
+	if (!mib)
+		return min(totalram_pages() / 32, 32ul << (20 - PAGE_SHIFT));
+	return mib << (20 - PAGE_SHIFT);
+}
+
+static void destroy(struct balloon *balloon)
+{
+	if (balloon->workqueue)
+		destroy_workqueue(balloon->workqueue);
+	kvfree(balloon->list.runs);
+	channel_destroy(&balloon->deflate);
+	channel_destroy(&balloon->inflate);
+	kfree(balloon);
+}
+
+static struct balloon *create(struct virtio_device *vdev)
+{
+	struct balloon *balloon = kzalloc(sizeof(*balloon), GFP_KERNEL);
+
+	if (!balloon)
+		return NULL;
+	balloon->vdev = vdev;
+	balloon->page_bitmap = virtio_has_feature(vdev, PAGE_RUN_FEATURE_BIT);
+	balloon->must_tell_host = virtio_has_feature(vdev, VIRTIO_BALLOON_F_MUST_TELL_HOST);
+	balloon->keep = pages_to_keep();
+	balloon->inflate.name = "inflate";
+	balloon->inflate.is_inflate = true;
+	balloon->deflate.name = "deflate";
+	mutex_init(&balloon->lock);
+	init_waitqueue_head(&balloon->answered);
+	pool_init(&balloon->pool);
+	balloon->pool.managed_unchanged =
+		virtio_has_feature(vdev, VIRTIO_BALLOON_F_DEFLATE_ON_OOM);
+	resize_init(balloon);
+	stats_init(balloon);
+	reporting_init(balloon);
+
+	balloon->list.stock = !balloon->page_bitmap;
+	balloon->list.cost_max = balloon->page_bitmap ? MESSAGE_RUNS_MAX : STOCK_PAGES_MAX;
+	balloon->list.runs =
+		kvmalloc_array(balloon->list.cost_max, sizeof(struct page_run), GFP_KERNEL);
+	/* Frozen before the device is; with a rescuer, since it can free memory. */
+	balloon->workqueue = alloc_workqueue("umbra_balloon",
+					     WQ_FREEZABLE | WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	if (!balloon->list.runs || !balloon->workqueue || channel_create(&balloon->inflate) ||
+	    channel_create(&balloon->deflate)) {
+		destroy(balloon);
+		return NULL;
+	}
+	return balloon;
+}
+
+static int probe(struct virtio_device *vdev)
+{
+	struct balloon *balloon;
+	int err;
+
+	if (!vdev->config->get) {
+		dev_err(&vdev->dev, "the transport has no access to the configuration\n");
+		return -EINVAL;
+	}
+	balloon = create(vdev);
+	if (!balloon)
+		return -ENOMEM;
+	vdev->priv = balloon;
+	err = start(balloon);
+	if (err) {
+		destroy(balloon);
+		return err;
+	}
+	dev_info(&vdev->dev, "balloon by %s%s\n",
+		 balloon->page_bitmap ? "runs of pages" : "single pages",
+		 balloon->oom_registered ? ", deflating on OOM" : "");
+	return 0;
+}
+
+static void remove(struct virtio_device *vdev)
+{
+	struct balloon *balloon = vdev->priv;
+
+	stop(balloon);
+	destroy(balloon);
+}
+
+#ifdef CONFIG_PM_SLEEP
+static int freeze(struct virtio_device *vdev)
+{
+	stop(vdev->priv);
+	return 0;
+}
+
+static int restore(struct virtio_device *vdev)
+{
+	return start(vdev->priv);
+}
+#endif
+
+static const struct virtio_device_id ids[] = {
+	{ VIRTIO_ID_BALLOON, VIRTIO_DEV_ANY_ID },
+	{ 0 },
+};
+MODULE_DEVICE_TABLE(virtio, ids);
+
+/* Not FREE_PAGE_HINT: it speeds up one migration, where reporting serves them all. */
+static const unsigned int features[] = {
+	VIRTIO_BALLOON_F_MUST_TELL_HOST,
+	VIRTIO_BALLOON_F_STATS_VQ,
+	VIRTIO_BALLOON_F_DEFLATE_ON_OOM,
+	VIRTIO_BALLOON_F_PAGE_POISON,
+	VIRTIO_BALLOON_F_REPORTING,
+	PAGE_RUN_FEATURE_BIT,
+};
+
+static struct virtio_driver balloon_driver = {
+	.feature_table = features,
+	.feature_table_size = ARRAY_SIZE(features),
+	.driver.name = KBUILD_MODNAME,
+	.driver.owner = THIS_MODULE,
+	.driver.dev_groups = balloon_attribute_groups,
+	.id_table = ids,
+	.validate = validate,
+	.probe = probe,
+	.remove = remove,
+	.config_changed = config_changed,
+#ifdef CONFIG_PM_SLEEP
+	.freeze = freeze,
+	.restore = restore,
+#endif
+};
+module_virtio_driver(balloon_driver);
+
+MODULE_DESCRIPTION("virtio balloon that moves whole runs of pages per message");
+MODULE_AUTHOR("the umbra project");
+MODULE_VERSION("0.1.0");
+MODULE_LICENSE("GPL");
