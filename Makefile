@@ -90,7 +90,7 @@ check-valgrind: build
 		--wrap='valgrind --quiet --error-exitcode=99 --leak-check=full --track-fds=no'
 
 check-docs: build
-	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
+	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' ':!kmod')
 	mandoc -Tlint -Wwarning docs/man/*.[0-9]
 
 check-fuzz: build-fuzz
@@ -116,7 +116,7 @@ bench-shadow: build
 	/usr/bin/python3 bench/shadow.py --rounds=$(BENCH_ROUNDS) --output=$(BUILD)/bench/shadow.jsonl
 
 format:
-	clang-format -i $$(git ls-files '*.c' '*.h')
+	clang-format -i $$(git ls-files '*.c' '*.h' ':!kmod')
 
 clean:
 	rm -rf $(BUILD) build-asan build-tsan build-fuzz
