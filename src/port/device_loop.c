@@ -381,7 +381,7 @@ static int session_run(struct umbra_shadow_device *u, int *front_fd, struct umbr
 		error_prefix(err, rc, "no back-end for the front-end that has come");
 		if (rc != -ECANCELED) {
 			log_error("%s", err->text);
-			shadow_device_detach(u->device, err->text);
+			shadow_device_await(u->device, err->text);
 		}
 		fd_close(front_fd);
 		return rc;
@@ -407,10 +407,11 @@ static int session_run(struct umbra_shadow_device *u, int *front_fd, struct umbr
 	if (lost.text[0])
 		log_error("%s; the front-end is disconnected", lost.text);
 	backend = u->backend;
-	shadow_device_detach(u->device, lost.text[0] ? lost.text : NULL);
+	shadow_device_detach(u->device);
 	vhost_user_server_destroy(&u->server);
 	backend->ops->destroy(backend);
 	u->backend = NULL;
+	shadow_device_await(u->device, lost.text[0] ? lost.text : NULL);
 	info_renew(u);
 	if (lost.text[0]) {
 		*err = lost;

@@ -17,7 +17,8 @@
  *	SWITCHING     inside shadow_device_switch() with running rings
  *	BROKEN        at least one ring is RING_BROKEN; others may run
  *	BACKEND_LOST  the back-end's connection is unusable: all rings are let
- *	              go of, nothing more is said to it; only detach() follows
+ *	              go of, nothing more is said to it; only detach() and
+ *	              await() follow
  *
  * shadow_device_settle() is the one place that says which of NEGOTIATING,
  * PASSTHROUGH, SHADOWED and BROKEN holds.
@@ -230,7 +231,7 @@ void shadow_device_destroy(struct shadow_device **device)
 	*device = NULL;
 	if (!d)
 		return;
-	shadow_device_detach(d, NULL);
+	shadow_device_detach(d);
 	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
 		shadow_ring_fini(&d->rings[i]);
 	free(d);
@@ -242,7 +243,7 @@ void shadow_device_attach(struct shadow_device *d, struct backend *backend)
 	shadow_device_set_state(d, UMBRA_DEVICE_NEGOTIATING, "");
 }
 
-void shadow_device_detach(struct shadow_device *d, const char *lost_reason)
+void shadow_device_detach(struct shadow_device *d)
 {
 	rings_discard(d);
 	for (unsigned int i = 0; i < d->ring_count; i++)
@@ -259,6 +260,10 @@ void shadow_device_detach(struct shadow_device *d, const char *lost_reason)
 	d->backend_features = d->guest_features = d->protocol_features = 0;
 	d->features = (struct features_out){ 0 };
 	d->backend = NULL;
+}
+
+void shadow_device_await(struct shadow_device *d, const char *lost_reason)
+{
 	if (lost_reason)
 		shadow_device_set_state(d, UMBRA_DEVICE_BACKEND_LOST, lost_reason);
 	else if (d->state != UMBRA_DEVICE_BACKEND_LOST)

@@ -38,9 +38,13 @@ void shadow_device_destroy(struct shadow_device **device);
 
 /* A front-end has come, and @backend (borrowed) is there for it. */
 void shadow_device_attach(struct shadow_device *d, struct backend *backend);
-/* The front-end has gone, or the back-end has (then with @reason): let go of
- * everything of theirs.  The back-end may be destroyed afterwards. */
-void shadow_device_detach(struct shadow_device *d, const char *lost_reason);
+/* The front-end has gone, or the back-end has: let go of everything of theirs.
+ * The back-end may be destroyed afterwards. */
+void shadow_device_detach(struct shadow_device *d);
+/* Both connections are closed: wait for the next front-end.  @lost_reason: why
+ * there is no back-end; NULL: the front-end went.  Only this tells the host, so
+ * that who hears of it finds nothing of the former two left. */
+void shadow_device_await(struct shadow_device *d, const char *lost_reason);
 
 /* The modes: see umbra_shadow_device_switch(). */
 UMBRA_MUST_CHECK int shadow_device_switch(struct shadow_device *d, bool shadowed,
