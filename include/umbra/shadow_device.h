@@ -140,11 +140,27 @@ struct umbra_queue_info {
 	char error[UMBRA_ERROR_SIZE]; /* why the queue is broken; "" if it is not */
 };
 
+/* What is behind the device. */
+struct umbra_backend_info {
+	char kind[16];          /* "vhost-user", "vhost-vdpa"; "": not connected */
+	uint32_t device_id;     /* virtio device type; 0: not known */
+	uint32_t queue_count;   /* that it has at most; 0: not known */
+	uint32_t queue_size;    /* entries at most; 0: not known */
+	uint64_t abilities;     /* vhost-vdpa: back-end features (VHOST_BACKEND_F_...) */
+	char stops[96];         /* how it is stopped, as a sentence; "" */
+	uint64_t iova_first;    /* vhost-vdpa: the addresses that it can be given; both */
+	uint64_t iova_last;     /* inclusive */
+	bool translated;        /* it sees guest memory elsewhere than the guest does */
+	uint32_t mapped_ranges; /* vhost-vdpa: guest memory and the shadow's own */
+	uint64_t mapped_bytes;
+};
+
 struct umbra_shadow_info {
 	enum umbra_device_state state;
 	char reason[UMBRA_ERROR_SIZE]; /* of the state; "" if there is none */
 	enum umbra_shadow_mode mode;
-	bool shadow_wanted;                      /* the mode that the rings run in, or will */
+	bool shadow_wanted; /* the mode that the rings run in, or will */
+	struct umbra_backend_info backend;
 	uint64_t backend_features;               /* offered by the back-end; 0: not connected yet */
 	uint64_t guest_features;                 /* acknowledged by the guest */
 	uint64_t protocol_features;              /* acknowledged by the front-end */

@@ -94,9 +94,11 @@ int memory_create(const struct memory_region *regions, unsigned int count, struc
 		free(m);
 		return rc;
 	}
-	for (unsigned int i = 0; i < count; i++)
+	for (unsigned int i = 0; i < count; i++) {
+		m->regions[i].iova = m->regions[i].gpa.v;
 		if (m->regions[i].backing)
 			memory_backing_ref(m->regions[i].backing);
+	}
 	*out = m;
 	return 0;
 }

@@ -8,6 +8,10 @@
  * reference, so that a queue that still runs on the old table never sees a
  * mapping go away; the last reference unmaps.
  *
+ * A device behind an IOMMU may see regions elsewhere than the guest does.  Who
+ * places them there fills `iova` and `translated` between memory_create(), which
+ * says that all are where the guest sees them, and the first use of the snapshot.
+ *
  * Ownership: each region points to a backing (a mapping), which counts its
  * own references, because two snapshots that differ in one region share the
  * mappings of the others.
@@ -44,9 +48,10 @@ struct memory_backing {
 
 struct memory_region {
 	gpa_t gpa;
-	uva_t uva;                      /* where the front-end says it sees the region */
-	uint64_t size;                  /* bytes, > 0 */
-	uint8_t *host;                  /* where this process sees the region */
+	uva_t uva;     /* where the front-end says it sees the region */
+	uint64_t iova; /* where a device that is mapped sees it; see `translated` */
+	uint64_t size; /* bytes, > 0 */
+	uint8_t *host; /* where this process sees the region */
 	struct memory_backing *backing; /* may be NULL: nothing to release */
 };
 
@@ -55,6 +60,7 @@ struct memory_region {
 struct memory {
 	unsigned int refs; /* atomic */
 	unsigned int count;
+	bool translated;                /* the iova of some region is not its gpa */
 	struct memory_region regions[]; /* sorted by gpa, disjoint in gpa and in uva */
 };
 

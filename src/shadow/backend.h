@@ -8,6 +8,13 @@
  * shadow keeps the front-end's settings itself and hands over either those or
  * its own.
  *
+ * A vhost-user back-end starts and stops each ring by itself.  A vDPA device is
+ * started and stopped as a whole (BACKEND_WHOLE), and forgets at a stop what it
+ * was told.  There ring_start() only notes the ring, and device_start() starts
+ * all that were noted; device_stop() stops all rings at once, after which
+ * ring_stop() of each one says where it stood and forgets it.  So a change of
+ * one ring is: stop the device, note all rings again, start the device.
+ *
  * Threads: all calls come from the device's thread.  Each blocks until the
  * back-end has answered or acknowledged, at most the transport's deadline:
  * -ETIMEDOUT.  -ECANCELED: the process is asked to stop.  -ECONNRESET: the
@@ -30,17 +37,61 @@
 struct backend_ring {
 	uint16_t size;           /* entries */
 	uint16_t base;           /* next avail entry that the device shall take */
-	uva_t desc, avail, used; /* in the memory table's user addresses */
+	uva_t desc, avail, used; /* in the memory table's user addresses; ours in own memory's */
 	int kick_fd;             /* -1: the device polls */
 	int call_fd;             /* -1: the driver polls */
 	int err_fd;              /* -1: none */
 	bool enabled;
 };
 
+/* What kind of back-end this is; known when it is connected. */
+enum backend_traits {
+	/* Memory is mapped for the device: place_memory() exists, and
+	 * VIRTIO_F_ACCESS_PLATFORM is required of it. */
+	BACKEND_MAPS = 0x1,
+	/* The device is started and stopped as a whole: see above. */
+	BACKEND_WHOLE = 0x2,
+	/* Of BACKEND_WHOLE: device_stop() suspends.  What the device has taken by
+	 * then it has used, what it has not taken it will not take.  Without this
+	 * trait device_stop() is a reset: what was taken and not used will never be
+	 * used, and nobody knows whether it was done.  So there the caller first
+	 * feeds nothing, and waits. */
+	BACKEND_SUSPENDS = 0x4,
+	/* Of BACKEND_WHOLE: a ring starts at the index it is given, and tells where
+	 * it stopped.  Without this trait every ring starts at 0 and ring_stop()
+	 * sets *@base to nothing that means anything. */
+	BACKEND_KEEPS_INDEX = 0x8,
+};
+
 struct backend;
+struct umbra_backend_info;
+
+/* What a back-end says by itself, in between or from within any call. */
+struct backend_listener {
+	void *opaque;
+	/* The configuration space has changed.  Must call nothing of the
+	 * back-end: note it, or pass it on. */
+	void (*config_changed)(void *opaque);
+	/* A call has waited @waited_ms for the answer to @message: 0 to wait
+	 * on, a negative errno value to give the back-end up. */
+	int (*waiting)(void *opaque, const char *message, unsigned int waited_ms);
+};
+
+#define BACKEND_FDS_MAX 4u
 
 struct backend_ops {
-	const char *kind; /* "vhost-user" */
+	const char *kind; /* "vhost-user", "vhost-vdpa" */
+
+	/* @listener (copied) hears from now on. */
+	void (*listen)(struct backend *b, const struct backend_listener *listener);
+	/* The fds to be polled for reading while no call is under way; -1: none in this
+	 * place just now.  Returns their number. */
+	unsigned int (*fds)(const struct backend *b, int fds[BACKEND_FDS_MAX]);
+	/* fds[@which] is readable.  0, or the back-end is gone or asks for a
+	 * reset: -ECONNRESET. */
+	int (*dispatch)(struct backend *b, unsigned int which, struct umbra_error *err);
+	/* What umbra_shadow_device_query() shows of it. */
+	void (*info)(const struct backend *b, struct umbra_backend_info *info);
 
 	/* Virtio feature bits that the device offers, with bit 30
 	 * (VHOST_USER_F_PROTOCOL_FEATURES) where the transport has it. */
@@ -58,6 +109,14 @@ struct backend_ops {
 	int (*get_queue_num)(struct backend *b, uint64_t *count, struct umbra_error *err);
 	int (*get_memory_slots)(struct backend *b, uint64_t *count, struct umbra_error *err);
 
+	/* BACKEND_MAPS: choose where the device shall see each region of the new
+	 * table @memory, and @own (our memory; size 0: there is none), by filling
+	 * their `iova`.  Regions that the device has already keep theirs.
+	 * -ENOSPC, -EINVAL: one that has no place, named in @err.  NULL: each
+	 * region is seen at its gpa. */
+	int (*place_memory)(struct backend *b, struct memory *memory, struct memory_region *own,
+			    struct umbra_error *err);
+
 	/* The whole table (each region with a backing that has an fd), or one
 	 * region more or less of it. */
 	int (*set_memory)(struct backend *b, const struct memory_region *regions,
@@ -67,12 +126,13 @@ struct backend_ops {
 	int (*remove_region)(struct backend *b, const struct memory_region *region,
 			     struct umbra_error *err);
 
-	/* Program ring @index and start it.  When the call has returned 0, the
+	/* Program ring @index and start it (BACKEND_WHOLE: note it; the fds stay
+	 * open until the ring is stopped).  When the call has returned 0, the
 	 * back-end has processed every step (or has said so by a later reply). */
 	int (*ring_start)(struct backend *b, unsigned int index, const struct backend_ring *ring,
 			  struct umbra_error *err);
-	/* Stop ring @index.  *@base: the next avail entry it would have taken;
-	 * what it took before may still be completed later, with a notification
+	/* Stop ring @index (BACKEND_WHOLE: after device_stop()).  *@base: the next avail entry it
+	 * would have taken; what it took before may still be completed later, with a notification
 	 * of @call_fd (-1: the driver polls) or silently. */
 	int (*ring_stop)(struct backend *b, unsigned int index, int call_fd, uint16_t *base,
 			 struct umbra_error *err);
@@ -84,6 +144,12 @@ struct backend_ops {
 	int (*ring_set_call)(struct backend *b, unsigned int index, int fd,
 			     struct umbra_error *err);
 	int (*ring_set_err)(struct backend *b, unsigned int index, int fd, struct umbra_error *err);
+
+	/* BACKEND_WHOLE: the rings that were noted and are enabled run from here on. */
+	int (*device_start)(struct backend *b, struct umbra_error *err);
+	/* BACKEND_WHOLE: no ring runs any more.  The device has forgotten all but
+	 * the features and the memory, once each ring's ring_stop() has followed. */
+	int (*device_stop)(struct backend *b, struct umbra_error *err);
 
 	int (*get_config)(struct backend *b, uint32_t offset, void *data, uint32_t size,
 			  struct umbra_error *err);
@@ -100,6 +166,7 @@ struct backend_ops {
 
 struct backend {
 	const struct backend_ops *ops;
+	unsigned int traits; /* of enum backend_traits */
 };
 
 #endif

@@ -110,6 +110,7 @@ struct ring_context shadow_device_context(const struct shadow_device *d,
 	if (d->own.backing && offset < d->own.size) {
 		slot->gpa.v += offset;
 		slot->uva.v += offset;
+		slot->iova += offset;
 		slot->host += offset;
 		slot->size = SHADOW_SLOT_BYTES;
 	}

@@ -114,6 +114,7 @@ static int own_place(struct shadow_device *d, const struct memory *m, struct umb
 				 d->own.size);
 	d->own.gpa.v = at;
 	d->own.uva.v = at;
+	d->own.iova = at;
 	return 0;
 }
 
