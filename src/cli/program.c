@@ -187,8 +187,12 @@ static void program_close(struct program *program)
 	if (program->mail)
 		event_free(program->mail);
 	mailbox_destroy(&program->mailbox);
-	if (program->base)
+	if (program->base) {
+		/* A bufferevent that is freed is taken apart by the loop later;
+		 * event_base_free() alone forgets some that were being served. */
+		event_base_loop(program->base, EVLOOP_NONBLOCK);
 		event_base_free(program->base);
+	}
 }
 
 static int program_run(struct program *program, struct umbra_error *err)
