@@ -107,6 +107,8 @@ struct umbra_balloon_info {
 	uint64_t messages;       /* on the inflate and deflate queues */
 	uint64_t refused_messages;
 	uint64_t refused_records;  /* or pfns of the stock protocol */
+	uint64_t translate_us;     /* spent on messages but for discarding: read, judged, merged */
+	uint64_t discard_us;       /* and spent on discarding */
 	uint64_t guest_features;   /* acknowledged by the guest */
 	uint64_t offered_features; /* to it */
 	uint64_t frontends;        /* connections served so far */

@@ -49,11 +49,13 @@ static void note_failure(struct balloon_batch *b, const struct balloon_discard *
 
 static void discards_flush(struct balloon_batch *b)
 {
-	uint64_t bytes = 0, freed;
+	uint64_t bytes = 0, freed, start;
 
 	if (!b->discard_count)
 		return;
+	start = b->host->ops->now_us(b->host);
 	freed = b->host->ops->discard(b->host, b->discards, b->discard_count);
+	counter_add(&b->counters->discard_us, b->host->ops->now_us(b->host) - start);
 	for (unsigned int i = 0; i < b->discard_count; i++) {
 		if (b->discards[i].result)
 			note_failure(b, &b->discards[i]);

@@ -43,7 +43,8 @@ struct balloon_counters {
 	uint64_t discards, discarded_bytes, freed_bytes, discard_errors;
 	uint64_t reported_bytes;
 	uint64_t messages, refused_messages, refused_records;
-	uint64_t kicks; /* on all queues */
+	uint64_t kicks;                    /* on all queues */
+	uint64_t translate_us, discard_us; /* spent on pages, without and in the discards */
 };
 
 #define BALLOON_BATCH_RUNS_MAX 65536u    /* 1 MiB of them */

@@ -1,29 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The balloon device: see balloon_device.h. */
-#include "balloon/balloon_device.h"
+#include "balloon/balloon_device_private.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <linux/virtio_balloon.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "balloon/balloon_progress.h"
-#include "balloon/balloon_queue.h"
-#include "base/bits.h"
 #include "base/error.h"
-#include "base/fd.h"
-#include "base/log.h"
-
-/* virtio 1.2, 5.5.3; older kernel headers lack it. */
-#ifndef VIRTIO_BALLOON_F_REPORTING
-#define VIRTIO_BALLOON_F_REPORTING 5
-#endif
-
-#define FEATURE(d, name) (!!((d)->features & BIT64(VIRTIO_BALLOON_F_##name)))
 
 /* vhost-user, bit 30 of the features; without it rings are enabled at once. */
 #define F_PROTOCOL_FEATURES 30
@@ -36,229 +22,15 @@
 #define CONFIG_ACTUAL 4u
 #define CONFIG_POISON_VAL 12u
 
-/* One ring, as the front-end has described it. */
-struct balloon_ring {
-	unsigned int index;
-	uint32_t size; /* 0: not said yet */
-	bool has_addr, enabled, started;
-	bool built; /* queue.ring is valid: its indices are where we are */
-	bool serving;
-	struct vhost_ring_addr addr;
-	uint16_t base;
-	int kick_fd, call_fd, err_fd;
-	struct balloon_queue queue;
-	struct queue_service service;
-	char error[UMBRA_ERROR_SIZE]; /* why it is broken; "" */
-};
+/* --- the account and the target ---------------------------------------------------- */
 
-struct balloon_device {
-	struct balloon_host *host;
-	struct balloon_device_config config;
-	uint64_t offered, features;
-	bool attached;
-	uint8_t status;
-	uint32_t actual, poison; /* as the driver wrote them */
-	bool target_anew;        /* since the last step */
-	enum umbra_balloon_state told_state;
-	struct memory *memory; /* or NULL */
-	struct ledger *ledger; /* of the memory; or of the one that was there last */
-	struct balloon_progress progress;
-	struct balloon_shared shared;
-	struct balloon_ring rings[BALLOON_QUEUES];
-};
-
-/* --- what a ring is for ------------------------------------------------------- */
-
-static enum balloon_queue_kind queue_kind_of(const struct balloon_device *d, unsigned int index)
-{
-	switch (index) {
-	case 0:
-		return BALLOON_QUEUE_INFLATE;
-	case 1:
-		return BALLOON_QUEUE_DEFLATE;
-	case 2:
-		if (FEATURE(d, STATS_VQ))
-			return BALLOON_QUEUE_STATS;
-		__attribute__((fallthrough));
-	default:
-		return FEATURE(d, REPORTING) ? BALLOON_QUEUE_REPORT : BALLOON_QUEUE_UNUSED;
-	}
-}
-
-/* --- rings ---------------------------------------------------------------------- */
-
-static void *part_find(struct balloon_device *d, const struct balloon_ring *r, const char *what,
-		       uva_t uva, size_t bytes, uint64_t align, struct umbra_error *err)
-{
-	void *host = d->memory ? memory_host_uva(d->memory, uva, bytes) : NULL;
-
-	if (!host) {
-		error_set(err, -EINVAL,
-			  "queue %u: the %s ring at user address 0x%" PRIx64
-			  ", %zu bytes, is not inside one region of the memory table",
-			  r->index, what, uva.v, bytes);
-		return NULL;
-	}
-	if ((uintptr_t)host % align) {
-		error_set(err, -EINVAL,
-			  "queue %u: the %s ring at user address 0x%" PRIx64
-			  " is not aligned to %" PRIu64 " bytes",
-			  r->index, what, uva.v, align);
-		return NULL;
-	}
-	return host;
-}
-
-static int ring_find(struct balloon_device *d, struct balloon_ring *r, struct split_ring *s,
-		     struct umbra_error *err)
-{
-	if (!r->size)
-		return error_set(err, -EINVAL, "queue %u: it has no size yet (SET_VRING_NUM)",
-				 r->index);
-	if (!r->has_addr)
-		return error_set(err, -EINVAL, "queue %u: it has no address yet (SET_VRING_ADDR)",
-				 r->index);
-	s->size = (uint16_t)r->size;
-	s->desc = part_find(d, r, "descriptor", r->addr.desc, split_desc_bytes(r->size),
-			    SPLIT_DESC_ALIGN, err);
-	if (!s->desc)
-		return -EINVAL;
-	s->avail = part_find(d, r, "avail", r->addr.avail, split_avail_bytes(r->size),
-			     SPLIT_AVAIL_ALIGN, err);
-	if (!s->avail)
-		return -EINVAL;
-	s->used = part_find(d, r, "used", r->addr.used, split_used_bytes(r->size), SPLIT_USED_ALIGN,
-			    err);
-	return s->used ? 0 : -EINVAL;
-}
-
-/* Make the queue of a ring that starts. */
-static int ring_build(struct balloon_device *d, struct balloon_ring *r, struct umbra_error *err)
-{
-	struct device_ring_config config = { .memory = d->memory, .features = d->features };
-	struct ring_seg *segs;
-	uint16_t behind;
-	int rc = ring_find(d, r, &config.split, err);
-
-	if (rc)
-		return rc;
-	segs = calloc(r->size, sizeof(*segs));
-	if (!segs)
-		return error_set(err, -ENOMEM, "queue %u: no memory for %u entries", r->index,
-				 r->size);
-	/*
-	 * Whoever served the ring before (we, in an earlier life) may have taken
-	 * buffers that it never completed.  They are taken again: to inflate or to
-	 * deflate twice is harmless.
-	 */
-	config.last_avail = r->base;
-	behind = (uint16_t)(r->base - shm_load16(&config.split.used->idx));
-	if (behind <= r->size)
-		config.last_avail = (uint16_t)(r->base - behind);
-	config.used_idx = config.last_avail;
-	free(r->queue.chain.segs);
-	r->queue = (struct balloon_queue){
-		.kind = queue_kind_of(d, r->index),
-		.shared = &d->shared,
-		.chain = { .segs = segs },
-	};
-	device_ring_init(&r->queue.ring, &config);
-	r->built = true;
-	r->error[0] = '\0';
-	return 0;
-}
-
-static void ring_break(struct balloon_device *d, struct balloon_ring *r, const char *reason)
-{
-	snprintf(r->error, sizeof(r->error), "%s", reason);
-	log_error("queue %u is broken: %s", r->index, reason);
-	d->host->ops->notify(d->host, r->err_fd);
-}
-
-static void ring_pause(struct balloon_device *d, struct balloon_ring *r)
-{
-	if (r->serving)
-		d->host->ops->serve_end(d->host, &r->service);
-	r->serving = false;
-}
-
-static void ring_resume(struct balloon_device *d, struct balloon_ring *r)
-{
-	struct umbra_error err = { "" };
-
-	if (r->serving || !r->built || !r->started || !r->enabled || r->error[0] ||
-	    r->queue.kind == BALLOON_QUEUE_UNUSED)
-		return;
-	r->service = (struct queue_service){
-		.pass = balloon_queue_pass,
-		.queue = &r->queue,
-		.index = r->index,
-		.kick_in = r->kick_fd,
-		.call_in = -1,
-		.kick_out = -1,
-		.call_out = r->call_fd,
-		.kicks_in = &d->shared.counters.kicks,
-	};
-	if (d->host->ops->serve_begin(d->host, &r->service, &err))
-		ring_break(d, r, err.text);
-	else
-		r->serving = true;
-}
-
-/* The ring is looked at no more until it is started again, at r->base. */
-static void ring_halt(struct balloon_device *d, struct balloon_ring *r)
-{
-	ring_pause(d, r);
-	if (r->built)
-		r->base = balloon_queue_stop(&r->queue);
-	r->started = r->built = false;
-	r->error[0] = '\0';
-}
-
-/* Forget what the front-end said of it. */
-static void ring_forget(struct balloon_device *d, struct balloon_ring *r)
-{
-	ring_pause(d, r);
-	fd_close(&r->kick_fd);
-	fd_close(&r->call_fd);
-	fd_close(&r->err_fd);
-	free(r->queue.chain.segs);
-	r->queue = (struct balloon_queue){ .kind = BALLOON_QUEUE_UNUSED };
-	r->size = 0;
-	r->base = 0;
-	r->has_addr = r->enabled = r->started = r->built = false;
-	r->error[0] = '\0';
-}
-
-static void queues_pause(struct balloon_device *d)
-{
-	for (unsigned int i = 0; i < BALLOON_QUEUES; i++)
-		ring_pause(d, &d->rings[i]);
-}
-
-/* Give the queues what has been negotiated and mapped meanwhile, and go on. */
-static void queues_resume(struct balloon_device *d)
-{
-	struct balloon_shared *s = &d->shared;
-
-	s->page_bitmap = d->features & BIT64(PAGE_RUN_FEATURE_BIT);
-	/* A reported page must read as it was, or as the poison; we make zeros. */
-	s->reports_stay = FEATURE(d, PAGE_POISON) && d->poison;
-	s->batch.memory = d->memory;
-	s->batch.ledger = d->ledger;
-	s->batch.whole_blocks = FEATURE(d, MUST_TELL_HOST);
-	if (d->memory)
-		for (unsigned int i = 0; i < BALLOON_QUEUES; i++)
-			ring_resume(d, &d->rings[i]);
-}
-
-static bool has_driver(const struct balloon_device *d)
+bool balloon_device_has_driver(const struct balloon_device *d)
 {
 	return d->rings[0].started && d->rings[1].started;
 }
 
 /* The driver that filled the balloon is no more. */
-static void account_clear(struct balloon_device *d)
+void balloon_device_clear_account(struct balloon_device *d)
 {
 	if (d->ledger)
 		ledger_clear(d->ledger);
@@ -267,9 +39,7 @@ static void account_clear(struct balloon_device *d)
 	balloon_stats_clear(&d->shared.stats);
 }
 
-/* --- the target ------------------------------------------------------------------ */
-
-static uint64_t memory_bytes(const struct balloon_device *d)
+uint64_t balloon_device_memory_bytes(const struct balloon_device *d)
 {
 	uint64_t sum = 0;
 
@@ -279,9 +49,9 @@ static uint64_t memory_bytes(const struct balloon_device *d)
 }
 
 /* Pages that shall be in the balloon. */
-static uint32_t target_pages(const struct balloon_device *d)
+uint32_t balloon_device_target_pages(const struct balloon_device *d)
 {
-	uint64_t memory = memory_bytes(d), pages;
+	uint64_t memory = balloon_device_memory_bytes(d), pages;
 
 	if (d->config.target_bytes >= memory)
 		return 0;
@@ -345,7 +115,7 @@ static int set_features(void *opaque, uint64_t features, struct umbra_error *err
 		return 0;
 	/* Rings that run were another driver's: they may be anybody's memory now. */
 	for (unsigned int i = 0; i < BALLOON_QUEUES; i++) {
-		ring_halt(d, &d->rings[i]);
+		balloon_ring_halt(d, &d->rings[i]);
 		d->rings[i].enabled |= !(features & BIT64(F_PROTOCOL_FEATURES));
 	}
 	d->features = features;
@@ -388,13 +158,18 @@ static int get_memory_slots(void *opaque, uint64_t *count, struct umbra_error *e
 static int memory_exchange(struct balloon_device *d, struct memory **memory,
 			   struct umbra_error *err)
 {
-	uint32_t target = target_pages(d);
+	uint32_t target = balloon_device_target_pages(d);
 	struct ledger *ledger;
-	int rc = ledger_create(*memory, d->ledger, &ledger, err);
+	int rc;
 
-	if (rc)
+	/* First: the worker must not enter pages into the old one while the new one
+	 * inherits from it. */
+	balloon_queues_pause(d);
+	rc = ledger_create(*memory, d->ledger, &ledger, err);
+	if (rc) {
+		balloon_queues_resume(d);
 		return rc;
-	queues_pause(d);
+	}
 	memory_unref(&d->memory);
 	ledger_destroy(&d->ledger);
 	d->memory = *memory;
@@ -408,15 +183,15 @@ static int memory_exchange(struct balloon_device *d, struct memory **memory,
 		if (!r->built || r->error[0])
 			continue;
 		/* The ring has moved with the table, its indices have not. */
-		if (ring_find(d, r, &r->queue.ring.split, &why)) {
+		if (balloon_ring_find(d, r, &r->queue.ring.split, &why)) {
 			r->built = false;
-			ring_break(d, r, why.text);
+			balloon_ring_break(d, r, why.text);
 		}
 		r->queue.ring.memory = d->memory;
 		r->queue.ring.memory_hint = r->queue.ring.table_hint = 0;
 	}
-	queues_resume(d);
-	if (target_pages(d) != target)
+	balloon_queues_resume(d);
+	if (balloon_device_target_pages(d) != target)
 		d->host->ops->config_changed(d->host);
 	return 0;
 }
@@ -473,152 +248,6 @@ static int remove_region(void *opaque, gpa_t gpa, uva_t uva, uint64_t size, stru
 			 gpa.v);
 }
 
-/*
- * NULL: there is no such ring.
- *
- * Not every front-end stops a ring before it sets it up for the next driver (User
- * Mode Linux does not): a new size, or any base, halts one that runs.
- */
-static struct balloon_ring *ring_get(struct balloon_device *d, unsigned int index,
-				     struct umbra_error *err)
-{
-	if (index < BALLOON_QUEUES)
-		return &d->rings[index];
-	error_set(err, -EINVAL, "queue %u: a balloon has %u", index, BALLOON_QUEUES);
-	return NULL;
-}
-
-static int ring_set_size(void *opaque, unsigned int index, uint32_t size, struct umbra_error *err)
-{
-	struct balloon_ring *r = ring_get(opaque, index, err);
-
-	if (!r)
-		return -EINVAL;
-	if (!is_power_of_two(size) || size > SPLIT_SIZE_MAX)
-		return error_set(err, -EINVAL,
-				 "queue %u: %u entries; expected a power of two up to %u", index,
-				 size, SPLIT_SIZE_MAX);
-	if (r->size != size)
-		ring_halt(opaque, r);
-	r->size = size;
-	return 0;
-}
-
-static int ring_set_addr(void *opaque, unsigned int index, const struct vhost_ring_addr *addr,
-			 struct umbra_error *err)
-{
-	struct balloon_device *d = opaque;
-	struct balloon_ring *r = ring_get(d, index, err);
-	struct vhost_ring_addr before;
-	struct split_ring split;
-	int rc;
-
-	if (!r)
-		return -EINVAL;
-	before = r->addr;
-	if (!r->started) {
-		r->addr = *addr;
-		r->has_addr = true;
-		return 0;
-	}
-	/* QEMU sends it again for a ring that runs; it may even move it. */
-	ring_pause(d, r);
-	r->addr = *addr;
-	rc = ring_find(d, r, &split, err);
-	if (rc)
-		r->addr = before;
-	else if (r->built)
-		r->queue.ring.split = split;
-	ring_resume(d, r);
-	return rc;
-}
-
-static int ring_set_base(void *opaque, unsigned int index, uint32_t base, struct umbra_error *err)
-{
-	struct balloon_ring *r = ring_get(opaque, index, err);
-
-	if (!r)
-		return -EINVAL;
-	if (base > UINT16_MAX)
-		return error_set(err, -EINVAL, "queue %u: base %u; expected 16 bits", index, base);
-	ring_halt(opaque, r);
-	r->base = (uint16_t)base;
-	return 0;
-}
-
-static int ring_set_kick(void *opaque, unsigned int index, int *fd, struct umbra_error *err)
-{
-	struct balloon_device *d = opaque;
-	struct balloon_ring *r = ring_get(d, index, err);
-	int rc = 0;
-
-	if (!r)
-		return -EINVAL;
-	queues_pause(d);
-	if (!r->started) {
-		rc = ring_build(d, r, err);
-		/* A fresh driver: see the header. */
-		if (!rc && index == 0 && r->base == 0)
-			account_clear(d);
-		r->started = !rc;
-	}
-	if (!rc) {
-		fd_close(&r->kick_fd);
-		r->kick_fd = fd_take(fd);
-	}
-	queues_resume(d);
-	return rc;
-}
-
-static int ring_set_fd(struct balloon_device *d, struct balloon_ring *r, int *slot, int *fd)
-{
-	ring_pause(d, r);
-	fd_close(slot);
-	*slot = fd_take(fd);
-	ring_resume(d, r);
-	return 0;
-}
-
-static int ring_set_call(void *opaque, unsigned int index, int *fd, struct umbra_error *err)
-{
-	struct balloon_ring *r = ring_get(opaque, index, err);
-
-	return !r ? -EINVAL : ring_set_fd(opaque, r, &r->call_fd, fd);
-}
-
-static int ring_set_err(void *opaque, unsigned int index, int *fd, struct umbra_error *err)
-{
-	struct balloon_ring *r = ring_get(opaque, index, err);
-
-	return !r ? -EINVAL : ring_set_fd(opaque, r, &r->err_fd, fd);
-}
-
-static int ring_enable(void *opaque, unsigned int index, bool enabled, struct umbra_error *err)
-{
-	struct balloon_ring *r = ring_get(opaque, index, err);
-
-	if (!r)
-		return -EINVAL;
-	ring_pause(opaque, r);
-	r->enabled = enabled;
-	ring_resume(opaque, r);
-	return 0;
-}
-
-static int ring_stop(void *opaque, unsigned int index, uint16_t *base, struct umbra_error *err)
-{
-	struct balloon_device *d = opaque;
-	struct balloon_ring *r = ring_get(d, index, err);
-
-	if (!r)
-		return -EINVAL;
-	ring_halt(d, r);
-	*base = r->base;
-	fd_close(&r->kick_fd);
-	fd_close(&r->call_fd);
-	return 0;
-}
-
 /* --- configuration space, status, reset --------------------------------------------- */
 
 static void put_le32(uint8_t *at, uint32_t v)
@@ -635,7 +264,7 @@ static uint32_t get_le32(const uint8_t *at)
 static void config_fill(const struct balloon_device *d, uint8_t *config)
 {
 	memset(config, 0, BALLOON_CONFIG_BYTES);
-	put_le32(config + CONFIG_NUM_PAGES, target_pages(d));
+	put_le32(config + CONFIG_NUM_PAGES, balloon_device_target_pages(d));
 	put_le32(config + CONFIG_ACTUAL, d->actual);
 	put_le32(config + CONFIG_POISON_VAL, d->poison);
 }
@@ -678,9 +307,9 @@ static int set_config(void *opaque, uint32_t offset, const void *data, uint32_t 
 	d->actual = get_le32(config + CONFIG_ACTUAL);
 	if (d->poison == get_le32(config + CONFIG_POISON_VAL))
 		return 0;
-	queues_pause(d);
+	balloon_queues_pause(d);
 	d->poison = get_le32(config + CONFIG_POISON_VAL);
-	queues_resume(d);
+	balloon_queues_resume(d);
 	return 0;
 }
 
@@ -702,11 +331,11 @@ static int reset(void *opaque, struct umbra_error *err)
 
 	(void)err;
 	for (unsigned int i = 0; i < BALLOON_QUEUES; i++)
-		ring_forget(d, &d->rings[i]);
+		balloon_ring_forget(d, &d->rings[i]);
 	d->features = 0;
 	d->status = 0;
 	d->poison = 0;
-	account_clear(d);
+	balloon_device_clear_account(d);
 	return 0;
 }
 
@@ -717,9 +346,9 @@ static int set_status(void *opaque, uint8_t status, struct umbra_error *err)
 	/* "Writing 0 resets the device"; but the rings' fds are the front-end's
 	 * business, which stops them by itself. */
 	if (!status && d->status) {
-		queues_pause(d);
-		account_clear(d);
-		queues_resume(d);
+		balloon_queues_pause(d);
+		balloon_device_clear_account(d);
+		balloon_queues_resume(d);
 	}
 	d->status = status;
 	(void)err;
@@ -736,14 +365,14 @@ const struct vhost_device_ops balloon_device_ops = {
 	.set_memory = set_memory,
 	.add_region = add_region,
 	.remove_region = remove_region,
-	.ring_set_size = ring_set_size,
-	.ring_set_addr = ring_set_addr,
-	.ring_set_base = ring_set_base,
-	.ring_set_kick = ring_set_kick,
-	.ring_set_call = ring_set_call,
-	.ring_set_err = ring_set_err,
-	.ring_enable = ring_enable,
-	.ring_stop = ring_stop,
+	.ring_set_size = balloon_ring_set_size,
+	.ring_set_addr = balloon_ring_set_addr,
+	.ring_set_base = balloon_ring_set_base,
+	.ring_set_kick = balloon_ring_set_kick,
+	.ring_set_call = balloon_ring_set_call,
+	.ring_set_err = balloon_ring_set_err,
+	.ring_enable = balloon_ring_enable,
+	.ring_stop = balloon_ring_stop,
 	.get_config = get_config,
 	.set_config = set_config,
 	.get_status = get_status,
@@ -793,7 +422,7 @@ void balloon_device_attach(struct balloon_device *d)
 void balloon_device_detach(struct balloon_device *d)
 {
 	for (unsigned int i = 0; i < BALLOON_QUEUES; i++)
-		ring_forget(d, &d->rings[i]);
+		balloon_ring_forget(d, &d->rings[i]);
 	d->attached = false;
 	d->features = 0;
 	/* The ledger stays, in case that the same guest comes back. */
@@ -817,23 +446,6 @@ void balloon_device_destroy(struct balloon_device **device)
 
 /* --- looking after it ------------------------------------------------------------------ */
 
-void balloon_device_check_queues(struct balloon_device *d)
-{
-	char why[UMBRA_ERROR_SIZE];
-
-	for (unsigned int i = 0; i < BALLOON_QUEUES; i++) {
-		struct balloon_ring *r = &d->rings[i];
-
-		/* Acquire; peer: the worker's release after its last pass. */
-		if (!r->serving || !__atomic_load_n(&r->service.broken, __ATOMIC_ACQUIRE))
-			continue;
-		ring_pause(d, r);
-		ring_error_text(&r->queue.ring.error, why, sizeof(why));
-		ring_break(d, r, why);
-		d->host->ops->config_changed(d->host);
-	}
-}
-
 int balloon_device_check_memory(const struct balloon_device *d, struct umbra_error *err)
 {
 	const struct memory_region *r = d->memory ? memory_find_cut(d->memory) : NULL;
@@ -846,156 +458,7 @@ int balloon_device_check_memory(const struct balloon_device *d, struct umbra_err
 			 r->gpa.v);
 }
 
-void balloon_device_ask_stats(struct balloon_device *d)
-{
-	const struct balloon_ring *r = &d->rings[2];
-
-	__atomic_store_n(&d->shared.stats_wanted, true, __ATOMIC_RELAXED);
-	if (r->serving && r->queue.kind == BALLOON_QUEUE_STATS)
-		d->host->ops->notify(d->host, r->kick_fd);
-}
-
-static enum umbra_balloon_state state_of(const struct balloon_device *d, const char **reason)
-{
-	*reason = "";
-	for (unsigned int i = 0; i < BALLOON_QUEUES; i++) {
-		if (d->rings[i].error[0]) {
-			*reason = d->rings[i].error;
-			return UMBRA_BALLOON_BROKEN;
-		}
-	}
-	if (!d->attached)
-		return UMBRA_BALLOON_WAITING;
-	return has_driver(d) ? UMBRA_BALLOON_RUNNING : UMBRA_BALLOON_NEGOTIATING;
-}
-
-unsigned int balloon_device_step(struct balloon_device *d, uint64_t *next_us)
-{
-	uint64_t pages = __atomic_load_n(&d->shared.counters.pages, __ATOMIC_RELAXED);
-	enum umbra_balloon_state state;
-	unsigned int progress, tell = 0;
-	const char *reason;
-
-	progress = balloon_progress_step(&d->progress, d->host->ops->now_us(d->host),
-					 d->memory ? target_pages(d) : pages, pages, has_driver(d),
-					 d->target_anew, next_us);
-	d->target_anew = false;
-	state = state_of(d, &reason);
-	if (state != d->told_state)
-		tell |= 1u << UMBRA_BALLOON_EVENT_STATE;
-	d->told_state = state;
-	if (progress & BALLOON_TELL_CHANGE)
-		tell |= 1u << UMBRA_BALLOON_EVENT_CHANGE;
-	if (progress & BALLOON_TELL_SETTLED)
-		tell |= 1u << UMBRA_BALLOON_EVENT_SETTLED;
-	return tell;
-}
-
-/* Why the guest does not come any nearer, as far as one can know. */
-static void obstacle_tell(const struct balloon_device *d, struct umbra_balloon_info *info)
-{
-	const struct umbra_balloon_stats *s = &info->stats;
-	bool knows_free = s->age_ms != UINT64_MAX && s->present & 1u << UMBRA_BALLOON_FREE_MEMORY;
-	uint64_t target = (uint64_t)target_pages(d) << PAGE_RUN_SHIFT;
-	int n;
-
-	if (info->phase == UMBRA_BALLOON_PENDING) {
-		snprintf(info->obstacle, sizeof(info->obstacle), "no driver runs in the guest");
-		return;
-	}
-	if (info->phase != UMBRA_BALLOON_STALLED)
-		return;
-	n = snprintf(info->obstacle, sizeof(info->obstacle),
-		     "the guest's driver stopped at %" PRIu64 " of %" PRIu64 " MiB",
-		     info->ballooned_bytes >> 20, target >> 20);
-	if (info->ballooned_bytes > target)
-		return;
-	if (knows_free)
-		n += snprintf(info->obstacle + n, sizeof(info->obstacle) - (size_t)n,
-			      "; the guest has %" PRIu64 " MiB free",
-			      s->values[UMBRA_BALLOON_FREE_MEMORY] >> 20);
-	if (s->age_ms != UINT64_MAX && s->present & 1u << UMBRA_BALLOON_AVAILABLE_MEMORY)
-		n += snprintf(info->obstacle + n, sizeof(info->obstacle) - (size_t)n,
-			      "%s %" PRIu64 " MiB available", knows_free ? "," : "; the guest has",
-			      s->values[UMBRA_BALLOON_AVAILABLE_MEMORY] >> 20);
-	if (info->discard_errors)
-		snprintf(info->obstacle + n, sizeof(info->obstacle) - (size_t)n,
-			 "; %" PRIu64 " discards have failed", info->discard_errors);
-}
-
-void balloon_device_freshen(const struct balloon_device *d, struct umbra_balloon_info *info)
-{
-	const struct balloon_counters *c = &d->shared.counters;
-
-#define COUNTER(field) __atomic_load_n(&c->field, __ATOMIC_RELAXED)
-	info->ballooned_bytes = COUNTER(pages) << PAGE_RUN_SHIFT;
-	info->discards = COUNTER(discards);
-	info->discarded_bytes = COUNTER(discarded_bytes);
-	info->freed_bytes = COUNTER(freed_bytes);
-	info->discard_errors = COUNTER(discard_errors);
-	info->reported_bytes = COUNTER(reported_bytes);
-	info->messages = COUNTER(messages);
-	info->refused_messages = COUNTER(refused_messages);
-	info->refused_records = COUNTER(refused_records);
-#undef COUNTER
-	balloon_stats_load(&d->shared.stats, d->host->ops->now_us(d->host), &info->stats);
-}
-
-void balloon_device_info(const struct balloon_device *d, struct umbra_balloon_info *info)
-{
-	const char *reason;
-
-	*info = (struct umbra_balloon_info){ .phase = d->progress.phase };
-	info->state = state_of(d, &reason);
-	snprintf(info->reason, sizeof(info->reason), "%s", reason);
-	info->memory_bytes = memory_bytes(d);
-	info->memory_regions = d->memory ? d->memory->count : 0;
-	info->target_bytes = d->config.target_bytes;
-	if (d->memory)
-		info->target_bytes = MIN(info->target_bytes, info->memory_bytes);
-	info->driver_bytes = d->memory ? (uint64_t)d->actual << PAGE_RUN_SHIFT : 0;
-	info->rate_bytes = d->progress.rate << PAGE_RUN_SHIFT;
-	info->guest_features = d->features;
-	info->offered_features = d->offered;
-	balloon_device_freshen(d, info);
-	obstacle_tell(d, info);
-}
-
 const struct memory *balloon_device_memory(const struct balloon_device *d)
 {
 	return d->memory;
-}
-
-/* --- words ------------------------------------------------------------------------------ */
-
-const char *umbra_balloon_state_name(enum umbra_balloon_state state)
-{
-	switch (state) {
-	case UMBRA_BALLOON_WAITING:
-		return "waiting";
-	case UMBRA_BALLOON_NEGOTIATING:
-		return "negotiating";
-	case UMBRA_BALLOON_RUNNING:
-		return "running";
-	case UMBRA_BALLOON_BROKEN:
-		return "broken";
-	}
-	return "unknown";
-}
-
-const char *umbra_balloon_phase_name(enum umbra_balloon_phase phase)
-{
-	switch (phase) {
-	case UMBRA_BALLOON_SETTLED:
-		return "settled";
-	case UMBRA_BALLOON_INFLATING:
-		return "inflating";
-	case UMBRA_BALLOON_DEFLATING:
-		return "deflating";
-	case UMBRA_BALLOON_PENDING:
-		return "pending";
-	case UMBRA_BALLOON_STALLED:
-		return "stalled";
-	}
-	return "unknown";
 }

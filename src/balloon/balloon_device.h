@@ -23,7 +23,7 @@
  * Queue numbers (virtio 1.2, 5.5.2): inflate 0, deflate 1, statistics 2, free page
  * hints 3, reporting 4.  Linux counts only those that it negotiated, so that
  * reporting is found at 2, 3 or 4.  Hinting is never offered, so each number still
- * has one meaning; balloon_queue_kind_of() in the .c has them.
+ * has one meaning; queue_kind_of() in balloon_ring.c has them.
  *
  * Ownership: fds of the rings belong to the device; the host is borrowed.
  * Threads: the device's; balloon_device_freshen() any.

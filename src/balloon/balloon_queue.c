@@ -259,7 +259,8 @@ static int pass_end(struct balloon_queue *q, unsigned int taken, int rc, unsigne
 static int pass_pages(struct balloon_queue *q, enum balloon_kind kind, unsigned int *owed)
 {
 	struct balloon_shared *s = q->shared;
-	uint64_t before = s->counters.pages;
+	uint64_t before = s->counters.pages, discard_us = s->counters.discard_us;
+	uint64_t start = s->host->ops->now_us(s->host);
 	unsigned int taken = 0;
 	int rc = 1;
 
@@ -284,6 +285,11 @@ static int pass_pages(struct balloon_queue *q, enum balloon_kind kind, unsigned 
 		device_ring_complete(&q->ring, a->head,
 				     a->wants_status ? PAGE_RUN_STATUS_BYTES : 0);
 	}
+	/* What the discards took of it has been counted already. */
+	if (taken)
+		counter_add(&s->counters.translate_us,
+			    s->host->ops->now_us(s->host) - start -
+				    (s->counters.discard_us - discard_us));
 	if (s->counters.pages != before)
 		s->host->ops->moved(s->host);
 	return pass_end(q, taken, rc, taken ? publish(q) : 0, owed);

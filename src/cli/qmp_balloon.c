@@ -122,11 +122,12 @@ static int run_query_balloon(struct qmp_call *call)
 			  number(info.host_bytes), "phase", umbra_balloon_phase_name(info.phase),
 			  "rate", number(info.rate_bytes));
 	counts = json_pack(
-		"{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "given-back",
+		"{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "given-back",
 		number(info.freed_bytes), "discarded", number(info.discarded_bytes), "discards",
 		number(info.discards), "discard-errors", number(info.discard_errors), "reported",
 		number(info.reported_bytes), "messages", number(info.messages), "refused-messages",
 		number(info.refused_messages), "refused-records", number(info.refused_records),
+		"translate-us", number(info.translate_us), "discard-us", number(info.discard_us),
 		"features", features_json(info.guest_features));
 	if (json_object_update_missing(sizes, counts)) {
 		json_decref(sizes);

@@ -29,7 +29,9 @@ static struct rig *rig_of(struct balloon_host *host)
 
 static uint64_t host_now_us(struct balloon_host *host)
 {
-	return rig_of(host)->now_us;
+	struct rig *g = rig_of(host);
+
+	return g->now_us += g->read_us;
 }
 
 static void note_discard(struct rig *g, const struct balloon_discard *d)
@@ -48,6 +50,7 @@ static uint64_t host_discard(struct balloon_host *host, struct balloon_discard *
 	uint64_t freed = 0;
 
 	g->discard_calls++;
+	g->now_us += g->discard_us;
 	for (unsigned int i = 0; i < BALLOON_QUEUES; i++)
 		if (g->services[i] && i != 1)
 			REQUIRE(shm_load16(&g->rings[i].split.used->idx) == g->used_before[i] ||

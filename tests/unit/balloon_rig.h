@@ -41,8 +41,10 @@ struct rig {
 	uint8_t *low, *high;
 	struct memory_backing low_file, high_file;
 	uint64_t now_us;
-	int fail_discards; /* the code that every discard gets, or 0 */
-	bool fail_low;     /* only those in LOW */
+	uint64_t read_us;    /* that each look at the clock takes */
+	uint64_t discard_us; /* that each list of discards takes */
+	int fail_discards;   /* the code that every discard gets, or 0 */
+	bool fail_low;       /* only those in LOW */
 	struct rig_discard discards[RIG_DISCARDS_MAX];
 	unsigned int discard_count, discard_calls;
 	unsigned int moved, configs_changed;

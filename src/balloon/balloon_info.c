@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What others are told of a balloon device: see balloon_device.h. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "balloon/balloon_device_private.h"
+
+static enum umbra_balloon_state state_of(const struct balloon_device *d, const char **reason)
+{
+	*reason = "";
+	for (unsigned int i = 0; i < BALLOON_QUEUES; i++) {
+		if (d->rings[i].error[0]) {
+			*reason = d->rings[i].error;
+			return UMBRA_BALLOON_BROKEN;
+		}
+	}
+	if (!d->attached)
+		return UMBRA_BALLOON_WAITING;
+	return balloon_device_has_driver(d) ? UMBRA_BALLOON_RUNNING : UMBRA_BALLOON_NEGOTIATING;
+}
+
+unsigned int balloon_device_step(struct balloon_device *d, uint64_t *next_us)
+{
+	uint64_t pages = __atomic_load_n(&d->shared.counters.pages, __ATOMIC_RELAXED);
+	enum umbra_balloon_state state;
+	unsigned int progress, tell = 0;
+	const char *reason;
+
+	progress = balloon_progress_step(&d->progress, d->host->ops->now_us(d->host),
+					 d->memory ? balloon_device_target_pages(d) : pages, pages,
+					 balloon_device_has_driver(d), d->target_anew, next_us);
+	d->target_anew = false;
+	state = state_of(d, &reason);
+	if (state != d->told_state)
+		tell |= 1u << UMBRA_BALLOON_EVENT_STATE;
+	d->told_state = state;
+	if (progress & BALLOON_TELL_CHANGE)
+		tell |= 1u << UMBRA_BALLOON_EVENT_CHANGE;
+	if (progress & BALLOON_TELL_SETTLED)
+		tell |= 1u << UMBRA_BALLOON_EVENT_SETTLED;
+	return tell;
+}
+
+/* Why the guest does not come any nearer, as far as one can know. */
+static void obstacle_tell(const struct balloon_device *d, struct umbra_balloon_info *info)
+{
+	const struct umbra_balloon_stats *s = &info->stats;
+	bool knows_free = s->age_ms != UINT64_MAX && s->present & 1u << UMBRA_BALLOON_FREE_MEMORY;
+	uint64_t target = (uint64_t)balloon_device_target_pages(d) << PAGE_RUN_SHIFT;
+	int n;
+
+	if (info->phase == UMBRA_BALLOON_PENDING) {
+		snprintf(info->obstacle, sizeof(info->obstacle), "no driver runs in the guest");
+		return;
+	}
+	if (info->phase != UMBRA_BALLOON_STALLED)
+		return;
+	n = snprintf(info->obstacle, sizeof(info->obstacle),
+		     "the guest's driver stopped at %" PRIu64 " of %" PRIu64 " MiB",
+		     info->ballooned_bytes >> 20, target >> 20);
+	if (info->ballooned_bytes > target)
+		return;
+	if (knows_free)
+		n += snprintf(info->obstacle + n, sizeof(info->obstacle) - (size_t)n,
+			      "; the guest has %" PRIu64 " MiB free",
+			      s->values[UMBRA_BALLOON_FREE_MEMORY] >> 20);
+	if (s->age_ms != UINT64_MAX && s->present & 1u << UMBRA_BALLOON_AVAILABLE_MEMORY)
+		n += snprintf(info->obstacle + n, sizeof(info->obstacle) - (size_t)n,
+			      "%s %" PRIu64 " MiB available", knows_free ? "," : "; the guest has",
+			      s->values[UMBRA_BALLOON_AVAILABLE_MEMORY] >> 20);
+	if (info->discard_errors)
+		snprintf(info->obstacle + n, sizeof(info->obstacle) - (size_t)n,
+			 "; %" PRIu64 " discards have failed", info->discard_errors);
+}
+
+void balloon_device_freshen(const struct balloon_device *d, struct umbra_balloon_info *info)
+{
+	const struct balloon_counters *c = &d->shared.counters;
+
+#define COUNTER(field) __atomic_load_n(&c->field, __ATOMIC_RELAXED)
+	info->ballooned_bytes = COUNTER(pages) << PAGE_RUN_SHIFT;
+	info->discards = COUNTER(discards);
+	info->discarded_bytes = COUNTER(discarded_bytes);
+	info->freed_bytes = COUNTER(freed_bytes);
+	info->discard_errors = COUNTER(discard_errors);
+	info->reported_bytes = COUNTER(reported_bytes);
+	info->messages = COUNTER(messages);
+	info->refused_messages = COUNTER(refused_messages);
+	info->refused_records = COUNTER(refused_records);
+	info->translate_us = COUNTER(translate_us);
+	info->discard_us = COUNTER(discard_us);
+#undef COUNTER
+	balloon_stats_load(&d->shared.stats, d->host->ops->now_us(d->host), &info->stats);
+}
+
+void balloon_device_info(const struct balloon_device *d, struct umbra_balloon_info *info)
+{
+	const char *reason;
+
+	*info = (struct umbra_balloon_info){ .phase = d->progress.phase };
+	info->state = state_of(d, &reason);
+	snprintf(info->reason, sizeof(info->reason), "%s", reason);
+	info->memory_bytes = balloon_device_memory_bytes(d);
+	info->memory_regions = d->memory ? d->memory->count : 0;
+	info->target_bytes = d->config.target_bytes;
+	if (d->memory)
+		info->target_bytes = MIN(info->target_bytes, info->memory_bytes);
+	info->driver_bytes = d->memory ? (uint64_t)d->actual << PAGE_RUN_SHIFT : 0;
+	info->rate_bytes = d->progress.rate << PAGE_RUN_SHIFT;
+	info->guest_features = d->features;
+	info->offered_features = d->offered;
+	balloon_device_freshen(d, info);
+	obstacle_tell(d, info);
+}
+
+/* --- words ------------------------------------------------------------------------------ */
+
+const char *umbra_balloon_state_name(enum umbra_balloon_state state)
+{
+	switch (state) {
+	case UMBRA_BALLOON_WAITING:
+		return "waiting";
+	case UMBRA_BALLOON_NEGOTIATING:
+		return "negotiating";
+	case UMBRA_BALLOON_RUNNING:
+		return "running";
+	case UMBRA_BALLOON_BROKEN:
+		return "broken";
+	}
+	return "unknown";
+}
+
+const char *umbra_balloon_phase_name(enum umbra_balloon_phase phase)
+{
+	switch (phase) {
+	case UMBRA_BALLOON_SETTLED:
+		return "settled";
+	case UMBRA_BALLOON_INFLATING:
+		return "inflating";
+	case UMBRA_BALLOON_DEFLATING:
+		return "deflating";
+	case UMBRA_BALLOON_PENDING:
+		return "pending";
+	case UMBRA_BALLOON_STALLED:
+		return "stalled";
+	}
+	return "unknown";
+}
