@@ -131,6 +131,9 @@ static int start(struct balloon *balloon)
 	if (balloon->stats_vq)
 		virtqueue_kick(balloon->stats_vq);
 	resize_start(balloon);
+	/* The device may have asked before anything could run. */
+	if (balloon->stats_vq)
+		stats_answered(balloon->stats_vq);
 	oom_start(balloon);
 	reporting_start(balloon);
 	return 0;
@@ -138,6 +141,8 @@ static int start(struct balloon *balloon)
 
 static void stop(struct balloon *balloon)
 {
+	bool silent;
+
 	oom_stop(balloon);
 	resize_stop(balloon);
 	cancel_work_sync(&balloon->stats_work);
@@ -146,8 +151,12 @@ static void stop(struct balloon *balloon)
 	migrate_flush(balloon);
 	deflate_all(balloon);
 	WRITE_ONCE(balloon->held, pool_pages(&balloon->pool));
+	silent = balloon->inflate.flying_count || balloon->deflate.flying_count;
 	mutex_unlock(&balloon->lock);
-	resize_publish(balloon);
+	/* A device that does not answer may be gone, and a VMM be lost that is to
+	 * write to its configuration (QEMU 11.1 aborts). */
+	if (!silent)
+		resize_publish(balloon);
 
 	virtio_reset_device(balloon->vdev);
 	reporting_close(balloon);
