@@ -14,7 +14,7 @@ FUZZ_LEISURE_SECONDS := 3600
 BENCH_ROUNDS := 5
 
 .PHONY: help all deps build demo check check-unit check-sanitizers check-threads \
-	check-valgrind check-fuzz check-guests check-kmod check-docs fuzz bench-ring bench-shadow \
+	check-valgrind check-fuzz check-guests check-balloon check-docs fuzz bench-ring bench-shadow \
 	install format clean
 
 all: build
@@ -29,7 +29,7 @@ help:
 	@echo 'make check-valgrind   the unit tests under valgrind'
 	@echo 'make check-fuzz       each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make check-guests     tests with real guests and back-ends'
-	@echo 'make check-kmod       tests of the guest driver in kmod/ (not part of make check yet)'
+	@echo 'make check-balloon    the balloon and the guest driver in kmod/, in real guests'
 	@echo 'make fuzz             each fuzz target for FUZZ_LEISURE_SECONDS=$(FUZZ_LEISURE_SECONDS)'
 	@echo 'make bench-ring       ring benchmark into $(BUILD)/bench/ring.jsonl'
 	@echo 'make bench-shadow     disk benchmark into $(BUILD)/bench/shadow.jsonl'
@@ -70,7 +70,8 @@ install: build
 demo: build
 	/usr/bin/python3 demo/shadow.py
 
-check: check-unit check-docs check-sanitizers check-threads check-valgrind check-fuzz check-guests
+check: check-unit check-docs check-sanitizers check-threads check-valgrind check-fuzz \
+	check-guests check-balloon
 	@echo 'make check: everything passed'
 
 check-unit: build
@@ -80,10 +81,13 @@ check-sanitizers: build-asan
 	ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		meson test -C build-asan --print-errorlogs --no-suite race
 	UMBRA_BUILD=build-asan $(PYTEST) tests/guest -k 'long-chains or killed_guest'
+	ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		UMBRA_BUILD=build-asan $(PYTEST) tests/balloon/test_device_memory.py
 
 check-threads: build-tsan
 	TSAN_OPTIONS=halt_on_error=1 meson test -C build-tsan --print-errorlogs --suite race
 	TSAN_OPTIONS=halt_on_error=1 UMBRA_BUILD=build-tsan $(PYTEST) tests/guest -k many-small
+	TSAN_OPTIONS=halt_on_error=1 UMBRA_BUILD=build-tsan $(PYTEST) tests/balloon/test_device_memory.py
 
 check-valgrind: build
 	meson test -C $(BUILD) --print-errorlogs --suite unit --timeout-multiplier 10 \
@@ -100,11 +104,11 @@ fuzz: build-fuzz
 	scripts/fuzz build-fuzz $(FUZZ_LEISURE_SECONDS)
 
 check-guests: build
-	$(PYTEST) tests/guest tests/interop tests/balloon
+	$(PYTEST) tests/guest tests/interop
 
-# The guest's balloon driver: fetches and configures a kernel's source first.
-check-kmod: build
-	$(PYTEST) tests/kmod
+# Fetches kernels and their sources from Debian's mirror the first time.
+check-balloon: build
+	$(PYTEST) tests/balloon tests/kmod
 
 bench-ring: build
 	@mkdir -p $(BUILD)/bench

@@ -3,7 +3,6 @@ to the host and comes again, and the account is right whatever happens."""
 
 import random
 import re
-import subprocess
 import time
 
 import pytest
@@ -223,22 +222,7 @@ def test_a_nonsense_value_is_refused(bed):
             balloon.set(value)
 
 
-@pytest.fixture
-def huge(bed):
-    """Memory that comes in huge pages."""
-    place = bed.path("huge")
-    place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "huge=always", "none", place])
-    if done.returncode:
-        pytest.skip("tmpfs with huge pages cannot be mounted here")
-    usual, bed.memory_directory = bed.memory_directory, place
-    yield place
-    bed.memory_directory = usual
-    bed.stop()
-    subprocess.run(["umount", "-l", place], check=True)
-
-
-def test_huge_pages_go_back_too_in_pieces_of_256_small_ones(huge, bed):
+def test_huge_pages_go_back_too_in_pieces_of_256_small_ones(huge_guests, bed):
     balloon = bed.balloon("--hide=reporting")
     guest = boot(bed, balloon)
     guest.check("dd if=/dev/urandom of=/mnt/kept bs=1M count=64 2>/dev/null; "

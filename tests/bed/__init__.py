@@ -11,6 +11,7 @@ file here:
 	Fio, Job	verified load inside a guest
 	SimulatedBalloon	a balloon device that checks the driver, and can misbehave
 	BalloonDriver	the project's driver in a guest
+	Frontend	a front-end and driver of our own, for the real balloon device
 
 Rules of the house.  Nothing sleeps to synchronise: every wait names what it
 waits for and has a deadline (wait.py).  Deadlines are generous, since they
@@ -24,6 +25,7 @@ from .backend import Backend
 from .balloon_driver import BalloonDriver
 from .bed import Bed
 from .fio import Fio
+from .frontend import Frontend
 from .qemu import Qemu
 from .qmp import QmpClient, QmpError
 from .simulated_balloon import SimulatedBalloon
@@ -32,7 +34,7 @@ from .umbra import Umbra, UmbraBalloon
 from .wait import Deadline, TimedOut, wait_until
 
 __all__ = [
-    "Backend", "BalloonDriver", "Bed", "Deadline", "Fio", "Qemu", "QmpClient",
-    "QmpError", "SimulatedBalloon", "TimedOut", "Uml", "Umbra",
+    "Backend", "BalloonDriver", "Bed", "Deadline", "Fio", "Frontend", "Qemu",
+    "QmpClient", "QmpError", "SimulatedBalloon", "TimedOut", "Uml", "Umbra",
     "UmbraBalloon", "procfs", "wait_until",
 ]

@@ -6,6 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from .wait import wait_until
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 MIB = 256               # pages
@@ -58,6 +60,36 @@ class BalloonDriver:
             until cat /sys/bus/virtio/drivers/umbra_balloon/virtio*/balloon/state |
                     grep -qxE '{pattern}'; do usleep 10000; done""", deadline)
 
+    def run_out_of_memory(self, mib, deadline=180):
+        """Fill the guest's memory until the driver has given so much of it back on
+        OOM; all that was written must be there.  (Needs Content's file system.)
+
+        By busybox, which is not on a disk: a program whose own pages can be dropped
+        and read again would crawl for long before the guest is out of memory."""
+        self.guest.check(f"""
+            cd /host/mnt
+            i=0
+            while [ $(cat /sys/bus/virtio/drivers/umbra_balloon/virtio*/balloon/oom_pages
+                    ) -lt {mib * MIB} ]; do
+                i=$((i + 1))
+                dd if=/dev/urandom bs=64k count=64 2>/dev/null | tee fill$i | md5sum
+            done >/tmp/written
+            for n in $(seq $i); do md5sum <fill$n; done | cmp - /tmp/written
+            rm fill*""", deadline)
+
+    def compact(self):
+        """Have compaction move pages of the balloon, next to free ones all over;
+        returns how many it has moved, once driver and kernel say the same."""
+        for _ in range(10):
+            self.guest.check("echo 1 >/proc/sys/vm/compact_memory")
+            if self.number("migrated_pages") > 100:
+                break
+        # The kernel goes on by itself for a while.
+        return wait_until(
+            lambda: (moved := self.number("migrated_pages"))
+            == vm_events(self.guest)["balloon_migrate"] and moved,
+            "driver and kernel to have counted the same pages that moved")
+
     def kernel_log(self):
         return self.guest.check("dmesg")
 
@@ -90,19 +122,24 @@ def settle_memory(guest):
 
 
 #: Writes, thins out or verifies files of 64 KiB.  Each page is unlike all others:
-#: it begins with its file's number and its own, and goes on with a seed.
+#: it begins with its file's number and its own, and goes on with a seed.  All in
+#: the same two buffers: memory that is touched for the first time is slow in UML.
 _CONTENT = """
 import os, sys
 action, folder, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 seed = open(folder + ".seed", "rb").read() if action == "verify" else os.urandom(4080)
+expected, found = bytearray((bytes(16) + seed) * 16), bytearray(65536)
 def content(number):
-    return b"".join(b"%08d%08d" % (number, page) + seed for page in range(16))
+    for page in range(16):
+        expected[page * 4096:page * 4096 + 16] = b"%08d%08d" % (number, page)
+    return expected
 if action == "write":
     os.mkdir(folder)
     open(folder + ".seed", "wb").write(seed)
     for number in range(count):
-        with open(f"{folder}/{number}", "wb", buffering=0) as file:
-            assert file.write(content(number)) == 65536
+        file = os.open(f"{folder}/{number}", os.O_WRONLY | os.O_CREAT)
+        assert os.write(file, content(number)) == 65536
+        os.close(file)
 elif action == "fragment":
     for number in range(1, count, 2):
         os.unlink(f"{folder}/{number}")
@@ -110,8 +147,10 @@ else:
     names = os.listdir(folder)
     assert names
     for name in names:
-        with open(f"{folder}/{name}", "rb", buffering=0) as file:
-            assert file.read() == content(int(name)), f"{folder}/{name} has changed"
+        file = os.open(f"{folder}/{name}", os.O_RDONLY)
+        assert os.readv(file, [found]) == 65536
+        os.close(file)
+        assert found == content(int(name)), f"{folder}/{name} has changed"
 """
 
 

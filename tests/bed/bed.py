@@ -74,8 +74,8 @@ class Bed:
         return Uml(self, devices, **options).wait_boot()
 
     def qemu(self, device, **options):
-        """A QEMU guest, booted, with this disk."""
-        return Qemu(self, device.socket, **options).wait_boot()
+        """A QEMU guest, booted, with this device."""
+        return Qemu(self, device, **options).wait_boot()
 
     # The end
 

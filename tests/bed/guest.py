@@ -117,9 +117,21 @@ class Job:
                     f"touch {self._base}.ended; "
                     f"echo $status >{self._base}.end ) &")
 
+    @property
+    def ended(self):
+        """A file that exists once it has ended."""
+        return f"{self._base}.ended"
+
     def running(self):
-        status, _ = self.guest.run(f"test -e {self._base}.ended")
+        status, _ = self.guest.run(f"test -e {self.ended}")
         return status != 0
+
+    def output(self):
+        """What it has said so far."""
+        return self.guest.check(f"cat {self._base}.out")
+
+    def terminate(self):
+        self.guest.check(f"kill -TERM $(cat {self._base}.pid)")
 
     def interrupt(self):
         """What Control-C would do."""

@@ -66,28 +66,23 @@ def module_files(tree, names):
     return ordered
 
 
-def build(directory, modules, setup, spare=()):
+def build(directory, modules, setup, spare=(), files=()):
     """An image with these module files, which runs the shell text SETUP
     before it takes commands.  Returns its path; the same image is built once.
 
-    The spare modules lie in /modules, too, for a test to insert.
+    The spare modules lie in /modules, too, for a test to insert.  The files,
+    pairs of name and path, lie where their names say.
     """
     order = "".join(f"{path.name}\n" for path in modules)
-    content = [
-        ("bin", None), ("dev", None), ("modules", None),
+    image = archive([
         ("bin/busybox", BUSYBOX.read_bytes()),
         ("init", INIT.encode()),
         ("setup", setup.encode()),
         ("modules/order", order.encode()),
         *((f"modules/{path.name}", path.read_bytes())
           for path in (*modules, *spare)),
-    ]
-    image = b"".join(
-        [_entry(name, stat.S_IFDIR | 0o755) if data is None
-         else _entry(name, stat.S_IFREG | 0o755, data)
-         for name, data in content]
-        + [_entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
-           _entry("TRAILER!!!", 0)])
+        *((name, path.read_bytes()) for name, path in files),
+    ], _entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)))
     path = directory / f"initramfs-{hashlib.sha256(image).hexdigest()[:16]}"
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)
@@ -95,6 +90,17 @@ def build(directory, modules, setup, spare=()):
         unfinished.write_bytes(image)
         unfinished.rename(path)
     return path
+
+
+def archive(files, more=b""):
+    """The bytes of an image, or of a further part of one, with these pairs of
+    name and content, and the folders that they need."""
+    folders = {str(folder) for name in ("dev/console", *(name for name, _ in files))
+               for folder in Path(name).parents} - {"."}
+    return b"".join(
+        [*(_entry(name, stat.S_IFDIR | 0o755) for name in sorted(folders)),
+         *(_entry(name, stat.S_IFREG | 0o755, data) for name, data in files),
+         more, _entry("TRAILER!!!", 0)])
 
 
 def _entry(name, mode, data=b"", device=(0, 0)):

@@ -1,4 +1,4 @@
-"""Debian's own kernel for the QEMU guest: downloaded and unpacked, never
+"""Debian's own kernels for the QEMU guest: downloaded and unpacked, never
 installed.  The "cloud" flavour, since it is small and boots fast."""
 
 import os
@@ -8,33 +8,41 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-PACKAGE = "linux-image-cloud-amd64"
+#: By what it is asked for, the package that depends on the newest one.
+PACKAGES = {"bookworm": "linux-image-cloud-amd64",
+            "6.12": "linux-image-6.12-cloud-amd64"}
 
 
 class Kernel(NamedTuple):
     image: Path
     modules: Path
+    version: str                # as uname -r says it
 
 
-def fetch(cache):
-    """The kernel, from the cache or from Debian's mirror."""
-    tree = cache / "kernel"
+def fetch(cache, name="bookworm"):
+    """A kernel, from the cache or from Debian's mirror: bookworm's, or 6.12."""
+    tree = cache / ("kernel" if name == "bookworm" else f"kernel-{name}")
     if not tree.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        _unpack(_newest(), tree)
-    return Kernel(next(tree.glob("boot/vmlinuz-*")), tree / "lib/modules")
+        _unpack(_package(cache, name), tree)
+    image = next(tree.glob("boot/vmlinuz-*"))
+    return Kernel(image, tree / "lib/modules", image.name.removeprefix("vmlinuz-"))
 
 
-def _newest():
-    """The package that the metapackage stands for today."""
+def _package(cache, name):
+    """The package that the metapackage stands for today; or, if a module has
+    been built for one of these kernels, that of the same version, which alone
+    takes the module (scripts/build-kmod looks the other way round)."""
+    for headers in cache.glob(f"kbuild-{name}*-amd64"):
+        return f"linux-image-{headers.name.removeprefix('kbuild-')}"
     for attempt in range(2):
         found = re.search(r"Depends: (linux-image-\S+)",
-                          _output("apt-cache", "depends", PACKAGE))
+                          _output("apt-cache", "depends", PACKAGES[name]))
         if found:
             return found[1]
         if attempt == 0:
             _output("apt-get", "update")    # a machine without package lists
-    raise FileNotFoundError(f"apt knows no package {PACKAGE}")
+    raise FileNotFoundError(f"apt knows no package {PACKAGES[name]}")
 
 
 def _unpack(package, tree):
@@ -49,11 +57,21 @@ def _unpack(package, tree):
     archive = next(unfinished.glob("*.deb"))
     _output("dpkg-deb", "-x", archive, unfinished)
     archive.unlink()
-    unfinished.rename(tree)
+    # The guests' insmod takes modules as they are.
+    packed = list(unfinished.rglob("*.ko.xz"))
+    if packed:
+        _output("xz", "-d", *packed)
+    try:
+        unfinished.rename(tree)
+    except OSError:
+        if not tree.exists():           # or somebody was faster
+            raise
+        shutil.rmtree(unfinished)
 
 
 def _output(*argv, cwd=None):
     done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True)
     if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(map(str, argv))}: {done.stderr.strip()}")
+        words = " ".join(map(str, argv))
+        raise RuntimeError(f"{words[:200]}: {done.stderr.strip()}")
     return done.stdout

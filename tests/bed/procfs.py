@@ -48,6 +48,18 @@ def mappings(pid):
     return found
 
 
+def allocated(pid, name):
+    """Bytes that the host holds of the files that a process has open and whose
+    names contain this: their allocated blocks, whoever has touched them."""
+    files = {}
+    for fd, target in fds(pid).items():
+        if name in target:
+            status = os.stat(f"/proc/{pid}/fd/{fd}")
+            files[status.st_dev, status.st_ino] = status.st_blocks * 512
+    assert files, f"process {pid} has no open file like '{name}'"
+    return sum(files.values())
+
+
 def context_switches(pid):
     """How often any thread of the process was put on or off a CPU so far."""
     total = 0

@@ -1,12 +1,19 @@
 """QEMU under software emulation, as a second front-end: virtio over PCI,
 SeaBIOS before Linux, more than one CPU and queue.
 
-Slow in computing, and honest in protocol.  Its memory is a memfd.
+Slow in computing, and honest in protocol.  Its memory is a memfd.  A disk gets
+bookworm's QEMU; any other device needs one that has a generic front-end, which
+is trixie's.
 """
 
-from . import initramfs, kernel, tools
+import os
+import subprocess
+
+from . import initramfs, kernel, tools, trixie
 from .guest import HOST_SETUP, Guest
+from .procfs import allocated
 from .qmp import QmpClient
+from .uml import BALLOON, BLOCK
 from .wait import wait_until
 
 #: The tools disk is found by its serial number, since disks are named in the
@@ -19,29 +26,37 @@ mount -t ext4 -o ro,noload /dev/$tools /host
 {HOST_SETUP}
 """
 
+GENERIC = "vhost-user-test-device-pci"
+
+#: The generic front-end has to be told a device's shape, by its virtio id.
+SHAPES = {BALLOON: {"num_vqs": 5, "vq_size": 256, "config_size": 16}}
+
 
 class Qemu(Guest):
     memory_name = "memory-backend-memfd"
 
-    def __init__(self, bed, socket, name="qemu", cpus=1, queues=1, memory="256M",
-                 from_disk=False):
-        """With from_disk, the firmware starts what it finds on the disk, and
-        no Linux is at hand."""
-        payload = ["-serial", "stdio"] if from_disk else _linux(bed, name)
+    def __init__(self, bed, device, name="qemu", cpus=1, queues=1, memory="256M",
+                 from_disk=False, linux="bookworm", modules=(), parameters=()):
+        """The device: anything with a .socket, a disk or whatever its device_id
+        says; or the text of one of QEMU's own, for bookworm's QEMU.  With
+        from_disk, the firmware starts what it finds on the disk, and no Linux is
+        at hand.  Otherwise linux is the kernel's name (kernel.py), files of
+        further modules lie in /modules, for a test to insert, and parameters are
+        words of the kernel's command line."""
+        shown = _shown(bed, device, queues)
+        payload = (["-serial", "stdio"] if from_disk
+                   else _linux(bed, name, linux, modules, parameters))
         self._monitor_path = bed.path(f"{name}.qmp")
         self._monitor = None
         super().__init__(
             bed, name,
-            ["qemu-system-x86_64", "-machine", "q35,memory-backend=memory",
+            [*shown.program, "-machine", "q35,memory-backend=memory",
              "-accel", "tcg", "-cpu", "qemu64", "-smp", cpus, "-m", memory,
              "-object", f"memory-backend-memfd,id=memory,size={memory},share=on",
              "-nodefaults", "-display", "none",
              "-qmp", f"unix:{self._monitor_path},server=on,wait=off",
-             "-chardev", f"socket,id=vhost,path={socket}",
-             "-device", f"vhost-user-blk-pci,chardev=vhost,num-queues={queues},"
-                        "bootindex=1",
-             *payload],
-            boot_deadline=90)
+             *shown.words, *payload],
+            env=shown.env, boot_deadline=90)
 
     @property
     def monitor(self):
@@ -55,20 +70,106 @@ class Qemu(Guest):
         self.console.send("reboot -f")
         return self.wait_boot()
 
+    def suspend(self):
+        """To memory (S3), from inside; returns when the guest sleeps."""
+        self.monitor.events.clear()
+        self._sleeper = self.spawn(self.script("echo mem >/sys/power/state"))
+        self.monitor.wait_event("SUSPEND")
+
+    def wake(self):
+        """Returns when the guest's kernel is back from suspend()."""
+        self.monitor.execute("system_wakeup")
+        status, output = self._sleeper.wait()
+        assert status == 0, f"{self.name} failed to suspend: {output}"
+
+    def unplug(self, name="vhost"):
+        """Pull the device, and wait until the guest has let go of it.  Not a disk
+        nor one of QEMU's own."""
+        self.monitor.events.clear()
+        self.monitor.execute("device_del", {"id": f"{name}-device"})
+        self.monitor.wait_event("DEVICE_DELETED",
+                                lambda data: data.get("device") == f"{name}-device")
+
+    def plug(self, device, name):
+        """A device in the place of an unplugged one, with a name of its own."""
+        self.monitor.execute("chardev-add", {"id": name, "backend": {
+            "type": "socket", "data": {"server": False, "addr": {
+                "type": "unix", "data": {"path": str(device.socket)}}}}})
+        self.monitor.execute("device_add", {"driver": GENERIC, **_Any.options(device, name)})
+
+    def held(self):
+        """Bytes that the host holds of the guest's memory."""
+        return allocated(self.process.pid, self.memory_name)
+
     def kill(self):
         super().kill()
         if self._monitor:
             self._monitor.close()
 
 
-def _linux(bed, name):
-    linux = kernel.fetch(bed.cache)
-    modules = initramfs.module_files(
-        linux.modules, ["virtio_pci", "virtio_blk", "virtio_console"])
-    return ["-kernel", linux.image,
-            "-initrd", initramfs.build(bed.cache, modules, SETUP),
-            "-append", "console=ttyS0 quiet panic=-1 mitigations=off "
-                       "bed_console=hvc0",
+class _Disk:
+    """How bookworm's QEMU shows a disk to its guest."""
+
+    program, env = ["qemu-system-x86_64"], None
+
+    def __init__(self, socket, queues):
+        self.words = ["-chardev", f"socket,id=vhost,path={socket}",
+                      "-device", "vhost-user-blk-pci,chardev=vhost,bootindex=1,"
+                                 f"num-queues={queues}"]
+
+
+class _Own:
+    """A device of bookworm's QEMU itself."""
+
+    program, env = _Disk.program, None
+
+    def __init__(self, text):
+        self.words = ["-device", text]
+
+
+class _Any:
+    """How trixie's QEMU shows any other device, in a slot of its own, from which
+    it can be pulled."""
+
+    SLOT = "slot9"
+
+    def __init__(self, bed, device):
+        tree = trixie.fetch(bed.cache, "qemu-system-x86")
+        self.program = [*trixie.program(tree, "qemu-system-x86_64"),
+                        "-L", tree / "usr/share/qemu", "-L", tree / "usr/share/seabios"]
+        self.env = {"QEMU_MODULE_DIR": str(tree / "usr/lib/x86_64-linux-gnu/qemu")}
+        asked = subprocess.run([*self.program, "-device", f"{GENERIC},help"], text=True,
+                               capture_output=True, env={**os.environ, **self.env})
+        if asked.returncode != 0:
+            raise FileNotFoundError(f"the newest QEMU on Debian's mirror, in {tree}, has no "
+                                    f"{GENERIC}: {asked.stderr}")
+        options = ",".join(f"{name}={value}" for name, value in self.options(device).items())
+        self.words = ["-device", f"pcie-root-port,id={self.SLOT},slot=9",
+                      "-chardev", f"socket,id=vhost,path={device.socket}",
+                      "-device", f"{GENERIC},{options}"]
+
+    @classmethod
+    def options(cls, device, name="vhost"):
+        return {"id": f"{name}-device", "bus": cls.SLOT, "chardev": name,
+                "virtio-id": device.device_id, **SHAPES[device.device_id]}
+
+
+def _shown(bed, device, queues):
+    if isinstance(device, str):
+        return _Own(device)
+    if getattr(device, "device_id", BLOCK) == BLOCK:
+        return _Disk(device.socket, queues)
+    return _Any(bed, device)
+
+
+def _linux(bed, name, linux, modules, parameters):
+    found = kernel.fetch(bed.cache, linux)
+    needed = initramfs.module_files(
+        found.modules, ["virtio_pci", "virtio_blk", "virtio_console"])
+    return ["-kernel", found.image,
+            "-initrd", initramfs.build(bed.cache, needed, SETUP, modules),
+            "-append", " ".join(["console=ttyS0 quiet panic=-1 mitigations=off "
+                                 "bed_console=hvc0", *parameters]),
             # Under emulation the serial line loses characters of what we say
             # to the guest: that goes by virtio.
             "-serial", f"file:{bed.log(f'{name}-serial')}",

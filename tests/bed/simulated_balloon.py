@@ -81,6 +81,7 @@ class SimulatedBalloon:
         self.poison = None
         self.reports = 0                # pages reported as free
         self.statistics = []            # one dict for each answer
+        self.asks_at_once = 0           # for statistics: so often as soon as they come
         self.punched = 0                # pages
         self._holding = False
         self._refusing = False
@@ -375,7 +376,11 @@ class SimulatedBalloon:
             # The statistics buffer is kept until it is asked for.
             if index == 2 and self.has(STATS_VQ):
                 self._read_statistics(ring, head)
-                ring.held.append(head)
+                if self.asks_at_once:
+                    self.asks_at_once -= 1
+                    self._use(ring, head, 0)
+                else:
+                    ring.held.append(head)
             elif self._holding:
                 ring.held.append(head)
             else:

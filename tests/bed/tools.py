@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 PROGRAMS = ("/usr/bin/env", "/usr/bin/fio", "/usr/sbin/mkfs.ext4",
-            "/usr/sbin/fsck.ext4")
+            "/usr/sbin/fsck.ext4", "/usr/bin/split")
 
 #: Mount points that HOST_SETUP of guest.py wants.
 MOUNT_POINTS = ("dev", "proc", "sys", "tmp")

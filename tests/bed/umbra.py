@@ -6,12 +6,12 @@ import signal
 
 from .backend import listens
 from .process import Process
-from .procfs import context_switches, fds, mappings
+from .procfs import allocated, context_switches, fds, mappings
 from .qmp import QmpClient
 from .wait import PATIENCE, wait_until
 
 #: What a sanitizer says when it has found something.
-_FINDING = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|"
+FINDING = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|"
                       r"MemorySanitizer|runtime error:")
 
 
@@ -72,7 +72,13 @@ class UmbraProgram:
         for path in (self.socket, self.control):
             assert not path.exists(), f"umbra ended and left {path} behind"
         output = self.process.output()
-        assert not _FINDING.search(output), f"a sanitizer found:\n{output}"
+        assert not FINDING.search(output), f"a sanitizer found:\n{output}"
+        self.qmp.close()
+
+    def kill(self):
+        """kill -9: it leaves its sockets behind."""
+        self.ended = True
+        self.process.kill()
         self.qmp.close()
 
     def _finish(self):
@@ -187,12 +193,5 @@ class UmbraBalloon(UmbraProgram):
         return self
 
     def held_of(self, guest):
-        """Bytes that the host holds of a guest's memory: the allocated blocks of
-        the file, seen through the fd that the device has of it."""
-        files = {}
-        for fd, target in self.fds().items():
-            if guest.memory_name in target:
-                status = os.stat(f"/proc/{self.pid}/fd/{fd}")
-                files[status.st_dev, status.st_ino] = status.st_blocks * 512
-        assert files, "the device has no memory of this guest"
-        return sum(files.values())
+        """Bytes that the host holds of a guest's memory, as the device sees it."""
+        return allocated(self.pid, guest.memory_name)

@@ -11,7 +11,7 @@ WATCHFUL = ("panic_on_warn=1",)
 
 
 class Rig:
-    def __init__(self, bed, features=(PAGE_BITMAP,), memory="1G", parameters=()):
+    def __init__(self, bed, features=(PAGE_BITMAP,), memory="512M", parameters=()):
         self.device = SimulatedBalloon(bed, features)
         self.guest = bed.uml(self.device, memory=memory, modules=[module(bed)],
                              parameters=[*WATCHFUL, *parameters])

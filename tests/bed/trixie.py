@@ -1,0 +1,91 @@
+"""Programs of Debian 13 (trixie) that bookworm has too old: downloaded with all
+the libraries that they need, unpacked side by side, never installed.
+
+apt does it, as it would for a machine with nothing installed: a root of its own,
+this machine's mirror and settings (proxies, ...), signatures checked against
+Debian's keys.  A program then runs under its own tree's dynamic loader, so that
+paths stay the host's.  No root and no chroot is needed.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+SUITES = ("trixie", "trixie-backports")         # the last is preferred
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+
+def fetch(cache, package):
+    """The tree of the newest version of this package, from the cache or from the
+    mirror."""
+    tree = cache / f"trixie-{package}"
+    if not tree.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        unfinished = cache / f"trixie-{package}.{os.getpid()}"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        try:
+            _unpack(package, unfinished)
+            try:
+                unfinished.rename(tree)
+            except OSError:
+                if not tree.exists():           # or somebody was faster
+                    raise
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return tree
+
+
+def program(tree, name):
+    """The words that run a program of a tree."""
+    return [tree / "usr/lib64/ld-linux-x86-64.so.2",
+            "--library-path", tree / "usr/lib/x86_64-linux-gnu",
+            tree / "usr/bin" / name]
+
+
+def _unpack(package, tree):
+    mirror = _mirror()
+    apt = tree / "apt"
+    for name in ("lists/partial", "archives/partial"):
+        (apt / name).mkdir(parents=True)
+    (apt / "status").touch()                    # nothing is installed there
+    (apt / "sources.list").write_text("".join(
+        f"deb [signed-by={KEYRING}] {mirror} {suite} main\n" for suite in SUITES))
+    options = [word for name, value in {
+        "Dir::Etc::SourceList": apt / "sources.list",
+        "Dir::Etc::SourceParts": "/dev/null",
+        "Dir::Etc::Preferences": "/dev/null",
+        "Dir::Etc::PreferencesParts": "/dev/null",
+        "Dir::State::Lists": apt / "lists",
+        "Dir::State::Status": apt / "status",
+        "Dir::Cache": apt,
+        "Dir::Cache::Archives": apt / "archives",
+        "APT::Sandbox::User": "",               # the folder may be ours alone
+        "APT::Default-Release": SUITES[-1],
+        "APT::Install-Recommends": "false",
+    }.items() for word in ("-o", f"{name}={value}")]
+    for words in (["update", "--error-on=any"], ["install", "--download-only", package]):
+        done = subprocess.run(["apt-get", *options, "-q", "-y", *words],
+                              capture_output=True, text=True)
+        if done.returncode != 0:
+            raise FileNotFoundError(
+                f"no {package} with all that it needs on {mirror} in {' or '.join(SUITES)}: "
+                f"'apt-get {' '.join(words)}' says:\n{done.stdout[-1500:]}{done.stderr}")
+    for archive in (apt / "archives").glob("*.deb"):
+        subprocess.run(["dpkg-deb", "-x", archive, tree], check=True)
+    shutil.rmtree(apt)
+    for name in ("usr/share/doc", "usr/share/locale", "usr/share/man"):
+        shutil.rmtree(tree / name, ignore_errors=True)
+
+
+def _mirror():
+    """Where this machine has its Debian from."""
+    listing = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)",
+         "Created-By: Packages"], check=True, capture_output=True, text=True).stdout
+    found = re.search(r"^(\S+/) bookworm$", listing, re.M)
+    if not found:
+        raise FileNotFoundError("apt has no source of Debian's suite bookworm, so that it is "
+                                f"not known where to find {SUITES[0]}:\n{listing}")
+    return found[1]
