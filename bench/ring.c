@@ -3,7 +3,7 @@
  * What a buffer costs on a ring, and with a shadow queue between two rings.
  *
  *	ring [--rounds=N] [--buffers=N] [--output=FILE]
- *	ring --loop=ring|shadow,BATCH,CHAIN,INDIRECT,BUFFERS
+ *	ring --loop=ring|shadow,BATCH,CHAIN,INDIRECT,BUFFERS[,REGIONS,TRANSLATED]
  *
  * ring    one ring used directly, in one thread: the driver adds and publishes
  *	   a batch, the device takes, completes and publishes it, the driver gets
@@ -19,14 +19,24 @@
  * second form runs one loop and prints nothing, so that two lengths of it differ
  * by the loop's instructions and nothing else.
  *
+ * The cases named "regions" ask what looking addresses up costs: the guest's
+ * memory is 1, 8 or 64 regions, each chain's segments lie in regions at random,
+ * and the device sees them where the guest does or, translated, elsewhere.  The
+ * layouts are measured in turn in each round.  The device at the end looks
+ * nothing up that depends on the layout, so that all differences are the shadow
+ * queue's.
+ *
  * One JSON object a line:
- *	case		always "ring"
+ *	case		"ring" or "regions"
+ *	regions, translated	of "regions": the layout
  *	batch, chain	buffers published at a time; segments of a buffer
  *	indirect	whether INDIRECT_DESC is negotiated on both rings
  *	ring_ns, shadow_ns			nanoseconds per buffer, of this
  *						thread's processor time
  *	ring_instructions, shadow_instructions	per buffer, or null
  *	shadow_over_ring			shadow_ns / ring_ns
+ *	shadow_over_one_region			of "regions": shadow_ns by that of
+ *						one region that is not translated
  *	rounds, buffers				what was measured
  */
 #include <errno.h>
@@ -47,16 +57,30 @@
 #define RAM_GPA UINT64_C(0x100000000)
 #define RAM_BYTES (1u << 20)
 #define ROUNDS_MAX 99u
+#define CHAIN_MAX 8u
+#define ADDRESSES 8192u /* buffers spread over regions; a power of two */
+#define REGION_BYTES (UINT64_C(1) << 30)
+#define IOVA UINT64_C(0x10000000000) /* far above the guest's addresses */
 
 struct ring_memory {
 	struct driver_layout layout;
 	void *shared, *private;
 };
 
+/* Where the guest's buffers lie. */
+struct layout {
+	struct memory *memory;        /* the guest's */
+	struct memory *device_memory; /* the same, as the device sees it */
+	uint64_t *addresses;          /* of buffers, taken in turn */
+	uint32_t address_mask;        /* their number less 1 */
+	bool advances;                /* each batch goes on where the last one ended */
+};
+
 static struct {
 	uint64_t features;
 	struct ring_memory guest, back;
-	struct memory *memory;
+	struct layout layout;
+	uint32_t address_at;
 	uint8_t *ram;
 	struct driver_ring driver; /* on the guest's ring */
 	struct device_ring device; /* on the same ring, or on the shadow ring */
@@ -123,10 +147,8 @@ static void driver_start(struct driver_ring *r, struct ring_memory *m, uint64_t 
 		"driver_ring_init");
 }
 
-static void memory_start(uint64_t features)
+static void rings_start(uint64_t features)
 {
-	struct memory_region regions[3];
-
 	b.features = features;
 	b.guest.layout = b.back.layout = driver_ring_layout(RING_SIZE, features);
 	for (unsigned int i = 0; i < 2; i++) {
@@ -137,8 +159,26 @@ static void memory_start(uint64_t features)
 		require(m->shared && m->private, "no memory");
 		memset(m->shared, 0, m->layout.shared_bytes);
 	}
+	b.chain.segs = b.device_segs;
+}
+
+static void rings_stop(void)
+{
+	free(b.guest.shared);
+	free(b.guest.private);
+	free(b.back.shared);
+	free(b.back.private);
+}
+
+/* One region of buffers, used over and over, and the rings' tables. */
+static void layout_plain(struct layout *l)
+{
+	struct memory_region regions[3];
+
+	*l = (struct layout){ .address_mask = RAM_BYTES / 4096 - 1 };
 	b.ram = aligned_alloc(4096, RAM_BYTES);
-	require(b.ram, "no memory");
+	l->addresses = calloc(l->address_mask + 1, sizeof(*l->addresses));
+	require(b.ram && l->addresses, "no memory");
 	regions[0] = (struct memory_region){
 		.gpa = { RAM_GPA }, .uva = { RAM_GPA }, .size = RAM_BYTES, .host = b.ram
 	};
@@ -148,24 +188,68 @@ static void memory_start(uint64_t features)
 						.uva = { RAM_GPA << (i + 1) },
 						.size = b.guest.layout.shared_bytes,
 						.host = i ? b.back.shared : b.guest.shared };
-	require(memory_create(regions, 3, &b.memory, NULL) == 0, "memory_create");
-	b.chain.segs = b.device_segs;
+	require(memory_create(regions, 3, &l->memory, NULL) == 0, "memory_create");
+	l->device_memory = memory_ref(l->memory);
+	for (uint32_t i = 0; i <= l->address_mask; i++)
+		l->addresses[i] = RAM_GPA + 4096ul * i;
 }
 
-static void memory_stop(void)
+static uint64_t random_next(uint64_t *state)
 {
-	memory_unref(&b.memory);
+	*state = *state * 6364136223846793005u + 1442695040888963407u;
+	return *state >> 33;
+}
+
+/*
+ * @count regions, one behind the other; a device that is told @translated sees
+ * them apart and the other way round.  Nobody looks into the buffers, so there is
+ * no memory behind.
+ */
+static void layout_spread(struct layout *l, unsigned int count, bool translated)
+{
+	struct memory_region regions[64], all = {
+		.gpa = { 4096 }, .uva = { 4096 }, .size = 4 * IOVA, .host = (uint8_t *)4096
+	};
+	uint64_t seed = 1;
+
+	require(count >= 1 && count <= ARRAY_SIZE(regions), "1 to 64 regions");
+	*l = (struct layout){ .address_mask = ADDRESSES - 1, .advances = true };
+	l->addresses = calloc(ADDRESSES, sizeof(*l->addresses));
+	require(l->addresses, "no memory");
+	for (unsigned int i = 0; i < count; i++) {
+		uint64_t gpa = RAM_GPA + i * REGION_BYTES;
+
+		regions[i] = (struct memory_region){ .gpa = { gpa },
+						     .uva = { gpa },
+						     .size = REGION_BYTES,
+						     .host = (uint8_t *)(uintptr_t)gpa };
+	}
+	require(memory_create(regions, count, &l->memory, NULL) == 0, "memory_create");
+	require(memory_create(&all, 1, &l->device_memory, NULL) == 0, "memory_create");
+	for (unsigned int i = 0; translated && i < count; i++)
+		l->memory->regions[i].iova = IOVA + 2 * (count - i) * REGION_BYTES;
+	l->memory->translated = translated;
+	for (unsigned int i = 0; i < ADDRESSES; i++) {
+		uint64_t region = random_next(&seed) % count;
+		uint64_t page = random_next(&seed) % (REGION_BYTES / 4096);
+
+		l->addresses[i] = RAM_GPA + region * REGION_BYTES + page * 4096;
+	}
+}
+
+static void layout_free(struct layout *l)
+{
+	memory_unref(&l->memory);
+	memory_unref(&l->device_memory);
+	free(l->addresses);
 	free(b.ram);
-	free(b.guest.shared);
-	free(b.guest.private);
-	free(b.back.shared);
-	free(b.back.private);
+	b.ram = NULL;
 }
 
 static void device_start(const struct split_ring *split)
 {
 	device_ring_init(&b.device, &(struct device_ring_config){ .split = *split,
-								  .memory = b.memory,
+								  .memory = b.layout.device_memory,
 								  .features = b.features });
 }
 
@@ -181,7 +265,9 @@ static void shadow_start(void)
 
 	driver_start(&b.driver, &b.guest, RAM_GPA << 1);
 	config = (struct shadow_queue_config){
-		.guest = { .split = b.driver.split, .memory = b.memory, .features = b.features },
+		.guest = { .split = b.driver.split,
+			   .memory = b.layout.memory,
+			   .features = b.features },
 		.back = { .size = RING_SIZE,
 			  .features = b.features,
 			  .shared = b.back.shared,
@@ -200,16 +286,20 @@ static unsigned int notifications;
 
 static void driver_adds(unsigned int batch, uint32_t chain)
 {
-	struct ring_seg segs[8];
+	const struct layout *l = &b.layout;
+	struct ring_seg segs[CHAIN_MAX];
+	uint32_t at = b.address_at;
 
 	for (unsigned int i = 0; i < batch; i++) {
 		for (uint32_t s = 0; s < chain; s++)
 			segs[s] =
-				(struct ring_seg){ .addr = RAM_GPA + (i * 8 + s) * 4096 % RAM_BYTES,
+				(struct ring_seg){ .addr = l->addresses[(at + s) & l->address_mask],
 						   .len = 512,
 						   .writable = s > 0 };
 		require(driver_ring_add(&b.driver, segs, chain, i) == 1, "no room");
+		at += CHAIN_MAX;
 	}
+	b.address_at = l->advances ? at : 0;
 	driver_ring_publish(&b.driver);
 	notifications += driver_ring_must_kick(&b.driver);
 }
@@ -290,50 +380,127 @@ static void print_count(FILE *out, const char *name, double v)
 		fprintf(out, ", \"%s\": null", name);
 }
 
-static void run_case(FILE *out, unsigned int batch, uint32_t chain, bool indirect,
-		     unsigned int rounds, uint64_t buffers)
+/* What is measured in all cases, and how long. */
+struct plan {
+	FILE *out;
+	unsigned int rounds, batch;
+	uint32_t chain;
+	bool indirect;
+	uint64_t buffers;
+};
+
+/* By round; without a shadow queue, and with one. */
+struct figures {
+	double ns[2][ROUNDS_MAX], instructions[2][ROUNDS_MAX];
+};
+
+static uint64_t features_of(bool indirect)
 {
-	double ns[2][ROUNDS_MAX], instructions[2][ROUNDS_MAX], ring, shadow;
+	return BIT64(VIRTIO_RING_F_EVENT_IDX) | (indirect ? BIT64(VIRTIO_RING_F_INDIRECT_DESC) : 0);
+}
 
-	memory_start(BIT64(VIRTIO_RING_F_EVENT_IDX) |
-		     (indirect ? BIT64(VIRTIO_RING_F_INDIRECT_DESC) : 0));
-	for (unsigned int s = 0; s < 2; s++) /* warm up */
-		(void)measure(s, batch, chain, buffers / 10 + batch);
-	for (unsigned int i = 0; i < rounds; i++) {
-		for (unsigned int s = 0; s < 2; s++) {
-			struct cost c = measure(s, batch, chain, buffers);
+static void warm_up(const struct plan *p)
+{
+	for (unsigned int s = 0; s < 2; s++)
+		(void)measure(s, p->batch, p->chain, p->buffers / 10 + p->batch);
+}
 
-			ns[s][i] = c.ns;
-			instructions[s][i] = c.instructions;
+static void run_round(const struct plan *p, struct figures *f, unsigned int round)
+{
+	for (unsigned int s = 0; s < 2; s++) {
+		struct cost c = measure(s, p->batch, p->chain, p->buffers);
+
+		f->ns[s][round] = c.ns;
+		f->instructions[s][round] = c.instructions;
+	}
+}
+
+/* All of a line but its beginning and its end.  Returns shadow_ns. */
+static double print_figures(const struct plan *p, struct figures *f)
+{
+	double ring = median(f->ns[0], p->rounds), shadow = median(f->ns[1], p->rounds);
+
+	fprintf(p->out,
+		"\"batch\": %u, \"chain\": %u, \"indirect\": %s, \"ring_ns\": %.2f, "
+		"\"shadow_ns\": %.2f",
+		p->batch, p->chain, p->indirect ? "true" : "false", ring, shadow);
+	print_count(p->out, "ring_instructions", median(f->instructions[0], p->rounds));
+	print_count(p->out, "shadow_instructions", median(f->instructions[1], p->rounds));
+	fprintf(p->out, ", \"shadow_over_ring\": %.3f, \"rounds\": %u, \"buffers\": %lu",
+		shadow / ring, p->rounds, (unsigned long)p->buffers);
+	return shadow;
+}
+
+static void run_case(const struct plan *p)
+{
+	static struct figures figures;
+
+	rings_start(features_of(p->indirect));
+	layout_plain(&b.layout);
+	warm_up(p);
+	for (unsigned int i = 0; i < p->rounds; i++)
+		run_round(p, &figures, i);
+	layout_free(&b.layout);
+	rings_stop();
+	fprintf(p->out, "{\"case\": \"ring\", ");
+	(void)print_figures(p, &figures);
+	fprintf(p->out, "}\n");
+	fflush(p->out);
+}
+
+static void run_regions(const struct plan *p)
+{
+	static const unsigned int counts[] = { 1, 8, 64 };
+	static struct figures figures[2 * ARRAY_SIZE(counts)];
+	struct layout layouts[ARRAY_SIZE(figures)];
+	double one = 0;
+
+	rings_start(features_of(p->indirect));
+	for (size_t k = 0; k < ARRAY_SIZE(layouts); k++) {
+		layout_spread(&layouts[k], counts[k / 2], k % 2);
+		b.layout = layouts[k];
+		warm_up(p);
+	}
+	for (unsigned int i = 0; i < p->rounds; i++) {
+		for (size_t k = 0; k < ARRAY_SIZE(layouts); k++) {
+			b.layout = layouts[k];
+			run_round(p, &figures[k], i);
 		}
 	}
-	memory_stop();
-	ring = median(ns[0], rounds);
-	shadow = median(ns[1], rounds);
-	fprintf(out,
-		"{\"case\": \"ring\", \"batch\": %u, \"chain\": %u, \"indirect\": %s, "
-		"\"ring_ns\": %.2f, \"shadow_ns\": %.2f",
-		batch, chain, indirect ? "true" : "false", ring, shadow);
-	print_count(out, "ring_instructions", median(instructions[0], rounds));
-	print_count(out, "shadow_instructions", median(instructions[1], rounds));
-	fprintf(out, ", \"shadow_over_ring\": %.3f, \"rounds\": %u, \"buffers\": %lu}\n",
-		shadow / ring, rounds, (unsigned long)buffers);
-	fflush(out);
+	for (size_t k = 0; k < ARRAY_SIZE(layouts); k++) {
+		double shadow;
+
+		fprintf(p->out, "{\"case\": \"regions\", \"regions\": %u, \"translated\": %s, ",
+			counts[k / 2], k % 2 ? "true" : "false");
+		shadow = print_figures(p, &figures[k]);
+		if (k == 0)
+			one = shadow;
+		fprintf(p->out, ", \"shadow_over_one_region\": %.3f}\n", shadow / one);
+		layout_free(&layouts[k]);
+	}
+	fflush(p->out);
+	rings_stop();
 }
 
 /* Run the loop that @text describes.  Exit status. */
 static int run_loop(const char *text)
 {
-	unsigned int batch, chain, indirect;
+	unsigned int batch, chain, indirect, regions, translated;
 	unsigned long buffers;
 	char which[8];
+	int n = sscanf(text, "%7[^,],%u,%u,%u,%lu,%u,%u", which, &batch, &chain, &indirect,
+		       &buffers, &regions, &translated);
 
-	if (sscanf(text, "%7[^,],%u,%u,%u,%lu", which, &batch, &chain, &indirect, &buffers) != 5)
+	if ((n != 5 && n != 7) || chain > CHAIN_MAX)
 		return 2;
-	memory_start(BIT64(VIRTIO_RING_F_EVENT_IDX) |
-		     (indirect ? BIT64(VIRTIO_RING_F_INDIRECT_DESC) : 0));
+	rings_start(features_of(indirect));
+	if (n == 7)
+		layout_spread(&b.layout, regions, translated);
+	else
+		layout_plain(&b.layout);
 	(void)measure(!strcmp(which, "shadow"), batch, chain, buffers);
-	memory_stop();
+	layout_free(&b.layout);
+	rings_stop();
 	return 0;
 }
 
@@ -349,28 +516,34 @@ int main(int argc, char **argv)
 		uint32_t chain;
 		bool indirect;
 	} shapes[] = { { 1, false }, { 3, false }, { 3, true } };
-	unsigned int rounds = 5;
-	uint64_t buffers = 2000000;
-	FILE *out = stdout;
+	struct plan p = { .out = stdout, .rounds = 5, .buffers = 2000000 };
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (option == 'r')
-			rounds = (unsigned int)strtoul(optarg, NULL, 0);
+			p.rounds = (unsigned int)strtoul(optarg, NULL, 0);
 		else if (option == 'b')
-			buffers = strtoull(optarg, NULL, 0);
+			p.buffers = strtoull(optarg, NULL, 0);
 		else if (option == 'o')
-			out = fopen(optarg, "w");
+			p.out = fopen(optarg, "w");
 		else
 			return option == 'l' ? run_loop(optarg) : 2;
 	}
-	require(out, "cannot open the output file");
-	require(rounds >= 1 && rounds <= ROUNDS_MAX, "--rounds: 1 to 99");
-	require(buffers >= 1000, "--buffers: at least 1000");
+	require(p.out, "cannot open the output file");
+	require(p.rounds >= 1 && p.rounds <= ROUNDS_MAX, "--rounds: 1 to 99");
+	require(p.buffers >= 1000, "--buffers: at least 1000");
 	counter_open();
-	for (size_t s = 0; s < ARRAY_SIZE(shapes); s++)
-		for (size_t i = 0; i < ARRAY_SIZE(batches); i++)
-			run_case(out, batches[i], shapes[s].chain, shapes[s].indirect, rounds,
-				 buffers);
-	return fclose(out) ? 1 : 0;
+	for (size_t s = 0; s < ARRAY_SIZE(shapes); s++) {
+		p.chain = shapes[s].chain;
+		p.indirect = shapes[s].indirect;
+		for (size_t i = 0; i < ARRAY_SIZE(batches); i++) {
+			p.batch = batches[i];
+			run_case(&p);
+		}
+	}
+	p.batch = 32;
+	p.indirect = false;
+	for (p.chain = 1; p.chain <= 3; p.chain += 2)
+		run_regions(&p);
+	return fclose(p.out) ? 1 : 0;
 }

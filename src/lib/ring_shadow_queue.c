@@ -19,7 +19,7 @@ struct umbra_shadow_queue {
 	struct shadow_counters counters;
 	struct memory *memory; /* of the front ring: one reference, or NULL */
 	struct driver_memory back;
-	struct ring_seg segs[]; /* as many as the front ring has descriptors */
+	struct ring_seg segs[]; /* as many as the larger ring has descriptors */
 };
 
 int umbra_shadow_queue_create(const struct umbra_shadow_queue_config *config,
@@ -36,7 +36,8 @@ int umbra_shadow_queue_create(const struct umbra_shadow_queue_config *config,
 	rc = driver_config_from(&config->back, &inner.back, &back, err);
 	if (rc)
 		return error_prefix(err, rc, "back ring");
-	q = calloc(1, sizeof(*q) + inner.guest.split.size * sizeof(q->segs[0]));
+	q = calloc(1,
+		   sizeof(*q) + MAX(inner.guest.split.size, inner.back.size) * sizeof(q->segs[0]));
 	if (!q) {
 		driver_memory_free(&back);
 		return error_set(err, -ENOMEM, "shadow queue: no memory for rings of %u and %u",

@@ -66,6 +66,52 @@ static int regions_check_disjoint(const struct memory *m, struct umbra_error *er
 	return 0;
 }
 
+/*
+ * Buckets for @count regions: eight or more for each, so that a region's border
+ * lies in few of them.  At the most 4096.
+ */
+#define BUCKETS_LEAST 256u /* low memory of a PC: a few small regions below large ones */
+
+static unsigned int buckets_max(unsigned int count)
+{
+	unsigned int n = BUCKETS_LEAST;
+
+	while (n < 8 * count)
+		n *= 2;
+	return n;
+}
+
+_Static_assert(MEMORY_REGIONS_MAX <= 512, "the buckets and their bound are counted for this");
+
+/*
+ * buckets[i] is the first region that ends after bucket i begins.  So an address
+ * in bucket i is in one of the regions buckets[i] to buckets[i + 1], or in none.
+ */
+static void buckets_fill(struct memory *m, uint16_t *buckets)
+{
+	unsigned int limit = buckets_max(m->count), shift = 0, r = 0;
+	uint64_t base, span;
+
+	if (!m->count)
+		return;
+	base = m->regions[0].gpa.v;
+	span = m->regions[m->count - 1].gpa.v + m->regions[m->count - 1].size - base;
+	while ((span - 1) >> shift >= limit)
+		shift++;
+	m->bucket_base = base;
+	m->bucket_shift = (uint8_t)shift;
+	m->bucket_count = (uint16_t)(((span - 1) >> shift) + 1);
+	m->buckets = buckets;
+	for (unsigned int i = 0; i < m->bucket_count; i++) {
+		uint64_t begin = base + ((uint64_t)i << shift); /* before the last region's end */
+
+		while (m->regions[r].gpa.v + m->regions[r].size <= begin)
+			r++;
+		buckets[i] = (uint16_t)r;
+	}
+	buckets[m->bucket_count] = (uint16_t)(m->count - 1);
+}
+
 int memory_create(const struct memory_region *regions, unsigned int count, struct memory **out,
 		  struct umbra_error *err)
 {
@@ -81,7 +127,8 @@ int memory_create(const struct memory_region *regions, unsigned int count, struc
 		if (rc)
 			return rc;
 	}
-	m = calloc(1, sizeof(*m) + count * sizeof(*regions));
+	m = calloc(1, sizeof(*m) + count * sizeof(*regions) +
+			      (buckets_max(count) + 1) * sizeof(*m->buckets));
 	if (!m)
 		return error_set(err, -ENOMEM, "no memory for a table of %u regions", count);
 	m->refs = 1;
@@ -99,6 +146,7 @@ int memory_create(const struct memory_region *regions, unsigned int count, struc
 		if (m->regions[i].backing)
 			memory_backing_ref(m->regions[i].backing);
 	}
+	buckets_fill(m, (uint16_t *)(m->regions + count));
 	*out = m;
 	return 0;
 }
@@ -135,34 +183,44 @@ const struct memory_region *memory_find_cut(const struct memory *memory)
 
 const struct memory_region *memory_find(const struct memory *memory, gpa_t gpa)
 {
-	unsigned int low = 0, high = memory->count;
+	/* Below the base this wraps, to what is in no region either. */
+	uint64_t bucket = (gpa.v - memory->bucket_base) >> memory->bucket_shift;
+	const struct memory_region *r;
+	unsigned int low, last;
 
-	while (low < high) {
-		unsigned int middle = low + (high - low) / 2;
-		const struct memory_region *r = &memory->regions[middle];
+	if (unlikely(bucket >= memory->bucket_count))
+		return NULL;
+	low = memory->buckets[bucket];
+	last = memory->buckets[bucket + 1];
+	while (unlikely(low < last)) {
+		unsigned int middle = low + (last - low) / 2;
 
-		if (gpa.v < r->gpa.v)
-			high = middle;
-		else if (gpa.v - r->gpa.v >= r->size)
+		r = &memory->regions[middle];
+		if (gpa.v >= r->gpa.v + r->size)
 			low = middle + 1;
 		else
-			return r;
+			last = middle;
 	}
-	return NULL;
+	r = &memory->regions[low];
+	return gpa.v - r->gpa.v < r->size ? r : NULL;
 }
 
 uint8_t *memory_host_search(const struct memory *memory, unsigned int *hint, gpa_t gpa,
 			    uint64_t len)
 {
-	const struct memory_region *r = memory_find(memory, gpa);
+	const struct memory_region *r;
 
+	if (likely(memory_first(memory, gpa, len, hint)))
+		return memory->regions[*hint].host + (gpa.v - memory->regions[*hint].gpa.v);
+	r = memory_find(memory, gpa);
 	if (!r || len > r->size - (gpa.v - r->gpa.v))
 		return NULL;
 	*hint = (unsigned int)(r - memory->regions);
 	return r->host + (gpa.v - r->gpa.v);
 }
 
-bool memory_covers_search(const struct memory *memory, unsigned int *hint, gpa_t gpa, uint64_t len)
+static __attribute__((noinline)) bool covers_several(const struct memory *memory,
+						     unsigned int *hint, gpa_t gpa, uint64_t len)
 {
 	const struct memory_region *r = memory_find(memory, gpa);
 	const struct memory_region *end = memory->regions + memory->count;
@@ -181,6 +239,39 @@ bool memory_covers_search(const struct memory *memory, unsigned int *hint, gpa_t
 			return false;
 	}
 	return true;
+}
+
+/* Most misses of the hint end here, without a register saved. */
+bool memory_covers_search(const struct memory *memory, unsigned int *hint, gpa_t gpa, uint64_t len)
+{
+	return likely(memory_first(memory, gpa, len, hint)) ||
+	       covers_several(memory, hint, gpa, len);
+}
+
+/* Does a mapped device see region @b, which adjoins @a, adjoin it, too? */
+static bool iovas_adjoin(const struct memory_region *a, const struct memory_region *b)
+{
+	return b->iova > a->iova && b->iova - a->iova == a->size;
+}
+
+uint64_t memory_translate_search(const struct memory *memory, gpa_t gpa, uint64_t len, iova_t *iova)
+{
+	const struct memory_region *r = memory_find(memory, gpa);
+	const struct memory_region *end = memory->regions + memory->count;
+	uint64_t offset, here;
+
+	if (!r)
+		return 0;
+	offset = gpa.v - r->gpa.v;
+	iova->v = r->iova + offset;
+	for (here = r->size - offset; here < len; here += r->size) {
+		const struct memory_region *next = r + 1;
+
+		if (next == end || next->gpa.v - r->gpa.v != r->size || !iovas_adjoin(r, next))
+			break;
+		r = next;
+	}
+	return MIN(here, len);
 }
 
 uint8_t *memory_host_uva(const struct memory *memory, uva_t uva, uint64_t len)

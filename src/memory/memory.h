@@ -12,6 +12,15 @@
  * places them there fills `iova` and `translated` between memory_create(), which
  * says that all are where the guest sees them, and the first use of the snapshot.
  *
+ * Looking an address up: the range from the first region to the end of the last
+ * is cut into equal buckets, a power of two bytes each, several for each region,
+ * and a table says which regions reach into which bucket.  For most addresses
+ * that is one, whatever the number of regions, and the lookup is a subtraction,
+ * a shift and a load.  Where a bucket holds several (small regions beside a
+ * border, or one region so far away that all others share a bucket) they are
+ * searched by halves.  The table is bounded (8 KiB for 512 regions), and it only
+ * proposes: it is the region's own numbers that say whether an address is inside.
+ *
  * Ownership: each region points to a backing (a mapping), which counts its
  * own references, because two snapshots that differ in one region share the
  * mappings of the others.
@@ -61,6 +70,10 @@ struct memory {
 	unsigned int refs; /* atomic */
 	unsigned int count;
 	bool translated;                /* the iova of some region is not its gpa */
+	uint8_t bucket_shift;           /* a bucket is so many bits of an address */
+	uint16_t bucket_count;          /* 0: there are no regions */
+	uint64_t bucket_base;           /* gpa of the first bucket, and of the first region */
+	const uint16_t *buckets;        /* bucket_count + 1 regions: see memory.c */
 	struct memory_region regions[]; /* sorted by gpa, disjoint in gpa and in uva */
 };
 
@@ -84,8 +97,30 @@ void memory_backing_unref(struct memory_backing *backing);
 /* A region of which the front-end has taken pages away, or NULL. */
 const struct memory_region *memory_find_cut(const struct memory *memory);
 
-/* The region that holds @gpa, or NULL.  Binary search. */
+/* The region that holds @gpa, or NULL. */
 const struct memory_region *memory_find(const struct memory *memory, gpa_t gpa);
+
+/*
+ * The common case of a search: does one region hold all @len bytes at @gpa, and
+ * is it the first one of its bucket?  Then its index is in *@index.  No loop and
+ * no call; false says nothing.
+ */
+static inline bool memory_first(const struct memory *memory, gpa_t gpa, uint64_t len,
+				unsigned int *index)
+{
+	/* Below the base this wraps, to what is in no region either. */
+	uint64_t bucket = (gpa.v - memory->bucket_base) >> memory->bucket_shift, offset;
+	const struct memory_region *r;
+
+	if (unlikely(bucket >= memory->bucket_count))
+		return false;
+	r = &memory->regions[memory->buckets[bucket]];
+	offset = gpa.v - r->gpa.v;
+	if (unlikely(offset >= r->size || len > r->size - offset))
+		return false;
+	*index = memory->buckets[bucket];
+	return true;
+}
 
 /* Slow half of memory_host(): search, and remember the region in *@hint. */
 uint8_t *memory_host_search(const struct memory *memory, unsigned int *hint, gpa_t gpa,
@@ -94,8 +129,8 @@ uint8_t *memory_host_search(const struct memory *memory, unsigned int *hint, gpa
 /*
  * Host address of the @len bytes at @gpa if one region holds them all, else
  * NULL.  *@hint is the caller's memory of the last region that matched (start
- * with 0): as long as addresses stay in one region the cost does not depend
- * on the number of regions.
+ * with 0), which is looked at first: buffers that stay in one region cost nothing
+ * more than this function.
  */
 static inline uint8_t *memory_host(const struct memory *memory, unsigned int *hint, gpa_t gpa,
 				   uint64_t len)
@@ -125,6 +160,29 @@ static inline bool memory_covers(const struct memory *memory, unsigned int *hint
 			return true;
 	}
 	return memory_covers_search(memory, hint, gpa, len);
+}
+
+/* Slow half of memory_translate(): a segment that crosses, or a bucket with several regions. */
+uint64_t memory_translate_search(const struct memory *memory, gpa_t gpa, uint64_t len,
+				 iova_t *iova);
+
+/*
+ * Where a mapped device sees the @len (> 0) bytes at @gpa: from *@iova on, as
+ * many of them as are returned.  Less than @len: the next byte is in another
+ * region, which the device does not see next to this one.  0: the first byte is
+ * not guest memory.
+ */
+static inline uint64_t memory_translate(const struct memory *memory, gpa_t gpa, uint64_t len,
+					iova_t *iova)
+{
+	const struct memory_region *r;
+	unsigned int index;
+
+	if (unlikely(!memory_first(memory, gpa, len, &index)))
+		return memory_translate_search(memory, gpa, len, iova);
+	r = &memory->regions[index];
+	iova->v = r->iova + (gpa.v - r->gpa.v);
+	return len;
 }
 
 /* As memory_host(), by front-end virtual address: for ring addresses. */

@@ -64,6 +64,11 @@ UMBRA_MUST_CHECK int device_ring_take(struct device_ring *r, struct ring_chain *
  * must not have completed them. */
 void device_ring_untake(struct device_ring *r, uint16_t count);
 
+/* Copy and judge once more the chain that was taken as @head and is not completed.
+ * As device_ring_take(), but there always is one. */
+UMBRA_MUST_CHECK int device_ring_reread(struct device_ring *r, uint16_t head,
+					struct ring_chain *chain);
+
 /* Write a completion: @len bytes were written to the chain's writable part.
  * The driver sees it after device_ring_publish(). */
 void device_ring_complete(struct device_ring *r, uint16_t head, uint32_t len);

@@ -440,6 +440,20 @@ int driver_ring_unadd(struct driver_ring *r, uint16_t count)
 	return 0;
 }
 
+bool driver_ring_peek(const struct driver_ring *r, uint16_t head, uint64_t *token, uint16_t *age)
+{
+	const struct driver_slot *slot = &r->slots[head];
+
+	if (!slot->count)
+		return false;
+	*token = slot->token;
+	/* Chains that stay while others come and go lose their place in the order. */
+	*age = r->order[slot->added & (r->split.size - 1)] == head
+		       ? (uint16_t)(r->avail_idx - slot->added)
+		       : UINT16_MAX;
+	return true;
+}
+
 bool driver_ring_has_used(const struct driver_ring *r)
 {
 	return r->last_used != r->used_seen || shm_load16(&r->split.used->idx) != r->last_used;

@@ -123,6 +123,11 @@ UMBRA_MUST_CHECK int driver_ring_get(struct driver_ring *r, struct driver_done *
  */
 UMBRA_MUST_CHECK int driver_ring_unadd(struct driver_ring *r, uint16_t count);
 
+/* Does a chain in flight begin at descriptor @head (below the ring's size)?  Then its
+ * token, and its age: 1 for the newest chain, 2 for the one before, and so on;
+ * UINT16_MAX for one so old that the ring has forgotten its place. */
+bool driver_ring_peek(const struct driver_ring *r, uint16_t head, uint64_t *token, uint16_t *age);
+
 /* Ask for no calls while we are looking anyway. */
 void driver_ring_disarm(struct driver_ring *r);
 

@@ -4,6 +4,10 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+
+#include "base/shm.h"
+#include "shadow/chain_translate.h"
 
 /*
  * Chains moved one way in one pass.  Bounds the time until the other way, the
@@ -76,6 +80,37 @@ static int queue_backward(struct shadow_queue *q, unsigned int *owed)
 	return got < 0 ? queue_break(q, &q->back.error) : (int)n;
 }
 
+/* In a chain's token, above its head: it has readable bytes, so it asks for something. */
+#define TOKEN_ASKS 0x10000u
+
+/* Add the chain at hand to the shadow ring.  Returns as driver_ring_add(). */
+static inline int chain_add(struct shadow_queue *q)
+{
+	const struct memory *memory = q->guest.memory;
+
+	if (memory && memory->translated) {
+		int rc = chain_translate(&q->chain, memory, q->back.split.size);
+
+		if (unlikely(rc))
+			return rc;
+	}
+	return driver_ring_add(&q->back, q->chain.segs, q->chain.count,
+			       q->chain.head | (q->chain.readable ? TOKEN_ASKS : 0));
+}
+
+/*
+ * The chain at hand can never be forwarded.  If translation has made it too
+ * long, it still has the guest's count.
+ */
+static int queue_refuse(struct shadow_queue *q)
+{
+	q->refusal = q->chain.count > q->back.split.size
+			     ? "has more segments than the back-end's ring"
+			     : "crosses between memory regions that the device sees apart, and in "
+			       "pieces has more segments than the back-end's ring";
+	return -EPROTO;
+}
+
 /* Guest to back-end.  Returns as queue_backward(). */
 static int queue_forward(struct shadow_queue *q, unsigned int *owed)
 {
@@ -89,7 +124,7 @@ static int queue_forward(struct shadow_queue *q, unsigned int *owed)
 			rc = queue_break(q, &q->guest.error);
 		if (rc <= 0)
 			break;
-		rc = driver_ring_add(&q->back, q->chain.segs, q->chain.count, q->chain.head);
+		rc = chain_add(q);
 		if (rc <= 0) {
 			device_ring_untake(&q->guest, 1);
 			if (rc == 0) {
@@ -97,9 +132,7 @@ static int queue_forward(struct shadow_queue *q, unsigned int *owed)
 			} else if (q->back.error.fault != RING_OK) {
 				rc = queue_break(q, &q->back.error);
 			} else {
-				q->refusal = "a chain has more segments than the back-end's ring "
-					     "has descriptors, and cannot be forwarded";
-				rc = -EPROTO;
+				rc = queue_refuse(q);
 			}
 			break;
 		}
@@ -192,6 +225,73 @@ int shadow_queue_drain(struct shadow_queue *q, unsigned int *owed)
 	return (int)actions;
 }
 
+uint16_t shadow_queue_asking(const struct shadow_queue *q, uint16_t untaken)
+{
+	uint16_t count = 0, age;
+	uint64_t token;
+
+	for (uint16_t head = 0; head < q->back.split.size; head++)
+		if (driver_ring_peek(&q->back, head, &token, &age) && token & TOKEN_ASKS &&
+		    age > untaken)
+			count++;
+	return count;
+}
+
+static int older_first(const void *a, const void *b)
+{
+	const uint32_t *x = a, *y = b;
+
+	return *x < *y ? 1 : *x > *y ? -1 : 0;
+}
+
+uint16_t shadow_queue_reclaim(struct shadow_queue *q, uint16_t untaken, uint32_t *kept)
+{
+	const struct split_ring *s = &q->guest.split;
+	uint16_t count = 0, age;
+	uint64_t token;
+
+	for (uint16_t head = 0; head < q->back.split.size; head++)
+		if (driver_ring_peek(&q->back, head, &token, &age) &&
+		    (!(token & TOKEN_ASKS) || age <= untaken))
+			kept[count++] = (uint32_t)age << 16 | (uint16_t)token;
+	qsort(kept, count, sizeof(*kept), older_first);
+	for (uint16_t i = 0; i < count; i++)
+		kept[i] = (uint16_t)kept[i];
+	/* An avail entry is the driver's to write: one that lies gets what it asks for. */
+	while (count) {
+		uint16_t newest = (uint16_t)(q->guest.last_avail - 1);
+
+		if (shm_load16(&s->avail->ring[newest & (s->size - 1)]) != kept[count - 1])
+			break;
+		device_ring_untake(&q->guest, 1);
+		count--;
+	}
+	return count;
+}
+
+int shadow_queue_readd(struct shadow_queue *q, const uint32_t *kept, uint16_t count)
+{
+	for (uint16_t i = 0; i < count; i++) {
+		int rc = device_ring_reread(&q->guest, (uint16_t)kept[i], &q->chain);
+
+		if (rc < 0)
+			return queue_break(q, &q->guest.error);
+		rc = chain_add(q);
+		if (q->back.error.fault != RING_OK)
+			return queue_break(q, &q->back.error);
+		if (rc < 0)
+			return queue_refuse(q);
+		if (!rc) { /* they all fitted before */
+			q->refusal =
+				"has grown since it was taken, beyond what the back-end's ring";
+			return -EPROTO;
+		}
+	}
+	driver_ring_publish(&q->back);
+	counters_update(q);
+	return 0;
+}
+
 void shadow_queue_abandon(struct shadow_queue *q)
 {
 	q->abandoned = true;
@@ -199,8 +299,10 @@ void shadow_queue_abandon(struct shadow_queue *q)
 
 char *shadow_queue_error(const struct shadow_queue *q, char *text, size_t size)
 {
-	if (q->refusal)
-		snprintf(text, size, "%s", q->refusal);
+	if (q->refusal) /* q->chain is still the one that was refused */
+		snprintf(text, size,
+			 "a chain of %u segments %s has descriptors (%u), and cannot be forwarded",
+			 q->chain.count, q->refusal, q->back.split.size);
 	else
 		ring_error_text(&q->error, text, size);
 	return text;

@@ -13,12 +13,24 @@
  * used chain's token says which guest chain to complete.  Each direction moves
  * a batch and publishes it with one release store and at most one notification.
  *
+ * A device that sees guest memory elsewhere than the guest does (a translated
+ * snapshot: memory/memory.h) gets its addresses: shadow/chain_translate.h.
+ *
  * A chain that finds no room in the shadow ring is given back to the guest's
  * ring ("untaken") and taken anew when a completion has made room; a chain that
  * can never fit breaks the queue, since to complete it unserved would be a lie.
  *
- * Invariant: in flight = guest.last_avail - guest.used_idx = back.avail_idx -
- * back.last_used, whenever no call of this file is running.
+ * Invariant: in flight = back.avail_idx - back.last_used = guest.last_avail -
+ * guest.used_idx, less what the guest's ring lacked when the queue was made and
+ * was not added anew, whenever no call of this file is running.  The indices
+ * themselves are equal only if both rings began at the same.
+ *
+ * A device that is reset under its chains (backend.h, BACKEND_SUSPENDS) will
+ * never use what it took, and nobody knows how far it came.  A chain with
+ * readable bytes asked for something, which may have been done or not, so it
+ * is waited for (shadow_queue_asking()).  One without is room for what may come,
+ * into which nothing has come: it is given back (shadow_queue_reclaim()), and
+ * added to the queue's successor (shadow_queue_readd()).
  *
  * Wake-ups: shadow_queue_pass() returns without SHADOW_MORE only after it has
  * armed both sides and found nothing behind its back.  While the shadow ring
@@ -48,7 +60,9 @@ struct shadow_counters {
 	uint64_t kicks_in, kicks_out, calls_in, calls_out; /* notifications */
 	uint64_t clamped;                                  /* used lengths beyond the chain */
 	uint64_t passes;                                   /* calls of shadow_queue_pass() */
-	uint16_t last_avail, last_used;                    /* on the guest's ring */
+	uint64_t returned;              /* chains that a reset device had, given back */
+	uint64_t lost;                  /* and those that could not be */
+	uint16_t last_avail, last_used; /* on the guest's ring */
 	uint16_t in_flight;
 };
 
@@ -66,7 +80,8 @@ struct shadow_queue {
 struct shadow_queue_config {
 	struct device_ring_config guest;
 	struct driver_ring_config back;
-	struct ring_seg *segs;            /* guest.split.size entries, for this queue alone */
+	struct ring_seg *segs; /* as many as the larger of the rings has entries, for this queue
+				  alone */
 	struct shadow_counters *counters; /* for this queue alone */
 };
 
@@ -107,6 +122,27 @@ UMBRA_MUST_CHECK int shadow_queue_rewind(struct shadow_queue *q, uint16_t base);
  * An abandoned queue can be drained even if the guest broke it.
  */
 UMBRA_MUST_CHECK int shadow_queue_drain(struct shadow_queue *q, unsigned int *owed);
+
+/* Chains in flight that have readable bytes, but for the newest @untaken chains. */
+uint16_t shadow_queue_asking(const struct shadow_queue *q, uint16_t untaken);
+
+/*
+ * The device is reset and will use nothing of what is in flight, of which it has
+ * not even taken the newest @untaken chains.  Those, and the ones without readable
+ * bytes, are given back: as many as possible to the guest's ring, which can
+ * only take its newest back; the heads of the others go to @kept (as many
+ * entries as the ring), oldest first.  Returns their number.  Afterwards the
+ * queue is good for nothing more.
+ */
+uint16_t shadow_queue_reclaim(struct shadow_queue *q, uint16_t untaken, uint32_t *kept);
+
+/*
+ * Add the @count chains that were @kept of a predecessor on the same guest ring,
+ * read and judged anew, before anything is taken; the caller kicks.
+ * -EPROTO: the guest has made something else of one, the queue is broken.
+ */
+UMBRA_MUST_CHECK int shadow_queue_readd(struct shadow_queue *q, const uint32_t *kept,
+					uint16_t count);
 
 /* The guest has forgotten the ring, or broken it: never write to it again. */
 void shadow_queue_abandon(struct shadow_queue *q);

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -220,6 +221,224 @@ static void user_addresses_are_their_own_space(void **state)
 	memory_unref(&m);
 }
 
+/* ---- where a mapped device sees it ----------------------------------------- */
+
+/* Four regions that adjoin for the guest; for the device the first two do, the
+ * third is elsewhere, and the last is right before the third. */
+static struct memory *make_translated(void)
+{
+	struct memory_region r[] = { region(0x1000, 0x1000, 0x1000, 0x10000),
+				     region(0x2000, 0x2000, 0x1000, 0x20000),
+				     region(0x3000, 0x3000, 0x1000, 0x30000),
+				     region(0x4000, 0x4000, 0x1000, 0x40000) };
+	struct memory *m = make(r, 4);
+
+	m->regions[0].iova = 0x80000;
+	m->regions[1].iova = 0x81000;
+	m->regions[2].iova = 0x11000;
+	m->regions[3].iova = 0x10000;
+	m->translated = true;
+	return m;
+}
+
+static void translates(const struct memory *m, uint64_t gpa, uint64_t len, uint64_t iova,
+		       uint64_t bytes)
+{
+	iova_t got = { UINT64_MAX };
+
+	assert_int_equal(memory_translate(m, (gpa_t){ gpa }, len, &got), bytes);
+	if (bytes)
+		assert_int_equal(got.v, iova);
+}
+
+static void a_range_is_translated_as_far_as_the_device_sees_it_in_one_stretch(void **state)
+{
+	struct memory *m = make_translated();
+
+	(void)state;
+	translates(m, 0x1000, 1, 0x80000, 1);
+	translates(m, 0x1fff, 1, 0x80fff, 1);
+	translates(m, 0x1fff, 2, 0x80fff, 2); /* adjoins for both */
+	translates(m, 0x1000, 0x2000, 0x80000, 0x2000);
+	translates(m, 0x1000, 0x2001, 0x80000, 0x2000); /* the device goes on elsewhere */
+	translates(m, 0x2fff, 2, 0x81fff, 1);
+	translates(m, 0x3000, 0x1001, 0x11000, 0x1000); /* the other way round is no border less */
+	translates(m, 0x4fff, 2, 0x10fff, 1);           /* to the last byte, and no further */
+	translates(m, 0xfff, 2, 0, 0);
+	translates(m, 0x5000, 1, 0, 0);
+	translates(m, UINT64_MAX, UINT64_MAX, 0, 0);
+	translates(m, 0x1000, UINT64_MAX, 0x80000, 0x2000);
+	memory_unref(&m);
+}
+
+static void an_iova_at_the_end_of_its_space_adjoins_nothing(void **state)
+{
+	struct memory_region r[] = { region(0x1000, 0x1000, 0x1000, 0x10000),
+				     region(0x2000, 0x2000, 0x1000, 0x20000) };
+	struct memory *m = make(r, 2);
+
+	(void)state;
+	m->regions[0].iova = UINT64_MAX - 0xfff;
+	m->regions[1].iova = 0;
+	m->translated = true;
+	translates(m, 0x1fff, 2, UINT64_MAX, 1);
+	memory_unref(&m);
+}
+
+static void a_new_snapshot_is_seen_where_the_guest_sees_it(void **state)
+{
+	struct memory_region r = region(0x1000, 0x1000, 0x1000, 0x10000);
+	struct memory *m;
+
+	(void)state;
+	r.iova = 0x77000;
+	m = make(&r, 1);
+	assert_false(m->translated);
+	translates(m, 0x1234, 0x100, 0x1234, 0x100);
+	memory_unref(&m);
+}
+
+/* ---- against a reference that looks at every region ------------------------ */
+
+static uint64_t seed;
+
+static uint64_t random64(void)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return seed * 0x2545f4914f6cdd1du;
+}
+
+static uint64_t below(uint64_t n)
+{
+	return random64() % n;
+}
+
+static uint64_t random_bits(unsigned int most)
+{
+	return random64() >> (63 - below(most));
+}
+
+/* Regions of all sizes and distances, some far away, some up to the last
+ * address; many adjoin, for the guest or for the device or for both. */
+static struct memory *random_table(void)
+{
+	static struct memory_region r[MEMORY_REGIONS_MAX];
+	unsigned int most = (unsigned int[]){ 1, 4, 64, MEMORY_REGIONS_MAX }[below(4)];
+	unsigned int count = 0, bits = 1 + (unsigned int)below(40);
+	uint64_t at = below(2) ? 0 : random_bits(63), uva = 0;
+	struct memory *m;
+
+	while (count < most) {
+		uint64_t gap = below(2) ? 0 : random_bits(below(20) ? bits : 62);
+		uint64_t size = 1 + random_bits(bits);
+
+		if (gap > UINT64_MAX - at || size > UINT64_MAX - at - gap ||
+		    size > UINT64_MAX - 1 - uva) { /* up to the last address, and no further */
+			size = MIN(UINT64_MAX - at, UINT64_MAX - 1 - uva);
+			if (size)
+				r[count++] = region(at, uva, size, 1);
+			break;
+		}
+		at += gap;
+		r[count++] = region(at, uva, size, 1);
+		at += size;
+		uva += size;
+	}
+	m = make(r, count);
+	for (unsigned int i = 0; i < count; i++)
+		m->regions[i].iova = i && below(2) ? m->regions[i - 1].iova + m->regions[i - 1].size
+						   : random_bits(62);
+	m->translated = true;
+	return m;
+}
+
+static const struct memory_region *naive_find(const struct memory *m, uint64_t gpa)
+{
+	for (unsigned int i = 0; i < m->count; i++)
+		if (gpa >= m->regions[i].gpa.v && gpa < m->regions[i].gpa.v + m->regions[i].size)
+			return &m->regions[i];
+	return NULL;
+}
+
+/* Guest memory from @gpa on, at most @len bytes; those at one stretch of the
+ * device's addresses in *@seen. */
+static uint64_t naive_covered(const struct memory *m, uint64_t gpa, uint64_t len, uint64_t *seen)
+{
+	uint64_t left = len, iova = 0;
+	bool apart = false;
+
+	*seen = 0;
+	while (left) {
+		const struct memory_region *r = naive_find(m, gpa);
+		uint64_t here;
+
+		if (!r)
+			break;
+		here = MIN(left, r->gpa.v + r->size - gpa);
+		if (left != len && (r->iova != iova || !iova))
+			apart = true;
+		if (!apart)
+			*seen += here;
+		iova = r->iova + r->size; /* 0: it ends with the address space */
+		left -= here;
+		gpa += here;
+	}
+	return len - left;
+}
+
+static void check_address(const struct memory *m, uint64_t gpa, uint64_t len)
+{
+	const struct memory_region *r = naive_find(m, gpa);
+	unsigned int hint = (unsigned int)below(m->count + 2ul);
+	bool in_one = r && len <= r->size - (gpa - r->gpa.v);
+	uint64_t seen, covered = naive_covered(m, gpa, len, &seen);
+	iova_t iova;
+
+	assert_ptr_equal(memory_find(m, (gpa_t){ gpa }), r);
+	assert_ptr_equal(memory_host(m, &hint, (gpa_t){ gpa }, len),
+			 in_one ? r->host + (gpa - r->gpa.v) : NULL);
+	hint = (unsigned int)below(m->count + 2ul);
+	assert_int_equal(memory_covers(m, &hint, (gpa_t){ gpa }, len), covered == len);
+	if (covered == len)
+		assert_ptr_equal(&m->regions[hint], r);
+	assert_int_equal(memory_translate(m, (gpa_t){ gpa }, len, &iova), seen);
+	if (seen)
+		assert_int_equal(iova.v, r->iova + (gpa - r->gpa.v));
+}
+
+static void every_lookup_agrees_with_a_look_at_every_region(void **state)
+{
+	const char *given = getenv("UMBRA_SEED");
+
+	(void)state;
+	seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL) * 2 + 1;
+	print_message("UMBRA_SEED=%llu\n", (unsigned long long)seed);
+	for (unsigned int table = 0; table < 2000; table++) {
+		struct memory *m = random_table();
+
+		for (unsigned int i = 0; i < 400; i++) {
+			const struct memory_region *r =
+				m->count ? &m->regions[below(m->count)] : NULL;
+			uint64_t gpa = random64(), len = 1 + random_bits(33);
+
+			if (r && i % 8) /* around a border, or inside */
+				gpa = i % 8 < 3   ? r->gpa.v + below(5) - 2
+				      : i % 8 < 6 ? r->gpa.v + r->size + below(5) - 2
+						  : r->gpa.v + below(r->size);
+			if (r && i % 3 == 0) /* so as to end around its end */
+				len = 1 + (r->gpa.v + r->size - gpa + below(5) - 2) % UINT64_MAX;
+			check_address(m, gpa, i % 5 ? len : 1);
+		}
+		check_address(m, 0, 1);
+		check_address(m, 0, UINT64_MAX);
+		check_address(m, UINT64_MAX, 1);
+		check_address(m, UINT64_MAX, UINT64_MAX);
+		memory_unref(&m);
+	}
+}
+
 static unsigned int released;
 
 static void release(struct memory_backing *backing)
@@ -280,6 +499,10 @@ int main(void)
 		cmocka_unit_test(a_covered_range_may_cross_regions_but_no_hole),
 		cmocka_unit_test(memory_up_to_the_last_address_is_usable),
 		cmocka_unit_test(user_addresses_are_their_own_space),
+		cmocka_unit_test(a_range_is_translated_as_far_as_the_device_sees_it_in_one_stretch),
+		cmocka_unit_test(an_iova_at_the_end_of_its_space_adjoins_nothing),
+		cmocka_unit_test(a_new_snapshot_is_seen_where_the_guest_sees_it),
+		cmocka_unit_test(every_lookup_agrees_with_a_look_at_every_region),
 		cmocka_unit_test(a_mapping_lives_until_the_last_snapshot_has_gone),
 		cmocka_unit_test(a_refused_table_takes_no_reference),
 	};
