@@ -3,7 +3,8 @@
  * umbra/shadow_device.h - a virtio device between a VM and its back-end.
  *
  * A shadow device listens on a vhost-user socket for a front-end (a VMM) and
- * connects to a back-end.  While it is passed through, the back-end works on
+ * connects to a back-end: a vhost-user socket, or a vDPA device of the kernel's.
+ * While it is passed through, the back-end works on
  * the guest's own rings and eventfds and this process does nothing.  While it
  * is shadowed, the guest's buffers are forwarded through rings that the
  * process owns.  The mode can be changed while the guest runs.
@@ -21,7 +22,8 @@
  * from any thread at any time between _create() and _destroy(); _stop() also
  * from a signal handler.
  *
- * Implements: the vhost-user protocol on both sides; virtio 1.2 split rings.
+ * Implements: the vhost-user protocol on both sides; the kernel's vhost-vdpa;
+ * virtio 1.2 split rings.
  */
 #ifndef UMBRA_SHADOW_DEVICE_H
 #define UMBRA_SHADOW_DEVICE_H
@@ -70,7 +72,7 @@ struct umbra_shadow_config {
 	const char *name;        /* for logs and the control protocol; copied */
 	const char *socket_path; /* where to listen; copied; NULL: use socket_fd */
 	int socket_fd;       /* a listening or a connected socket; consumed on success; else -1 */
-	const char *backend; /* "unix:PATH"; copied */
+	const char *backend; /* "unix:PATH" (vhost-user) or "vdpa:PATH" (vhost-vdpa); copied */
 	enum umbra_shadow_mode mode;
 	unsigned int switch_deadline_ms; /* longest wait for a back-end in a switch; 0: 5000 */
 	unsigned int threads;            /* that serve shadowed rings; 0: one */
@@ -137,6 +139,8 @@ struct umbra_queue_info {
 	uint64_t kicks_in, kicks_out; /* from the guest, to the back-end */
 	uint64_t calls_in, calls_out; /* from the back-end, to the guest */
 	uint64_t clamped;             /* used lengths beyond the chain */
+	uint64_t returned; /* buffers that a device had not used when it was reset, given back */
+	uint64_t lost;     /* requests that it had taken and not used, which could not be */
 	char error[UMBRA_ERROR_SIZE]; /* why the queue is broken; "" if it is not */
 };
 
@@ -146,7 +150,7 @@ struct umbra_backend_info {
 	uint32_t device_id;     /* virtio device type; 0: not known */
 	uint32_t queue_count;   /* that it has at most; 0: not known */
 	uint32_t queue_size;    /* entries at most; 0: not known */
-	uint64_t abilities;     /* vhost-vdpa: back-end features (VHOST_BACKEND_F_...) */
+	uint64_t abilities;     /* vhost-vdpa: back-end features offered (VHOST_BACKEND_F_...) */
 	char stops[96];         /* how it is stopped, as a sentence; "" */
 	uint64_t iova_first;    /* vhost-vdpa: the addresses that it can be given; both */
 	uint64_t iova_last;     /* inclusive */

@@ -67,6 +67,7 @@ void show_status(const json_t *status)
 	show_optional(status, "shadowed");
 	show_optional(status, "shadow-wanted");
 	show_optional(status, "shadow-refused");
+	show_optional(status, "backend");
 	show_optional(status, "phase");
 	show_optional(status, "obstacle");
 }
@@ -136,6 +137,23 @@ static void show_queues(const json_t *queues)
 	}
 }
 
+static void show_vdpa(const json_t *backend)
+{
+	const json_t *range = json_object_get(backend, "iova-range");
+	const json_t *mapped = json_object_get(backend, "mapped");
+
+	show_member("  device", backend, "device-type");
+	show_member("    id", backend, "device-id");
+	show_member("    queues", backend, "queues-max");
+	show_member("    queue size", backend, "queue-size-max");
+	show_features("    abilities", json_object_get(backend, "abilities"));
+	show_member("  iova first", range, "first");
+	show_member("  iova last", range, "last");
+	show_member("  mapped bytes", mapped, "bytes");
+	show_member("    ranges", mapped, "ranges");
+	show_member("    translated", mapped, "translated");
+}
+
 void show_vhost(const json_t *vhost)
 {
 	const json_t *backend = json_object_get(vhost, "backend");
@@ -144,8 +162,13 @@ void show_vhost(const json_t *vhost)
 	const json_t *switches = json_object_get(vhost, "switches");
 
 	show_member("back-end", backend, "address");
+	show_member("  kind", backend, "kind");
 	show_features("  offers", json_object_get(backend, "features"));
 	show_features("  protocol", json_object_get(backend, "protocol-features"));
+	if (json_object_get(backend, "stop"))
+		show_member("  stopping", backend, "stop");
+	if (json_object_get(backend, "device-id"))
+		show_vdpa(backend);
 	show_features("guest", json_object_get(features, "guest"));
 	show_optional(features, "dropped");
 	show_member("memory bytes", memory, "bytes");

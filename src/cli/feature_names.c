@@ -66,6 +66,23 @@ static const char *const protocol_feature_names[NAMES_MAX] = {
 };
 #undef NAME
 
+/* linux/vhost_types.h of Linux 6.12. */
+#define NAME(bit, name) [bit] = "VHOST_BACKEND_F_" name
+static const char *const backend_feature_names[NAMES_MAX] = {
+	NAME(1, "IOTLB_MSG_V2"), NAME(2, "IOTLB_BATCH"),   NAME(3, "IOTLB_ASID"),
+	NAME(4, "SUSPEND"),      NAME(5, "RESUME"),        NAME(6, "ENABLE_AFTER_DRIVER_OK"),
+	NAME(7, "DESC_ASID"),    NAME(8, "IOTLB_PERSIST"),
+};
+#undef NAME
+
+/* virtio 1.2, section 5 "Device Types". */
+static const char *const device_type_names[] = {
+	[1] = "network", [2] = "block",   [3] = "console", [4] = "entropy",      [5] = "balloon",
+	[8] = "scsi",    [9] = "9p",      [16] = "gpu",    [18] = "input",       [19] = "socket",
+	[20] = "crypto", [24] = "memory", [25] = "sound",  [26] = "file-system", [27] = "pmem",
+	[34] = "i2c",    [41] = "gpio",
+};
+
 static json_t *named_bits(uint64_t bits, const char *const *table)
 {
 	json_t *names = json_array();
@@ -87,4 +104,14 @@ json_t *features_json(uint64_t bits)
 json_t *protocol_features_json(uint64_t bits)
 {
 	return named_bits(bits, protocol_feature_names);
+}
+
+json_t *backend_features_json(uint64_t bits)
+{
+	return named_bits(bits, backend_feature_names);
+}
+
+const char *device_type_name(uint32_t id)
+{
+	return id < ARRAY_SIZE(device_type_names) ? device_type_names[id] : NULL;
 }

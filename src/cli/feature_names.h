@@ -19,4 +19,10 @@ json_t *features_json(uint64_t bits);
 /* The same for the protocol features of vhost-user. */
 json_t *protocol_features_json(uint64_t bits);
 
+/* The same for the back-end features of vhost-vdpa. */
+json_t *backend_features_json(uint64_t bits);
+
+/* What a virtio device type is, in one word ("block"), or NULL. */
+const char *device_type_name(uint32_t id);
+
 #endif

@@ -7,7 +7,9 @@
  */
 #include "cli/qmp_report.h"
 
+#include <inttypes.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "cli/feature_names.h"
@@ -44,15 +46,23 @@ const char *report_mode_name(enum umbra_shadow_mode mode)
 	return "unknown";
 }
 
-json_t *report_status(const char *name, const struct umbra_shadow_info *info)
+/* Before there is a connection, its name tells the kind. */
+static const char *backend_kind(const char *backend, const struct umbra_shadow_info *info)
+{
+	if (info->backend.kind[0])
+		return info->backend.kind;
+	return strncmp(backend, "vdpa:", 5) ? "vhost-user" : "vhost-vdpa";
+}
+
+json_t *report_status(const char *name, const char *backend, const struct umbra_shadow_info *info)
 {
 	json_t *status;
 
-	status = json_pack("{s:o, s:s, s:s, s:b, s:b}", "name", json_text(name), "state",
+	status = json_pack("{s:o, s:s, s:s, s:b, s:b, s:s}", "name", json_text(name), "state",
 			   umbra_device_state_name(info->state), "shadow",
 			   report_mode_name(info->mode), "shadowed",
 			   info->state == UMBRA_DEVICE_SHADOWED, "shadow-wanted",
-			   info->shadow_wanted);
+			   info->shadow_wanted, "backend", backend_kind(backend, info));
 	status = with_text(status, "reason", info->reason);
 	return with_text(status, "shadow-refused", info->shadow_refused);
 }
@@ -73,13 +83,14 @@ static json_t *report_queue(unsigned int index, const struct umbra_queue_info *q
 			  "mode", queue_mode(queue), "last-avail-idx", (int)queue->last_avail_idx,
 			  "last-used-idx", (int)queue->last_used_idx, "in-flight",
 			  number(queue->in_flight));
-	counters = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "requests",
-			     number(queue->requests), "bytes-out", number(queue->bytes_out),
-			     "bytes-in", number(queue->bytes_in), "kicks-in",
-			     number(queue->kicks_in), "kicks-out", number(queue->kicks_out),
-			     "kicks", number(queue->kicks_in), "calls-in", number(queue->calls_in),
-			     "calls-out", number(queue->calls_out), "calls",
-			     number(queue->calls_out), "clamped", number(queue->clamped));
+	counters = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+			     "requests", number(queue->requests), "bytes-out",
+			     number(queue->bytes_out), "bytes-in", number(queue->bytes_in),
+			     "kicks-in", number(queue->kicks_in), "kicks-out",
+			     number(queue->kicks_out), "kicks", number(queue->kicks_in), "calls-in",
+			     number(queue->calls_in), "calls-out", number(queue->calls_out),
+			     "calls", number(queue->calls_out), "clamped", number(queue->clamped),
+			     "returned", number(queue->returned), "lost", number(queue->lost));
 	if (json_object_update_missing(state, counters)) {
 		json_decref(state);
 		state = NULL;
@@ -88,14 +99,41 @@ static json_t *report_queue(unsigned int index, const struct umbra_queue_info *q
 	return with_text(state, "error", queue->error);
 }
 
+/* What is known of a vDPA device.  Addresses are text: they need all 64 bits. */
+static json_t *with_vdpa(json_t *object, const struct umbra_backend_info *b)
+{
+	const char *type = device_type_name(b->device_id);
+	char first[sizeof("0x0123456789abcdef")], last[sizeof(first)];
+	json_t *more;
+
+	snprintf(first, sizeof(first), "0x%" PRIx64, b->iova_first);
+	snprintf(last, sizeof(last), "0x%" PRIx64, b->iova_last);
+	more = json_pack("{s:I, s:I, s:I, s:o, s:{s:s, s:s}, s:{s:I, s:I, s:b}}", "device-id",
+			 number(b->device_id), "queues-max", number(b->queue_count),
+			 "queue-size-max", number(b->queue_size), "abilities",
+			 backend_features_json(b->abilities), "iova-range", "first", first, "last",
+			 last, "mapped", "ranges", number(b->mapped_ranges), "bytes",
+			 number(b->mapped_bytes), "translated", b->translated);
+	more = with_text(more, "device-type", type);
+	if (!object || !more || json_object_update_missing(object, more)) {
+		json_decref(object);
+		object = NULL;
+	}
+	json_decref(more);
+	return object;
+}
+
 static json_t *report_backend(const char *backend, const struct umbra_shadow_info *info)
 {
 	const char *address = strchr(backend, ':');
+	json_t *object =
+		json_pack("{s:s, s:o, s:o, s:o}", "kind", backend_kind(backend, info), "address",
+			  json_text(address ? address + 1 : backend), "features",
+			  features_json(info->backend_features), "protocol-features",
+			  protocol_features_json(info->protocol_features));
 
-	return json_pack("{s:s, s:o, s:o, s:o}", "kind", "vhost-user", "address",
-			 json_text(address ? address + 1 : backend), "features",
-			 features_json(info->backend_features), "protocol-features",
-			 protocol_features_json(info->protocol_features));
+	object = with_text(object, "stop", info->backend.stops);
+	return info->backend.device_id ? with_vdpa(object, &info->backend) : object;
 }
 
 static json_t *report_features(const struct umbra_shadow_info *info)

@@ -11,10 +11,9 @@
 
 #include "umbra/shadow_device.h"
 
-/* @name is the device's --name. */
-json_t *report_status(const char *name, const struct umbra_shadow_info *info);
+/* @name is the device's --name, @backend its --backend: "unix:PATH". */
+json_t *report_status(const char *name, const char *backend, const struct umbra_shadow_info *info);
 
-/* @backend is the device's --backend: "unix:PATH". */
 json_t *report_vhost(const char *backend, const struct umbra_shadow_info *info);
 
 /* "auto", "on" or "off". */

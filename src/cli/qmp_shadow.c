@@ -20,7 +20,7 @@ static int run_query_status(struct qmp_call *call)
 	const struct shadow_control *shadow = call->control->subject;
 
 	umbra_shadow_device_query(shadow->device, shadow->info);
-	return qmp_answer(call, report_status(call->control->name, shadow->info));
+	return qmp_answer(call, report_status(call->control->name, shadow->backend, shadow->info));
 }
 
 static int run_query_vhost(struct qmp_call *call)

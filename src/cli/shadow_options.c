@@ -52,15 +52,17 @@ static const char *const mode_words[] = { "auto", "on", "off", NULL };
 
 void shadow_print_help(void)
 {
-	fputs("usage: umbra shadow --socket-path=PATH|--fd=N --backend=unix:PATH [OPTION...]\n"
+	fputs("usage: umbra shadow --socket-path=PATH|--fd=N --backend=unix:PATH|vdpa:PATH\n"
+	      "                    [OPTION...]\n"
 	      "\n"
-	      "Stand between a VM and a virtio back-end, both of which speak vhost-user, and\n"
-	      "forward the guest's virtqueues through rings of umbra's own when asked to.\n"
+	      "Stand between a VM, which speaks vhost-user, and a virtio back-end, and forward\n"
+	      "the guest's virtqueues through rings of umbra's own when asked to.\n"
 	      "\n"
 	      "  --socket-path=PATH    listen for the VM here\n"
 	      "  --fd=N                use this socket, inherited and listening or connected,\n"
 	      "                        instead\n"
 	      "  --backend=unix:PATH   the back-end's vhost-user socket\n"
+	      "  --backend=vdpa:PATH   a vDPA device of the kernel's: /dev/vhost-vdpa-0\n"
 	      "  --control=PATH        listen here for QMP: umbra ctl PATH ...\n"
 	      "  --shadow=auto|on|off  auto (the default): pass through until told otherwise;\n"
 	      "                        on, off: always, never forward\n"
@@ -88,12 +90,14 @@ void shadow_print_capabilities(void)
 
 static int parse_backend(const char *text, const char **backend, struct umbra_error *err)
 {
-	static const char scheme[] = "unix:";
+	static const char unix_scheme[] = "unix:", vdpa_scheme[] = "vdpa:";
 
-	if (strncmp(text, scheme, strlen(scheme)) != 0)
-		return error_set(err, -EINVAL, "--backend=%.80s: expected unix:PATH", text);
 	*backend = text;
-	return option_socket_path("--backend", text + strlen(scheme), err);
+	if (!strncmp(text, unix_scheme, strlen(unix_scheme)))
+		return option_socket_path("--backend", text + strlen(unix_scheme), err);
+	if (!strncmp(text, vdpa_scheme, strlen(vdpa_scheme)) && text[strlen(vdpa_scheme)])
+		return 0;
+	return error_set(err, -EINVAL, "--backend=%.80s: expected unix:PATH or vdpa:PATH", text);
 }
 
 static int parse_option(struct shadow_options *options, int option, const char *value,
@@ -150,7 +154,7 @@ static int check_together(const struct shadow_options *options, struct umbra_err
 	if (!config->backend)
 		return error_set(
 			err, -EINVAL,
-			"expected --backend=unix:PATH: the vhost-user back-end; see " HELP);
+			"expected --backend=unix:PATH or vdpa:PATH: the back-end; see " HELP);
 	if (options->control && config->socket_path &&
 	    !strcmp(options->control, config->socket_path))
 		return error_set(

@@ -37,12 +37,12 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "port/backend_open.h"
 #include "port/doorway.h"
 #include "port/mapping.h"
 #include "port/mapping_guard.h"
 #include "port/notifier.h"
 #include "port/shadow_frontend.h"
-#include "port/vhost_user_client.h"
 #include "port/vhost_user_server.h"
 #include "port/worker.h"
 #include "shadow/shadow_device.h"
@@ -53,7 +53,6 @@
 #define CONNECT_TIMEOUT_MS 10000u /* for a back-end that is about to start */
 #define CONNECT_RETRY_MS 50u
 #define WORKERS_MAX 64u
-#define BACKEND_PREFIX "unix:"
 
 /* A request to switch, as it waits for the device's thread. */
 struct switch_request {
@@ -69,7 +68,7 @@ struct umbra_shadow_device {
 	struct shadow_host host;
 	struct shadow_device *device;
 
-	char *name, *backend_path;
+	char *name, *backend_spec;
 	unsigned int deadline_ms;
 	void (*on_event)(void *opaque, const struct umbra_event *event);
 	void *opaque;
@@ -83,8 +82,8 @@ struct umbra_shadow_device {
 	struct vhost_user_server *server;
 	struct backend *backend;
 	bool config_changed; /* the back-end said so; the front-end is told next */
-	bool channel_closed;
-	bool switching; /* the request is being carried out */
+	bool switching;      /* the request is being carried out */
+	bool slow_told;      /* the log says that the back-end is slow */
 
 	pthread_mutex_t lock; /* guards the rest */
 	struct switch_request request;
@@ -176,6 +175,9 @@ static void info_renew(struct umbra_shadow_device *u)
 	pthread_mutex_lock(&u->lock);
 	shadow_device_info(u->device, &u->info);
 	u->info.frontends = u->frontends;
+	u->info.backend = (struct umbra_backend_info){ 0 };
+	if (u->backend)
+		u->backend->ops->info(u->backend, &u->info.backend);
 	pthread_mutex_unlock(&u->lock);
 }
 
@@ -249,8 +251,8 @@ static void request_serve(struct umbra_shadow_device *u)
 	request_answer(u, rc, &err);
 }
 
-/* The back-end's client has waited @waited_ms for the answer to @message. */
-static int on_wait(void *opaque, const char *message, unsigned int waited_ms)
+/* The back-end has been waited for, for @waited_ms, to answer @message. */
+static int on_backend_wait(void *opaque, const char *message, unsigned int waited_ms)
 {
 	struct umbra_shadow_device *u = opaque;
 	struct pollfd front = { .fd = u->server ? vhost_user_server_fd(u->server) : -1,
@@ -259,11 +261,14 @@ static int on_wait(void *opaque, const char *message, unsigned int waited_ms)
 
 	if (poll(&front, 1, 0) > 0 && front.revents & (POLLHUP | POLLERR | POLLRDHUP))
 		return error_set(&err, -ECANCELED, "the front-end has gone");
-	if (waited_ms < u->deadline_ms)
+	if (waited_ms < u->deadline_ms) {
+		u->slow_told = false;
 		return 0;
-	if (waited_ms - u->deadline_ms < VHOST_USER_CLIENT_PATIENCE_MS)
+	}
+	if (!u->slow_told)
 		log_warning("the back-end has not answered %s for %u ms; still waiting", message,
 			    waited_ms);
+	u->slow_told = true;
 	if (u->switching) {
 		error_set(&err, -ETIMEDOUT,
 			  "the back-end has not answered %s for %u ms; the device goes on in its "
@@ -293,10 +298,10 @@ static int backend_connect(struct umbra_shadow_device *u, int front_fd, struct u
 			{ .fd = u->stop_fd, .events = POLLIN },
 			{ .fd = front_fd, .events = POLLRDHUP },
 		};
-		int rc = vhost_user_client_connect(u->backend_path, u->stop_fd, CONNECT_TIMEOUT_MS,
-						   &u->backend, err);
+		int rc = backend_open(u->backend_spec, u->stop_fd, CONNECT_TIMEOUT_MS, &u->backend,
+				      err);
 
-		if (rc != -ENOENT && rc != -ECONNREFUSED)
+		if (!backend_open_is_early(rc))
 			return rc;
 		if (host_now_us(&u->host) - start >= CONNECT_TIMEOUT_MS * 1000ull)
 			return rc;
@@ -306,16 +311,7 @@ static int backend_connect(struct umbra_shadow_device *u, int front_fd, struct u
 	}
 }
 
-static void channel_serve(struct umbra_shadow_device *u)
-{
-	struct umbra_error err = { "" };
-	int rc = vhost_user_client_channel_dispatch(u->backend, &err);
-
-	if (rc <= 0)
-		u->channel_closed = true;
-	if (rc < 0)
-		log_warning("the back-end's own channel is closed: %s", err.text);
-}
+#define SESSION_FDS 4u /* of ours, before the back-end's */
 
 /* Is this front-end, or the back-end, gone?  Handles one round of events. */
 static bool session_step(struct umbra_shadow_device *u, struct umbra_error *lost)
@@ -325,14 +321,17 @@ static bool session_step(struct umbra_shadow_device *u, struct umbra_error *lost
 		{ .fd = u->stop_fd, .events = POLLIN },
 		{ .fd = u->request_fd, .events = POLLIN },
 		{ .fd = u->broken_fd, .events = POLLIN },
-		{ .fd = vhost_user_client_fd(u->backend), .events = POLLIN },
-		{ .fd = u->channel_closed ? -1 : vhost_user_client_channel_fd(u->backend),
-		  .events = POLLIN },
 		{ .fd = vhost_user_server_fd(u->server), .events = POLLIN },
+		[SESSION_FDS + BACKEND_FDS_MAX - 1] = { .fd = -1 },
 	};
+	int backend_fds[BACKEND_FDS_MAX];
+	unsigned int backend_count = u->backend->ops->fds(u->backend, backend_fds);
 	int rc;
 
-	if (poll(fds, ARRAY_SIZE(fds), -1) < 0 && errno != EINTR)
+	for (unsigned int i = 0; i < backend_count; i++)
+		fds[SESSION_FDS + i] = (struct pollfd){ .fd = backend_fds[i], .events = POLLIN };
+	if (poll(fds, SESSION_FDS + backend_count, shadow_device_tend_ms(u->device)) < 0 &&
+	    errno != EINTR)
 		return false;
 	if (fds[0].revents)
 		return false;
@@ -344,19 +343,19 @@ static bool session_step(struct umbra_shadow_device *u, struct umbra_error *lost
 		log_error("%s; it is disconnected", err.text);
 		return false;
 	}
-	if (fds[3].revents && vhost_user_client_check(u->backend, lost))
-		return false;
-	if (fds[4].revents)
-		channel_serve(u);
+	for (unsigned int i = 0; i < backend_count; i++)
+		if (fds[SESSION_FDS + i].revents && u->backend->ops->dispatch(u->backend, i, lost))
+			return false;
 	if (fds[1].revents)
 		request_serve(u);
-	else if (fds[5].revents) {
+	else if (fds[3].revents) {
 		rc = vhost_user_server_receive(u->server, &err);
 		if (rc < 0)
 			log_error("the front-end is disconnected: %s", err.text);
 		if (rc <= 0)
 			return false;
 	}
+	shadow_device_tend(u->device);
 	if (u->config_changed) {
 		u->config_changed = false;
 		vhost_user_server_config_changed(u->server);
@@ -370,6 +369,11 @@ static int session_run(struct umbra_shadow_device *u, int *front_fd, struct umbr
 {
 	struct umbra_error lost = { "" };
 	const struct vhost_device device = { &shadow_frontend_ops, u->device };
+	const struct backend_listener listener = {
+		.opaque = u,
+		.config_changed = on_backend_config_change,
+		.waiting = on_backend_wait,
+	};
 	struct backend *backend;
 	int rc;
 
@@ -386,9 +390,8 @@ static int session_run(struct umbra_shadow_device *u, int *front_fd, struct umbr
 		fd_close(front_fd);
 		return rc;
 	}
-	u->channel_closed = u->config_changed = false;
-	vhost_user_client_on_config_change(u->backend, on_backend_config_change, u);
-	vhost_user_client_on_wait(u->backend, on_wait, u);
+	u->config_changed = false;
+	u->backend->ops->listen(u->backend, &listener);
 	rc = vhost_user_server_create(front_fd, &device, u->stop_fd, &u->server, err);
 	if (rc) {
 		fd_close(front_fd);
@@ -535,6 +538,8 @@ void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_
 		q->calls_in = COUNTER(calls_in);
 		q->calls_out = COUNTER(calls_out);
 		q->clamped = COUNTER(clamped);
+		q->returned = COUNTER(returned);
+		q->lost = COUNTER(lost);
 #undef COUNTER
 	}
 }
@@ -543,17 +548,14 @@ void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_
 
 static int config_check(const struct umbra_shadow_config *config, struct umbra_error *err)
 {
+	int rc;
+
 	if (!config->socket_path == (config->socket_fd < 0))
 		return error_set(err, -EINVAL,
 				 "a device needs either the path of a socket or the fd of one");
-	if (!config->backend)
-		return error_set(err, -EINVAL,
-				 "a device needs a back-end, e.g. unix:/run/disk.sock");
-	if (strncmp(config->backend, BACKEND_PREFIX, strlen(BACKEND_PREFIX)) ||
-	    !config->backend[strlen(BACKEND_PREFIX)])
-		return error_set(err, -EINVAL,
-				 "the back-end \"%s\" is none that is known: expected unix:PATH",
-				 config->backend);
+	rc = backend_spec_check(config->backend, err);
+	if (rc)
+		return rc;
 	if (config->threads > WORKERS_MAX)
 		return error_set(err, -EINVAL, "%u threads were asked for, at most %u are possible",
 				 config->threads, WORKERS_MAX);
@@ -585,8 +587,8 @@ static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_
 	u->on_event = config->on_event;
 	u->opaque = config->opaque;
 	u->name = strdup(config->name ? config->name : "shadow");
-	u->backend_path = strdup(config->backend + strlen(BACKEND_PREFIX));
-	if (!u->name || !u->backend_path)
+	u->backend_spec = strdup(config->backend);
+	if (!u->name || !u->backend_spec)
 		return error_set(err, -ENOMEM, "no memory for a device");
 	rc = host_make_eventfd(&u->host, &u->stop_fd, err);
 	if (!rc)
@@ -640,7 +642,7 @@ void umbra_shadow_device_destroy(struct umbra_shadow_device **device)
 	fd_close(&u->request_fd);
 	fd_close(&u->broken_fd);
 	free(u->name);
-	free(u->backend_path);
+	free(u->backend_spec);
 	pthread_mutex_destroy(&u->lock);
 	free(u);
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,6 +15,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "port/vhost_user_requester.h"
+#include "umbra/shadow_device.h"
 #include "vhost/message.h"
 #include "vhost/names.h"
 
@@ -586,6 +588,64 @@ static int client_send_rarp(struct backend *b, const uint8_t mac[6], struct umbr
 	return client_set_confirmed(c, &m, err);
 }
 
+/* --- what the owner's event loop needs ------------------------------------ */
+
+enum { FD_CONNECTION, FD_CHANNEL, FD_COUNT }; /* places in fds() */
+
+int vhost_user_client_fd(const struct backend *b)
+{
+	return client_of(b)->r.socket.fd;
+}
+
+int vhost_user_client_check(struct backend *b, struct umbra_error *err)
+{
+	return vhost_user_requester_check(&client_of(b)->r, err);
+}
+
+int vhost_user_client_channel_fd(const struct backend *b)
+{
+	return client_of(b)->r.channel.fd;
+}
+
+int vhost_user_client_channel_dispatch(struct backend *b, struct umbra_error *err)
+{
+	return vhost_user_requester_dispatch(&client_of(b)->r, err);
+}
+
+static void client_listen(struct backend *b, const struct backend_listener *listener)
+{
+	client_of(b)->r.listener = *listener;
+}
+
+static unsigned int client_fds(const struct backend *b, int fds[BACKEND_FDS_MAX])
+{
+	const struct client *c = client_of(b);
+
+	fds[FD_CONNECTION] = c->r.socket.fd;
+	fds[FD_CHANNEL] = c->r.channel_dead ? -1 : c->r.channel.fd;
+	return FD_COUNT;
+}
+
+/* The end of the channel is not the connection's. */
+static int client_dispatch(struct backend *b, unsigned int which, struct umbra_error *err)
+{
+	struct umbra_error why = { "" };
+
+	if (which == FD_CONNECTION)
+		return vhost_user_client_check(b, err);
+	if (vhost_user_client_channel_dispatch(b, &why) < 0)
+		log_warning("the back-end's own channel is closed: %s", why.text);
+	return 0;
+}
+
+static void client_info(const struct backend *b, struct umbra_backend_info *info)
+{
+	*info = (struct umbra_backend_info){
+		.stops = "each queue by itself, with GET_VRING_BASE",
+	};
+	snprintf(info->kind, sizeof(info->kind), "%s", b->ops->kind);
+}
+
 /* --- making and ending ---------------------------------------------------- */
 
 static void client_destroy(struct backend *b)
@@ -598,6 +658,10 @@ static void client_destroy(struct backend *b)
 
 static const struct backend_ops client_ops = {
 	.kind = "vhost-user",
+	.listen = client_listen,
+	.fds = client_fds,
+	.dispatch = client_dispatch,
+	.info = client_info,
 	.get_features = client_get_features,
 	.set_features = client_set_features,
 	.get_protocol_features = client_get_protocol_features,
@@ -688,44 +752,4 @@ int vhost_user_client_connect(const char *path, int stop_fd, unsigned int timeou
 		rc = vhost_user_client_attach(&fd, stop_fd, timeout_ms, out, err);
 	fd_close(&fd);
 	return rc;
-}
-
-/* --- what the owner's event loop needs ------------------------------------ */
-
-int vhost_user_client_fd(const struct backend *b)
-{
-	return client_of(b)->r.socket.fd;
-}
-
-int vhost_user_client_check(struct backend *b, struct umbra_error *err)
-{
-	return vhost_user_requester_check(&client_of(b)->r, err);
-}
-
-void vhost_user_client_on_config_change(struct backend *b,
-					vhost_user_client_config_changed *callback, void *opaque)
-{
-	struct client *c = client_of(b);
-
-	c->r.config_changed = callback;
-	c->r.opaque = opaque;
-}
-
-void vhost_user_client_on_wait(struct backend *b, vhost_user_client_patience *callback,
-			       void *opaque)
-{
-	struct client *c = client_of(b);
-
-	c->r.patience = callback;
-	c->r.patience_opaque = opaque;
-}
-
-int vhost_user_client_channel_fd(const struct backend *b)
-{
-	return client_of(b)->r.channel.fd;
-}
-
-int vhost_user_client_channel_dispatch(struct backend *b, struct umbra_error *err)
-{
-	return vhost_user_requester_dispatch(&client_of(b)->r, err);
 }

@@ -16,6 +16,10 @@
  * waits for a reply, the channel is served, too, because the back-end may wait
  * for an answer on it before it goes on.
  *
+ * With a listener no wait for an answer ends by the clock: its waiting() is called
+ * every VHOST_USER_CLIENT_PATIENCE_MS.  To give up is final, so an owner with something to
+ * lose (a guest's disk) would rather wait.
+ *
  * Ownership: destroy() (of backend_ops) closes both sockets.  The fds of the
  * two accessors stay open and the same until then, whatever happens.
  * Threads: one.
@@ -32,6 +36,8 @@
 #include "shadow/backend.h"
 #include "umbra/error.h"
 
+#define VHOST_USER_CLIENT_PATIENCE_MS 100u
+
 /*
  * Connect to the socket at @path and send SET_OWNER.  @timeout_ms bounds this
  * and every later call.  @stop_fd (an eventfd, or -1) is borrowed until
@@ -47,6 +53,11 @@ UMBRA_MUST_CHECK int vhost_user_client_connect(const char *path, int stop_fd,
 UMBRA_MUST_CHECK int vhost_user_client_attach(int *socket_fd, int stop_fd, unsigned int timeout_ms,
 					      struct backend **out, struct umbra_error *err);
 
+/*
+ * What fds() and dispatch() of backend_ops are made of, for a program that knows
+ * its kind of back-end.
+ */
+
 /* To be polled for reading while no call is under way; see _check(). */
 int vhost_user_client_fd(const struct backend *b);
 
@@ -55,27 +66,6 @@ int vhost_user_client_fd(const struct backend *b);
  * reason (closed, or unsolicited bytes), 0 if it is not readable after all.
  */
 UMBRA_MUST_CHECK int vhost_user_client_check(struct backend *b, struct umbra_error *err);
-
-/*
- * Called when the back-end says that its configuration space has changed; from
- * the dispatch function below, or from within any call of this back-end, whose
- * functions it must therefore not call: note it, or pass it on.
- */
-typedef void vhost_user_client_config_changed(void *opaque);
-void vhost_user_client_on_config_change(struct backend *b,
-					vhost_user_client_config_changed *callback, void *opaque);
-
-/*
- * With this callback no wait for an answer ends by the clock.  It is called
- * from within a call of this back-end that has waited @waited_ms for the answer
- * to @message, every VHOST_USER_CLIENT_PATIENCE_MS: 0 to wait on, a negative errno value to give
- * the connection up.  To give up is final, so an owner with something to lose (a guest's disk)
- * would rather wait.
- */
-#define VHOST_USER_CLIENT_PATIENCE_MS 100u
-typedef int vhost_user_client_patience(void *opaque, const char *message, unsigned int waited_ms);
-void vhost_user_client_on_wait(struct backend *b, vhost_user_client_patience *callback,
-			       void *opaque);
 
 /* The back-end's channel, to be polled for reading; -1: there is none. */
 int vhost_user_client_channel_fd(const struct backend *b);

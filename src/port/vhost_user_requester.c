@@ -51,8 +51,8 @@ static int channel_handle(struct vhost_user_requester *r, struct vhost_user_mess
 	if (rc) {
 		log_limited(&r->log, LOG_WARNING, "back-end's channel: %s; refused", err->text);
 	} else if (m->header.request == VHOST_USER_BACKEND_CONFIG_CHANGE_MSG) {
-		if (r->config_changed)
-			r->config_changed(r->opaque);
+		if (r->listener.config_changed)
+			r->listener.config_changed(r->listener.opaque);
 		done = true;
 	} else {
 		log_limited(&r->log, LOG_WARNING,
@@ -107,7 +107,7 @@ static int reply_wait(struct vhost_user_requester *r, const char *name, bool *ch
 	unsigned int waited_ms = 0;
 	int rc;
 
-	if (!r->patience)
+	if (!r->listener.waiting)
 		return vhost_user_socket_wait(&r->socket, channel, channel_ready, deadline, err);
 	for (;;) {
 		rc = vhost_user_socket_wait(&r->socket, channel, channel_ready,
@@ -116,7 +116,7 @@ static int reply_wait(struct vhost_user_requester *r, const char *name, bool *ch
 		if (rc != -ETIMEDOUT)
 			return rc;
 		waited_ms += VHOST_USER_CLIENT_PATIENCE_MS;
-		rc = r->patience(r->patience_opaque, name, waited_ms);
+		rc = r->listener.waiting(r->listener.opaque, name, waited_ms);
 		if (rc)
 			return error_set(err, rc,
 					 "back-end: not waited for any longer, after %u ms",

@@ -28,6 +28,7 @@
 
 #include "base/log.h"
 #include "port/vhost_user_socket.h"
+#include "shadow/backend.h"
 #include "umbra/error.h"
 #include "vhost/message.h"
 
@@ -40,12 +41,8 @@ struct vhost_user_requester {
 
 	struct vhost_user_socket channel; /* the back-end's; fd -1: there is none */
 	bool channel_dead;
-	void (*config_changed)(void *opaque); /* may be NULL */
-	void *opaque;
-	/* Asked every 100 ms whether to wait on: see vhost_user_client_on_wait().
-	 * NULL: timeout_ms is the limit. */
-	int (*patience)(void *opaque, const char *message, unsigned int waited_ms);
-	void *patience_opaque;
+	/* All zeros: nobody listens, and timeout_ms is the limit of a wait. */
+	struct backend_listener listener;
 	struct log_limit log;
 };
 

@@ -13,7 +13,10 @@
  * was told.  There ring_start() only notes the ring, and device_start() starts
  * all that were noted; device_stop() stops all rings at once, after which
  * ring_stop() of each one says where it stood and forgets it.  So a change of
- * one ring is: stop the device, note all rings again, start the device.
+ * one ring is: stop the device, note all rings again, start the device.  Only
+ * enabled rings are noted.  Where a ring cannot be noted, or device_start() fails,
+ * ring_stop() forgets what was noted.  Status and reset are the transport's own
+ * affair there: set_status(), get_status() and reset_device() are not called.
  *
  * Threads: all calls come from the device's thread.  Each blocks until the
  * back-end has answered or acknowledged, at most the transport's deadline:
@@ -26,6 +29,7 @@
 #ifndef UMBRA_SHADOW_BACKEND_H
 #define UMBRA_SHADOW_BACKEND_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,6 +37,12 @@
 #include "base/addr.h"
 #include "memory/memory.h"
 #include "umbra/error.h"
+
+/* After this code of a call the connection is unusable. */
+static inline bool backend_is_lost(int code)
+{
+	return code == -ECONNRESET || code == -ETIMEDOUT || code == -ECANCELED;
+}
 
 struct backend_ring {
 	uint16_t size;           /* entries */
@@ -136,6 +146,11 @@ struct backend_ops {
 	 * of @call_fd (-1: the driver polls) or silently. */
 	int (*ring_stop)(struct backend *b, unsigned int index, int call_fd, uint16_t *base,
 			 struct umbra_error *err);
+	/* Of BACKEND_KEEPS_INDEX without BACKEND_SUSPENDS, or NULL or -EOPNOTSUPP: the next avail
+	 * entry that ring @index, which runs, would take.  The device answers it in turn
+	 * with what it does for the ring. */
+	int (*ring_base)(struct backend *b, unsigned int index, uint16_t *base,
+			 struct umbra_error *err);
 	int (*ring_enable)(struct backend *b, unsigned int index, bool enabled,
 			   struct umbra_error *err);
 	/* Exchange one eventfd (or -1) of a started ring. */
@@ -168,5 +183,22 @@ struct backend {
 	const struct backend_ops *ops;
 	unsigned int traits; /* of enum backend_traits */
 };
+
+static inline bool backend_is_whole(const struct backend *b)
+{
+	return b->traits & BACKEND_WHOLE;
+}
+
+/* Its stop is a reset, which loses what it has. */
+static inline bool backend_is_reset_by_stop(const struct backend *b)
+{
+	return backend_is_whole(b) && !(b->traits & BACKEND_SUSPENDS);
+}
+
+/* A ring starts at any index. */
+static inline bool backend_keeps_index(const struct backend *b)
+{
+	return !backend_is_whole(b) || b->traits & BACKEND_KEEPS_INDEX;
+}
 
 #endif

@@ -20,12 +20,15 @@
 #define F_NOTIF_CONFIG_DATA 39
 #define F_ADMIN_VQ 41
 
+#define F_PLATFORM BIT64(VIRTIO_F_ACCESS_PLATFORM)
+
 /* What becomes of a bit of ring or transport. */
 enum treatment {
 	MASK, /* never offered */
 	PASS, /* offered if the back-end offers it; both sides get what the guest took */
 	OWN,  /* the shadow can do it by itself on either side */
 	REQUIRED,
+	PLATFORM, /* between shadow and back-end alone: see features.h */
 };
 
 struct feature_rule {
@@ -45,8 +48,7 @@ static const struct feature_rule rules[] = {
 	{ VIRTIO_RING_F_EVENT_IDX, "VIRTIO_RING_F_EVENT_IDX", OWN, NULL },
 	{ FEATURE_PROTOCOL, "VHOST_USER_F_PROTOCOL_FEATURES", OWN, NULL },
 	{ VIRTIO_F_VERSION_1, "VIRTIO_F_VERSION_1", REQUIRED, NULL },
-	{ VIRTIO_F_ACCESS_PLATFORM, "VIRTIO_F_ACCESS_PLATFORM", MASK,
-	  "descriptors would hold IO virtual addresses, which needs a vIOMMU" },
+	{ VIRTIO_F_ACCESS_PLATFORM, "VIRTIO_F_ACCESS_PLATFORM", PLATFORM, NULL },
 	{ VIRTIO_F_RING_PACKED, "VIRTIO_F_RING_PACKED", MASK, "the shadow reads split rings" },
 	{ VIRTIO_F_IN_ORDER, "VIRTIO_F_IN_ORDER", PASS, NULL },
 	{ VIRTIO_F_ORDER_PLATFORM, "VIRTIO_F_ORDER_PLATFORM", PASS, NULL },
@@ -85,7 +87,18 @@ static bool is_own(const struct feature_rule *rule, enum umbra_shadow_mode mode)
 
 static bool passes(const struct feature_rule *rule)
 {
-	return rule && rule->treatment != MASK;
+	return rule && rule->treatment != MASK && rule->treatment != PLATFORM;
+}
+
+static const char *drop_reason(const struct features_in *in, const struct feature_rule *rule)
+{
+	if (!rule)
+		return "not known to the shadow, so what it changes could not be forwarded";
+	if (rule->treatment != PLATFORM)
+		return rule->reason;
+	return in->maps ? "the shadow maps the guest's memory for the device, and takes the bit "
+			  "itself; the guest's own descriptors stay guest-physical"
+			: "descriptors would hold IO virtual addresses, which needs a vIOMMU";
 }
 
 /* What the guest is offered, and what is dropped on the way. */
@@ -102,10 +115,7 @@ static void offer_make(const struct features_in *in, struct features_out *out)
 			out->drops[out->drop_count++] = (struct feature_drop){
 				.bit = bit,
 				.name = rule ? rule->name : "bit",
-				.reason =
-					rule ? rule->reason
-					     : "not known to the shadow, so what it changes could "
-					       "not be forwarded",
+				.reason = drop_reason(in, rule),
 			};
 		}
 	}
@@ -126,6 +136,10 @@ static void answers_make(const struct features_in *in, struct features_out *out)
 	if (in->guest & in->backend & BIT64(FEATURE_PROTOCOL)) {
 		out->passthrough |= BIT64(FEATURE_PROTOCOL);
 		out->shadowed |= BIT64(FEATURE_PROTOCOL);
+	}
+	if (in->maps) {
+		out->passthrough |= F_PLATFORM;
+		out->shadowed |= F_PLATFORM;
 	}
 	out->shadow_ring = out->shadowed & (own_ring | BIT64(VIRTIO_F_IN_ORDER));
 
@@ -166,6 +180,13 @@ int features_negotiate(const struct features_in *in, struct features_out *out,
 			err, -EOPNOTSUPP,
 			"the back-end offers features 0x%llx without VIRTIO_F_VERSION_1 (32): "
 			"rings of a legacy device have no defined byte order",
+			(unsigned long long)in->backend);
+	if (in->maps && !(in->backend & F_PLATFORM))
+		return error_set(
+			err, -EOPNOTSUPP,
+			"the back-end offers features 0x%llx without VIRTIO_F_ACCESS_PLATFORM "
+			"(33): it would take the guest's addresses for the machine's own, although "
+			"it is to use those that memory is mapped at for it",
 			(unsigned long long)in->backend);
 	offer_make(in, out);
 	if (!in->guest_answered)

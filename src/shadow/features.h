@@ -17,6 +17,14 @@
  * what it changes on a ring could not be forwarded.  VERSION_1 is required on
  * both sides: a legacy ring has the guest's byte order, which nobody tells us.
  *
+ * ACCESS_PLATFORM says that the addresses in descriptors go through whatever
+ * stands between the device and memory.  The guest never sees the bit: with it,
+ * descriptors would hold the addresses of a vIOMMU, of which the shadow knows
+ * nothing.  A back-end for which memory is mapped must offer it, and is told it
+ * in both modes, whatever the guest says: without, it would take the guest's
+ * addresses for the machine's own.  A passed-through ring bears that, where the
+ * mapping shows each region where the guest sees it.
+ *
  * With UMBRA_SHADOW_AUTO both modes must stay possible, so the guest gets what
  * back-end and shadow both can do, and the back-end is told the same in both
  * modes: no SET_FEATURES is needed at a switch.  With UMBRA_SHADOW_ON, the
@@ -41,6 +49,7 @@
 
 struct features_in {
 	uint64_t backend; /* offered by the back-end */
+	bool maps;        /* memory is mapped for it (BACKEND_MAPS) */
 	enum umbra_shadow_mode mode;
 	bool guest_answered;
 	uint64_t guest; /* what the guest took, if it has answered */

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A device between a front-end and a back-end: what each message does.
+ * A device between a front-end and a back-end: its life and its states, what is
+ * negotiated, and what is relayed.
  *
  * Theory of operation.  The device keeps what the front-end says of each ring
- * and programs the back-end only when a ring starts, in one go, with either the
- * front-end's settings or its own (shadow_ring.h).  So the mode of a ring is
- * decided in one place, and a switch is "stop, start in the other mode"
- * (shadow_switch.c).  Memory tables are a file of their own (shadow_memory.c).
+ * (shadow_rings.c) and programs the back-end only when a ring starts, in one go,
+ * with either the front-end's settings or its own (shadow_ring.h, shadow_start.c).  So
+ * the mode of a ring is decided in one place, and a switch is "stop, start in the
+ * other mode" (shadow_switch.c).  Memory tables are a file of their own
+ * (shadow_memory.c).
  *
  * States (docs/architecture.md has the picture):
  *
  *	WAITING       no front-end, no back-end connection
- *	NEGOTIATING   both are there, no ring runs
+ *	NEGOTIATING   both are there, no ring runs; with a reason: rings are wanted
+ *	              and could not be started, which is tried again
  *	PASSTHROUGH   at least one ring runs, all that run are RING_PASSED
  *	SHADOWED      the same with RING_SHADOWED
  *	SWITCHING     inside shadow_device_switch() with running rings
@@ -22,12 +25,6 @@
  *
  * shadow_device_settle() is the one place that says which of NEGOTIATING,
  * PASSTHROUGH, SHADOWED and BROKEN holds.
- *
- * A front-end that programs a started ring anew without having stopped it
- * (UML after a driver was unbound; the specification allows to re-send the
- * same) has forgotten the old one: a real change stops the ring first.  Messages
- * that repeat what is known change nothing and are not forwarded, since some
- * back-ends drop their rings on them.
  */
 #include "shadow/shadow_device.h"
 
@@ -92,11 +89,15 @@ void shadow_device_settle(struct shadow_device *d)
 			reason = r->error;
 			break;
 		}
+		if (r->run == RING_WANTED && state == UMBRA_DEVICE_NEGOTIATING)
+			reason = d->start_error;
 		if (r->run == RING_PASSED)
 			state = UMBRA_DEVICE_PASSTHROUGH;
 		else if (r->run == RING_SHADOWED)
 			state = UMBRA_DEVICE_SHADOWED;
 	}
+	if (state == UMBRA_DEVICE_PASSTHROUGH || state == UMBRA_DEVICE_SHADOWED)
+		reason = "";
 	shadow_device_set_state(d, state, reason);
 }
 
@@ -126,7 +127,7 @@ struct ring_context shadow_device_context(const struct shadow_device *d,
 
 bool shadow_device_is_fatal(int code)
 {
-	return code == -ECONNRESET || code == -ETIMEDOUT || code == -ECANCELED;
+	return backend_is_lost(code);
 }
 
 bool shadow_device_any(const struct shadow_device *d, enum ring_run run)
@@ -135,6 +136,11 @@ bool shadow_device_any(const struct shadow_device *d, enum ring_run run)
 		if (d->rings[i].run == run)
 			return true;
 	return false;
+}
+
+bool shadow_device_is_whole(const struct shadow_device *d)
+{
+	return d->backend && backend_is_whole(d->backend);
 }
 
 static void rings_discard(struct shadow_device *d)
@@ -162,19 +168,6 @@ int shadow_device_check_backend(const struct shadow_device *d, struct umbra_erro
 	if (!d->backend || d->state == UMBRA_DEVICE_BACKEND_LOST)
 		return error_set(err, -ECONNRESET, "there is no back-end: %s", d->reason);
 	return 0;
-}
-
-static struct shadow_ring *ring_find(struct shadow_device *d, unsigned int index,
-				     struct umbra_error *err)
-{
-	if (index >= UMBRA_QUEUES_MAX) {
-		error_set(err, -EINVAL, "queue %u does not exist: at most %u are possible", index,
-			  UMBRA_QUEUES_MAX);
-		return NULL;
-	}
-	if (index >= d->ring_count)
-		d->ring_count = index + 1;
-	return &d->rings[index];
 }
 
 void shadow_device_break_ring(struct shadow_device *d, struct shadow_ring *r, const char *reason)
@@ -260,6 +253,9 @@ void shadow_device_detach(struct shadow_device *d)
 	d->has_features = false;
 	d->backend_features = d->guest_features = d->protocol_features = 0;
 	d->features = (struct features_out){ 0 };
+	d->status = 0;
+	d->start_at = 0;
+	d->start_error[0] = '\0';
 	d->backend = NULL;
 }
 
@@ -278,6 +274,7 @@ static int negotiate(struct shadow_device *d, bool answered, uint64_t guest,
 {
 	const struct features_in in = {
 		.backend = d->backend_features,
+		.maps = d->backend->traits & BACKEND_MAPS,
 		.mode = d->mode,
 		.guest_answered = answered,
 		.guest = guest,
@@ -305,40 +302,6 @@ int shadow_device_get_features(struct shadow_device *d, uint64_t *features, stru
 	return 0;
 }
 
-/*
- * The front-end programs a started ring anew, or resets the device: the guest
- * has forgotten the old ring, and its memory may be something else by now.
- */
-static int ring_abandon(struct shadow_device *d, struct shadow_ring *r, struct umbra_error *err)
-{
-	struct memory_region slot;
-	struct ring_context c = shadow_device_context(d, r, &slot);
-	uint16_t ignored;
-	int rc = 0;
-
-	if (r->run == RING_PASSED) {
-		rc = d->backend->ops->ring_stop(d->backend, r->index, r->back_call_fd, &ignored,
-						err);
-	} else if (r->run != RING_STOPPED) {
-		shadow_ring_pause(r, &c);
-		shadow_queue_abandon(r->queue);
-		rc = shadow_device_quiesce(d, r, err);
-		if (rc == -ETIME) {
-			log_error("%s; the front-end starts the queue anew, so they are given up",
-				  err->text);
-			rc = 0;
-		}
-	}
-	if (rc)
-		return shadow_device_lose(d, rc, err);
-	shadow_ring_discard(r, &c);
-	r->error[0] = '\0';
-	/* Its kick fd belonged to the life that is over. */
-	fd_close(&r->kick_fd);
-	shadow_device_settle(d);
-	return 0;
-}
-
 int shadow_device_set_features(struct shadow_device *d, uint64_t features, struct umbra_error *err)
 {
 	struct features_out out;
@@ -358,13 +321,9 @@ int shadow_device_set_features(struct shadow_device *d, uint64_t features, struc
 	rc = negotiate(d, true, features, &out, err);
 	if (rc)
 		return rc;
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		if (d->rings[i].run == RING_STOPPED)
-			continue;
-		rc = ring_abandon(d, &d->rings[i], err);
-		if (rc)
-			return rc;
-	}
+	rc = shadow_device_abandon(d, NULL, err);
+	if (rc)
+		return rc;
 	if (d->mode != UMBRA_SHADOW_ON && d->shadow_wanted && !out.can_shadow) {
 		log_warning("the device is passed through from here on: %s", out.why_not);
 		d->shadow_wanted = false;
@@ -437,238 +396,6 @@ int shadow_device_get_memory_slots(struct shadow_device *d, uint64_t *count,
 	return 0;
 }
 
-/* --- rings --------------------------------------------------------------- */
-
-static bool is_stopped(const struct shadow_ring *r)
-{
-	return r->run == RING_STOPPED;
-}
-
-int shadow_device_ring_set_size(struct shadow_device *d, unsigned int index, uint32_t size,
-				struct umbra_error *err)
-{
-	struct shadow_ring *r = ring_find(d, index, err);
-	int rc;
-
-	if (!r)
-		return -EINVAL;
-	if (!is_power_of_two(size) || size > SPLIT_SIZE_MAX)
-		return error_set(err, -EINVAL,
-				 "queue %u: size %u is not a power of two from 1 to %u", index,
-				 size, SPLIT_SIZE_MAX);
-	if (r->size == size)
-		return 0;
-	rc = is_stopped(r) ? 0 : ring_abandon(d, r, err);
-	if (!rc)
-		r->size = (uint16_t)size;
-	return rc;
-}
-
-int shadow_device_ring_set_addr(struct shadow_device *d, unsigned int index, uva_t desc,
-				uva_t avail, uva_t used, struct umbra_error *err)
-{
-	struct shadow_ring *r = ring_find(d, index, err);
-	int rc;
-
-	if (!r)
-		return -EINVAL;
-	if (r->has_addr && r->desc.v == desc.v && r->avail.v == avail.v && r->used.v == used.v)
-		return 0;
-	rc = is_stopped(r) ? 0 : ring_abandon(d, r, err);
-	if (rc)
-		return rc;
-	r->desc = desc;
-	r->avail = avail;
-	r->used = used;
-	r->has_addr = true;
-	return 0;
-}
-
-int shadow_device_ring_set_base(struct shadow_device *d, unsigned int index, uint32_t base,
-				struct umbra_error *err)
-{
-	struct shadow_ring *r = ring_find(d, index, err);
-	int rc;
-
-	if (!r)
-		return -EINVAL;
-	if (base > UINT16_MAX)
-		return error_set(err, -EINVAL,
-				 "queue %u: base %u is not an index of a split ring (0 to 65535)",
-				 index, base);
-	rc = is_stopped(r) ? 0 : ring_abandon(d, r, err);
-	if (!rc)
-		r->base = (uint16_t)base;
-	return rc;
-}
-
-static int ring_start(struct shadow_device *d, struct shadow_ring *r, struct umbra_error *err)
-{
-	struct memory_region slot;
-	struct ring_context c = shadow_device_context(d, r, &slot);
-	int rc = shadow_device_check_backend(d, err);
-
-	if (rc)
-		return rc;
-	if (!d->has_features)
-		return error_set(err, -EINVAL, "queue %u: it is started before SET_FEATURES",
-				 r->index);
-	if (d->shadow_wanted) {
-		rc = shadow_device_check_mode(d, true, err);
-		if (!rc && !slot.size)
-			rc = error_set(
-				err, -EOPNOTSUPP,
-				"queue %u cannot be shadowed: there is shadow memory for %" PRIu64
-				" queues",
-				r->index, (uint64_t)(d->own.size / SHADOW_SLOT_BYTES));
-		if (rc && d->mode == UMBRA_SHADOW_ON)
-			return rc;
-		if (rc) {
-			log_warning("the device is passed through from here on: %s", err->text);
-			rc = shadow_device_switch(d, false, err);
-			if (rc)
-				return rc;
-		}
-	}
-	rc = shadow_device_lose(d, shadow_ring_start(r, &c, d->shadow_wanted, err), err);
-	if (!rc)
-		shadow_device_settle(d);
-	return rc;
-}
-
-/*
- * Exchange one of a ring's eventfds.  A shadowed ring is paused meanwhile, so
- * that no thread uses the old one; a passed one hears of it from the back-end.
- */
-static int ring_exchange_fd(struct shadow_device *d, struct shadow_ring *r, int *slot_fd, int *fd,
-			    int (*tell)(struct backend *, unsigned int, int, struct umbra_error *),
-			    struct umbra_error *err)
-{
-	struct memory_region slot;
-	struct ring_context c = shadow_device_context(d, r, &slot);
-	int rc = 0;
-
-	if (r->run == RING_PASSED)
-		rc = shadow_device_lose(d, tell(d->backend, r->index, *fd, err), err);
-	if (rc)
-		return rc;
-	if (r->run == RING_SHADOWED)
-		shadow_ring_pause(r, &c);
-	fd_close(slot_fd);
-	*slot_fd = fd_take(fd);
-	if (r->run == RING_SHADOWED)
-		rc = shadow_ring_unpause(r, &c, err);
-	return rc;
-}
-
-int shadow_device_ring_set_kick(struct shadow_device *d, unsigned int index, int *fd,
-				struct umbra_error *err)
-{
-	struct shadow_ring *r = ring_find(d, index, err);
-	int rc;
-
-	if (!r)
-		return -EINVAL;
-	if (!is_stopped(r)) {
-		rc = ring_exchange_fd(d, r, &r->kick_fd, fd,
-				      d->backend ? d->backend->ops->ring_set_kick : NULL, err);
-		/* A kick may have come before we listened. */
-		if (!rc && r->run == RING_PASSED)
-			d->host->ops->notify(d->host, r->kick_fd);
-		return rc;
-	}
-	fd_close(&r->kick_fd);
-	r->kick_fd = *fd;
-	rc = ring_start(d, r, err);
-	if (rc)
-		r->kick_fd = -1; /* still the caller's */
-	else
-		*fd = -1;
-	return rc;
-}
-
-int shadow_device_ring_set_call(struct shadow_device *d, unsigned int index, int *fd,
-				struct umbra_error *err)
-{
-	struct shadow_ring *r = ring_find(d, index, err);
-	int rc;
-
-	if (!r)
-		return -EINVAL;
-	rc = ring_exchange_fd(d, r, &r->call_fd, fd,
-			      d->backend ? d->backend->ops->ring_set_call : NULL, err);
-	/* A call may have gone to the old fd while nobody listened there. */
-	if (!rc && !is_stopped(r))
-		d->host->ops->notify(d->host, r->call_fd);
-	return rc;
-}
-
-int shadow_device_ring_set_err(struct shadow_device *d, unsigned int index, int *fd,
-			       struct umbra_error *err)
-{
-	struct shadow_ring *r = ring_find(d, index, err);
-
-	if (!r)
-		return -EINVAL;
-	return ring_exchange_fd(d, r, &r->err_fd, fd,
-				d->backend ? d->backend->ops->ring_set_err : NULL, err);
-}
-
-int shadow_device_ring_enable(struct shadow_device *d, unsigned int index, bool enabled,
-			      struct umbra_error *err)
-{
-	struct shadow_ring *r = ring_find(d, index, err);
-	struct memory_region slot;
-	struct ring_context c;
-	int rc;
-
-	if (!r)
-		return -EINVAL;
-	if (r->run == RING_STOPPED || r->run == RING_BROKEN) {
-		r->enabled = enabled; /* the back-end is told when the ring starts */
-		return 0;
-	}
-	rc = shadow_device_check_backend(d, err);
-	if (rc)
-		return rc;
-	c = shadow_device_context(d, r, &slot);
-	if (r->run == RING_SHADOWED && !enabled)
-		shadow_ring_pause(r, &c);
-	rc = shadow_device_lose(d, d->backend->ops->ring_enable(d->backend, index, enabled, err),
-				err);
-	if (rc)
-		return rc;
-	r->enabled = enabled;
-	return r->run == RING_SHADOWED ? shadow_ring_unpause(r, &c, err) : 0;
-}
-
-int shadow_device_ring_stop(struct shadow_device *d, unsigned int index, uint16_t *base,
-			    struct umbra_error *err)
-{
-	struct shadow_ring *r = ring_find(d, index, err);
-	struct memory_region slot;
-	struct ring_context c;
-	int rc;
-
-	if (!r)
-		return -EINVAL;
-	c = shadow_device_context(d, r, &slot);
-	if (r->run != RING_STOPPED) {
-		rc = shadow_device_lose(d, shadow_device_quiesce(d, r, err), err);
-		if (rc == -ETIME)
-			log_error("%s; the front-end asked to stop the queue, so they are given up",
-				  err->text);
-		else if (rc)
-			return rc;
-		shadow_ring_finish(r, &c);
-	}
-	r->error[0] = '\0';
-	fd_close(&r->kick_fd); /* vhost-user: a stopped ring waits for a new one */
-	*base = r->base;
-	shadow_device_settle(d);
-	return 0;
-}
-
 /* --- the rest: relayed --------------------------------------------------- */
 
 int shadow_device_get_config(struct shadow_device *d, uint32_t offset, void *data, uint32_t size,
@@ -698,7 +425,8 @@ int shadow_device_get_status(struct shadow_device *d, uint8_t *status, struct um
 {
 	int rc = shadow_device_check_backend(d, err);
 
-	if (!rc)
+	*status = d->status;
+	if (!rc && !shadow_device_is_whole(d))
 		rc = shadow_device_lose(d, d->backend->ops->get_status(d->backend, status, err),
 					err);
 	if (!rc && shadow_device_any(d, RING_BROKEN))
@@ -706,26 +434,23 @@ int shadow_device_get_status(struct shadow_device *d, uint8_t *status, struct um
 	return rc;
 }
 
-static int rings_stop_all(struct shadow_device *d, struct umbra_error *err)
-{
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		int rc = is_stopped(&d->rings[i]) ? 0 : ring_abandon(d, &d->rings[i], err);
-
-		if (rc)
-			return rc;
-	}
-	return 0;
-}
-
 int shadow_device_set_status(struct shadow_device *d, uint8_t status, struct umbra_error *err)
 {
 	int rc = shadow_device_check_backend(d, err);
+	uint8_t before = d->status;
 
 	if (!rc && status == 0) /* virtio 1.2, 2.1: a reset */
-		rc = rings_stop_all(d, err);
-	return rc ? rc
-		  : shadow_device_lose(d, d->backend->ops->set_status(d->backend, status, err),
-				       err);
+		rc = shadow_device_abandon(d, NULL, err);
+	if (rc)
+		return rc;
+	if (!shadow_device_is_whole(d))
+		return shadow_device_lose(d, d->backend->ops->set_status(d->backend, status, err),
+					  err);
+	d->status = status;
+	/* What does not start now is tried again, and a status has no answer to say so. */
+	if (status & ~before & VIRTIO_CONFIG_S_DRIVER_OK)
+		rc = shadow_device_start_now(d, err);
+	return shadow_device_is_fatal(rc) ? rc : 0;
 }
 
 int shadow_device_reset(struct shadow_device *d, struct umbra_error *err)
@@ -733,8 +458,11 @@ int shadow_device_reset(struct shadow_device *d, struct umbra_error *err)
 	int rc = shadow_device_check_backend(d, err);
 
 	if (!rc)
-		rc = rings_stop_all(d, err);
-	return rc ? rc : shadow_device_lose(d, d->backend->ops->reset_device(d->backend, err), err);
+		rc = shadow_device_abandon(d, NULL, err);
+	d->status = 0;
+	if (rc || shadow_device_is_whole(d)) /* whose stop was a reset */
+		return rc;
+	return shadow_device_lose(d, d->backend->ops->reset_device(d->backend, err), err);
 }
 
 int shadow_device_set_mtu(struct shadow_device *d, uint64_t mtu, struct umbra_error *err)

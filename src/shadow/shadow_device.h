@@ -61,6 +61,15 @@ UMBRA_MUST_CHECK int shadow_device_check_memory(const struct shadow_device *d,
 /* A queue in service has set `broken`. */
 void shadow_device_check_queues(struct shadow_device *d);
 
+/*
+ * A device that is started as a whole is started when the front-end, which starts
+ * its rings one by one, pauses.  Call shadow_device_tend() after each thing that
+ * was handled, and after so many ms at most (-1: no need); it does nothing
+ * before it is time.
+ */
+int shadow_device_tend_ms(const struct shadow_device *d);
+void shadow_device_tend(struct shadow_device *d);
+
 enum umbra_device_state shadow_device_state(const struct shadow_device *d);
 /* Everything but the counters, which any thread may read at any time: */
 void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_info *info);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The inside of a shadow device, shared by shadow_device.c (messages) and
- * shadow_switch.c (modes).
+ * The inside of a shadow device, shared by shadow_device.c (life, negotiation,
+ * what is relayed), shadow_rings.c (messages about rings), shadow_start.c and
+ * shadow_quiesce.c (rings come to life, and to a standstill), shadow_switch.c
+ * (modes) and shadow_memory.c (tables).
  */
 #ifndef UMBRA_SHADOW_SHADOW_DEVICE_PRIVATE_H
 #define UMBRA_SHADOW_SHADOW_DEVICE_PRIVATE_H
@@ -34,7 +36,11 @@ struct shadow_device {
 	char no_shadow[UMBRA_ERROR_SIZE]; /* why the memory allows no shadow; "" */
 
 	bool shadow_wanted; /* the mode of the rings that run or will run */
-	bool overdue;       /* the switch under way has been given up by who asked for it */
+	uint8_t status;     /* BACKEND_WHOLE: what the front-end set */
+	uint64_t start_at;  /* host time when the wanted rings shall be started; 0: never */
+	uint64_t retry_us;  /* until the next attempt, if one fails */
+	char start_error[UMBRA_ERROR_SIZE]; /* why wanted rings were not started; "" */
+	bool overdue; /* the switch under way has been given up by who asked for it */
 	uint64_t switches, switches_failed, last_pause_us, longest_pause_us;
 
 	unsigned int ring_count; /* one more than the highest that was named */
@@ -64,15 +70,54 @@ struct ring_context shadow_device_context(const struct shadow_device *d,
 UMBRA_MUST_CHECK int shadow_device_check_mode(const struct shadow_device *d, bool shadowed,
 					      struct umbra_error *err);
 
-/* Halt ring @r and wait until it is drained, at most the deadline.
- * -ETIME: it did not drain.  0 with r->run RING_BROKEN: it was broken on the way. */
-UMBRA_MUST_CHECK int shadow_device_quiesce(struct shadow_device *d, struct shadow_ring *r,
+/* BACKEND_WHOLE; false without a back-end. */
+bool shadow_device_is_whole(const struct shadow_device *d);
+
+/* The guest has forgotten ring @only (NULL: every one), and its memory may be
+ * something else by now: stop it, and forget it as well. */
+UMBRA_MUST_CHECK int shadow_device_abandon(struct shadow_device *d, struct shadow_ring *only,
 					   struct umbra_error *err);
 
-/* Wait until ring @only (NULL: every ring that runs) is drained, if it is halted;
- * one whose peer lies meanwhile is broken.  -ETIME, -ECANCELED. */
-UMBRA_MUST_CHECK int shadow_device_drain(struct shadow_device *d, const struct shadow_ring *only,
-					 struct umbra_error *err);
+/* --- shadow_quiesce.c ---------------------------------------------------- */
+
+/*
+ * Bring ring @only (NULL, and always if the device is stopped as a whole: every
+ * ring that the back-end has) to a standstill: halted, and drained, at most the
+ * deadline.  A ring whose peer lies is broken on the way.
+ * -ETIME: @by_force: halted all the same, with chains that did not come back.
+ * Otherwise, and after any other error: in part; see shadow_device_resume().
+ */
+UMBRA_MUST_CHECK int shadow_device_quiesce(struct shadow_device *d, struct shadow_ring *only,
+					   bool by_force, struct umbra_error *err);
+
+/* Undo a quiesce that failed or is not wanted any more: the rings run in the
+ * mode that they had. */
+UMBRA_MUST_CHECK int shadow_device_resume(struct shadow_device *d, struct umbra_error *err);
+
+/* --- shadow_start.c ------------------------------------------------------ */
+
+/* Every halted ring is let go of: it is WANTED. */
+void shadow_device_finish(struct shadow_device *d);
+
+/*
+ * Start ring @only (NULL: every one) of those that are WANTED and may start, in
+ * the given mode.  After an error that is not fatal they are all WANTED.
+ */
+UMBRA_MUST_CHECK int shadow_device_begin(struct shadow_device *d, const struct shadow_ring *only,
+					 bool shadowed, struct umbra_error *err);
+
+/* Choose the mode in which ring @only (NULL: all that are wanted) can be started, by
+ * changing d->shadow_wanted where it must be.  -EOPNOTSUPP: in none. */
+UMBRA_MUST_CHECK int shadow_device_choose_mode(struct shadow_device *d,
+					       const struct shadow_ring *only,
+					       struct umbra_error *err);
+
+/* Rings are wanted: start them when the front-end pauses. */
+void shadow_device_start_soon(struct shadow_device *d);
+/* Start them now.  After an error that is not fatal it is tried again later. */
+UMBRA_MUST_CHECK int shadow_device_start_now(struct shadow_device *d, struct umbra_error *err);
+/* They could not be started, for @err: remember why, and when to try again. */
+void shadow_device_start_failed(struct shadow_device *d, const struct umbra_error *err);
 
 /* @code means that the back-end's connection cannot be used any more. */
 bool shadow_device_is_fatal(int code);

@@ -9,6 +9,10 @@
  * no further region, the device works passed through and says why the shadow
  * cannot be had.
  *
+ * A device that is mapped (BACKEND_MAPS) says first where it will see each
+ * region, and ours; where that is not where the guest sees it, descriptors are
+ * translated, which only the shadow can do.
+ *
  * A change of the table while rings run: the rings are paused, looked up in the
  * new table, and go on; a table in which a running ring is not found is refused
  * and the old one stays.
@@ -127,8 +131,8 @@ static int rings_resolve(struct shadow_device *d, const struct memory *m, struct
 		struct ring_context c = shadow_device_context(d, r, &slot);
 		int rc;
 
-		if (r->run == RING_STOPPED)
-			continue;
+		if (r->run == RING_STOPPED || r->run == RING_WANTED)
+			continue; /* looked up when it starts */
 		c.memory = m;
 		rc = shadow_ring_resolve(r, &c, err);
 		if (rc)
@@ -165,21 +169,39 @@ static int rings_unpause(struct shadow_device *d, struct umbra_error *err)
 typedef int table_teller(struct shadow_device *d, const struct memory *m, const void *what,
 			 struct umbra_error *err);
 
+/* Descriptors must be translated from here on: no ring can be passed through. */
+static int translation_allow(struct shadow_device *d, struct umbra_error *err)
+{
+	if (!shadow_device_any(d, RING_PASSED))
+		return 0;
+	return error_set(err, -EOPNOTSUPP,
+			 "the new memory table has a region that the device can only be shown "
+			 "elsewhere than the guest sees it, and the running queues are passed "
+			 "through: switch the shadow on first");
+}
+
 /* Replace the guest's memory by @m (consumed), telling the back-end by @tell. */
 static int memory_replace(struct shadow_device *d, struct memory *m, table_teller *tell,
 			  const void *what, struct umbra_error *err)
 {
+	struct memory_region own_before = d->own;
 	struct umbra_error later;
 	int rc, rc_back;
 
 	rings_pause(d);
 	rc = own_place(d, m, err);
+	if (!rc && d->backend->ops->place_memory)
+		rc = d->backend->ops->place_memory(d->backend, m, &d->own, err);
+	if (!rc && m->translated)
+		rc = translation_allow(d, err);
 	if (!rc)
 		rc = rings_resolve(d, m, err);
 	if (!rc)
 		rc = tell(d, m, what, err);
 	if (rc) {
 		/* The old table stays; its rings were found in it before. */
+		if (own_before.backing)
+			d->own = own_before;
 		rc_back = d->memory ? rings_resolve(d, d->memory, &later) : 0;
 		memory_unref(&m);
 	} else {
@@ -198,7 +220,7 @@ static bool slots_allow_own(struct shadow_device *d, unsigned int guest_regions)
 {
 	uint64_t slots = d->slots_max ? d->slots_max : REGIONS_WITHOUT_SLOTS;
 
-	if (guest_regions + (uint64_t)1 <= slots) {
+	if (d->backend->traits & BACKEND_MAPS || guest_regions + (uint64_t)1 <= slots) {
 		d->no_shadow[0] = '\0';
 		return true;
 	}
@@ -247,7 +269,8 @@ int shadow_device_set_memory(struct shadow_device *d, const struct memory_region
 static int tell_added(struct shadow_device *d, const struct memory *m, const void *what,
 		      struct umbra_error *err)
 {
-	const struct memory_region *region = what;
+	const struct memory_region *asked = what;
+	const struct memory_region *region = memory_find(m, asked->gpa); /* placed, in here */
 	int rc;
 
 	if (d->own.backing && !d->own_sent && slots_allow_own(d, m->count)) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* One ring of a shadow device: see shadow_ring.h. */
+/* One ring of a shadow device, how it comes to life and goes: see shadow_ring.h. */
 #include "shadow/shadow_ring.h"
 
 #include <errno.h>
@@ -37,6 +37,9 @@ void shadow_ring_forget(struct shadow_ring *r)
 	r->gap = 0;
 	r->enabled = false;
 	r->error[0] = '\0';
+	r->kept_count = 0;
+	free(r->kept);
+	r->kept = NULL;
 }
 
 void shadow_ring_fini(struct shadow_ring *r)
@@ -138,8 +141,16 @@ static int passed_start(struct shadow_ring *r, const struct ring_context *c,
 		.err_fd = r->err_fd,
 		.enabled = r->enabled,
 	};
-	int rc = call_room_wait(r, c, err);
+	int rc;
 
+	if (backend_is_whole(c->backend) && r->gap)
+		return error_set(
+			err, -EOPNOTSUPP,
+			"queue %u cannot be passed through: %u chains that the device was "
+			"given before were not used (%u of them wait to be given again), and "
+			"are not the newest on the guest's ring",
+			r->index, r->gap, r->kept_count);
+	rc = call_room_wait(r, c, err);
 	return rc ? rc : c->backend->ops->ring_start(c->backend, r->index, &ring, err);
 }
 
@@ -172,7 +183,9 @@ static int shadow_build(struct shadow_ring *r, const struct ring_context *c,
 	r->queue = calloc(1, sizeof(*r->queue));
 	r->private = calloc(1, layout.private_bytes);
 	r->segs = calloc(r->size, sizeof(*r->segs));
-	if (!r->queue || !r->private || !r->segs) {
+	if (!r->kept)
+		r->kept = calloc(r->size, sizeof(*r->kept));
+	if (!r->queue || !r->private || !r->segs || !r->kept) {
 		shadow_free(r);
 		return error_set(err, -ENOMEM, "queue %u: no memory for a shadow of %u entries",
 				 r->index, r->size);
@@ -189,9 +202,9 @@ static int shadow_build(struct shadow_ring *r, const struct ring_context *c,
 			.size = r->size,
 			.features = features,
 			.shared = c->own->host,
-			.shared_addr = c->own->gpa.v,
+			.shared_addr = c->own->iova,
 			.private = r->private,
-			.base = r->base,
+			.base = backend_keeps_index(c->backend) ? r->base : 0,
 		},
 		.segs = r->segs,
 		.counters = &r->counters,
@@ -222,9 +235,8 @@ static int shadow_start(struct shadow_ring *r, const struct ring_context *c, uin
 		.err_fd = r->err_fd,
 		.enabled = r->enabled,
 	};
-	int rc = c->backend->ops->ring_start(c->backend, r->index, &ring, err);
 
-	return rc ? rc : shadow_ring_unpause(r, c, err);
+	return c->backend->ops->ring_start(c->backend, r->index, &ring, err);
 }
 
 void shadow_ring_pause(struct shadow_ring *r, const struct ring_context *c)
@@ -302,112 +314,59 @@ int shadow_ring_start(struct shadow_ring *r, const struct ring_context *c, bool 
 	if (rc)
 		return rc;
 	r->gap = (uint16_t)(r->base - shm_load16(&r->split.used->idx));
+	if (r->gap != r->owed)
+		r->kept_count = 0; /* another life, or another index */
 	if (!shadowed) {
 		rc = passed_start(r, c, err);
+	} else {
+		rc = shadow_build(r, c, err);
+		if (!rc)
+			rc = shadow_start(r, c, r->queue->back.avail_published, err);
 		if (rc)
-			return rc;
-		r->run = RING_PASSED;
-		c->host->ops->notify(c->host, r->kick_fd);
-		return 0;
+			shadow_free(r);
 	}
-	rc = shadow_build(r, c, err);
 	if (rc)
 		return rc;
-	r->run = RING_SHADOWED;
-	rc = shadow_start(r, c, r->base, err);
-	if (rc)
-		shadow_ring_discard(r, c);
-	return rc;
-}
-
-int shadow_ring_hush(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
-{
-	int kick_fd = r->run == RING_PASSED ? r->kick_fd : r->back_kick_fd;
-
-	shadow_ring_pause(r, c);
-	if (kick_fd < 0) /* it polls, and cannot be stopped from taking */
-		return 0;
-	r->hushed = true;
-	return c->backend->ops->ring_set_kick(c->backend, r->index, r->quiet_fd, err);
-}
-
-bool shadow_ring_is_quiet(const struct shadow_ring *r, const struct ring_context *c, uint16_t *used)
-{
-	const struct split_ring *s = r->run == RING_PASSED ? &r->split : &r->queue->back.split;
-	uint64_t features = r->run == RING_PASSED ? c->guest_features : c->shadow_features;
-	uint16_t taken;
-
-	*used = shm_load16(&s->used->idx);
-	/*
-	 * With EVENT_IDX a device that has caught up asks to be kicked for the
-	 * first chain that it has not taken.  Without, all one can know is that
-	 * it has used all that there is.
-	 */
-	if (features & BIT64(VIRTIO_RING_F_EVENT_IDX))
-		taken = shm_load16(split_avail_event(s));
-	else
-		taken = shm_load16(&s->avail->idx);
-	return (uint16_t)(taken - (r->run == RING_PASSED ? r->gap : 0)) == *used;
-}
-
-int shadow_ring_halt(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
-{
-	uint16_t base;
-	int rc;
-
-	shadow_ring_pause(r, c);
-	rc = c->backend->ops->ring_stop(c->backend, r->index, r->back_call_fd, &base, err);
-	if (rc)
-		return rc;
-	r->halted = true;
-	r->halt_base = base;
-	if (r->run == RING_PASSED)
-		return 0;
-	if (shadow_queue_is_broken(r->queue)) {
-		char why[UMBRA_ERROR_SIZE];
-
-		shadow_queue_error(r->queue, why, sizeof(why));
-		return error_set(err, -EPROTO, "%s", why);
-	}
-	if (shadow_queue_rewind(r->queue, base))
-		return error_set(err, -EPROTO,
-				 "the back-end stopped at index %u, which is not one of the %u "
-				 "chains that it was given up to index %u",
-				 base, shadow_queue_in_flight(r->queue),
-				 r->queue->back.avail_published);
+	r->run = shadowed ? RING_SHADOWED : RING_PASSED;
+	r->fresh = true;
 	return 0;
 }
 
-uint16_t shadow_ring_undrained(const struct shadow_ring *r)
+int shadow_ring_go(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
 {
-	if (r->run != RING_PASSED)
-		return shadow_queue_in_flight(r->queue);
-	/*
-	 * Acquire; peer: the back-end's release of used->idx.  Whoever works on
-	 * the ring after us finds the used entries written.
-	 */
-	return (uint16_t)(r->halt_base - r->gap - shm_load16_acquire(&r->split.used->idx));
+	int rc = 0;
+
+	r->fresh = false;
+	if (r->run == RING_PASSED) {
+		c->host->ops->notify(c->host, r->kick_fd);
+		return 0;
+	}
+	if (r->kept_count && shadow_queue_readd(r->queue, r->kept, r->kept_count)) {
+		char why[UMBRA_ERROR_SIZE];
+
+		shadow_queue_error(r->queue, why, sizeof(why));
+		rc = error_set(err, -EPROTO, "a buffer that the device gave back: %s", why);
+	}
+	r->kept_count = 0;
+	if (!rc)
+		rc = shadow_ring_unpause(r, c, err);
+	if (!rc)
+		c->host->ops->notify(c->host, r->back_kick_fd);
+	return rc;
 }
 
-int shadow_ring_is_drained(struct shadow_ring *r, const struct ring_context *c)
+void shadow_ring_ungo(struct shadow_ring *r, const struct ring_context *c)
 {
-	unsigned int owed;
-	int actions;
-
-	if (r->run == RING_PASSED)
-		return shadow_ring_undrained(r) == 0;
-	actions = shadow_queue_drain(r->queue, &owed);
-	if (actions < 0 ? owed & SHADOW_CALL_GUEST : (unsigned int)actions & SHADOW_CALL_GUEST)
-		c->host->ops->notify(c->host, r->call_fd);
-	if (actions < 0)
-		return actions;
-	return shadow_ring_undrained(r) == 0;
+	shadow_ring_discard(r, c);
+	r->run = RING_WANTED;
 }
 
 static int hush_undo(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
 {
 	int kick_fd = r->run == RING_PASSED ? r->kick_fd : r->back_kick_fd;
-	int rc = c->backend->ops->ring_set_kick(c->backend, r->index, kick_fd, err);
+	int rc = backend_is_reset_by_stop(c->backend) && r->run != RING_PASSED
+			 ? 0
+			 : c->backend->ops->ring_set_kick(c->backend, r->index, kick_fd, err);
 
 	r->hushed = false;
 	if (!rc && r->run == RING_SHADOWED)
@@ -424,6 +383,8 @@ int shadow_ring_resume(struct shadow_ring *r, const struct ring_context *c, stru
 	} else if (r->run == RING_SHADOWED) {
 		r->halted = r->hushed = false;
 		rc = shadow_start(r, c, r->halt_base, err);
+		if (!rc)
+			rc = shadow_ring_unpause(r, c, err);
 	} else {
 		r->halted = r->hushed = false;
 		r->base = r->halt_base;
@@ -437,32 +398,13 @@ int shadow_ring_resume(struct shadow_ring *r, const struct ring_context *c, stru
 	return 0;
 }
 
-void shadow_ring_finish(struct shadow_ring *r, const struct ring_context *c)
-{
-	if (r->run == RING_BROKEN) {
-		r->base = r->queue->guest.last_avail;
-	} else if (r->run == RING_SHADOWED) {
-		r->base = r->queue->guest.last_avail;
-		/*
-		 * The next owner may be one that never asks for kicks because
-		 * it never asked for silence.  What arm() finds, the kick at its
-		 * start will tell it.
-		 */
-		(void)!device_ring_arm(&r->queue->guest);
-	} else {
-		r->base = r->halt_base;
-	}
-	shadow_ring_discard(r, c);
-	/* For what the back-end completed after it had let go of its call fd. */
-	c->host->ops->notify(c->host, r->call_fd);
-}
-
 void shadow_ring_discard(struct shadow_ring *r, const struct ring_context *c)
 {
 	shadow_ring_pause(r, c);
 	shadow_free(r);
 	r->run = RING_STOPPED;
-	r->halted = r->hushed = false;
+	r->halted = r->hushed = r->forgotten = r->fresh = false;
+	r->untaken = 0;
 	__atomic_store_n(&r->counters.in_flight, 0, __ATOMIC_RELAXED);
 }
 

@@ -3,8 +3,18 @@
  * One ring of a shadow device: what the front-end said of it, and its life at
  * the back-end in either mode.
  *
- *	STOPPED --start--> PASSED or SHADOWED --stop--> STOPPED
+ *	STOPPED --kick fd--> WANTED --start--> PASSED or SHADOWED --stop--> STOPPED
+ *	                       ^----finish-----------/
  *	SHADOWED --(a peer violates the ring)--> BROKEN --stop--> STOPPED
+ *
+ * WANTED: the front-end has started the ring, the back-end has it not (yet, or
+ * between two modes).  A vhost-user back-end gets it at once, a device that is
+ * started as a whole (BACKEND_WHOLE) when shadow_start.c starts that.
+ *
+ * Theory of operation, starting.  shadow_ring_start() hands the ring to the
+ * back-end.  Where that is only a note until the device is started, the ring
+ * can still be taken back without a trace, so serving it and the kick for what
+ * nobody heard are a step of their own, shadow_ring_go().
  *
  * Theory of operation, stopping.  A back-end that is told to stop answers with
  * the index it would have taken next, its base.  Some complete what they have
@@ -20,11 +30,33 @@
  * back-end gets a kick fd on which nobody kicks, and what it took before gets a
  * moment to complete.  This is a courtesy, not a promise that is relied on.
  *
+ * Theory of operation, devices that are stopped as a whole.  A device that was
+ * suspended has used all that it took, so nothing is left to drain.  One that is
+ * reset would lose what it has, so shadow_ring_is_idle() comes first:
+ *
+ *   - shadowed, we know what it has: it is fed no more, and waited for until no
+ *     chain with readable bytes is in flight;
+ *   - passed through, only the device knows.  It is hushed, and asked how far it
+ *     has taken (ring_base()): if that is all used in two answers one after the
+ *     other, it has nothing, and sleeps, since a kick that it had heard before
+ *     the first would show in the second.  A device that cannot be asked is judged
+ *     by its ring over QUIET_LOOKS looks, which is a guess: what it took in spite of
+ *     it shows in the base after the stop, and is counted as lost.
+ *
+ * In either case nothing comes after the stop.  What is still in flight then goes
+ * three ways (shadow_ring_finish()): back to the guest's ring, as not taken; into
+ * `kept`, if it is mere room but not the newest on the guest's ring, to be the first
+ * in the ring's next shadow; or, if it asked for something and the front-end would
+ * not let it be waited for any longer, it is lost: said in the log and counted.  A
+ * ring that lacks chains of either kind cannot be passed through to such a
+ * device, which would take up the used ring where avail begins.
+ *
  * Theory of operation, indices.  A shadow ring starts at the guest ring's
  * index and each chain maps to one chain, so the two rings' indices stay equal.
  * A back-end that remembers an index over a stop (libvhost-user keeps the used
  * index that it last signalled, and would skip a call if the index came back
- * to it) sees no jump.
+ * to it) sees no jump.  For a device that can only start at 0 (no
+ * BACKEND_KEEPS_INDEX) the shadow ring does, and only differences are equal.
  *
  * Threads: the device's thread.
  */
@@ -35,7 +67,7 @@
 #include "shadow/shadow_host.h"
 #include "shadow/shadow_queue.h"
 
-enum ring_run { RING_STOPPED, RING_PASSED, RING_SHADOWED, RING_BROKEN };
+enum ring_run { RING_STOPPED, RING_WANTED, RING_PASSED, RING_SHADOWED, RING_BROKEN };
 
 struct shadow_ring {
 	unsigned int index;
@@ -50,11 +82,22 @@ struct shadow_ring {
 
 	/* Its life. */
 	enum ring_run run;
+	bool forgotten;     /* by the guest: its memory may be something else by now */
+	bool fresh;         /* started, but not gone */
 	bool hushed;        /* the back-end waits on quiet_fd for kicks */
 	bool halted;        /* between halt and resume or the end of the stop */
 	uint16_t halt_base; /* what the back-end answered */
-	uint16_t gap;       /* chains that were taken and never used before we came: base - used */
+	uint16_t untaken;   /* of what a device stopped as a whole was given, the newest so many */
+	unsigned int quiet_looks; /* shadow_ring_is_idle() found it quiet so often in a row */
+	uint16_t quiet_used;      /* with used->idx at this */
+	uint16_t gap; /* chains that were taken and never used before we came: base - used */
 	struct split_ring split; /* the guest's ring in our memory, while it runs */
+
+	/* What a device that was reset had and gave back: heads, oldest first; `size`
+	 * entries or NULL.  Holds from finish to go, if the ring then still lacks `owed`
+	 * chains (these and lost ones) at its base. */
+	uint32_t *kept;
+	uint16_t kept_count, owed;
 
 	/* The shadow, while SHADOWED or BROKEN. */
 	struct shadow_queue *queue;
@@ -85,12 +128,31 @@ void shadow_ring_forget(struct shadow_ring *r);
 /* Close everything. */
 void shadow_ring_fini(struct shadow_ring *r);
 
+/* Does the front-end count on it? */
+static inline bool shadow_ring_runs(const struct shadow_ring *r)
+{
+	return r->run == RING_PASSED || r->run == RING_SHADOWED;
+}
+
+/* Has the back-end got it? */
+static inline bool shadow_ring_is_at_backend(const struct shadow_ring *r)
+{
+	return (shadow_ring_runs(r) || r->run == RING_BROKEN) && !r->halted;
+}
+
 /*
- * Start at r->base in the given mode, then kick once, since nobody knows which
- * kicks went unheard.  -EINVAL: the front-end's settings do not make a ring.
+ * Hand a WANTED ring to the back-end, at r->base in the given mode.
+ * -EINVAL: the front-end's settings do not make a ring.  -EOPNOTSUPP: not in this
+ * mode.  After an error it is WANTED still.
  */
 UMBRA_MUST_CHECK int shadow_ring_start(struct shadow_ring *r, const struct ring_context *c,
 				       bool shadowed, struct umbra_error *err);
+/* The ring runs: serve it if we do, and kick once, since nobody knows which kicks
+ * went unheard.  An error means that it must be broken. */
+UMBRA_MUST_CHECK int shadow_ring_go(struct shadow_ring *r, const struct ring_context *c,
+				    struct umbra_error *err);
+/* Take back a ring that was started and has not gone: WANTED. */
+void shadow_ring_ungo(struct shadow_ring *r, const struct ring_context *c);
 
 /* Before halting: see above.  The ring is no longer served. */
 UMBRA_MUST_CHECK int shadow_ring_hush(struct shadow_ring *r, const struct ring_context *c,
@@ -100,6 +162,12 @@ UMBRA_MUST_CHECK int shadow_ring_hush(struct shadow_ring *r, const struct ring_c
 bool shadow_ring_is_quiet(const struct shadow_ring *r, const struct ring_context *c,
 			  uint16_t *used);
 
+/* Before a device that cannot be suspended is stopped: 1: a ring that is hushed (or paused)
+ * has nothing there whose loss would matter; 0: not yet, *@left says how many chains it
+ * has as far as one can see; -EPROTO: broken; other errors as of backend.h. */
+UMBRA_MUST_CHECK int shadow_ring_is_idle(struct shadow_ring *r, const struct ring_context *c,
+					 uint16_t *left, struct umbra_error *err);
+
 /* First step of stopping: see above.  -EPROTO: the queue is broken, or the
  * back-end's base is a lie; other errors as of backend.h. */
 UMBRA_MUST_CHECK int shadow_ring_halt(struct shadow_ring *r, const struct ring_context *c,
@@ -108,11 +176,12 @@ UMBRA_MUST_CHECK int shadow_ring_halt(struct shadow_ring *r, const struct ring_c
 UMBRA_MUST_CHECK int shadow_ring_is_drained(struct shadow_ring *r, const struct ring_context *c);
 /* Chains that a halted ring waits for. */
 uint16_t shadow_ring_undrained(const struct shadow_ring *r);
-/* Go on where the ring was hushed or halted, in the same mode. */
+/* Go on where the ring was hushed or halted, in the same mode (not: halted with the device
+ * as a whole). */
 UMBRA_MUST_CHECK int shadow_ring_resume(struct shadow_ring *r, const struct ring_context *c,
 					struct umbra_error *err);
-/* Second step of stopping: leave the halted ring to others.  r->base is where
- * it can go on. */
+/* Second step of stopping: leave the halted ring to others.  It is WANTED, and
+ * r->base is where it can go on. */
 void shadow_ring_finish(struct shadow_ring *r, const struct ring_context *c);
 
 /* Let go of the ring at once, without a word to the back-end or the guest. */

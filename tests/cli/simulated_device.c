@@ -276,6 +276,19 @@ void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_
 	info->protocol_features = 0x20b;
 	snprintf(info->dropped_features, sizeof(info->dropped_features), "%s",
 		 "VIRTIO_F_RING_PACKED: simulated");
+	info->backend = (struct umbra_backend_info){
+		.kind = "vhost-vdpa",
+		.device_id = 2,
+		.queue_count = 3,
+		.queue_size = 256,
+		.abilities = 0x17e,
+		.stops = "with a simulated bang",
+		.iova_first = 0x1000,
+		.iova_last = UINT64_MAX,
+		.translated = true,
+		.mapped_ranges = 4,
+		.mapped_bytes = 1ull << 33,
+	};
 	info->memory_bytes = 1ull << 32;
 	info->memory_regions = 2;
 	info->frontends = 7;

@@ -40,6 +40,34 @@ def test_a_broken_queue_is_shown_with_its_reason(simulated):
         simulated.control, "queues").stdout
 
 
+def test_queues_show_what_is_behind_the_device(simulated):
+    lines = simulated.ctl(simulated.control, "queues").stdout.splitlines()
+    rows = {line[:15].strip(): line[15:] for line in lines}
+    assert rows["kind"] == "vhost-vdpa"
+    assert rows["device"] == "block"
+    assert rows["stopping"] == "with a simulated bang"
+    assert rows["abilities"].startswith("0x17e VHOST_BACKEND_F_IOTLB_MSG_V2 ")
+    assert "VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK" in rows["abilities"]
+    assert rows["iova first"] == "0x1000"
+    assert rows["iova last"] == "0xffffffffffffffff"
+    assert rows["mapped bytes"] == str(1 << 33)
+    assert rows["translated"] == "true"
+
+
+def test_the_answers_say_what_is_behind_the_device(simulated):
+    with simulated.talk() as client:
+        assert client.ask("query-status")["return"]["backend"] == "vhost-vdpa"
+        backend = client.ask("query-vhost")["return"]["backend"]
+    assert backend["address"] == str(simulated.knobs)
+    assert backend["device-id"] == 2
+    assert backend["device-type"] == "block"
+    assert backend["queues-max"] == 3
+    assert backend["queue-size-max"] == 256
+    assert backend["abilities"]["bits"] == "0x17e"
+    assert backend["iova-range"] == {"first": "0x1000", "last": "0xffffffffffffffff"}
+    assert backend["mapped"] == {"ranges": 4, "bytes": 1 << 33, "translated": True}
+
+
 @pytest.mark.parametrize("word", ["status", "query-status", "queues", "query-vhost",
                                   "query-commands"])
 def test_json_is_one_line_of_json(simulated, word):

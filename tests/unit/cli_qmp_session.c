@@ -407,11 +407,13 @@ static void the_status_has_what_the_manual_says(void **state)
 	negotiate(bench);
 	EXCHANGE("{\"execute\":\"query-status\"}",
 		 "{\"return\": {\"name\": \"u0\", \"state\": \"waiting\", \"shadow\": \"auto\", "
-		 "\"shadowed\": false, \"shadow-wanted\": false}}\r\n");
+		 "\"shadowed\": false, \"shadow-wanted\": false, "
+		 "\"backend\": \"vhost-vdpa\"}}\r\n");
 	simulated_plan.reason = "the back-end closed the connection";
 	EXCHANGE("{\"execute\":\"query-status\"}",
 		 "{\"return\": {\"name\": \"u0\", \"state\": \"waiting\", \"shadow\": \"auto\", "
-		 "\"shadowed\": false, \"shadow-wanted\": false, \"reason\": \"the back-end closed "
+		 "\"shadowed\": false, \"shadow-wanted\": false, \"backend\": \"vhost-vdpa\", "
+		 "\"reason\": \"the back-end closed "
 		 "the connection\"}}\r\n");
 }
 
@@ -425,7 +427,16 @@ static void queues_have_what_the_manual_says(void **state)
 	answer = json_loads(sent(bench), 0, NULL);
 	expected = json_loads(
 		"{\"return\": {"
-		"\"backend\": {\"kind\": \"vhost-user\", \"address\": \"/nowhere/at all\","
+		"\"backend\": {\"kind\": \"vhost-vdpa\", \"address\": \"/nowhere/at all\","
+		" \"stop\": \"with a simulated bang\", \"device-id\": 2,"
+		" \"device-type\": \"block\", \"queues-max\": 3, \"queue-size-max\": 256,"
+		" \"abilities\": {\"bits\": \"0x17e\", \"names\": ["
+		"  \"VHOST_BACKEND_F_IOTLB_MSG_V2\", \"VHOST_BACKEND_F_IOTLB_BATCH\","
+		"  \"VHOST_BACKEND_F_IOTLB_ASID\", \"VHOST_BACKEND_F_SUSPEND\","
+		"  \"VHOST_BACKEND_F_RESUME\", \"VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK\","
+		"  \"VHOST_BACKEND_F_IOTLB_PERSIST\"]},"
+		" \"iova-range\": {\"first\": \"0x1000\", \"last\": \"0xffffffffffffffff\"},"
+		" \"mapped\": {\"ranges\": 4, \"bytes\": 8589934592, \"translated\": true},"
 		" \"features\": {\"bits\": \"0x171001646\", \"names\": ["
 		"  \"VIRTIO_F_NOTIFY_ON_EMPTY\", \"VIRTIO_RING_F_INDIRECT_DESC\","
 		"  \"VIRTIO_RING_F_EVENT_IDX\", \"VHOST_USER_F_PROTOCOL_FEATURES\","
@@ -443,12 +454,14 @@ static void queues_have_what_the_manual_says(void **state)
 		"  \"in-flight\": 1, \"requests\": 1000001, \"bytes-out\": 1000002,"
 		"  \"bytes-in\": 9223372036854775807, \"kicks-in\": 1000004,"
 		"  \"kicks-out\": 1000005, \"kicks\": 1000004, \"calls-in\": 1000006,"
-		"  \"calls-out\": 1000007, \"calls\": 1000007, \"clamped\": 1000008},"
+		"  \"calls-out\": 1000007, \"calls\": 1000007, \"clamped\": 1000008,"
+		"  \"returned\": 0, \"lost\": 0},"
 		" {\"index\": 2, \"size\": 8, \"started\": false, \"enabled\": false,"
 		"  \"mode\": \"stopped\", \"last-avail-idx\": 0, \"last-used-idx\": 0,"
 		"  \"in-flight\": 0, \"requests\": 0, \"bytes-out\": 0, \"bytes-in\": 0,"
 		"  \"kicks-in\": 0, \"kicks-out\": 0, \"kicks\": 0, \"calls-in\": 0,"
-		"  \"calls-out\": 0, \"calls\": 0, \"clamped\": 0}],"
+		"  \"calls-out\": 0, \"calls\": 0, \"clamped\": 0,"
+		"  \"returned\": 0, \"lost\": 0}],"
 		"\"switches\": {\"count\": 0, \"failed\": 0, \"last-pause-us\": 120,"
 		"  \"longest-pause-us\": 340}, \"frontends\": 7}}",
 		0, NULL);
@@ -466,7 +479,8 @@ static void bytes_that_are_no_utf8_do_not_spoil_an_answer(void **state)
 	simulated_plan.reason = "a\xff\xc3\xa4\xe2\x82z\xed\xa0\x80";
 	EXCHANGE("{\"execute\":\"query-status\"}",
 		 "{\"return\": {\"name\": \"u0\", \"state\": \"waiting\", \"shadow\": \"auto\", "
-		 "\"shadowed\": false, \"shadow-wanted\": false, \"reason\": \"a?\\u00E4??z???\"}}"
+		 "\"shadowed\": false, \"shadow-wanted\": false, \"backend\": \"vhost-vdpa\", "
+		 "\"reason\": \"a?\\u00E4??z???\"}}"
 		 "\r\n");
 }
 

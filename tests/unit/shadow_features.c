@@ -33,7 +33,7 @@
 #define OFF UMBRA_SHADOW_OFF
 
 /* What is offered, before the guest has answered. */
-static const struct {
+static const struct offer {
 	const char *promise;
 	enum umbra_shadow_mode mode;
 	uint64_t backend;
@@ -66,7 +66,7 @@ static const struct {
 };
 
 /* What each side gets, once the guest has. */
-static const struct {
+static const struct answer {
 	const char *promise;
 	enum umbra_shadow_mode mode;
 	uint64_t backend, guest;
@@ -92,51 +92,92 @@ static const struct {
 	  false, "did not take VIRTIO_F_VERSION_1" },
 	{ "a bit that was not offered is refused by name", AUTO, V1 | PACKED, V1 | PACKED, -EINVAL,
 	  0, 0, 0, false, false, "bit 34 (VIRTIO_F_RING_PACKED), which was not offered" },
+	{ "a back-end that does not map is not told it", AUTO, V1 | PLATFORM, V1, 0, V1, V1, 0,
+	  true, true, "" },
 	{ "also one of the device type", AUTO, V1, V1 | FLUSH, -EINVAL, 0, 0, 0, false, false,
 	  "bit 9 (of the device type)" },
 };
 
-static void the_offer_is_what_the_table_says(void **state)
+/* The same of a back-end for which memory is mapped. */
+static const struct offer mapped_offers[] = {
+	{ "where memory is mapped the guest does not see the bit either", AUTO,
+	  V1 | PLATFORM | FLUSH, 0, V1 | FLUSH | PROTOCOL,
+	  "VIRTIO_F_ACCESS_PLATFORM (33): the shadow maps the guest's memory for the device" },
+	{ "nor where the device is always shadowed", ON, V1 | PLATFORM, 0,
+	  V1 | EVENT | INDIRECT | PROTOCOL, "VIRTIO_F_ACCESS_PLATFORM (33): the shadow maps" },
+	{ "where memory is mapped the back-end must offer it", AUTO, V1 | FLUSH, -EOPNOTSUPP, 0,
+	  "without VIRTIO_F_ACCESS_PLATFORM (33): it would take the guest's addresses" },
+	{ "and not be a legacy device", OFF, PLATFORM | FLUSH, -EOPNOTSUPP, 0,
+	  "without VIRTIO_F_VERSION_1 (32)" },
+};
+static const struct answer mapped_answers[] = {
+	{ "a back-end that maps is told ACCESS_PLATFORM in both modes", AUTO,
+	  V1 | PLATFORM | EVENT | FLUSH, V1 | EVENT | FLUSH, 0, V1 | PLATFORM | EVENT | FLUSH,
+	  V1 | PLATFORM | EVENT | FLUSH, EVENT, true, true, "" },
+	{ "and by the shadow alone, too", ON, V1 | PLATFORM | INDIRECT, V1 | EVENT, 0,
+	  V1 | PLATFORM, V1 | PLATFORM | INDIRECT, INDIRECT, false, true, "always shadowed" },
+	{ "whatever a legacy driver says", OFF, V1 | PLATFORM | FLUSH, FLUSH, 0, PLATFORM | FLUSH,
+	  PLATFORM | FLUSH, 0, true, false, "shadow=off" },
+	{ "a guest that takes it although it was not offered is refused", AUTO, V1 | PLATFORM,
+	  V1 | PLATFORM, -EINVAL, 0, 0, 0, false, false,
+	  "bit 33 (VIRTIO_F_ACCESS_PLATFORM), which was not offered" },
+};
+
+static void check_offers(const struct offer *table, size_t count, bool maps)
 {
-	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(offers); i++) {
-		struct features_in in = { .backend = offers[i].backend, .mode = offers[i].mode };
+	for (size_t i = 0; i < count; i++) {
+		struct features_in in = { .backend = table[i].backend,
+					  .maps = maps,
+					  .mode = table[i].mode };
 		struct features_out out;
 		struct umbra_error err = { "" };
 		char drops[1024];
 
-		print_message("%s\n", offers[i].promise);
-		assert_int_equal(features_negotiate(&in, &out, &err), offers[i].result);
+		print_message("%s\n", table[i].promise);
+		assert_int_equal(features_negotiate(&in, &out, &err), table[i].result);
 		features_drops_text(&out, drops, sizeof(drops));
-		assert_non_null(strstr(offers[i].result ? err.text : drops, offers[i].says));
-		if (!offers[i].result)
-			assert_int_equal(out.offer, offers[i].offer);
+		assert_non_null(strstr(table[i].result ? err.text : drops, table[i].says));
+		if (!table[i].result)
+			assert_int_equal(out.offer, table[i].offer);
+	}
+}
+
+static void the_offer_is_what_the_table_says(void **state)
+{
+	(void)state;
+	check_offers(offers, ARRAY_SIZE(offers), false);
+	check_offers(mapped_offers, ARRAY_SIZE(mapped_offers), true);
+}
+
+static void check_answers(const struct answer *table, size_t count, bool maps)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct features_in in = { .backend = table[i].backend,
+					  .maps = maps,
+					  .mode = table[i].mode,
+					  .guest_answered = true,
+					  .guest = table[i].guest };
+		struct features_out out;
+		struct umbra_error err = { "" };
+
+		print_message("%s\n", table[i].promise);
+		assert_int_equal(features_negotiate(&in, &out, &err), table[i].result);
+		assert_non_null(strstr(table[i].result ? err.text : out.why_not, table[i].says));
+		if (table[i].result)
+			continue;
+		assert_int_equal(out.passthrough, table[i].passthrough);
+		assert_int_equal(out.shadowed, table[i].shadowed);
+		assert_int_equal(out.shadow_ring, table[i].shadow_ring);
+		assert_int_equal(out.can_passthrough, table[i].can_passthrough);
+		assert_int_equal(out.can_shadow, table[i].can_shadow);
 	}
 }
 
 static void each_side_gets_what_the_table_says(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(answers); i++) {
-		struct features_in in = { .backend = answers[i].backend,
-					  .mode = answers[i].mode,
-					  .guest_answered = true,
-					  .guest = answers[i].guest };
-		struct features_out out;
-		struct umbra_error err = { "" };
-
-		print_message("%s\n", answers[i].promise);
-		assert_int_equal(features_negotiate(&in, &out, &err), answers[i].result);
-		assert_non_null(
-			strstr(answers[i].result ? err.text : out.why_not, answers[i].says));
-		if (answers[i].result)
-			continue;
-		assert_int_equal(out.passthrough, answers[i].passthrough);
-		assert_int_equal(out.shadowed, answers[i].shadowed);
-		assert_int_equal(out.shadow_ring, answers[i].shadow_ring);
-		assert_int_equal(out.can_passthrough, answers[i].can_passthrough);
-		assert_int_equal(out.can_shadow, answers[i].can_shadow);
-	}
+	check_answers(answers, ARRAY_SIZE(answers), false);
+	check_answers(mapped_answers, ARRAY_SIZE(mapped_answers), true);
 }
 
 /* Whatever is offered: the guest never gets a ring bit that the shadow does not
@@ -144,20 +185,25 @@ static void each_side_gets_what_the_table_says(void **state)
 static void no_bit_is_dropped_without_a_reason(void **state)
 {
 	(void)state;
-	for (unsigned int bit = 0; bit < 64; bit++) {
-		struct features_in in = { .backend = V1 | BIT64(bit), .mode = AUTO };
+	for (unsigned int i = 0; i < 128; i++) {
+		unsigned int bit = i % 64, found = 0;
+		bool maps = i >= 64; /* then PLATFORM is required, and always dropped */
+		struct features_in in = { .backend = V1 | BIT64(bit) | (maps ? PLATFORM : 0),
+					  .maps = maps,
+					  .mode = AUTO };
 		struct features_out out;
 		struct umbra_error err;
 
 		assert_int_equal(features_negotiate(&in, &out, &err), 0);
-		if (out.offer & BIT64(bit)) {
-			assert_int_equal(out.drop_count, 0);
-			continue;
+		for (unsigned int j = 0; j < out.drop_count; j++) {
+			const struct feature_drop *drop = &out.drops[j];
+
+			assert_true(drop->bit == bit || (maps && BIT64(drop->bit) == PLATFORM));
+			assert_true(strlen(drop->reason) > 10);
+			found += drop->bit == bit;
 		}
-		assert_true(bit >= 24 && bit <= 49);
-		assert_int_equal(out.drop_count, 1);
-		assert_int_equal(out.drops[0].bit, bit);
-		assert_true(strlen(out.drops[0].reason) > 10);
+		assert_int_equal(found, out.offer & BIT64(bit) ? 0 : 1);
+		assert_true(!found || (bit >= 24 && bit <= 49));
 	}
 }
 

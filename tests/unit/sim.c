@@ -219,16 +219,30 @@ static void backend_memory_replace(struct sim *sim, struct memory *m)
 	}
 }
 
+/* The device's addresses are what its descriptors have. */
+static struct memory_region as_seen(const struct sim *sim, const struct memory_region *region)
+{
+	struct memory_region seen = *region;
+
+	if (sim->backend.traits & BACKEND_MAPS)
+		seen.gpa.v = region->iova;
+	return seen;
+}
+
 static int backend_set_memory(struct backend *b, const struct memory_region *regions,
 			      unsigned int count, struct umbra_error *err)
 {
 	struct sim *sim = sim_of(b);
+	struct memory_region table[16];
 	struct memory *m;
 	int rc;
 
 	if (sim->fail_memory_code)
 		return error_set(err, sim->fail_memory_code, "simulated: no memory for you");
-	rc = memory_create(regions, count, &m, err);
+	assert_true(count <= ARRAY_SIZE(table));
+	for (unsigned int i = 0; i < count; i++)
+		table[i] = as_seen(sim, &regions[i]);
+	rc = memory_create(table, count, &m, err);
 	if (!rc)
 		backend_memory_replace(sim, m);
 	return rc;
@@ -248,7 +262,7 @@ static int backend_add_region(struct backend *b, const struct memory_region *reg
 		memcpy(table, sim->backend_memory->regions, count * sizeof(*table));
 	}
 	assert_true(count < 16);
-	table[count++] = *region;
+	table[count++] = as_seen(sim, region);
 	rc = memory_create(table, count, &m, err);
 	if (rc)
 		return rc;
@@ -266,7 +280,7 @@ static int backend_remove_region(struct backend *b, const struct memory_region *
 	int rc;
 
 	for (unsigned int i = 0; i < sim->backend_memory->count; i++)
-		if (sim->backend_memory->regions[i].gpa.v != region->gpa.v)
+		if (sim->backend_memory->regions[i].gpa.v != as_seen(sim, region).gpa.v)
 			table[count++] = sim->backend_memory->regions[i];
 	rc = memory_create(table, count, &m, err);
 	if (rc)
@@ -275,20 +289,10 @@ static int backend_remove_region(struct backend *b, const struct memory_region *
 	return 0;
 }
 
-static int backend_ring_start(struct backend *b, unsigned int index,
-			      const struct backend_ring *ring, struct umbra_error *err)
+void sim_ring_open(struct sim *sim, struct sim_queue *q)
 {
-	struct sim *sim = sim_of(b);
-	struct sim_queue *q = &sim->queues[index];
-	struct device_ring_config config;
-
-	assert_true(index < SIM_QUEUES);
-	assert_false(q->started);
-	if (sim->fail_start && --sim->fail_start == 0)
-		return error_set(err, sim->fail_start_code, "simulated: ring %u does not start",
-				 index);
-	q->told = *ring;
-	config = (struct device_ring_config){
+	const struct backend_ring *ring = &q->told;
+	struct device_ring_config config = {
 		.split = {
 			.desc = (void *)memory_host_uva(sim->backend_memory, ring->desc,
 							split_desc_bytes(ring->size)),
@@ -302,6 +306,7 @@ static int backend_ring_start(struct backend *b, unsigned int index,
 		.features = sim->accepted,
 		.last_avail = ring->base,
 	};
+
 	assert_non_null(config.split.desc);
 	assert_non_null(config.split.avail);
 	assert_non_null(config.split.used);
@@ -314,6 +319,23 @@ static int backend_ring_start(struct backend *b, unsigned int index,
 	q->kicks_heard = sim_notified(sim, ring->kick_fd);
 	q->enabled = ring->enabled;
 	q->starts++;
+}
+
+static int backend_ring_start(struct backend *b, unsigned int index,
+			      const struct backend_ring *ring, struct umbra_error *err)
+{
+	struct sim *sim = sim_of(b);
+	struct sim_queue *q = &sim->queues[index];
+
+	assert_true(index < SIM_QUEUES);
+	assert_false(q->started);
+	if (sim->fail_start && --sim->fail_start == 0)
+		return error_set(err, sim->fail_start_code, "simulated: ring %u does not start",
+				 index);
+	if (b->traits & BACKEND_WHOLE)
+		return sim_whole_ring_start(sim, index, ring, err);
+	q->told = *ring;
+	sim_ring_open(sim, q);
 	return 0;
 }
 
@@ -325,10 +347,14 @@ static int backend_ring_stop(struct backend *b, unsigned int index, int call_fd,
 	struct sim_queue *q = &sim->queues[index];
 
 	(void)call_fd; /* the silent kind */
-	assert_true(q->started);
-	if (sim->fail_stop && --sim->fail_stop == 0)
+	assert_true(q->started || q->noted);
+	if (sim->fail_stop && --sim->fail_stop == 0) {
+		q->noted = q->must_stop = false;
 		return error_set(err, sim->fail_stop_code, "simulated: ring %u does not stop",
 				 index);
+	}
+	if (b->traits & BACKEND_WHOLE)
+		return sim_whole_ring_stop(sim, index, base, err);
 	q->started = false;
 	q->stops++;
 	*base = (uint16_t)(q->device.last_avail + sim->base_lie);
@@ -339,6 +365,7 @@ static int backend_ring_enable(struct backend *b, unsigned int index, bool enabl
 			       struct umbra_error *err)
 {
 	(void)err;
+	assert_false(b->traits & BACKEND_WHOLE);
 	sim_of(b)->queues[index].enabled = enabled;
 	return 0;
 }
@@ -346,8 +373,14 @@ static int backend_ring_enable(struct backend *b, unsigned int index, bool enabl
 static int backend_ring_set_kick(struct backend *b, unsigned int index, int fd,
 				 struct umbra_error *err)
 {
+	struct sim *sim = sim_of(b);
+	struct sim_queue *q = &sim->queues[index];
+
 	(void)err;
-	sim_of(b)->queues[index].told.kick_fd = fd;
+	/* What came on the old one has been heard. */
+	q->awake |= q->kicks_heard != sim_notified(sim, q->told.kick_fd);
+	q->kicks_heard = sim_notified(sim, fd);
+	q->told.kick_fd = fd;
 	return 0;
 }
 
@@ -377,16 +410,16 @@ static int backend_set_protocol(struct backend *b, uint64_t features, struct umb
 
 static int backend_set_status(struct backend *b, uint8_t status, struct umbra_error *err)
 {
-	(void)b;
 	(void)status;
 	(void)err;
+	assert_false(b->traits & BACKEND_WHOLE);
 	return 0;
 }
 
 static int backend_get_status(struct backend *b, uint8_t *status, struct umbra_error *err)
 {
-	(void)b;
 	(void)err;
+	assert_false(b->traits & BACKEND_WHOLE);
 	*status = VIRTIO_CONFIG_S_DRIVER_OK;
 	return 0;
 }
@@ -432,6 +465,7 @@ unsigned int sim_backend_take(struct sim *sim, unsigned int queue, unsigned int 
 		}
 		h->head = chain.head;
 		h->writable = (uint32_t)chain.writable_bytes;
+		h->asks = chain.readable;
 		memcpy(&h->serial,
 		       memory_host(sim->backend_memory, &hint, (gpa_t){ chain.segs[0].addr }, 8),
 		       8);
@@ -472,7 +506,7 @@ int sim_guest_add(struct sim *sim, unsigned int queue, unsigned int out, unsigne
 	uint64_t data = slot_offset(queue) + DATA_OFFSET + (serial % 256) * 64 * SEG_BYTES;
 	int rc;
 
-	assert_true(out + in <= 64 && out >= 1);
+	assert_true(out + in <= 64 && out + in >= 1);
 	for (unsigned int i = 0; i < out + in; i++)
 		segs[i] = (struct ring_seg){
 			.addr = SIM_GPA + data + i * SEG_BYTES,
@@ -523,7 +557,8 @@ struct sim *sim_new(enum umbra_shadow_mode mode, uint16_t size, uint64_t feature
 
 	assert_non_null(sim);
 	sim->host.ops = &host_ops;
-	sim->backend.ops = &backend_ops;
+	sim->ops = backend_ops;
+	sim->backend.ops = &sim->ops;
 	sim->features = features;
 	sim->queue_num = SIM_QUEUES;
 	sim->slots = 8;
@@ -554,6 +589,16 @@ void sim_free(struct sim *sim)
 	free(sim);
 }
 
+void sim_pause(struct sim *sim)
+{
+	int ms = shadow_device_tend_ms(sim->device);
+
+	if (ms < 0)
+		return;
+	sim->now_us += (uint64_t)ms * 1000;
+	shadow_device_tend(sim->device);
+}
+
 int sim_ring_start(struct sim *sim, unsigned int queue, uint16_t base)
 {
 	struct shadow_device *d = sim->device;
@@ -566,6 +611,7 @@ int sim_ring_start(struct sim *sim, unsigned int queue, uint16_t base)
 	q->kick_fd = sim->next_fd++;
 	q->call_fd = sim->next_fd++;
 	q->calls_heard = 0;
+	assert_true(sim->next_fd < (int)SIM_FDS);
 	kick = q->kick_fd;
 	call = q->call_fd;
 	assert_int_equal(shadow_device_ring_set_size(d, queue, sim->size, &err), 0);
@@ -576,6 +622,8 @@ int sim_ring_start(struct sim *sim, unsigned int queue, uint16_t base)
 			 0);
 	assert_int_equal(shadow_device_ring_set_call(d, queue, &call, &err), 0);
 	rc = shadow_device_ring_set_kick(d, queue, &kick, &err);
+	if (rc)
+		print_message("%s\n", err.text);
 	if (!rc)
 		assert_int_equal(shadow_device_ring_enable(d, queue, true, &err), 0);
 	return rc;
@@ -607,4 +655,5 @@ void sim_boot(struct sim *sim, unsigned int count, uint64_t guest_features)
 		assert_int_equal(driver_ring_init(&q->driver, &config), 0);
 		assert_int_equal(sim_ring_start(sim, i, 0), 0);
 	}
+	sim_pause(sim);
 }

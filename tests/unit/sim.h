@@ -6,6 +6,9 @@
  * The back-end is a device ring per queue on the memory that it was told of. It
  * takes chains and completes them when the test says so, and can be told to
  * misbehave as real back-ends do not: that is what it is for.
+ *
+ * It is a vhost-user back-end, or with traits (backend.h) a device that is
+ * started as a whole: sim_whole.c.
  */
 #ifndef UMBRA_TESTS_UNIT_SIM_H
 #define UMBRA_TESTS_UNIT_SIM_H
@@ -23,11 +26,13 @@
 #define SIM_SLOT (4ull << 20) /* guest memory per queue: its ring, then its data */
 #define SIM_HELD_MAX 1024u
 #define SIM_EVENTS_MAX 64u
+#define SIM_FDS (1u << 18)
 
 struct sim_held {
 	uint16_t head;
 	uint32_t writable;
 	uint64_t serial; /* read from the chain's first bytes */
+	bool asks;       /* it has readable bytes */
 };
 
 struct sim_queue {
@@ -41,6 +46,7 @@ struct sim_queue {
 	bool awake; /* it looks for chains; else it waits for a kick */
 	uint64_t kicks_heard;
 	bool started, enabled;
+	bool noted, must_stop; /* of a whole device: ring_start(), device_stop() came */
 	struct backend_ring told;
 	struct device_ring device;
 	struct ring_seg segs[1024];
@@ -52,23 +58,35 @@ struct sim_queue {
 struct sim {
 	struct shadow_host host;
 	struct backend backend;
+	struct backend_ops ops;
 	struct shadow_device *device;
 	uint64_t features; /* offered by the back-end */
 	uint64_t accepted; /* set at the back-end */
 	uint64_t queue_num, slots;
 	uint16_t size;
 
+	/* A whole device: sim_be(). */
+	bool runs;
+	bool tells_base;      /* it has ring_base() */
+	bool answers_first;   /* with a kick it has heard, and sees to it next */
+	bool is_liar;         /* suspended, it keeps what it took */
+	uint64_t iova_offset; /* where it sees guest memory: so far above */
+	unsigned int device_starts, device_stops;
+	uint64_t requests_lost; /* that it had when it was reset */
+
 	uint64_t now_us;
 	int stopped;                            /* what wait_us returns */
 	void (*while_waiting)(struct sim *sim); /* the world goes on */
 	struct queue_service *services[SIM_QUEUES];
 	uint64_t services_heard[SIM_QUEUES]; /* notifications of theirs that were heard */
-	uint64_t notified[4096];             /* by fd number */
+	uint64_t notified[SIM_FDS];          /* by fd number */
 	int next_fd;
 
 	/* faults: what the call returns once, counted down to 0 */
 	int fail_start, fail_start_code;
 	int fail_stop, fail_stop_code;
+	int fail_device_start, fail_device_start_code;
+	int fail_device_stop, fail_device_stop_code;
 	int fail_memory_code;
 	int base_lie; /* added to the base that ring_stop answers */
 
@@ -85,13 +103,26 @@ struct sim {
 struct sim *sim_new(enum umbra_shadow_mode mode, uint16_t size, uint64_t features);
 void sim_free(struct sim *sim);
 
+/* Before booting: it is a device that is started as a whole, with @traits beside. */
+void sim_be_whole(struct sim *sim, unsigned int traits);
+/* The back-end's side of it, for sim.c's own operations. */
+int sim_whole_ring_start(struct sim *sim, unsigned int index, const struct backend_ring *ring,
+			 struct umbra_error *err);
+int sim_whole_ring_stop(struct sim *sim, unsigned int index, uint16_t *base,
+			struct umbra_error *err);
+/* The ring that @q was told of begins to run. */
+void sim_ring_open(struct sim *sim, struct sim_queue *q);
+
 /* Features, memory, then @count rings started and enabled, as a VMM would. */
 void sim_boot(struct sim *sim, unsigned int count, uint64_t guest_features);
+/* The front-end pauses, or waits for a retry: the clock moves on, and the device is
+ * tended. */
+void sim_pause(struct sim *sim);
 /* (Re)start one ring at the guest's present index. */
 int sim_ring_start(struct sim *sim, unsigned int queue, uint16_t base);
 
 /* Guest: add a chain of @out readable and @in writable segments that carries
- * @serial; 1, or 0 if the ring is full. */
+ * @serial in the first; 1, or 0 if the ring is full. */
 int sim_guest_add(struct sim *sim, unsigned int queue, unsigned int out, unsigned int in,
 		  uint64_t serial);
 /* Guest: get a chain back: 1 and its serial, or 0.  A guest that finds nothing

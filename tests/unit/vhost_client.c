@@ -672,7 +672,7 @@ static void an_owner_with_patience_gets_the_late_answer(void **state)
 	asked_ms = 0;
 	connect_with_timeout(SOON_MS);
 	negotiate(0);
-	vhost_user_client_on_wait(b, wait_on, &patience_fd);
+	b->ops->listen(b, &(struct backend_listener){ &patience_fd, NULL, wait_on });
 	assert_int_equal(b->ops->get_queue_num(b, &count, &err), 0);
 	assert_int_equal(count, 16);
 	assert_true(asked_ms > SOON_MS);
@@ -694,7 +694,7 @@ static void an_owner_that_gives_up_loses_the_connection(void **state)
 	script.hook = say_nothing;
 	script.hook_request = VHOST_USER_GET_QUEUE_NUM;
 	connect_and_negotiate();
-	vhost_user_client_on_wait(b, give_up, NULL);
+	b->ops->listen(b, &(struct backend_listener){ NULL, NULL, give_up });
 	assert_int_equal(b->ops->get_queue_num(b, &count, &err), -ECANCELED);
 	assert_lost("GET_QUEUE_NUM: back-end: not waited for any longer, after 200 ms");
 }
@@ -734,7 +734,7 @@ static void connect_with_channel(unsigned int timeout_ms)
 	script.protocol |= P(BACKEND_REQ) | P(BACKEND_SEND_FD);
 	connect_with_timeout(timeout_ms);
 	config_changes = 0;
-	vhost_user_client_on_config_change(b, count_change, &config_changes);
+	b->ops->listen(b, &(struct backend_listener){ &config_changes, count_change, NULL });
 	negotiate(0);
 	assert_true(vhost_user_client_channel_fd(b) >= 0);
 }

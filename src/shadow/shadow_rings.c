@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A device between a front-end and a back-end: what each message about a ring does.
+ *
+ * Theory of operation.  What the front-end says of a ring is kept, and the
+ * back-end hears of it when the ring starts, or of an eventfd that is exchanged.
+ *
+ * A front-end that programs a started ring anew without having stopped it
+ * (UML after a driver was unbound; the specification allows to re-send the
+ * same) has forgotten the old one: a real change stops the ring first.  Messages
+ * that repeat what is known change nothing and are not forwarded, since some
+ * back-ends drop their rings on them.
+ *
+ * A device that is stopped as a whole (BACKEND_WHOLE) stops for each ring that
+ * stops.  The others are wanted then, and started again when the front-end pauses
+ * (shadow_start.c).
+ *
+ * Implements: SET_VRING_*, GET_VRING_BASE of the vhost-user specification.
+ * Threads: the device's thread.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "shadow/shadow_device_private.h"
+
+static struct shadow_ring *ring_find(struct shadow_device *d, unsigned int index,
+				     struct umbra_error *err)
+{
+	if (index >= UMBRA_QUEUES_MAX) {
+		error_set(err, -EINVAL, "queue %u does not exist: at most %u are possible", index,
+			  UMBRA_QUEUES_MAX);
+		return NULL;
+	}
+	if (index >= d->ring_count)
+		d->ring_count = index + 1;
+	return &d->rings[index];
+}
+
+static bool is_stopped(const struct shadow_ring *r)
+{
+	return r->run == RING_STOPPED;
+}
+
+/* Has the back-end something to stop, or to give back? */
+static bool has_to_stop(const struct shadow_device *d, const struct shadow_ring *r)
+{
+	return shadow_ring_is_at_backend(r) ||
+	       (r->run == RING_BROKEN && !shadow_device_is_whole(d));
+}
+
+/* --- stopping ------------------------------------------------------------- */
+
+/*
+ * Bring ring @r to a standstill because the front-end stops or forgets it.  The
+ * rings that a device as a whole stops with it are wanted again.
+ */
+static int ring_halt(struct shadow_device *d, struct shadow_ring *r, struct umbra_error *err)
+{
+	struct umbra_error later;
+	int rc = shadow_device_quiesce(d, r, true, err), back;
+
+	if (rc == -ETIME) {
+		log_error("%s; the front-end stops the queue, so they are given up", err->text);
+		rc = 0;
+	}
+	if (rc) {
+		back = shadow_device_is_fatal(rc) ? 0 : shadow_device_resume(d, &later);
+		if (shadow_device_is_fatal(back)) {
+			*err = later;
+			rc = back;
+		} else if (back) {
+			shadow_device_start_failed(d, &later);
+		}
+		return shadow_device_lose(d, rc, err);
+	}
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		struct shadow_ring *other = &d->rings[i];
+		struct memory_region slot;
+		struct ring_context c = shadow_device_context(d, other, &slot);
+
+		if (other != r && shadow_ring_runs(other) && other->halted && !other->forgotten)
+			shadow_ring_finish(other, &c);
+	}
+	if (shadow_device_any(d, RING_WANTED))
+		shadow_device_start_soon(d);
+	return 0;
+}
+
+static void ring_forget(struct shadow_device *d, struct shadow_ring *r)
+{
+	struct memory_region slot;
+	struct ring_context c = shadow_device_context(d, r, &slot);
+
+	shadow_ring_discard(r, &c);
+	r->error[0] = '\0';
+	/* Its kick fd belonged to the life that is over. */
+	fd_close(&r->kick_fd);
+}
+
+int shadow_device_abandon(struct shadow_device *d, struct shadow_ring *only,
+			  struct umbra_error *err)
+{
+	int rc = 0;
+
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		struct shadow_ring *r = &d->rings[i];
+		struct memory_region slot;
+		struct ring_context c = shadow_device_context(d, r, &slot);
+
+		if (only && r != only)
+			continue;
+		r->kept_count = 0;
+		if (is_stopped(r))
+			continue;
+		r->forgotten = true;
+		shadow_ring_pause(r, &c);
+		if (r->queue)
+			shadow_queue_abandon(r->queue);
+	}
+	for (unsigned int i = 0; i < d->ring_count && !rc; i++)
+		if (d->rings[i].forgotten && has_to_stop(d, &d->rings[i]))
+			rc = ring_halt(d, &d->rings[i], err);
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		if (!rc && d->rings[i].forgotten)
+			ring_forget(d, &d->rings[i]);
+		d->rings[i].forgotten = false;
+	}
+	shadow_device_settle(d);
+	return rc;
+}
+
+/* --- what the front-end says ------------------------------------------------ */
+
+int shadow_device_ring_set_size(struct shadow_device *d, unsigned int index, uint32_t size,
+				struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	if (!is_power_of_two(size) || size > SPLIT_SIZE_MAX)
+		return error_set(err, -EINVAL,
+				 "queue %u: size %u is not a power of two from 1 to %u", index,
+				 size, SPLIT_SIZE_MAX);
+	if (r->size == size)
+		return 0;
+	rc = shadow_device_abandon(d, r, err);
+	if (rc)
+		return rc;
+	free(r->kept); /* sized for the old one */
+	r->kept = NULL;
+	r->size = (uint16_t)size;
+	return 0;
+}
+
+int shadow_device_ring_set_addr(struct shadow_device *d, unsigned int index, uva_t desc,
+				uva_t avail, uva_t used, struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	if (r->has_addr && r->desc.v == desc.v && r->avail.v == avail.v && r->used.v == used.v)
+		return 0;
+	rc = shadow_device_abandon(d, r, err);
+	if (rc)
+		return rc;
+	r->desc = desc;
+	r->avail = avail;
+	r->used = used;
+	r->has_addr = true;
+	return 0;
+}
+
+int shadow_device_ring_set_base(struct shadow_device *d, unsigned int index, uint32_t base,
+				struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	if (base > UINT16_MAX)
+		return error_set(err, -EINVAL,
+				 "queue %u: base %u is not an index of a split ring (0 to 65535)",
+				 index, base);
+	rc = is_stopped(r) ? 0 : shadow_device_abandon(d, r, err);
+	if (!rc)
+		r->base = (uint16_t)base;
+	return rc;
+}
+
+/* The front-end has started ring @r. */
+static int ring_want(struct shadow_device *d, struct shadow_ring *r, struct umbra_error *err)
+{
+	struct memory_region slot;
+	struct ring_context c = shadow_device_context(d, r, &slot);
+	int rc = shadow_device_check_backend(d, err);
+
+	if (rc)
+		return rc;
+	if (!d->has_features)
+		return error_set(err, -EINVAL, "queue %u: it is started before SET_FEATURES",
+				 r->index);
+	if (shadow_device_is_whole(d)) {
+		rc = shadow_ring_resolve(r, &c, err);
+		if (!rc)
+			shadow_device_start_soon(d);
+		return rc;
+	}
+	rc = shadow_device_choose_mode(d, r, err);
+	if (!rc)
+		rc = shadow_device_lose(d, shadow_device_begin(d, r, d->shadow_wanted, err), err);
+	if (!rc)
+		shadow_device_settle(d);
+	return rc;
+}
+
+/*
+ * Exchange one of a ring's eventfds.  A shadowed ring is paused meanwhile, so
+ * that no thread uses the old one; a passed one hears of it from the back-end.
+ */
+static int ring_exchange_fd(struct shadow_device *d, struct shadow_ring *r, int *slot_fd, int *fd,
+			    int (*tell)(struct backend *, unsigned int, int, struct umbra_error *),
+			    struct umbra_error *err)
+{
+	struct memory_region slot;
+	struct ring_context c = shadow_device_context(d, r, &slot);
+	int rc = 0;
+
+	if (r->run == RING_PASSED)
+		rc = shadow_device_lose(d, tell(d->backend, r->index, *fd, err), err);
+	if (rc)
+		return rc;
+	if (r->run == RING_SHADOWED)
+		shadow_ring_pause(r, &c);
+	fd_close(slot_fd);
+	*slot_fd = fd_take(fd);
+	if (r->run == RING_SHADOWED)
+		rc = shadow_ring_unpause(r, &c, err);
+	return rc;
+}
+
+int shadow_device_ring_set_kick(struct shadow_device *d, unsigned int index, int *fd,
+				struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	if (!is_stopped(r)) {
+		rc = ring_exchange_fd(d, r, &r->kick_fd, fd,
+				      d->backend ? d->backend->ops->ring_set_kick : NULL, err);
+		/* A kick may have come before we listened. */
+		if (!rc && r->run == RING_PASSED)
+			d->host->ops->notify(d->host, r->kick_fd);
+		return rc;
+	}
+	fd_close(&r->kick_fd);
+	r->kick_fd = *fd;
+	r->run = RING_WANTED;
+	rc = ring_want(d, r, err);
+	if (rc) {
+		r->run = RING_STOPPED;
+		r->kick_fd = -1; /* still the caller's */
+	} else {
+		*fd = -1;
+	}
+	return rc;
+}
+
+int shadow_device_ring_set_call(struct shadow_device *d, unsigned int index, int *fd,
+				struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	rc = ring_exchange_fd(d, r, &r->call_fd, fd,
+			      d->backend ? d->backend->ops->ring_set_call : NULL, err);
+	/* A call may have gone to the old fd while nobody listened there. */
+	if (!rc && !is_stopped(r))
+		d->host->ops->notify(d->host, r->call_fd);
+	return rc;
+}
+
+int shadow_device_ring_set_err(struct shadow_device *d, unsigned int index, int *fd,
+			       struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+
+	if (!r)
+		return -EINVAL;
+	return ring_exchange_fd(d, r, &r->err_fd, fd,
+				d->backend ? d->backend->ops->ring_set_err : NULL, err);
+}
+
+/* A device that is started as a whole knows enabled rings only. */
+static int ring_enable_whole(struct shadow_device *d, struct shadow_ring *r, bool enabled,
+			     struct umbra_error *err)
+{
+	struct memory_region slot;
+	struct ring_context c = shadow_device_context(d, r, &slot);
+	int rc;
+
+	if (r->run == RING_SHADOWED) { /* fed or not, the device sees no difference */
+		r->enabled = enabled;
+		if (enabled)
+			return shadow_ring_unpause(r, &c, err);
+		shadow_ring_pause(r, &c);
+		return 0;
+	}
+	if (enabled == r->enabled)
+		return 0;
+	rc = ring_halt(d, r, err);
+	if (rc)
+		return rc;
+	r->enabled = enabled;
+	if (shadow_ring_runs(r))
+		shadow_ring_finish(r, &c);
+	shadow_device_settle(d);
+	return 0;
+}
+
+int shadow_device_ring_enable(struct shadow_device *d, unsigned int index, bool enabled,
+			      struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	struct memory_region slot;
+	struct ring_context c;
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	if (!shadow_ring_runs(r)) {
+		r->enabled = enabled; /* the back-end is told when the ring starts */
+		if (enabled && r->run == RING_WANTED)
+			shadow_device_start_soon(d);
+		return 0;
+	}
+	rc = shadow_device_check_backend(d, err);
+	if (rc)
+		return rc;
+	if (shadow_device_is_whole(d))
+		return ring_enable_whole(d, r, enabled, err);
+	c = shadow_device_context(d, r, &slot);
+	if (r->run == RING_SHADOWED && !enabled)
+		shadow_ring_pause(r, &c);
+	rc = shadow_device_lose(d, d->backend->ops->ring_enable(d->backend, index, enabled, err),
+				err);
+	if (rc)
+		return rc;
+	r->enabled = enabled;
+	return r->run == RING_SHADOWED ? shadow_ring_unpause(r, &c, err) : 0;
+}
+
+int shadow_device_ring_stop(struct shadow_device *d, unsigned int index, uint16_t *base,
+			    struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	struct memory_region slot;
+	struct ring_context c;
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	c = shadow_device_context(d, r, &slot);
+	rc = has_to_stop(d, r) ? ring_halt(d, r, err) : 0;
+	if (rc)
+		return rc;
+	if (shadow_ring_runs(r) || r->run == RING_BROKEN)
+		shadow_ring_finish(r, &c);
+	r->run = RING_STOPPED;
+	r->error[0] = '\0';
+	fd_close(&r->kick_fd); /* vhost-user: a stopped ring waits for a new one */
+	*base = r->base;
+	shadow_device_settle(d);
+	return 0;
+}
