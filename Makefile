@@ -15,12 +15,13 @@ BENCH_ROUNDS := 5
 
 .PHONY: help all deps build demo check check-unit check-sanitizers check-threads \
 	check-valgrind check-fuzz check-guests check-balloon check-docs fuzz bench-ring bench-shadow \
-	install format clean
+	bench-balloon draw-balloon install format clean
 
 all: build
 
 help:
-	@echo 'make demo             install what is needed, build, switch the shadow of a live guest'
+	@echo 'make demo             install what is needed, build, switch the shadow of a live guest,'
+	@echo '                      take memory from a guest and give it back'
 	@echo 'make check            install, build, run all tests'
 	@echo 'make build            build into $(BUILD)/'
 	@echo 'make check-unit       unit, model, race and program tests'
@@ -33,6 +34,8 @@ help:
 	@echo 'make fuzz             each fuzz target for FUZZ_LEISURE_SECONDS=$(FUZZ_LEISURE_SECONDS)'
 	@echo 'make bench-ring       ring benchmark into $(BUILD)/bench/ring.jsonl'
 	@echo 'make bench-shadow     disk benchmark into $(BUILD)/bench/shadow.jsonl'
+	@echo 'make bench-balloon    balloon benchmark into $(BUILD)/bench/balloon.jsonl (15 minutes)'
+	@echo 'make draw-balloon     take these figures over into docs/, and draw them'
 	@echo 'make install          install the program, the library and the manual (DESTDIR, PREFIX)'
 
 deps:
@@ -69,6 +72,8 @@ install: build
 
 demo: build
 	/usr/bin/python3 demo/shadow.py
+	@echo
+	/usr/bin/python3 demo/balloon.py
 
 check: check-unit check-docs check-sanitizers check-threads check-valgrind check-fuzz \
 	check-guests check-balloon
@@ -118,6 +123,15 @@ bench-ring: build
 bench-shadow: build
 	@mkdir -p $(BUILD)/bench
 	/usr/bin/python3 bench/shadow.py --rounds=$(BENCH_ROUNDS) --output=$(BUILD)/bench/shadow.jsonl
+
+bench-balloon: build
+	@mkdir -p $(BUILD)/bench
+	/usr/bin/python3 bench/balloon.py --rounds=$(BENCH_ROUNDS) --output=$(BUILD)/bench/balloon.jsonl
+
+# What docs/performance.md shows.
+draw-balloon:
+	cp $(BUILD)/bench/balloon.jsonl docs/balloon.jsonl
+	/usr/bin/python3 bench/draw.py docs/balloon.jsonl --output=docs/balloon.svg
 
 format:
 	clang-format -i $$(git ls-files '*.c' '*.h' ':!kmod')
