@@ -109,7 +109,7 @@ fuzz: build-fuzz
 	scripts/fuzz build-fuzz $(FUZZ_LEISURE_SECONDS)
 
 check-guests: build
-	$(PYTEST) tests/guest tests/interop
+	$(PYTEST) tests/guest tests/interop tests/front
 
 # Fetches kernels and their sources from Debian's mirror the first time.
 check-balloon: build

@@ -1,0 +1,71 @@
+"""The project's front-end on the host: several threads and queues, memory in odd
+layouts, and a control client of its own, on a real disk through umbra.  And what
+it is worth: it notices a device that does not do as it says."""
+
+import json
+import subprocess
+
+import pytest
+
+
+def front(bed, umbra, *words):
+    """(exit status, answers, complaints) of the front-end with these words."""
+    done = subprocess.run(
+        [bed.build / "tests/front/front", f"--socket={umbra.socket}",
+         f"--control={umbra.control}", f"--name={umbra.name}", *words],
+        capture_output=True, text=True, timeout=600)
+    answers = [json.loads(line) for line in done.stdout.splitlines() if line.endswith("}")]
+    return done.returncode, answers, done.stderr
+
+
+@pytest.mark.parametrize("words", [
+    pytest.param([], id="one-region"),
+    pytest.param(["--regions=5", "--gpa-gap=0x5000"], id="regions-apart"),
+    # qemu-storage-daemon takes a segment across a border, in an indirect table, for
+    # a loop.
+    pytest.param(["--regions=7", "--one-file", "--no-indirect",
+                  "--gpa-base=0x7f0000000000"], id="regions-adjoining"),
+    pytest.param(["--no-indirect", "--no-event-idx", "--ring-size=16"], id="small-ring"),
+])
+def test_verified_load_on_four_queues_survives_switching(bed, words):
+    umbra = bed.umbra(bed.backend(queues=4))
+    status, answers, complaints = front(
+        bed, umbra, *words, "blk", "threads=8", "depth=8", "wait 1000", "switch 300 50", "stop")
+    assert status == 0, complaints
+    assert [answer["command"] for answer in answers] == ["wait", "switch", "stop"]
+    assert answers[1]["switches"] == 300
+    assert answers[2]["reads"] > 0 and answers[2]["writes"] > 0
+    assert umbra.switches()["count"] == 300 and umbra.switches()["failed"] == 0
+
+
+def test_it_notices_a_disk_that_forgets(bed):
+    umbra = bed.umbra(bed.backend(null=True))
+    status, answers, complaints = front(bed, umbra, "blk", "wait 100", "stop")
+    assert status == 1
+    assert answers[-1]["errors"] > 0
+    assert "word 0 is 0x0, not" in complaints
+
+
+def test_it_notices_a_disk_that_hangs(bed):
+    backend = bed.backend()
+    umbra = bed.umbra(backend)
+    with subprocess.Popen(
+            [bed.build / "tests/front/front", f"--socket={umbra.socket}", "--patience=2", "blk"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, bufsize=1) as running:
+        print("wait 100", file=running.stdin)
+        assert json.loads(running.stdout.readline())["errors"] == 0
+        backend.freeze()
+        print("wait 1000000000", file=running.stdin)
+        complaints = running.stderr.read()
+        backend.thaw()
+    assert running.returncode == 1
+    assert "nothing has come back for 2 seconds" in complaints
+
+
+def test_it_says_why_a_switch_was_refused(bed):
+    umbra = bed.umbra(bed.backend(), shadow="off")
+    status, answers, complaints = front(bed, umbra, "blk", "wait 10", "refused on", "wait 10",
+                                        "switch 1", "stop")
+    assert "off" in answers[1]["answer"]["error"]["desc"]
+    assert status == 1 and "switch 1 of 1" in complaints
