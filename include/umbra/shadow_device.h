@@ -18,9 +18,9 @@
  *	umbra_shadow_device_destroy(&device);
  *
  * Threads: _run() takes the calling thread for the vhost-user messages and
- * starts others for the rings.  _stop(), _switch() and _query() may be called
- * from any thread at any time between _create() and _destroy(); _stop() also
- * from a signal handler.
+ * starts others for the rings.  _stop(), _switch(), _save_control(), _load_control()
+ * and _query() may be called from any thread at any time between _create() and _destroy(); _stop()
+ *also from a signal handler.
  *
  * Implements: the vhost-user protocol on both sides; the kernel's vhost-vdpa;
  * virtio 1.2 split rings.
@@ -29,6 +29,7 @@
 #define UMBRA_SHADOW_DEVICE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "umbra/error.h"
@@ -124,6 +125,30 @@ UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_switch(struct umbra_shadow_de
 							  bool shadowed, umbra_switch_done *done,
 							  void *opaque);
 
+/*
+ * What the guest has told a vDPA network device on its control queue, to take
+ * it along when the guest migrates.  @done is called as by _switch(); the bytes of
+ * save live until it returns.
+ *  -EBUSY      another request is under way, or (load) the control queue has started:
+ *              load before the front-end starts its rings, best before it connects
+ *  -EOPNOTSUPP save: there is no control queue that is followed; load: it cannot be
+ *              told to this device
+ *  -EINVAL     load: it is not a saved state
+ *  -ENOMEM, -ECANCELED
+ * What is loaded before there is a front-end waits for one.  If it does not fit what that
+ * one's guest takes, SET_FEATURES fails.
+ * Returns 0 if @done will be called, -ECANCELED if the device is stopped, -ENOMEM.
+ */
+typedef void umbra_control_saved(void *opaque, int result, const void *bytes, size_t size,
+				 const struct umbra_error *err);
+UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_save_control(struct umbra_shadow_device *device,
+								umbra_control_saved *done,
+								void *opaque);
+UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_load_control(struct umbra_shadow_device *device,
+								const void *bytes, size_t size,
+								umbra_switch_done *done,
+								void *opaque);
+
 #define UMBRA_QUEUES_MAX 256u /* vhost-user: the ring index is 8 bits wide */
 
 struct umbra_queue_info {
@@ -159,12 +184,48 @@ struct umbra_backend_info {
 	uint64_t mapped_bytes;
 };
 
+/* What a guest has said of one receive mode. */
+enum umbra_net_mode { UMBRA_NET_MODE_UNSAID, UMBRA_NET_MODE_OFF, UMBRA_NET_MODE_ON };
+
+/* VIRTIO_NET_CTRL_RX_PROMISC, _ALLMULTI, _ALLUNI, _NOMULTI, _NOUNI and _NOBCAST. */
+#define UMBRA_NET_MODES 6u
+
+struct umbra_net_coalesce {
+	uint32_t max_packets, max_us;
+};
+
+/*
+ * What the guest has told a vDPA network device on its control queue.  The
+ * device forgets it when it is stopped, and is told it again.
+ */
+struct umbra_net_control_info {
+	bool is_followed; /* there is such a queue; else nothing below means anything */
+	bool is_waiting;  /* a loaded state waits for a guest */
+	bool has_mac, has_filter, has_rss, has_hash, has_offloads; /* it was said */
+	bool has_coalesce_rx, has_coalesce_tx;
+	uint8_t mac[6];
+	enum umbra_net_mode modes[UMBRA_NET_MODES];
+	uint32_t unicast, multicast;         /* addresses in the filter tables */
+	uint32_t vlans;                      /* that are let through */
+	uint16_t queue_pairs;                /* in use */
+	uint32_t rss_entries;                /* of the indirection table */
+	uint32_t rss_hash_types, hash_types; /* masks of VIRTIO_NET_RSS_HASH_TYPE_... */
+	uint64_t offloads;                   /* mask of VIRTIO_NET_F_GUEST_... */
+	struct umbra_net_coalesce coalesce_rx, coalesce_tx;
+	/* Commands, since the device was made: */
+	uint64_t accepted; /* by the device */
+	uint64_t refused;  /* by us: they cannot be followed, or are malformed */
+	uint64_t failed;   /* by the device */
+	uint64_t replayed; /* told again */
+};
+
 struct umbra_shadow_info {
 	enum umbra_device_state state;
 	char reason[UMBRA_ERROR_SIZE]; /* of the state; "" if there is none */
 	enum umbra_shadow_mode mode;
 	bool shadow_wanted; /* the mode that the rings run in, or will */
 	struct umbra_backend_info backend;
+	struct umbra_net_control_info control;
 	uint64_t backend_features;               /* offered by the back-end; 0: not connected yet */
 	uint64_t guest_features;                 /* acknowledged by the guest */
 	uint64_t protocol_features;              /* acknowledged by the front-end */

@@ -154,6 +154,33 @@ static void show_vdpa(const json_t *backend)
 	show_member("    translated", mapped, "translated");
 }
 
+/* On one line each: what was said on the control queue, and how it went. */
+static void show_control(const json_t *control)
+{
+	static const char *const counters[] = { "accepted", "refused", "failed", "replayed" };
+	const char *member;
+	json_t *value;
+
+	printf("%-*s", LABEL_WIDTH, "control queue");
+	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
+		printf("%s%s ", i ? ", " : "", counters[i]);
+		put_value(stdout, json_object_get(control, counters[i]));
+	}
+	putchar('\n');
+	json_object_foreach((json_t *)control, member, value)
+	{
+		bool is_counter = false;
+
+		for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
+			is_counter |= !strcmp(member, counters[i]);
+		if (is_counter)
+			continue;
+		printf("  %-*s", LABEL_WIDTH - 2, member);
+		put_value(stdout, value);
+		putchar('\n');
+	}
+}
+
 void show_vhost(const json_t *vhost)
 {
 	const json_t *backend = json_object_get(vhost, "backend");
@@ -177,6 +204,8 @@ void show_vhost(const json_t *vhost)
 	show_member("  failed", switches, "failed");
 	show_member("  last us", switches, "last-pause-us");
 	show_member("  longest us", switches, "longest-pause-us");
+	if (json_object_get(vhost, "control"))
+		show_control(json_object_get(vhost, "control"));
 	putchar('\n');
 	show_queues(json_object_get(vhost, "queues"));
 }

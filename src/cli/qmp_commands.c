@@ -202,7 +202,9 @@ static void pending_deliver(struct letter *letter)
 	struct qmp_pending *pending = (struct qmp_pending *)letter;
 
 	if (pending->done)
-		pending->done(pending->opaque, pending->result, &pending->err);
+		pending->done(pending->opaque, pending->result, pending->value, &pending->err);
+	else
+		json_decref(pending->value);
 	free(pending);
 }
 

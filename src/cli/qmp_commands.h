@@ -30,9 +30,11 @@
 struct qmp_pending {
 	struct letter letter; /* first: casts lead from it to the whole */
 	struct mailbox *mailbox;
-	void (*done)(void *opaque, int result, const struct umbra_error *err); /* NULL: forgotten */
+	/* NULL: forgotten. */
+	void (*done)(void *opaque, int result, json_t *value, const struct umbra_error *err);
 	void *opaque;
 	int result;
+	json_t *value; /* of a result of 0; NULL means {} */
 	struct umbra_error err;
 };
 
@@ -45,8 +47,8 @@ struct qmp_call {
 	json_t *arguments; /* checked; NULL if there were none */
 	bool negotiating;  /* the client has not sent qmp_capabilities yet */
 
-	/* Called once, in the main loop, if the handler returned 1. */
-	void (*done)(void *opaque, int result, const struct umbra_error *err);
+	/* Called once, in the main loop, if the handler returned 1.  Consumes @value. */
+	void (*done)(void *opaque, int result, json_t *value, const struct umbra_error *err);
 	void *opaque;
 
 	/* Results. */

@@ -14,6 +14,7 @@
 
 #include "cli/feature_names.h"
 #include "cli/json_text.h"
+#include "cli/qmp_control.h"
 
 /* Add @member = @text unless the text is empty.  Returns @object, or NULL. */
 static json_t *with_text(json_t *object, const char *member, const char *text)
@@ -145,7 +146,7 @@ static json_t *report_features(const struct umbra_shadow_info *info)
 
 json_t *report_vhost(const char *backend, const struct umbra_shadow_info *info)
 {
-	json_t *queues = json_array();
+	json_t *queues = json_array(), *vhost, *control;
 	unsigned int i;
 
 	for (i = 0; queues && i < info->queue_count && i < UMBRA_QUEUES_MAX; i++) {
@@ -156,13 +157,21 @@ json_t *report_vhost(const char *backend, const struct umbra_shadow_info *info)
 			queues = NULL;
 		}
 	}
-	return json_pack("{s:o, s:o, s:{s:I, s:I}, s:o, s:{s:I, s:I, s:I, s:I}, s:I}", "backend",
-			 report_backend(backend, info), "features", report_features(info), "memory",
-			 "bytes", number(info->memory_bytes), "regions",
-			 number(info->memory_regions), "queues", queues, "switches", "count",
-			 number(info->switches), "failed", number(info->switches_failed),
-			 "last-pause-us", number(info->last_pause_us), "longest-pause-us",
-			 number(info->longest_pause_us), "frontends", number(info->frontends));
+	vhost = json_pack("{s:o, s:o, s:{s:I, s:I}, s:o, s:{s:I, s:I, s:I, s:I}, s:I}", "backend",
+			  report_backend(backend, info), "features", report_features(info),
+			  "memory", "bytes", number(info->memory_bytes), "regions",
+			  number(info->memory_regions), "queues", queues, "switches", "count",
+			  number(info->switches), "failed", number(info->switches_failed),
+			  "last-pause-us", number(info->last_pause_us), "longest-pause-us",
+			  number(info->longest_pause_us), "frontends", number(info->frontends));
+	if (!vhost || !(info->control.is_followed || info->control.is_waiting))
+		return vhost;
+	control = report_control(&info->control);
+	if (json_object_set_new(vhost, "control", control)) {
+		json_decref(vhost);
+		vhost = NULL;
+	}
+	return vhost;
 }
 
 json_t *report_state_change(const char *name, enum umbra_device_state from,

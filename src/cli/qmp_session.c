@@ -89,7 +89,7 @@ static void session_error(struct qmp_session *session, json_t *id, const char *e
 				      id));
 }
 
-static void session_resume(void *opaque, int result, const struct umbra_error *err)
+static void session_resume(void *opaque, int result, json_t *value, const struct umbra_error *err)
 {
 	struct qmp_session *session = opaque;
 	json_t *id = session->pending_id;
@@ -99,7 +99,7 @@ static void session_resume(void *opaque, int result, const struct umbra_error *e
 	if (result)
 		session_error(session, id, QMP_GENERIC_ERROR, err->text);
 	else
-		session_return(session, id, NULL);
+		session_return(session, id, value);
 	json_decref(id);
 	session->ops->ready(session->opaque);
 }

@@ -13,6 +13,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "cli/qmp_control.h"
 #include "cli/qmp_report.h"
 
 static int run_query_status(struct qmp_call *call)
@@ -77,5 +78,7 @@ const struct qmp_command qmp_shadow_commands[] = {
 	{ "x-vhost-enable-shadow-vq",
 	  run_enable_shadow,
 	  { { "name", JSON_STRING, true }, { "enable", JSON_TRUE, true } } },
+	{ "x-save-control-state", run_save_control, { { 0 } } },
+	{ "x-load-control-state", run_load_control, { { "data", JSON_STRING, true } } },
 };
 const size_t qmp_shadow_command_count = ARRAY_SIZE(qmp_shadow_commands);

@@ -8,8 +8,8 @@
  * back-end's channel, a broken queue, a request to switch.  What it does
  * blocks while a back-end answers, and that is meant: a device has one state
  * at a time.  Others reach it in three ways only: the stop eventfd, which ends
- * every wait; a switch request, one at a time, behind the lock; and the picture
- * in `info`, which the thread renews after each step and anybody may copy.
+ * every wait; a request (to switch, to save, to load), one at a time, behind the lock; and the
+ * picture in `info`, which the thread renews after each step and anybody may copy.
  *
  * A back-end that does not answer is waited for, because to give up would end
  * the connection and with it the guest's device.  What has a deadline is the
@@ -54,13 +54,17 @@
 #define CONNECT_RETRY_MS 50u
 #define WORKERS_MAX 64u
 
-/* A request to switch, as it waits for the device's thread. */
-struct switch_request {
-	bool is_there;
-	bool told; /* @done has been called (its deadline passed) */
+/* A request, as it waits for the device's thread. */
+enum request_kind { REQUEST_NONE, REQUEST_SWITCH, REQUEST_SAVE, REQUEST_LOAD };
+
+struct request {
+	enum request_kind kind;
+	bool told; /* it has been answered (its deadline passed) */
 	bool shadowed;
-	uint64_t start_us;
+	void *bytes; /* to load; owned */
+	size_t size;
 	umbra_switch_done *done;
+	umbra_control_saved *saved;
 	void *opaque;
 };
 
@@ -86,7 +90,7 @@ struct umbra_shadow_device {
 	bool slow_told;      /* the log says that the back-end is slow */
 
 	pthread_mutex_t lock; /* guards the rest */
-	struct switch_request request;
+	struct request request;
 	bool ended; /* no request is taken any more */
 	uint64_t frontends;
 	struct umbra_shadow_info info; /* without the counters */
@@ -212,7 +216,7 @@ static const struct shadow_host_ops host_ops = {
 	.config_changed = host_config_changed,
 };
 
-/* --- switching ------------------------------------------------------------ */
+/* --- requests ------------------------------------------------------------- */
 
 /*
  * Answer the request, unless that has been done, and make room for the next
@@ -220,32 +224,56 @@ static const struct shadow_host_ops host_ops = {
  */
 static void request_answer(struct umbra_shadow_device *u, int result, const struct umbra_error *err)
 {
-	struct switch_request r;
+	struct request r;
 
 	pthread_mutex_lock(&u->lock);
 	r = u->request;
 	u->request.told = true;
 	if (!u->switching)
-		u->request = (struct switch_request){ 0 };
+		u->request = (struct request){ 0 };
 	pthread_mutex_unlock(&u->lock);
-	if (r.is_there && !r.told)
+	if (r.done && !r.told)
 		r.done(r.opaque, result, err);
+	else if (r.saved && !r.told)
+		r.saved(r.opaque, result, NULL, 0, err);
+	if (!u->switching)
+		free(r.bytes);
+}
+
+static void save_serve(struct umbra_shadow_device *u, const struct request *r)
+{
+	struct umbra_error err = { "" };
+	uint8_t *bytes = NULL;
+	size_t size = 0;
+	int rc = shadow_device_save_control(u->device, &bytes, &size, &err);
+
+	pthread_mutex_lock(&u->lock);
+	u->request = (struct request){ 0 };
+	pthread_mutex_unlock(&u->lock);
+	r->saved(r->opaque, rc, bytes, size, &err);
+	free(bytes);
 }
 
 static void request_serve(struct umbra_shadow_device *u)
 {
 	struct umbra_error err = { "" };
-	struct switch_request r;
+	struct request r;
 	int rc;
 
 	notifier_drain(u->request_fd);
 	pthread_mutex_lock(&u->lock);
 	r = u->request;
-	u->switching = r.is_there;
+	u->switching = r.kind == REQUEST_SWITCH;
 	pthread_mutex_unlock(&u->lock);
-	if (!r.is_there)
+	if (r.kind == REQUEST_NONE)
 		return;
-	rc = shadow_device_switch(u->device, r.shadowed, &err);
+	if (r.kind == REQUEST_SAVE) {
+		save_serve(u, &r);
+		return;
+	}
+	rc = r.kind == REQUEST_SWITCH
+		     ? shadow_device_switch(u->device, r.shadowed, &err)
+		     : shadow_device_load_control(u->device, r.bytes, r.size, &err);
 	info_renew(u);
 	u->switching = false;
 	request_answer(u, rc, &err);
@@ -488,33 +516,79 @@ void umbra_shadow_device_stop(struct umbra_shadow_device *device)
 		return;
 }
 
-int umbra_shadow_device_switch(struct umbra_shadow_device *device, bool shadowed,
-			       umbra_switch_done *done, void *opaque)
+/* Hand @r over to the thread: 0, -EBUSY (there is another), -ECANCELED. */
+static int request_make(struct umbra_shadow_device *u, const struct request *r)
 {
-	static const struct umbra_error busy = { "another switch is under way" };
-	const struct notifier bell = { .fd = device->request_fd, .kind = NOTIFIER_EVENTFD };
+	const struct notifier bell = { .fd = u->request_fd, .kind = NOTIFIER_EVENTFD };
 	int rc = 0;
 
-	pthread_mutex_lock(&device->lock);
-	if (device->ended)
+	pthread_mutex_lock(&u->lock);
+	if (u->ended)
 		rc = -ECANCELED;
-	else if (device->request.is_there)
+	else if (u->request.kind != REQUEST_NONE)
 		rc = -EBUSY;
 	else
-		device->request = (struct switch_request){
-			.is_there = true,
-			.shadowed = shadowed,
-			.done = done,
-			.opaque = opaque,
-		};
-	pthread_mutex_unlock(&device->lock);
-	if (rc == -EBUSY) {
-		done(opaque, -EBUSY, &busy);
-		return 0;
-	}
+		u->request = *r;
+	pthread_mutex_unlock(&u->lock);
 	if (!rc)
 		notifier_send(&bell);
 	return rc;
+}
+
+static const struct umbra_error busy = { "another switch is under way" };
+static const struct umbra_error busy_too = { "another request is under way" };
+
+int umbra_shadow_device_switch(struct umbra_shadow_device *device, bool shadowed,
+			       umbra_switch_done *done, void *opaque)
+{
+	const struct request r = {
+		.kind = REQUEST_SWITCH,
+		.shadowed = shadowed,
+		.done = done,
+		.opaque = opaque,
+	};
+	int rc = request_make(device, &r);
+
+	if (rc != -EBUSY)
+		return rc;
+	done(opaque, -EBUSY, &busy);
+	return 0;
+}
+
+int umbra_shadow_device_save_control(struct umbra_shadow_device *device, umbra_control_saved *done,
+				     void *opaque)
+{
+	const struct request r = { .kind = REQUEST_SAVE, .saved = done, .opaque = opaque };
+	int rc = request_make(device, &r);
+
+	if (rc != -EBUSY)
+		return rc;
+	done(opaque, -EBUSY, NULL, 0, &busy_too);
+	return 0;
+}
+
+int umbra_shadow_device_load_control(struct umbra_shadow_device *device, const void *bytes,
+				     size_t size, umbra_switch_done *done, void *opaque)
+{
+	struct request r = {
+		.kind = REQUEST_LOAD,
+		.bytes = malloc(size ? size : 1),
+		.size = size,
+		.done = done,
+		.opaque = opaque,
+	};
+	int rc;
+
+	if (!r.bytes)
+		return -ENOMEM;
+	memcpy(r.bytes, bytes, size);
+	rc = request_make(device, &r);
+	if (rc)
+		free(r.bytes);
+	if (rc != -EBUSY)
+		return rc;
+	done(opaque, -EBUSY, &busy_too);
+	return 0;
 }
 
 void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_shadow_info *info)
@@ -522,6 +596,7 @@ void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_
 	pthread_mutex_lock(&device->lock);
 	*info = device->info;
 	pthread_mutex_unlock(&device->lock);
+	shadow_device_look_control(device->device, &info->control);
 	for (unsigned int i = 0; i < info->queue_count; i++) {
 		const struct shadow_counters *c = shadow_device_counters(device->device, i);
 		struct umbra_queue_info *q = &info->queues[i];

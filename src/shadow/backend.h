@@ -13,10 +13,12 @@
  * was told.  There ring_start() only notes the ring, and device_start() starts
  * all that were noted; device_stop() stops all rings at once, after which
  * ring_stop() of each one says where it stood and forgets it.  So a change of
- * one ring is: stop the device, note all rings again, start the device.  Only
- * enabled rings are noted.  Where a ring cannot be noted, or device_start() fails,
- * ring_stop() forgets what was noted.  Status and reset are the transport's own
- * affair there: set_status(), get_status() and reset_device() are not called.
+ * one ring is: stop the device, note all rings again, start the device.  Rings that the
+ * front-end has disabled are not noted.  One that is noted as disabled starts with the
+ * device and takes nothing before ring_enable(): so the device can be told first, on
+ * its control queue, what it has forgotten (shadow_start.c).  Where a ring cannot be noted, or
+ * device_start() fails, ring_stop() forgets what was noted.  Status and reset are the transport's
+ * own affair there: set_status(), get_status() and reset_device() are not called.
  *
  * Threads: all calls come from the device's thread.  Each blocks until the
  * back-end has answered or acknowledged, at most the transport's deadline:
@@ -160,7 +162,8 @@ struct backend_ops {
 			     struct umbra_error *err);
 	int (*ring_set_err)(struct backend *b, unsigned int index, int fd, struct umbra_error *err);
 
-	/* BACKEND_WHOLE: the rings that were noted and are enabled run from here on. */
+	/* BACKEND_WHOLE: the rings that were noted and are enabled run from here on; the
+	 * others from ring_enable() on. */
 	int (*device_start)(struct backend *b, struct umbra_error *err);
 	/* BACKEND_WHOLE: no ring runs any more.  The device has forgotten all but
 	 * the features and the memory, once each ring's ring_stop() has followed. */

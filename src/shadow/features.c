@@ -5,12 +5,14 @@
 #include <errno.h>
 #include <linux/vhost_types.h>
 #include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "shadow/net_control.h"
 
 #define TRANSPORT_FIRST 24u
 #define TRANSPORT_LAST 49u /* virtio 1.2, section 6: bits 24-49 are not the device type's */
@@ -101,6 +103,26 @@ static const char *drop_reason(const struct features_in *in, const struct featur
 			: "descriptors would hold IO virtual addresses, which needs a vIOMMU";
 }
 
+static void offer_drop(struct features_out *out, unsigned int bit, const char *name,
+		       const char *reason)
+{
+	out->offer &= ~BIT64(bit);
+	out->drops[out->drop_count++] = (struct feature_drop){ bit, name, reason };
+}
+
+/* Of the device's own bits, those that bring commands which nobody could say again. */
+static void offer_followed(const struct features_in *in, struct features_out *out)
+{
+	uint64_t followed = net_control_followed_features();
+
+	if (!in->follows_control || !(in->backend & BIT64(VIRTIO_NET_F_CTRL_VQ)))
+		return;
+	for (unsigned int bit = 0; bit < 64; bit++)
+		if ((bit < TRANSPORT_FIRST || bit > TRANSPORT_LAST) &&
+		    in->backend & ~followed & BIT64(bit))
+			offer_drop(out, bit, "bit", "its control commands are not followed");
+}
+
 /* What the guest is offered, and what is dropped on the way. */
 static void offer_make(const struct features_in *in, struct features_out *out)
 {
@@ -111,14 +133,10 @@ static void offer_make(const struct features_in *in, struct features_out *out)
 		if (rule && is_own(rule, in->mode)) {
 			out->offer |= BIT64(bit);
 		} else if (in->backend & BIT64(bit) && !passes(rule)) {
-			out->offer &= ~BIT64(bit);
-			out->drops[out->drop_count++] = (struct feature_drop){
-				.bit = bit,
-				.name = rule ? rule->name : "bit",
-				.reason = drop_reason(in, rule),
-			};
+			offer_drop(out, bit, rule ? rule->name : "bit", drop_reason(in, rule));
 		}
 	}
+	offer_followed(in, out);
 }
 
 /* Given what the guest took, what the back-end is told in each mode. */
@@ -158,7 +176,15 @@ static void answers_make(const struct features_in *in, struct features_out *out)
 static int legacy_check(const struct features_in *in, struct features_out *out,
 			struct umbra_error *err)
 {
-	if (in->guest & BIT64(VIRTIO_F_VERSION_1) || in->mode == UMBRA_SHADOW_OFF)
+	if (in->guest & BIT64(VIRTIO_F_VERSION_1))
+		return 0;
+	if (in->follows_control && in->guest & BIT64(VIRTIO_NET_F_CTRL_VQ))
+		return error_set(
+			err, -EOPNOTSUPP,
+			"the guest took VIRTIO_NET_F_CTRL_VQ (17) without "
+			"VIRTIO_F_VERSION_1 (32): the control queue is followed, and that of "
+			"a legacy driver has no defined byte order");
+	if (in->mode == UMBRA_SHADOW_OFF)
 		return 0;
 	out->can_shadow = false;
 	snprintf(out->why_not, sizeof(out->why_not),

@@ -25,6 +25,9 @@
  * addresses for the machine's own.  A passed-through ring bears that, where the
  * mapping shows each region where the guest sees it.
  *
+ * A network device that forgets at each stop what its control queue said is offered
+ * with it only if all is followed that can be said there (net_control.h).
+ *
  * With UMBRA_SHADOW_AUTO both modes must stay possible, so the guest gets what
  * back-end and shadow both can do, and the back-end is told the same in both
  * modes: no SET_FEATURES is needed at a switch.  With UMBRA_SHADOW_ON, the
@@ -48,8 +51,9 @@
 #define FEATURE_PROTOCOL 30 /* VHOST_USER_F_PROTOCOL_FEATURES */
 
 struct features_in {
-	uint64_t backend; /* offered by the back-end */
-	bool maps;        /* memory is mapped for it (BACKEND_MAPS) */
+	uint64_t backend;     /* offered by the back-end */
+	bool maps;            /* memory is mapped for it (BACKEND_MAPS) */
+	bool follows_control; /* a network device whose control queue is followed */
 	enum umbra_shadow_mode mode;
 	bool guest_answered;
 	uint64_t guest; /* what the guest took, if it has answered */
@@ -61,7 +65,7 @@ struct feature_drop {
 	const char *reason;
 };
 
-#define FEATURE_DROPS_MAX 26u /* bits 24 to 49: no other can be dropped */
+#define FEATURE_DROPS_MAX 64u /* every bit */
 
 struct features_out {
 	uint64_t offer;                   /* to the guest */

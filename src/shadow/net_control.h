@@ -193,6 +193,9 @@ struct net_control_summary {
 	uint32_t coal_tx_packets, coal_tx_us, coal_rx_packets, coal_rx_us;
 };
 
+/* Has nothing been said? */
+bool net_control_is_fresh(const struct net_control *state);
+
 struct net_control_summary net_control_summarise(const struct net_control *state);
 
 /*

@@ -91,6 +91,11 @@ void shadow_device_settle(struct shadow_device *d)
 		}
 		if (r->run == RING_WANTED && state == UMBRA_DEVICE_NEGOTIATING)
 			reason = d->start_error;
+		/* Always between, it says nothing of the mode, unless it is alone. */
+		if (r->control && state == UMBRA_DEVICE_NEGOTIATING)
+			state = d->shadow_wanted ? UMBRA_DEVICE_SHADOWED : UMBRA_DEVICE_PASSTHROUGH;
+		if (r->control)
+			continue;
 		if (r->run == RING_PASSED)
 			state = UMBRA_DEVICE_PASSTHROUGH;
 		else if (r->run == RING_SHADOWED)
@@ -122,6 +127,7 @@ struct ring_context shadow_device_context(const struct shadow_device *d,
 		.own = slot,
 		.guest_features = d->guest_features,
 		.shadow_features = d->features.shadow_ring,
+		.control = shadow_device_is_control(d, r) ? &d->control.ring : NULL,
 	};
 }
 
@@ -214,6 +220,7 @@ int shadow_device_create(struct shadow_host *host, enum umbra_shadow_mode mode,
 	d->shadow_wanted = mode == UMBRA_SHADOW_ON;
 	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
 		shadow_ring_init(&d->rings[i], i);
+	shadow_control_init(d);
 	*out = d;
 	return 0;
 }
@@ -228,6 +235,7 @@ void shadow_device_destroy(struct shadow_device **device)
 	shadow_device_detach(d);
 	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
 		shadow_ring_fini(&d->rings[i]);
+	shadow_control_fini(d);
 	free(d);
 }
 
@@ -256,6 +264,7 @@ void shadow_device_detach(struct shadow_device *d)
 	d->status = 0;
 	d->start_at = 0;
 	d->start_error[0] = '\0';
+	d->control.is_net = false;
 	d->backend = NULL;
 }
 
@@ -275,6 +284,7 @@ static int negotiate(struct shadow_device *d, bool answered, uint64_t guest,
 	const struct features_in in = {
 		.backend = d->backend_features,
 		.maps = d->backend->traits & BACKEND_MAPS,
+		.follows_control = shadow_control_find(d),
 		.mode = d->mode,
 		.guest_answered = answered,
 		.guest = guest,
@@ -322,6 +332,9 @@ int shadow_device_set_features(struct shadow_device *d, uint64_t features, struc
 	if (rc)
 		return rc;
 	rc = shadow_device_abandon(d, NULL, err);
+	if (rc)
+		return rc;
+	rc = shadow_control_negotiate(d, features, err);
 	if (rc)
 		return rc;
 	if (d->mode != UMBRA_SHADOW_ON && d->shadow_wanted && !out.can_shadow) {
@@ -513,6 +526,7 @@ void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_info 
 	info->memory_regions = d->memory ? d->memory->count : 0;
 	for (unsigned int i = 0; i < info->memory_regions; i++)
 		info->memory_bytes += d->memory->regions[i].size;
+	shadow_control_info(d, &info->control);
 	info->switches = d->switches;
 	info->switches_failed = d->switches_failed;
 	info->last_pause_us = d->last_pause_us;

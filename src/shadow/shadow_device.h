@@ -76,6 +76,20 @@ void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_info 
 const struct shadow_counters *shadow_device_counters(const struct shadow_device *d,
 						     unsigned int index);
 
+/*
+ * What the guest has told a vDPA network device on its control queue (net_control.h).
+ * save: *@bytes is the caller's to free.  -EOPNOTSUPP: no such queue; -ENOMEM.
+ * load: before the control queue starts (-EBUSY); where there is no front-end yet, it
+ * waits for one, whose SET_FEATURES is refused if it does not fit.  -EINVAL,
+ * -EOPNOTSUPP: as of net_control_load(); -ENOMEM.
+ */
+UMBRA_MUST_CHECK int shadow_device_save_control(struct shadow_device *d, uint8_t **bytes,
+						size_t *size, struct umbra_error *err);
+UMBRA_MUST_CHECK int shadow_device_load_control(struct shadow_device *d, const uint8_t *bytes,
+						size_t size, struct umbra_error *err);
+/* Any thread: all but is_followed and is_waiting, which shadow_device_info() fills. */
+void shadow_device_look_control(const struct shadow_device *d, struct umbra_net_control_info *info);
+
 /* --- what the front-end asks ------------------------------------------- */
 
 int shadow_device_get_features(struct shadow_device *d, uint64_t *features,

@@ -14,6 +14,19 @@
 
 #define QUEUES_DEFAULT 16u /* assumed where the back-end does not say (no MQ) */
 
+/* What the guest has said on the control queue: shadow_control.c. */
+struct shadow_control {
+	bool is_net;   /* a network device that is started as a whole: the queue is followed */
+	bool is_known; /* `state` is all that the guest has said, as far as one can see */
+	struct net_control_terms terms;
+	struct net_control state; /* the ring's owner's while it is served */
+	struct control_counters counters;
+	struct net_control_view view;
+	struct ring_control ring; /* the four above */
+	uint8_t *loaded;          /* a saved state that waits for terms; NULL */
+	size_t loaded_bytes;
+};
+
 struct shadow_device {
 	struct shadow_host *host;
 	struct backend *backend; /* borrowed; NULL: not connected */
@@ -34,6 +47,8 @@ struct shadow_device {
 	bool own_sent;                    /* the back-end has it in its table */
 	uint64_t slots_max;               /* regions that the back-end takes; 0: not asked yet */
 	char no_shadow[UMBRA_ERROR_SIZE]; /* why the memory allows no shadow; "" */
+
+	struct shadow_control control;
 
 	bool shadow_wanted; /* the mode of the rings that run or will run */
 	uint8_t status;     /* BACKEND_WHOLE: what the front-end set */
@@ -77,6 +92,28 @@ bool shadow_device_is_whole(const struct shadow_device *d);
  * something else by now: stop it, and forget it as well. */
 UMBRA_MUST_CHECK int shadow_device_abandon(struct shadow_device *d, struct shadow_ring *only,
 					   struct umbra_error *err);
+
+/* --- shadow_control.c ---------------------------------------------------- */
+
+/* Once, before anything else. */
+void shadow_control_init(struct shadow_device *d);
+void shadow_control_fini(struct shadow_device *d);
+/* Is the back-end one that is followed? */
+bool shadow_control_find(struct shadow_device *d);
+/* Nobody knows any more what the guest has said. */
+void shadow_control_forget(struct shadow_device *d);
+/* The guest is about to take @features: it begins anew, or with the state that was
+ * loaded, which may be refused. */
+UMBRA_MUST_CHECK int shadow_control_negotiate(struct shadow_device *d, uint64_t features,
+					      struct umbra_error *err);
+/* Is this ring, under what was negotiated, a control queue that is followed? */
+bool shadow_device_is_control(const struct shadow_device *d, const struct shadow_ring *r);
+/* The front-end starts the control queue's ring @r, which was resolved. */
+void shadow_control_begins(struct shadow_device *d, const struct shadow_ring *r);
+void shadow_control_info(const struct shadow_device *d, struct umbra_net_control_info *info);
+/* The ring on which a device that is started now has to be told again what it has
+ * forgotten; NULL: there is nothing to tell, or no ring. */
+struct shadow_ring *shadow_control_replayer(struct shadow_device *d);
 
 /* --- shadow_quiesce.c ---------------------------------------------------- */
 

@@ -13,6 +13,8 @@
  * region, and ours; where that is not where the guest sees it, descriptors are
  * translated, which only the shadow can do.
  *
+ * A network device whose control queue is followed needs it whatever the mode.
+ *
  * A change of the table while rings run: the rings are paused, looked up in the
  * new table, and go on; a table in which a running ring is not found is refused
  * and the old one stays.
@@ -95,7 +97,7 @@ static int own_place(struct shadow_device *d, const struct memory *m, struct umb
 	uint64_t at;
 	int rc;
 
-	if (d->mode == UMBRA_SHADOW_OFF)
+	if (d->mode == UMBRA_SHADOW_OFF && !shadow_control_find(d))
 		return 0;
 	if (!d->own.backing) {
 		rc = d->host->ops->make_memory(d->host, queues_possible(d) * SHADOW_SLOT_BYTES,

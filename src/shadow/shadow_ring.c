@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/shm.h"
+#include "shadow/shadow_ring_control.h"
 
 void shadow_ring_init(struct shadow_ring *r, unsigned int index)
 {
@@ -102,6 +103,8 @@ int shadow_ring_resolve(struct shadow_ring *r, const struct ring_context *c,
 		r->queue->guest.memory = c->memory;
 		r->queue->guest.memory_hint = 0;
 	}
+	if (r->control)
+		ring_control_resolve(r, c);
 	return 0;
 }
 
@@ -139,7 +142,7 @@ static int passed_start(struct shadow_ring *r, const struct ring_context *c,
 		.kick_fd = r->kick_fd,
 		.call_fd = r->call_fd,
 		.err_fd = r->err_fd,
-		.enabled = r->enabled,
+		.enabled = r->enabled && !c->is_held,
 	};
 	int rc;
 
@@ -159,9 +162,11 @@ static int passed_start(struct shadow_ring *r, const struct ring_context *c,
 static void shadow_free(struct shadow_ring *r)
 {
 	free(r->queue);
+	free(r->control);
 	free(r->private);
 	free(r->segs);
 	r->queue = NULL;
+	r->control = NULL;
 	r->private = NULL;
 	r->segs = NULL;
 }
@@ -233,7 +238,7 @@ static int shadow_start(struct shadow_ring *r, const struct ring_context *c, uin
 		.kick_fd = r->back_kick_fd,
 		.call_fd = r->back_call_fd,
 		.err_fd = r->err_fd,
-		.enabled = r->enabled,
+		.enabled = r->enabled && !c->is_held,
 	};
 
 	return c->backend->ops->ring_start(c->backend, r->index, &ring, err);
@@ -282,6 +287,8 @@ int shadow_ring_unpause(struct shadow_ring *r, const struct ring_context *c,
 		.kicks_in = &r->counters.kicks_in,
 		.calls_in = &r->counters.calls_in,
 	};
+	if (r->control)
+		control_queue_service(r->control, &r->service);
 	rc = c->host->ops->serve_begin(c->host, &r->service, err);
 	if (!rc)
 		r->serving = true;
@@ -319,9 +326,9 @@ int shadow_ring_start(struct shadow_ring *r, const struct ring_context *c, bool 
 	if (!shadowed) {
 		rc = passed_start(r, c, err);
 	} else {
-		rc = shadow_build(r, c, err);
+		rc = c->control ? ring_control_build(r, c, err) : shadow_build(r, c, err);
 		if (!rc)
-			rc = shadow_start(r, c, r->queue->back.avail_published, err);
+			rc = shadow_start(r, c, shadow_ring_back(r)->avail_published, err);
 		if (rc)
 			shadow_free(r);
 	}
@@ -398,6 +405,20 @@ int shadow_ring_resume(struct shadow_ring *r, const struct ring_context *c, stru
 	return 0;
 }
 
+void shadow_ring_abandon(struct shadow_ring *r)
+{
+	if (r->queue)
+		shadow_queue_abandon(r->queue);
+	if (r->control)
+		control_queue_abandon(r->control);
+}
+
+char *shadow_ring_queue_error(const struct shadow_ring *r, char *text, size_t size)
+{
+	return r->control ? control_queue_error(r->control, text, size)
+			  : shadow_queue_error(r->queue, text, size);
+}
+
 void shadow_ring_discard(struct shadow_ring *r, const struct ring_context *c)
 {
 	shadow_ring_pause(r, c);
@@ -414,8 +435,8 @@ void shadow_ring_break(struct shadow_ring *r, const struct ring_context *c, cons
 	if (reason)
 		snprintf(r->error, sizeof(r->error), "%s", reason);
 	else
-		shadow_queue_error(r->queue, r->error, sizeof(r->error));
-	shadow_queue_abandon(r->queue);
+		shadow_ring_queue_error(r, r->error, sizeof(r->error));
+	shadow_ring_abandon(r);
 	r->run = RING_BROKEN;
 	c->host->ops->notify(c->host, r->err_fd);
 }

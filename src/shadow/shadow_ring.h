@@ -58,12 +58,16 @@
  * to it) sees no jump.  For a device that can only start at 0 (no
  * BACKEND_KEEPS_INDEX) the shadow ring does, and only differences are equal.
  *
+ * The ring of a network device's control queue (ring_context.control) has a queue of
+ * its own kind, which stands there in either mode: shadow_ring_control.h.
+ *
  * Threads: the device's thread.
  */
 #ifndef UMBRA_SHADOW_SHADOW_RING_H
 #define UMBRA_SHADOW_SHADOW_RING_H
 
 #include "shadow/backend.h"
+#include "shadow/control_queue.h"
 #include "shadow/shadow_host.h"
 #include "shadow/shadow_queue.h"
 
@@ -101,7 +105,8 @@ struct shadow_ring {
 
 	/* The shadow, while SHADOWED or BROKEN. */
 	struct shadow_queue *queue;
-	void *private; /* driver_ring's */
+	struct control_queue *control; /* in place of `queue`: see shadow_ring_control.h */
+	void *private;                 /* driver_ring's */
 	struct ring_seg *segs;
 	uva_t shadow_desc, shadow_avail, shadow_used;
 	int back_kick_fd, back_call_fd; /* ours; made once, kept */
@@ -113,6 +118,14 @@ struct shadow_ring {
 	char error[UMBRA_ERROR_SIZE];
 };
 
+/* What belongs to the ring of a control queue, and outlives it; the device's. */
+struct ring_control {
+	const struct net_control_terms *terms;
+	struct net_control *state;
+	struct control_counters *counters;
+	struct net_control_view *view;
+};
+
 /* Where a ring lives: what the functions below need of the device. */
 struct ring_context {
 	struct shadow_host *host;
@@ -120,6 +133,8 @@ struct ring_context {
 	const struct memory *memory;     /* the guest's */
 	const struct memory_region *own; /* the piece of our own memory for this ring */
 	uint64_t guest_features, shadow_features;
+	const struct ring_control *control; /* NULL: it is not the control queue's */
+	bool is_held; /* it starts disabled, and the caller enables it before it goes */
 };
 
 void shadow_ring_init(struct shadow_ring *r, unsigned int index);
@@ -132,6 +147,12 @@ void shadow_ring_fini(struct shadow_ring *r);
 static inline bool shadow_ring_runs(const struct shadow_ring *r)
 {
 	return r->run == RING_PASSED || r->run == RING_SHADOWED;
+}
+
+/* The driver's side of the ring that the back-end has, of one that is not passed through. */
+static inline const struct driver_ring *shadow_ring_back(const struct shadow_ring *r)
+{
+	return r->control ? &r->control->back : &r->queue->back;
 }
 
 /* Has the back-end got it? */
@@ -184,6 +205,9 @@ UMBRA_MUST_CHECK int shadow_ring_resume(struct shadow_ring *r, const struct ring
  * r->base is where it can go on. */
 void shadow_ring_finish(struct shadow_ring *r, const struct ring_context *c);
 
+/* Never write to the guest's ring again. */
+void shadow_ring_abandon(struct shadow_ring *r);
+
 /* Let go of the ring at once, without a word to the back-end or the guest. */
 void shadow_ring_discard(struct shadow_ring *r, const struct ring_context *c);
 
@@ -195,6 +219,9 @@ UMBRA_MUST_CHECK int shadow_ring_unpause(struct shadow_ring *r, const struct rin
 /* Find the guest's ring in c->memory (anew, after the table has changed). */
 UMBRA_MUST_CHECK int shadow_ring_resolve(struct shadow_ring *r, const struct ring_context *c,
 					 struct umbra_error *err);
+
+/* Why the ring's queue is broken, as a sentence.  Returns @text. */
+char *shadow_ring_queue_error(const struct shadow_ring *r, char *text, size_t size);
 
 /* After a violation: stop serving, keep the reason (NULL: the queue's) in
  * r->error.  The back-end still has the ring, and is told when the front-end

@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/shm.h"
-#include "shadow/shadow_ring.h"
+#include "shadow/shadow_ring_control.h"
 
 /* --- before the stop ------------------------------------------------------ */
 
@@ -27,7 +27,8 @@ int shadow_ring_hush(struct shadow_ring *r, const struct ring_context *c, struct
 
 bool shadow_ring_is_quiet(const struct shadow_ring *r, const struct ring_context *c, uint16_t *used)
 {
-	const struct split_ring *s = r->run == RING_PASSED ? &r->split : &r->queue->back.split;
+	const struct split_ring *s =
+		r->run == RING_PASSED ? &r->split : &shadow_ring_back(r)->split;
 	uint64_t features = r->run == RING_PASSED ? c->guest_features : c->shadow_features;
 	uint16_t taken;
 
@@ -48,7 +49,8 @@ bool shadow_ring_is_quiet(const struct shadow_ring *r, const struct ring_context
 static int queue_complete(struct shadow_ring *r, const struct ring_context *c)
 {
 	unsigned int owed;
-	int actions = shadow_queue_drain(r->queue, &owed);
+	int actions = r->control ? control_queue_drain(r->control, &owed)
+				 : shadow_queue_drain(r->queue, &owed);
 
 	if (actions < 0 ? owed & SHADOW_CALL_GUEST : (unsigned int)actions & SHADOW_CALL_GUEST)
 		c->host->ops->notify(c->host, r->call_fd);
@@ -72,6 +74,8 @@ int shadow_ring_is_idle(struct shadow_ring *r, const struct ring_context *c, uin
 		rc = queue_complete(r, c);
 		if (rc < 0)
 			return rc;
+		if (r->control) /* what it has a reset undoes */
+			return 1;
 		*left = shadow_queue_asking(r->queue, 0);
 		return *left == 0;
 	}
@@ -114,9 +118,11 @@ static int whole_halt(struct shadow_ring *r, const struct ring_context *c, int r
 	if (queue_complete(r, c)) {
 		char why[UMBRA_ERROR_SIZE];
 
-		shadow_queue_error(r->queue, why, sizeof(why));
+		shadow_ring_queue_error(r, why, sizeof(why));
 		return error_set(err, -EPROTO, "%s", why);
 	}
+	if (r->control)
+		return 0;
 	in_flight = shadow_queue_in_flight(r->queue);
 	if (is_known)
 		r->untaken = (uint16_t)(r->queue->back.avail_published - base);
@@ -166,6 +172,8 @@ int shadow_ring_halt(struct shadow_ring *r, const struct ring_context *c, struct
 
 uint16_t shadow_ring_undrained(const struct shadow_ring *r)
 {
+	if (r->control)
+		return 0;
 	if (r->run != RING_PASSED)
 		return (uint16_t)(shadow_queue_in_flight(r->queue) - r->untaken);
 	if (r->forgotten)
@@ -193,7 +201,8 @@ static void queue_finish(struct shadow_ring *r, const struct ring_context *c)
 	struct shadow_queue *q = r->queue;
 	uint16_t left = shadow_ring_undrained(r), lost = left;
 
-	if (backend_is_whole(c->backend) && !q->abandoned) {
+	/* One that never went has submitted nothing, and keeps what it kept. */
+	if (backend_is_whole(c->backend) && !q->abandoned && !r->fresh) {
 		lost = shadow_queue_asking(q, r->untaken);
 		r->kept_count = shadow_queue_reclaim(q, r->untaken, r->kept);
 		counter_add(&r->counters.returned, left - lost);
@@ -214,7 +223,9 @@ static void queue_finish(struct shadow_ring *r, const struct ring_context *c)
 
 void shadow_ring_finish(struct shadow_ring *r, const struct ring_context *c)
 {
-	if (r->run != RING_PASSED) {
+	if (r->control) {
+		ring_control_finish(r);
+	} else if (r->run != RING_PASSED) {
 		queue_finish(r, c);
 	} else {
 		uint16_t lost = shadow_ring_undrained(r);

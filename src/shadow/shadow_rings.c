@@ -15,6 +15,9 @@
  * stops.  The others are wanted then, and started again when the front-end pauses
  * (shadow_start.c).
  *
+ * Where the control queue of a network device begins anew, its guest has forgotten
+ * what it said there (shadow_control.c).
+ *
  * Implements: SET_VRING_*, GET_VRING_BASE of the vhost-user specification.
  * Threads: the device's thread.
  */
@@ -119,8 +122,7 @@ int shadow_device_abandon(struct shadow_device *d, struct shadow_ring *only,
 			continue;
 		r->forgotten = true;
 		shadow_ring_pause(r, &c);
-		if (r->queue)
-			shadow_queue_abandon(r->queue);
+		shadow_ring_abandon(r);
 	}
 	for (unsigned int i = 0; i < d->ring_count && !rc; i++)
 		if (d->rings[i].forgotten && has_to_stop(d, &d->rings[i]))
@@ -211,6 +213,8 @@ static int ring_want(struct shadow_device *d, struct shadow_ring *r, struct umbr
 				 r->index);
 	if (shadow_device_is_whole(d)) {
 		rc = shadow_ring_resolve(r, &c, err);
+		if (!rc && c.control)
+			shadow_control_begins(d, r);
 		if (!rc)
 			shadow_device_start_soon(d);
 		return rc;

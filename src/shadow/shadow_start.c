@@ -15,6 +15,11 @@
  *
  * A disabled ring is wanted, and not started before it is enabled.
  *
+ * A network device has forgotten what the guest told it on its control queue.  So its
+ * other rings start disabled, it is told again, and only then they are enabled: no
+ * packet goes where the guest did not want it.  What fails there stops the device
+ * again, in order, and it counts as not started.
+ *
  * A device that does not start stays with its rings wanted, says why as the
  * reason of its state, and is tried again after a time that doubles.
  *
@@ -57,12 +62,14 @@ void shadow_device_finish(struct shadow_device *d)
 }
 
 /* Where do the rings that begin come to run, or not? */
-static int ring_start(struct shadow_device *d, struct shadow_ring *r, bool shadowed,
+static int ring_start(struct shadow_device *d, struct shadow_ring *r, bool shadowed, bool is_held,
 		      struct umbra_error *err)
 {
 	struct memory_region slot;
 	struct ring_context c = shadow_device_context(d, r, &slot);
 
+	c.is_held = is_held && !c.control;
+	shadowed |= c.control != NULL;
 	if (shadowed && !slot.size)
 		return error_set(err, -EOPNOTSUPP,
 				 "queue %u cannot be shadowed: there is shadow memory for %" PRIu64
@@ -82,6 +89,35 @@ static void rings_go(struct shadow_device *d)
 		if (r->fresh && shadow_ring_go(r, &c, &err))
 			shadow_device_break_ring(d, r, err.text);
 	}
+}
+
+/* Tell the device again what it has forgotten, on @control, and let the others go. */
+static int device_replay(struct shadow_device *d, struct shadow_ring *control,
+			 struct umbra_error *err)
+{
+	int rc = control_queue_replay(control->control, d->host, control->back_kick_fd,
+				      d->deadline_us, err);
+
+	for (unsigned int i = 0; i < d->ring_count && !rc; i++)
+		if (d->rings[i].fresh && &d->rings[i] != control)
+			rc = d->backend->ops->ring_enable(d->backend, i, true, err);
+	return rc;
+}
+
+/* The device runs, but not as it should: stop it. */
+static int device_ungo(struct shadow_device *d, struct umbra_error *err)
+{
+	int rc = shadow_device_quiesce(d, NULL, true, err);
+
+	if (rc && rc != -ETIME)
+		return shadow_device_is_fatal(rc)
+			       ? rc
+			       : error_prefix(err, -ECONNRESET,
+					      "the device cannot be stopped in order");
+	if (rc)
+		log_error("%s; they are given up", err->text);
+	shadow_device_finish(d);
+	return 0;
 }
 
 /* Take back what was begun: nobody has served it yet. */
@@ -121,22 +157,27 @@ int shadow_device_begin(struct shadow_device *d, const struct shadow_ring *only,
 			struct umbra_error *err)
 {
 	struct umbra_error later = { "" };
-	bool any = false;
+	struct shadow_ring *control = shadow_control_replayer(d);
+	bool any = false, runs = false;
 	int rc = 0, back;
 
 	for (unsigned int i = 0; i < d->ring_count && !rc; i++) {
 		if (!may_start(d, &d->rings[i], only))
 			continue;
-		rc = ring_start(d, &d->rings[i], shadowed, err);
+		rc = ring_start(d, &d->rings[i], shadowed, control, err);
 		any = true;
 	}
-	if (!rc && any && shadow_device_is_whole(d))
+	if (!rc && any && shadow_device_is_whole(d)) {
 		rc = d->backend->ops->device_start(d->backend, err);
+		runs = !rc;
+	}
+	if (!rc && control)
+		rc = device_replay(d, control, err);
 	if (!rc)
 		rings_go(d);
 	if (!rc || shadow_device_is_fatal(rc))
 		return rc;
-	back = rings_ungo(d, &later);
+	back = runs ? device_ungo(d, &later) : rings_ungo(d, &later);
 	if (back)
 		*err = later;
 	return back ? back : rc;

@@ -26,6 +26,8 @@ struct umbra_shadow_device {
 	char reason[UMBRA_ERROR_SIZE], broken[UMBRA_ERROR_SIZE];
 	bool wanted, target;
 	uint64_t switches, failed;
+	uint8_t control[64]; /* what was loaded */
+	size_t control_size;
 	umbra_switch_done *done;
 	void *done_opaque;
 	void (*on_event)(void *opaque, const struct umbra_event *event);
@@ -262,6 +264,33 @@ int umbra_shadow_device_switch(struct umbra_shadow_device *device, bool shadowed
 	return 0;
 }
 
+int umbra_shadow_device_save_control(struct umbra_shadow_device *device, umbra_control_saved *done,
+				     void *opaque)
+{
+	const struct umbra_error none = { "simulated: nothing was loaded" };
+
+	if (simulated_plan.switch_returns)
+		return simulated_plan.switch_returns;
+	done(opaque, device->control_size ? 0 : -EOPNOTSUPP, device->control, device->control_size,
+	     &none);
+	return 0;
+}
+
+int umbra_shadow_device_load_control(struct umbra_shadow_device *device, const void *bytes,
+				     size_t size, umbra_switch_done *done, void *opaque)
+{
+	const struct umbra_error large = { "simulated: too large" };
+
+	if (simulated_plan.switch_returns)
+		return simulated_plan.switch_returns;
+	if (size <= sizeof(device->control)) {
+		memcpy(device->control, bytes, size);
+		device->control_size = size;
+	}
+	done(opaque, size > sizeof(device->control) ? -EINVAL : 0, &large);
+	return 0;
+}
+
 void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_shadow_info *info)
 {
 	memset(info, 0, sizeof(*info));
@@ -296,6 +325,33 @@ void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_
 	info->switches_failed = device->failed;
 	info->last_pause_us = 120;
 	info->longest_pause_us = 340;
+	info->control = (struct umbra_net_control_info){
+		.is_followed = true,
+		.has_mac = true,
+		.has_filter = true,
+		.has_rss = true,
+		.has_hash = true,
+		.has_offloads = true,
+		.has_coalesce_rx = true,
+		.has_coalesce_tx = true,
+		.mac = { 2, 0, 0, 0xab, 0xcd, 0xef },
+		.modes = { UMBRA_NET_MODE_ON, UMBRA_NET_MODE_OFF, UMBRA_NET_MODE_ON,
+			   UMBRA_NET_MODE_ON, UMBRA_NET_MODE_ON },
+		.unicast = 31,
+		.multicast = 32,
+		.vlans = 33,
+		.queue_pairs = 34,
+		.rss_entries = 128,
+		.rss_hash_types = 0x3f,
+		.hash_types = 0x1ff,
+		.offloads = 0xff00000000000082,
+		.coalesce_rx = { 35, 36 },
+		.coalesce_tx = { 37, 38 },
+		.accepted = 39,
+		.refused = 40,
+		.failed = 41,
+		.replayed = 42,
+	};
 	info->queue_count = 3;
 	info->queues[0] = (struct umbra_queue_info){
 		.size = 256,

@@ -363,6 +363,36 @@ static void a_switch_that_fails_says_why(void **state)
 			    "the switch was refused: Operation canceled\"}, \"id\": 9}\r\n");
 }
 
+#define LOAD(data) "{\"execute\":\"x-load-control-state\",\"arguments\":{\"data\":" data "}}"
+#define SAVE "{\"execute\":\"x-save-control-state\"}"
+
+static void what_was_said_on_the_control_queue_is_saved_and_loaded(void **state)
+{
+	struct bench *bench = *state;
+
+	negotiate(bench);
+	EXCHANGE(SAVE, "");
+	mailbox_deliver(bench->mailbox);
+	assert_string_equal(sent(bench), ERROR("GenericError", "simulated: nothing was loaded"));
+	EXCHANGE(LOAD("\"00fF7a80\""), "");
+	mailbox_deliver(bench->mailbox);
+	assert_string_equal(sent(bench), "{\"return\": {}}\r\n");
+	EXCHANGE(SAVE, "");
+	mailbox_deliver(bench->mailbox);
+	assert_string_equal(sent(bench), "{\"return\": {\"data\": \"00ff7a80\"}}\r\n");
+	EXCHANGE(LOAD("\"00fg\""),
+		 ERROR("GenericError", "argument 'data': character 4 is not a hexadecimal digit"));
+	EXCHANGE(LOAD("\"00f\""),
+		 ERROR("GenericError", "argument 'data' has 3 characters, expected two "
+				       "hexadecimal digits for each byte"));
+	simulated_plan.switch_returns = -ECANCELED;
+	EXCHANGE(LOAD("\"00\""), ERROR("GenericError", "device 'u0': Operation canceled"));
+	EXCHANGE(SAVE, ERROR("GenericError", "device 'u0': Operation canceled"));
+	simulated_plan.switch_returns = 0;
+	/* A client that has left: its answer is freed all the same. */
+	EXCHANGE(SAVE, "");
+}
+
 static void a_wrong_device_name_is_of_its_own_class(void **state)
 {
 	struct bench *bench = *state;
@@ -463,7 +493,16 @@ static void queues_have_what_the_manual_says(void **state)
 		"  \"calls-out\": 0, \"calls\": 0, \"clamped\": 0,"
 		"  \"returned\": 0, \"lost\": 0}],"
 		"\"switches\": {\"count\": 0, \"failed\": 0, \"last-pause-us\": 120,"
-		"  \"longest-pause-us\": 340}, \"frontends\": 7}}",
+		"  \"longest-pause-us\": 340}, \"frontends\": 7,"
+		"\"control\": {\"waiting\": false, \"mac\": \"02:00:00:ab:cd:ef\","
+		" \"rx\": {\"promisc\": true, \"allmulti\": false, \"alluni\": true,"
+		"  \"nomulti\": true, \"nouni\": true},"
+		" \"unicast\": 31, \"multicast\": 32, \"vlans\": 33, \"queue-pairs\": 34,"
+		" \"rss\": {\"entries\": 128, \"hash-types\": \"0x3f\"},"
+		" \"hash-types\": \"0x1ff\", \"offloads\": \"0xff00000000000082\","
+		" \"coalesce\": {\"rx\": {\"max-packets\": 35, \"max-us\": 36},"
+		"  \"tx\": {\"max-packets\": 37, \"max-us\": 38}},"
+		" \"accepted\": 39, \"refused\": 40, \"failed\": 41, \"replayed\": 42}}}",
 		0, NULL);
 	assert_non_null(expected);
 	assert_true(json_equal(answer, expected));
@@ -493,7 +532,8 @@ static void every_command_is_listed(void **state)
 		 "{\"return\": [{\"name\": \"qmp_capabilities\"}, {\"name\": \"query-commands\"}, "
 		 "{\"name\": \"query-version\"}, {\"name\": \"quit\"}, {\"name\": "
 		 "\"query-status\"}, {\"name\": \"query-vhost\"}, {\"name\": "
-		 "\"x-vhost-enable-shadow-vq\"}]}\r\n");
+		 "\"x-vhost-enable-shadow-vq\"}, {\"name\": \"x-save-control-state\"}, "
+		 "{\"name\": \"x-load-control-state\"}]}\r\n");
 }
 
 static void a_message_beyond_the_limit_ends_the_session(void **state)
@@ -558,6 +598,7 @@ int main(void)
 		TEST(several_commands_in_one_packet_are_answered_in_order),
 		TEST(a_switch_is_answered_when_it_is_complete),
 		TEST(a_switch_that_fails_says_why),
+		TEST(what_was_said_on_the_control_queue_is_saved_and_loaded),
 		TEST(a_wrong_device_name_is_of_its_own_class),
 		TEST(a_client_may_leave_in_the_middle_of_a_switch),
 		TEST(a_switch_that_outlives_the_device_is_still_answered),

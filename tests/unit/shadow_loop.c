@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -112,10 +113,84 @@ static void test_waiting_is_said_when_all_is_closed(void **state)
 	rmdir(directory);
 }
 
+struct answers {
+	struct umbra_shadow_device *device;
+	int load, save, again;
+};
+
+static void saved(void *opaque, int result, const void *bytes, size_t size,
+		  const struct umbra_error *err)
+{
+	struct answers *a = opaque;
+
+	(void)bytes;
+	assert_int_equal(size, 0);
+	assert_non_null(strstr(err->text, "no control queue"));
+	a->save = result;
+	umbra_shadow_device_stop(a->device);
+}
+
+static void busy(void *opaque, int result, const struct umbra_error *err)
+{
+	struct answers *a = opaque;
+
+	assert_non_null(strstr(err->text, "another request"));
+	a->again = result;
+}
+
+static void loaded(void *opaque, int result, const struct umbra_error *err)
+{
+	struct answers *a = opaque;
+
+	(void)err;
+	a->load = result;
+	/* Who has the answer may ask again at once. */
+	assert_int_equal(umbra_shadow_device_save_control(a->device, saved, a), 0);
+}
+
+static void test_control_state_is_loaded_before_a_front_end_comes(void **state)
+{
+	static const uint8_t empty[] = { 0x55, 0x4d, 0x4e, 0x43, 1, 0, 0, 0, 0, 0, 0, 0 };
+	char directory[] = "/tmp/umbra-unit-XXXXXX", front[64];
+	const struct umbra_shadow_config config = {
+		.socket_path = front,
+		.socket_fd = -1,
+		.backend = "vdpa:/nowhere",
+	};
+	struct umbra_shadow_info *info = calloc(1, sizeof(*info));
+	struct umbra_error err = { "" };
+	struct answers a = { .load = 1, .save = 1, .again = 1 };
+
+	(void)state;
+	assert_non_null(info);
+	assert_non_null(mkdtemp(directory));
+	snprintf(front, sizeof(front), "%s/front", directory);
+	assert_int_equal(umbra_shadow_device_create(&config, &a.device, &err), 0);
+	assert_int_equal(
+		umbra_shadow_device_load_control(a.device, empty, sizeof(empty), loaded, &a), 0);
+	assert_int_equal(umbra_shadow_device_load_control(a.device, empty, sizeof(empty), busy, &a),
+			 0);
+	assert_int_equal(a.again, -EBUSY);
+	assert_int_equal(umbra_shadow_device_run(a.device, &err), 0);
+	assert_int_equal(a.load, 0);
+	assert_int_equal(a.save, -EOPNOTSUPP);
+	umbra_shadow_device_query(a.device, info);
+	assert_true(info->control.is_waiting);
+	assert_false(info->control.is_followed);
+	assert_int_equal(
+		umbra_shadow_device_load_control(a.device, empty, sizeof(empty), loaded, &a),
+		-ECANCELED);
+	assert_int_equal(umbra_shadow_device_save_control(a.device, saved, &a), -ECANCELED);
+	umbra_shadow_device_destroy(&a.device);
+	free(info);
+	rmdir(directory);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_waiting_is_said_when_all_is_closed),
+		cmocka_unit_test(test_control_state_is_loaded_before_a_front_end_comes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

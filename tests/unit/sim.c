@@ -157,7 +157,7 @@ void sim_run(struct sim *sim)
 			heard = sim_notified(sim, s->kick_in) + sim_notified(sim, s->call_in);
 			if (heard == sim->services_heard[i])
 				continue;
-			actions = shadow_queue_pass(s->queue, &owed);
+			actions = s->pass(s->queue, &owed);
 			if (actions < 0) {
 				s->broken = true;
 				actions = (int)owed;

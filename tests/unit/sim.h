@@ -67,6 +67,7 @@ struct sim {
 
 	/* A whole device: sim_be(). */
 	bool runs;
+	uint32_t device_id;
 	bool tells_base;      /* it has ring_base() */
 	bool answers_first;   /* with a kick it has heard, and sees to it next */
 	bool is_liar;         /* suspended, it keeps what it took */
