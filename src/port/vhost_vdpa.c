@@ -380,6 +380,8 @@ static int learn_device(struct vdpa *v, struct umbra_error *err)
 			       v->ring_count, VHOST_USER_QUEUES_MAX);
 	if (!rc)
 		rc = learn_traits(v, err);
+	if (!rc)
+		v->backend.ring_max = v->size_max;
 	if (rc)
 		return rc;
 	vdpa_table_init(&v->table, &v->node, range.first, range.last,

@@ -185,6 +185,7 @@ struct backend_ops {
 struct backend {
 	const struct backend_ops *ops;
 	unsigned int traits; /* of enum backend_traits */
+	uint16_t ring_max;   /* entries of a ring at most; 0: not known */
 };
 
 static inline bool backend_is_whole(const struct backend *b)

@@ -171,19 +171,30 @@ static void shadow_free(struct shadow_ring *r)
 	r->segs = NULL;
 }
 
+/* The guest's size, if the device takes rings so large (VDUSE: 128).  A smaller
+ * shadow ring is filled and refilled: the guest never knows. */
+static uint16_t back_size(const struct shadow_ring *r, const struct ring_context *c)
+{
+	uint16_t size = r->size;
+
+	while (c->backend->ring_max && size > c->backend->ring_max)
+		size /= 2;
+	return size;
+}
+
 /* Lay the shadow ring out in our own memory and join it to the guest's. */
 static int shadow_build(struct shadow_ring *r, const struct ring_context *c,
 			struct umbra_error *err)
 {
 	uint64_t features = c->shadow_features;
-	struct driver_layout layout = driver_ring_layout(r->size, features);
+	struct driver_layout layout = driver_ring_layout(r->back_size, features);
 	struct shadow_queue_config config;
 	uint64_t at;
 
 	/* Without tables of its own a ring always fits: 852 KiB for 32768. */
 	if (layout.shared_bytes > c->own->size) {
 		features &= ~BIT64(VIRTIO_RING_F_INDIRECT_DESC);
-		layout = driver_ring_layout(r->size, features);
+		layout = driver_ring_layout(r->back_size, features);
 	}
 	r->queue = calloc(1, sizeof(*r->queue));
 	r->private = calloc(1, layout.private_bytes);
@@ -204,7 +215,7 @@ static int shadow_build(struct shadow_ring *r, const struct ring_context *c,
 			.used_idx = (uint16_t)(r->base - r->gap),
 		},
 		.back = {
-			.size = r->size,
+			.size = r->back_size,
 			.features = features,
 			.shared = c->own->host,
 			.shared_addr = c->own->iova,
@@ -230,7 +241,7 @@ static int shadow_start(struct shadow_ring *r, const struct ring_context *c, uin
 			struct umbra_error *err)
 {
 	const struct backend_ring ring = {
-		.size = r->size,
+		.size = r->back_size,
 		.base = base,
 		.desc = r->shadow_desc,
 		.avail = r->shadow_avail,
@@ -326,6 +337,7 @@ int shadow_ring_start(struct shadow_ring *r, const struct ring_context *c, bool 
 	if (!shadowed) {
 		rc = passed_start(r, c, err);
 	} else {
+		r->back_size = back_size(r, c);
 		rc = c->control ? ring_control_build(r, c, err) : shadow_build(r, c, err);
 		if (!rc)
 			rc = shadow_start(r, c, shadow_ring_back(r)->avail_published, err);
@@ -375,9 +387,9 @@ static int hush_undo(struct shadow_ring *r, const struct ring_context *c, struct
 			 ? 0
 			 : c->backend->ops->ring_set_kick(c->backend, r->index, kick_fd, err);
 
-	r->hushed = false;
 	if (!rc && r->run == RING_SHADOWED)
 		rc = shadow_ring_unpause(r, c, err);
+	r->hushed = rc;
 	return rc;
 }
 

@@ -107,6 +107,7 @@ struct shadow_ring {
 	struct shadow_queue *queue;
 	struct control_queue *control; /* in place of `queue`: see shadow_ring_control.h */
 	void *private;                 /* driver_ring's */
+	uint16_t back_size;            /* entries of the shadow ring; see back_size() */
 	struct ring_seg *segs;
 	uva_t shadow_desc, shadow_avail, shadow_used;
 	int back_kick_fd, back_call_fd; /* ours; made once, kept */

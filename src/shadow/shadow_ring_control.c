@@ -21,7 +21,7 @@ static int memory_make(struct shadow_ring *r, const struct control_layout *layou
 
 int ring_control_build(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
 {
-	struct control_layout layout = control_queue_layout(r->size, c->shadow_features);
+	struct control_layout layout = control_queue_layout(r->back_size, c->shadow_features);
 	struct control_queue_config config = {
 		.index = r->index,
 		.guest = {
@@ -32,7 +32,7 @@ int ring_control_build(struct shadow_ring *r, const struct ring_context *c, stru
 			.used_idx = (uint16_t)(r->base - r->gap),
 		},
 		.back = {
-			.size = r->size,
+			.size = r->back_size,
 			.features = c->shadow_features,
 			.shared = c->own->host,
 			.shared_addr = c->own->iova,

@@ -277,16 +277,23 @@ static int wanted_begin(struct shadow_device *d, struct umbra_error *err)
 
 int shadow_device_start_now(struct shadow_device *d, struct umbra_error *err)
 {
-	bool any = false;
+	bool any = false, still = false;
 	int rc = shadow_device_check_backend(d, err);
 
-	for (unsigned int i = 0; i < d->ring_count; i++)
-		any |= may_start(d, &d->rings[i], NULL);
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		const struct shadow_ring *r = &d->rings[i];
+
+		any |= may_start(d, r, NULL);
+		still |= shadow_ring_runs(r) && (r->hushed || r->halted);
+	}
 	d->start_at = 0;
-	if (rc || !any)
+	if (rc || (!any && !still))
 		return rc;
-	rc = device_rest(d, err);
-	if (!rc)
+	if (still)
+		rc = shadow_device_resume(d, err);
+	if (!rc && any)
+		rc = device_rest(d, err);
+	if (!rc && any)
 		rc = wanted_begin(d, err);
 	if (shadow_device_is_fatal(rc))
 		return shadow_device_lose(d, rc, err);

@@ -396,6 +396,42 @@ static void requests_are_waited_for_before_a_reset(void **state)
 	}
 }
 
+/* 8 chains on the guest's ring, a device that takes rings of 4. */
+static void a_guest_ring_too_large_for_the_device_is_shadowed_by_a_smaller_one(void **state)
+{
+	(void)state;
+	for (unsigned int i = 0; i < ARRAY_SIZE(kinds); i++) {
+		struct sim *sim = sim_new(UMBRA_SHADOW_ON, 8, V1 | EVENT);
+		struct umbra_error err = { "" };
+		uint64_t serial = 0, got;
+		uint32_t len;
+
+		sim->backend.ring_max = 7; /* no power of two */
+		sim_be_whole(sim, kinds[i]);
+		sim_boot(sim, 1, V1 | EVENT);
+		for (int round = 0; round < 20; round++) {
+			for (int n = 0; n < 8; n++)
+				assert_int_equal(sim_guest_add(sim, 0, 1, 0, ++serial), 1);
+			sim_run(sim);
+			assert_int_equal(sim->queues[0].told.size, 4);
+			for (unsigned int done = 0; done < 8;) {
+				unsigned int n = sim_backend_take(sim, 0, 3);
+
+				assert_true(n > 0);
+				for (; n; n--, done++)
+					sim_backend_complete(sim, 0, 0);
+				sim_run(sim);
+			}
+			for (uint64_t n = serial - 7; n <= serial; n++) {
+				assert_int_equal(sim_guest_get(sim, 0, &got, &len), 1);
+				assert_int_equal(got, n);
+			}
+		}
+		assert_int_equal(shadow_device_switch(sim->device, false, &err), -EPERM);
+		sim_free(sim);
+	}
+}
+
 /* It has heard the kick when it says that it has taken nothing. */
 static void a_device_that_is_about_to_take_is_asked_twice(void **state)
 {
@@ -746,6 +782,8 @@ int main(void)
 		cmocka_unit_test(receive_buffers_that_the_device_never_used_come_again),
 		cmocka_unit_test(kept_buffers_outlive_a_stop_but_not_a_reset),
 		cmocka_unit_test(requests_are_waited_for_before_a_reset),
+		cmocka_unit_test(
+			a_guest_ring_too_large_for_the_device_is_shadowed_by_a_smaller_one),
 		cmocka_unit_test(a_device_that_is_about_to_take_is_asked_twice),
 		cmocka_unit_test(a_device_that_keeps_a_request_for_ever_is_not_reset_under_it),
 		cmocka_unit_test(

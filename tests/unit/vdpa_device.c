@@ -1,0 +1,828 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A shadow device in front of a vhost-vdpa device that behaves, and one that does
+ * not: each fault ends in a defined state, nothing is lost or leaked, and what can
+ * go on does.  vdpa_rig.h counts fds, mappings and references in the end of each.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <linux/vhost.h>
+#include <linux/virtio_config.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "base/error.h"
+#include "base/shm.h"
+#include "vdpa_rig.h"
+
+#define SIZE 16u
+#define FAR_GPA (1ull << 40) /* beyond 39 bits */
+
+static struct rig rig;
+
+/* The kinds of devices that there are. */
+static const struct kind {
+	const char *name;
+	uint64_t abilities;
+	bool has_index, forgets_index, passes;
+} kinds[] = {
+	{ "suspends, resumes", A_FULL, true, true, true },
+	{ "suspends, and that is all", A_PLAIN | A_SUSPEND, true, true, true },
+	{ "is reset, and forgets", A_PLAIN, true, true, true },
+	{ "is reset, and remembers", A_PLAIN | A_PERSIST, true, false, true },
+	{ "starts at 0", A_PLAIN, false, true, false },
+};
+
+/* --- small things --------------------------------------------------------- */
+
+/* The kernel has a device of this kind, in front of which the two regions are. */
+static void begin(const struct kind *kind, uint64_t second_gpa)
+{
+	rig_init(&rig);
+	rig.sim.abilities = kind->abilities;
+	rig.sim.has_index = kind->has_index;
+	rig.sim.forgets_index = kind->forgets_index;
+	rig_region_add(&rig, RIG_GPA);
+	rig_region_add(&rig, second_gpa);
+}
+
+/* ... and a guest runs on it. */
+static void begin_booted(const struct kind *kind)
+{
+	begin(kind, 4 * RIG_GPA);
+	rig_attach(&rig);
+	rig_boot(&rig, SIZE);
+}
+
+static void says(const char *words)
+{
+	if (!strstr(rig.err.text, words))
+		fail_msg("\"%s\" does not say \"%s\"", rig.err.text, words);
+}
+
+static const struct umbra_shadow_info *info(void)
+{
+	static struct umbra_shadow_info info;
+
+	shadow_device_info(rig.device, &info);
+	rig.backend->ops->info(rig.backend, &info.backend);
+	return &info;
+}
+
+static void is_in(enum umbra_device_state state, const char *reason)
+{
+	const struct umbra_shadow_info *i = info();
+
+	if (i->state != state)
+		fail_msg("the state is %s (%s); expected %s", umbra_device_state_name(i->state),
+			 i->reason, umbra_device_state_name(state));
+	if (reason ? !strstr(i->reason, reason) : i->reason[0])
+		fail_msg("the reason is \"%s\"; expected \"%s\"", i->reason, reason ? reason : "");
+}
+
+static enum umbra_device_state mode_state(bool shadowed)
+{
+	return shadowed ? UMBRA_DEVICE_SHADOWED : UMBRA_DEVICE_PASSTHROUGH;
+}
+
+static int switch_to(bool shadowed)
+{
+	return shadow_device_switch(rig.device, shadowed, &rig.err);
+}
+
+static void served(unsigned int count)
+{
+	for (unsigned int i = 0; i < RIG_QUEUES; i++)
+		rig_expect_served(&rig, i, count);
+}
+
+/* The disk takes @count requests of each queue, and is in no hurry. */
+static void is_busy(unsigned int count)
+{
+	rig.holds = true;
+	for (unsigned int i = 0; i < RIG_QUEUES; i++)
+		rig_ask(&rig, i, count);
+	rig_run(&rig);
+	for (unsigned int i = 0; i < RIG_QUEUES; i++) {
+		assert_int_equal(rig.queues[i].held_count, count);
+		assert_int_equal(rig_open_requests(&rig, i), count);
+	}
+}
+
+/* Whatever was asked is answered, and the disk never lost any. */
+static void all_is_answered(void)
+{
+	rig.holds = false;
+	rig_run(&rig);
+	for (unsigned int i = 0; i < RIG_QUEUES; i++) {
+		assert_int_equal(rig_open_requests(&rig, i), 0);
+		assert_int_equal(rig.queues[i].lost, 0);
+		assert_int_equal(shadow_device_counters(rig.device, i)->lost, 0);
+	}
+}
+
+/* The device sees guest memory and the shadow's own, and nothing else. */
+static void is_mapped_as_told(unsigned int regions)
+{
+	const struct umbra_shadow_info *i = info();
+	uint64_t bytes = 0;
+
+	for (unsigned int m = 0; m < rig.sim.map_count; m++)
+		bytes += rig.sim.maps[m].size;
+	assert_int_equal(i->memory_regions, regions);
+	assert_int_equal(rig.sim.map_count, regions + 1);
+	assert_int_equal(i->backend.mapped_ranges, regions + 1);
+	assert_int_equal(i->backend.mapped_bytes, bytes);
+	assert_true(bytes > i->memory_bytes);
+}
+
+/* The front-end stops all; each ring stands where the guest's requests do. */
+static void stop_all(void)
+{
+	for (unsigned int i = 0; i < RIG_QUEUES; i++) {
+		uint16_t base = 0xdead;
+
+		assert_int_equal(shadow_device_ring_stop(rig.device, i, &base, &rig.err), 0);
+		assert_int_equal(base, (uint16_t)rig.queues[i].added);
+	}
+	is_in(UMBRA_DEVICE_NEGOTIATING, NULL);
+	assert_false(rig.sim.status & VIRTIO_CONFIG_S_DRIVER_OK);
+}
+
+/* The next front-end finds a device that is as good as new. */
+static void lives_again(void)
+{
+	rig_attach(&rig);
+	rig_boot(&rig, SIZE);
+	served(SIZE + 3);
+	all_is_answered();
+	is_mapped_as_told(2);
+}
+
+/* --- without a fault ------------------------------------------------------ */
+
+static void requests_are_served_through_switches_to_and_fro(void **state)
+{
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		const struct kind *kind = &kinds[k];
+
+		print_message("a device that %s\n", kind->name);
+		begin_booted(kind);
+		is_in(mode_state(!kind->passes), NULL);
+		is_mapped_as_told(2);
+		served(3 * SIZE);
+		for (unsigned int round = 0; round < 6 && kind->passes; round++) {
+			bool shadowed = round % 2 == 0;
+
+			is_busy(3);
+			assert_int_equal(switch_to(shadowed), 0);
+			is_in(mode_state(shadowed), NULL);
+			all_is_answered();
+			served(SIZE + 1);
+			is_mapped_as_told(2);
+		}
+		if (!kind->passes) {
+			assert_int_equal(switch_to(false), -EOPNOTSUPP);
+			says("its rings can only start at 0: it is always shadowed");
+			served(1);
+		}
+		is_busy(2);
+		stop_all();
+		all_is_answered();
+		rig_detach(&rig, NULL);
+		lives_again();
+		rig_fini(&rig);
+	}
+}
+
+/* To where they are found: nobody kicks for them any more. */
+static void requests_that_the_device_has_not_taken_go_with_the_switch(void **state)
+{
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		bool suspends = kinds[k].abilities & A_SUSPEND;
+
+		if (!kinds[k].passes)
+			continue;
+		begin_booted(&kinds[k]);
+		served(3);
+		for (unsigned int round = 0; round < 4; round++) {
+			bool shadowed = round % 2 == 0;
+
+			rig.sleeps = true;
+			for (unsigned int i = 0; i < RIG_QUEUES; i++)
+				rig_ask(&rig, i, 3);
+			rig_run(&rig);
+			if (shadowed || suspends) {
+				assert_int_equal(switch_to(shadowed), 0);
+			} else { /* a reset of it might lose them */
+				assert_int_equal(switch_to(shadowed), -ETIMEDOUT);
+				says("3 requests are still with it");
+			}
+			is_in(mode_state(shadowed || !suspends), NULL);
+			for (unsigned int i = 0; i < RIG_QUEUES; i++)
+				assert_int_equal(rig_open_requests(&rig, i), 3);
+			rig.sleeps = false;
+			all_is_answered();
+			served(SIZE);
+			if (!shadowed && !suspends)
+				assert_int_equal(switch_to(false), 0);
+		}
+		rig_fini(&rig);
+	}
+}
+
+static void memory_beyond_the_devices_range_is_translated_from_the_start(void **state)
+{
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		begin(&kinds[k], FAR_GPA);
+		rig.sim.last = (1ull << 39) - 1;
+		rig_attach(&rig);
+		rig_boot(&rig, SIZE);
+		is_in(UMBRA_DEVICE_SHADOWED, NULL);
+		assert_true(info()->backend.translated);
+		is_mapped_as_told(2);
+		for (unsigned int m = 0; m < rig.sim.map_count; m++)
+			assert_true(rig.sim.maps[m].iova + rig.sim.maps[m].size - 1 <=
+				    rig.sim.last);
+		served(3 * SIZE);
+		assert_int_equal(switch_to(false), -EOPNOTSUPP);
+		is_in(UMBRA_DEVICE_SHADOWED, NULL);
+		is_busy(3);
+		stop_all();
+		all_is_answered();
+		rig_fini(&rig);
+	}
+}
+
+/* Only the shadow's own memory has to go elsewhere. */
+static void a_narrow_range_that_holds_the_guest_passes_it_through(void **state)
+{
+	(void)state;
+	begin(&kinds[0], 4 * RIG_GPA);
+	rig.sim.last = (1ull << 39) - 1;
+	rig_attach(&rig);
+	rig_boot(&rig, SIZE);
+	is_in(UMBRA_DEVICE_PASSTHROUGH, NULL);
+	assert_false(info()->backend.translated);
+	served(SIZE);
+	assert_int_equal(switch_to(true), 0);
+	served(SIZE);
+	is_mapped_as_told(2);
+	rig_fini(&rig);
+}
+
+/* The guest's rings may be something else by then. */
+static void a_reset_by_the_front_end_leaves_the_guests_rings_alone(void **state)
+{
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		uint16_t used[RIG_QUEUES];
+
+		begin_booted(&kinds[k]);
+		assert_int_equal(switch_to(true), 0);
+		served(3);
+		is_busy(2);
+		for (unsigned int i = 0; i < RIG_QUEUES; i++)
+			used[i] = shm_load16(&rig.queues[i].driver.split.used->idx);
+		assert_int_equal(shadow_device_set_status(rig.device, 0, &rig.err), 0);
+		is_in(UMBRA_DEVICE_NEGOTIATING, NULL);
+		assert_false(rig.sim.status & VIRTIO_CONFIG_S_DRIVER_OK);
+		rig.holds = false;
+		for (unsigned int i = 0; i < RIG_QUEUES; i++) {
+			assert_int_equal(shm_load16(&rig.queues[i].driver.split.used->idx),
+					 used[i]);
+			rig_queue_make(&rig, i, SIZE);
+			assert_int_equal(rig_ring_start(&rig, i, 0), 0);
+		}
+		rig_pause(&rig);
+		is_in(UMBRA_DEVICE_SHADOWED, NULL);
+		served(2 * SIZE);
+		rig_fini(&rig);
+	}
+}
+
+/* --- what the device refuses ---------------------------------------------- */
+
+static void features_that_the_device_refuses_are_an_error_and_can_be_set_again(void **state)
+{
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		begin(&kinds[k], 4 * RIG_GPA);
+		rig.sim.status_lost = VIRTIO_CONFIG_S_FEATURES_OK;
+		rig_attach(&rig);
+		assert_int_equal(rig_negotiate(&rig), -EREMOTEIO);
+		says("FEATURES_OK is not kept");
+		is_in(UMBRA_DEVICE_NEGOTIATING, NULL);
+		assert_int_equal(rig.sim.status, 0);
+		/* A ring without features is none. */
+		rig_queue_make(&rig, 0, SIZE);
+		assert_int_equal(rig_ring_start(&rig, 0, 0), -EINVAL);
+
+		rig.sim.status_lost = 0;
+		rig_boot(&rig, SIZE);
+		served(SIZE);
+		rig_detach(&rig, NULL);
+		lives_again();
+		rig_fini(&rig);
+	}
+}
+
+/* The device goes back on what it agreed to, and comes round after a while. */
+static void features_refused_at_a_switch_leave_a_device_that_is_started_later(void **state)
+{
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		if (!kinds[k].passes)
+			continue;
+		begin_booted(&kinds[k]);
+		served(3);
+		is_busy(2);
+		rig.sim.status_lost = VIRTIO_CONFIG_S_FEATURES_OK;
+		assert_int_equal(switch_to(true), -EREMOTEIO);
+		says("FEATURES_OK is not kept");
+		is_in(UMBRA_DEVICE_NEGOTIATING, "FEATURES_OK is not kept");
+		rig_pause(&rig);
+		is_in(UMBRA_DEVICE_NEGOTIATING, "FEATURES_OK is not kept");
+		rig.sim.status_lost = 0;
+		rig_pause(&rig);
+		is_in(UMBRA_DEVICE_PASSTHROUGH, NULL);
+		all_is_answered();
+		served(SIZE);
+		assert_int_equal(switch_to(true), 0);
+		served(SIZE);
+		rig_fini(&rig);
+	}
+}
+
+static void a_suspend_that_fails_leaves_the_old_mode_and_its_requests(void **state)
+{
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		if (!(kinds[k].abilities & A_SUSPEND))
+			continue;
+		begin_booted(&kinds[k]);
+		for (unsigned int round = 0; round < 4; round++) {
+			bool shadowed = round % 2;
+			uint64_t failed = info()->switches_failed;
+
+			if (shadowed != info()->shadow_wanted)
+				assert_int_equal(switch_to(shadowed), 0);
+			is_busy(3);
+			rig.sim.fail_request = VHOST_VDPA_SUSPEND;
+			rig.sim.fail_skip = 0;
+			rig.sim.fail_error = EIO;
+			assert_int_equal(switch_to(!shadowed), -EREMOTEIO);
+			says("refused VHOST_VDPA_SUSPEND");
+			is_in(mode_state(shadowed), NULL);
+			assert_int_equal(info()->switches_failed, failed + 1);
+			all_is_answered();
+			served(SIZE + 1);
+			is_mapped_as_told(2);
+		}
+		stop_all();
+		rig_fini(&rig);
+	}
+}
+
+/* After that SUSPEND it does not say how far it came. */
+static void a_device_that_hides_an_index_is_resumed_or_lost_where_it_cannot_be(void **state)
+{
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		if (!(kinds[k].abilities & A_SUSPEND))
+			continue;
+		begin_booted(&kinds[k]);
+		is_busy(3);
+		rig.sim.fail_request = VHOST_GET_VRING_BASE;
+		rig.sim.fail_skip = 1;
+		rig.sim.fail_error = EIO;
+		if (kinds[k].abilities & A_RESUME) {
+			assert_int_equal(switch_to(true), -EREMOTEIO);
+			says("queue 1: back-end: refused VHOST_GET_VRING_BASE");
+			is_in(UMBRA_DEVICE_PASSTHROUGH, NULL);
+			all_is_answered();
+			served(SIZE);
+			assert_int_equal(switch_to(true), 0);
+			served(SIZE);
+		} else {
+			assert_int_equal(switch_to(true), -ECONNRESET);
+			is_in(UMBRA_DEVICE_BACKEND_LOST, "queue 1");
+			rig_detach(&rig, info()->reason);
+			rig.holds = false;
+			lives_again();
+		}
+		rig_fini(&rig);
+	}
+}
+
+/* The device takes rings of SIZE: the guest never knows. */
+static void a_ring_larger_than_the_devices_is_shadowed_by_a_smaller_one(void **state)
+{
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		begin(&kinds[k], 4 * RIG_GPA);
+		rig.sim.size_max = SIZE;
+		rig_attach(&rig);
+		rig_boot(&rig, 4 * SIZE);
+		is_in(UMBRA_DEVICE_SHADOWED, NULL);
+		for (unsigned int i = 0; i < RIG_QUEUES; i++) {
+			assert_int_equal(rig.sim.rings[i].size, SIZE);
+			for (unsigned int round = 0; round < 3; round++) {
+				rig_ask(&rig, i,
+					2 * SIZE); /* two descriptors each: the ring is full */
+				rig_run(&rig);
+				assert_int_equal(rig_open_requests(&rig, i), 0);
+			}
+		}
+		assert_true(switch_to(false) < 0);
+		is_in(UMBRA_DEVICE_SHADOWED, NULL);
+		served(2 * SIZE);
+		stop_all();
+		all_is_answered();
+		rig_fini(&rig);
+	}
+}
+
+/* --- config interrupts ---------------------------------------------------- */
+
+static unsigned int interrupt_at; /* system calls to go */
+static bool has_interrupted;
+
+static void interrupt(struct rig *r, unsigned long request)
+{
+	(void)request;
+	if (interrupt_at && --interrupt_at == 0 && r->sim.config_fd >= 0) {
+		r->sim.config[0]++;
+		has_interrupted = !eventfd_write(r->sim.config_fd, 1);
+	}
+}
+
+/* At each system call of one. */
+static void a_config_interrupt_in_the_middle_of_a_switch_is_told_afterwards(void **state)
+{
+	unsigned int heard = 0;
+
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		bool shadowed = false, is_over = !kinds[k].passes;
+
+		begin_booted(&kinds[k]);
+		rig.before = interrupt;
+		for (unsigned int at = 1; !is_over; at += shadowed ? 0 : 1) {
+			unsigned int told = rig.configs_told;
+			uint8_t value = 0;
+
+			is_busy(2);
+			interrupt_at = at;
+			has_interrupted = false;
+			shadowed = !shadowed;
+			assert_int_equal(switch_to(shadowed), 0);
+			is_in(mode_state(shadowed), NULL);
+			is_over = interrupt_at && !shadowed;
+			interrupt_at = 0;
+			assert_int_equal(rig.configs_told, told);
+			assert_int_equal(rig_dispatch(&rig), 0);
+			assert_int_equal(rig.configs_told, told + has_interrupted);
+			assert_int_equal(
+				shadow_device_get_config(rig.device, 0, &value, 1, &rig.err), 0);
+			assert_int_equal(value, rig.sim.config[0]);
+			all_is_answered();
+			heard += has_interrupted;
+		}
+		rig_fini(&rig);
+	}
+	assert_true(heard > 20);
+}
+
+/* --- memory --------------------------------------------------------------- */
+
+static void the_tenth_mapping_that_fails_is_named_and_a_smaller_table_works(void **state)
+{
+	char named[64];
+
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		begin(&kinds[k], 4 * RIG_GPA);
+		while (rig.region_count < 12)
+			rig_region_add(&rig, (4 + rig.region_count) * RIG_GPA);
+		rig_attach(&rig);
+		assert_int_equal(rig_negotiate(&rig), 0);
+		rig.sim.fail_map = 10;
+		assert_int_equal(rig_tell_memory(&rig, 12), -EREMOTEIO);
+		snprintf(named, sizeof(named), "memory region at gpa 0x%llx of 0x%llx bytes",
+			 (unsigned long long)rig.regions[9].gpa.v, RIG_REGION_BYTES);
+		says(named);
+		is_in(UMBRA_DEVICE_NEGOTIATING, NULL);
+		assert_int_equal(rig.sim.map_count, 0);
+		for (unsigned int i = 0; i < rig.region_count; i++)
+			assert_int_equal(rig.regions[i].backing->refs, 1);
+
+		rig_boot(&rig, SIZE);
+		served(SIZE);
+		is_mapped_as_told(2);
+		rig_fini(&rig);
+	}
+}
+
+/* The same while the guest runs: it goes on in the table that it had. */
+static void a_table_that_cannot_be_mapped_leaves_the_old_one_and_its_requests(void **state)
+{
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		begin_booted(&kinds[k]);
+		while (rig.region_count < 12)
+			rig_region_add(&rig, (4 + rig.region_count) * RIG_GPA);
+		for (unsigned int round = 0; round < 2; round++) {
+			bool shadowed = round || !kinds[k].passes;
+
+			assert_int_equal(switch_to(shadowed), 0);
+			is_busy(3);
+			rig.sim.updates = 0;
+			rig.sim.fail_map = 10;
+			assert_int_equal(rig_tell_memory(&rig, 12), -EREMOTEIO);
+			says("cannot be mapped for the device");
+			is_in(mode_state(shadowed), NULL);
+			is_mapped_as_told(2);
+			for (unsigned int i = 2; i < rig.region_count; i++)
+				assert_int_equal(rig.regions[i].backing->refs, 1);
+			all_is_answered();
+			served(SIZE);
+
+			rig.sim.fail_map = 0;
+			assert_int_equal(rig_tell_memory(&rig, 12), 0);
+			is_mapped_as_told(12);
+			served(SIZE);
+			assert_int_equal(rig_tell_memory(&rig, 2), 0);
+			is_mapped_as_told(2);
+			served(SIZE);
+		}
+		rig_fini(&rig);
+	}
+}
+
+/* --- lies ----------------------------------------------------------------- */
+
+/* Queue 0 is shadowed and broken by a lie of the device's. */
+static void break_queue_0(const struct kind *kind)
+{
+	eventfd_t count;
+
+	begin_booted(kind);
+	if (kind->passes)
+		assert_int_equal(switch_to(true), 0);
+	served(3);
+	is_busy(2);
+	rig.holds = false;
+	rig.configs_told = 0;
+	rig_lie_used(&rig, 0, 0x12345);
+	rig_run(&rig);
+	is_in(UMBRA_DEVICE_BROKEN, "74565");
+	assert_int_equal(rig.queues_broken, 1);
+	assert_non_null(strstr(rig.broken_reason, "74565"));
+	assert_string_equal(info()->queues[0].error, rig.broken_reason);
+	assert_string_equal(info()->queues[1].error, "");
+	assert_int_equal(rig.configs_told, 1); /* NEEDS_RESET is to be read */
+	assert_int_equal(eventfd_read(rig.queues[0].err_fd, &count), 0);
+	assert_int_equal(eventfd_read(rig.queues[1].err_fd, &count), -1);
+	assert_int_equal(rig_open_requests(&rig, 1), 0);
+	rig_expect_served(&rig, 1, 2 * SIZE);
+}
+
+static uint8_t status_seen(void)
+{
+	uint8_t status;
+
+	assert_int_equal(shadow_device_get_status(rig.device, &status, &rig.err), 0);
+	return status;
+}
+
+static void a_used_id_out_of_range_breaks_one_queue_until_the_driver_resets(void **state)
+{
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		break_queue_0(&kinds[k]);
+		assert_true(status_seen() & VIRTIO_CONFIG_S_NEEDS_RESET);
+		assert_int_equal(shadow_device_set_status(rig.device, 0, &rig.err), 0);
+		assert_int_equal(status_seen(), 0);
+		is_in(UMBRA_DEVICE_NEGOTIATING, NULL);
+		for (unsigned int i = 0; i < RIG_QUEUES; i++) {
+			rig_queue_make(&rig, i, SIZE);
+			assert_int_equal(rig_ring_start(&rig, i, 0), 0);
+			rig.queues[i].lost = 0;
+		}
+		rig_pause(&rig);
+		is_in(UMBRA_DEVICE_SHADOWED, NULL);
+		assert_string_equal(info()->queues[0].error, "");
+		served(2 * SIZE);
+		rig_detach(&rig, NULL);
+		rig_fini(&rig);
+	}
+}
+
+static void or_until_the_front_end_stops_that_queue_alone(void **state)
+{
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		uint16_t base;
+
+		break_queue_0(&kinds[k]);
+		assert_int_equal(shadow_device_ring_stop(rig.device, 0, &base, &rig.err), 0);
+		rig_ask(&rig, 1, 2);
+		rig_queue_make(&rig, 0, SIZE);
+		assert_int_equal(rig_ring_start(&rig, 0, 0), 0);
+		rig_pause(&rig);
+		is_in(UMBRA_DEVICE_SHADOWED, NULL);
+		rig_run(&rig);
+		assert_int_equal(rig_open_requests(&rig, 1), 0);
+		assert_int_equal(rig.queues[1].lost, 0);
+		served(2 * SIZE);
+		rig_fini(&rig);
+	}
+}
+
+/* --- a device that is lost ------------------------------------------------ */
+
+static void a_device_that_asks_for_a_reset_is_lost_and_the_next_attach_works(void **state)
+{
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		begin_booted(&kinds[k]);
+		served(3);
+		is_busy(2);
+		rig.sim.needs_reset = true;
+		assert_int_equal(eventfd_write(rig.sim.config_fd, 1), 0);
+		assert_int_equal(rig_dispatch(&rig), -ECONNRESET);
+		says("the device asks for a reset (NEEDS_RESET)");
+		rig_detach(&rig, rig.err.text);
+		assert_int_equal(shadow_device_state(rig.device), UMBRA_DEVICE_BACKEND_LOST);
+		rig.sim.needs_reset = rig.holds = false;
+		for (unsigned int i = 0; i < RIG_QUEUES; i++)
+			rig.queues[i].lost = 0;
+		lives_again();
+		rig_fini(&rig);
+	}
+}
+
+/* While it is shadowed: nobody serves a queue of a device that is not there. */
+static void a_device_that_vanishes_is_lost_with_the_next_question(void **state)
+{
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		uint8_t value;
+
+		begin_booted(&kinds[k]);
+		assert_int_equal(switch_to(true), 0);
+		is_busy(2);
+		rig.sim.is_gone = true;
+		assert_int_equal(shadow_device_get_config(rig.device, 0, &value, 1, &rig.err),
+				 -ECONNRESET);
+		is_in(UMBRA_DEVICE_BACKEND_LOST, "the device is gone");
+		for (unsigned int i = 0; i < RIG_QUEUES; i++)
+			assert_null(rig.queues[i].service);
+		rig_detach(&rig, info()->reason);
+		rig.sim.is_gone = rig.holds = false;
+		lives_again();
+		rig_fini(&rig);
+	}
+}
+
+static void a_device_that_asks_for_a_reset_in_a_switch_is_lost_too(void **state)
+{
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		uint64_t features;
+
+		if (!kinds[k].passes)
+			continue;
+		begin_booted(&kinds[k]);
+		served(3);
+		rig.sim.needs_reset = true;
+		assert_int_equal(switch_to(true), -ECONNRESET);
+		is_in(UMBRA_DEVICE_BACKEND_LOST, "the device asks for a reset (NEEDS_RESET)");
+		assert_int_equal(shadow_device_get_features(rig.device, &features, &rig.err),
+				 -ECONNRESET);
+		says("NEEDS_RESET");
+		rig_detach(&rig, info()->reason);
+		rig.sim.needs_reset = false;
+		lives_again();
+		rig_fini(&rig);
+	}
+}
+
+/* --- every system call ---------------------------------------------------- */
+
+struct fault {
+	int error;
+	bool for_ever;
+};
+
+/* Once one has failed, so does each that follows. */
+static void fail_for_ever(struct rig *r, unsigned long request)
+{
+	(void)request;
+	if (r->sim.calls >= r->sim.fail_call)
+		r->sim.fail_call = r->sim.calls + 1;
+}
+
+/*
+ * One of those that a switch makes fails, with requests under way: the device is in
+ * one of the two modes (some a second later) and has lost none, or it is lost for a
+ * reason and the next one is not.  Returns whether there was such a call.
+ */
+static bool switch_with_fault(const struct kind *kind, bool shadowed, unsigned int call,
+			      const struct fault *fault)
+{
+	bool has_failed;
+	int rc;
+
+	begin_booted(kind);
+	if (!shadowed)
+		assert_int_equal(switch_to(true), 0);
+	served(3);
+	is_busy(3);
+	rig.sim.calls = 0;
+	rig.sim.fail_call = call;
+	rig.sim.fail_error = fault->error;
+	rig.before = fault->for_ever ? fail_for_ever : NULL;
+	rc = switch_to(shadowed);
+	has_failed = rig.sim.calls >= call;
+	rig.sim.fail_call = 1u << 31; /* never; but the kernel may keep an fd from before */
+	rig.before = NULL;
+	if (shadow_device_state(rig.device) == UMBRA_DEVICE_BACKEND_LOST) {
+		assert_int_equal(rc, -ECONNRESET);
+		assert_true(info()->reason[0]);
+		rig_detach(&rig, info()->reason);
+		rig.holds = false;
+		for (unsigned int i = 0; i < RIG_QUEUES; i++)
+			rig.queues[i].lost = 0;
+		lives_again();
+	} else {
+		rig_pause(&rig);
+		is_in(mode_state(rc ? !shadowed : shadowed), NULL);
+		all_is_answered();
+		served(SIZE + 1);
+		is_mapped_as_told(2);
+		assert_int_equal(switch_to(!info()->shadow_wanted), 0);
+		served(SIZE + 1);
+		all_is_answered();
+	}
+	rig_fini(&rig);
+	return has_failed;
+}
+
+static void whatever_fails_in_a_switch_ends_in_a_defined_state(void **state)
+{
+	static const struct fault all[] = { { EIO, false }, { EIO, true }, { ENODEV, true } };
+	unsigned int faults = 0;
+
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++)
+		for (unsigned int way = 0; way < 2 * ARRAY_SIZE(all) && kinds[k].passes; way++) {
+			unsigned int call = 1;
+
+			while (switch_with_fault(&kinds[k], way % 2, call, &all[way / 2]))
+				call++;
+			faults += call - 1;
+		}
+	print_message("%u faults\n", faults);
+	assert_true(faults > 100);
+}
+
+#define TEST(name) cmocka_unit_test(name)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(requests_are_served_through_switches_to_and_fro),
+		TEST(requests_that_the_device_has_not_taken_go_with_the_switch),
+		TEST(memory_beyond_the_devices_range_is_translated_from_the_start),
+		TEST(a_narrow_range_that_holds_the_guest_passes_it_through),
+		TEST(a_reset_by_the_front_end_leaves_the_guests_rings_alone),
+		TEST(features_that_the_device_refuses_are_an_error_and_can_be_set_again),
+		TEST(features_refused_at_a_switch_leave_a_device_that_is_started_later),
+		TEST(a_suspend_that_fails_leaves_the_old_mode_and_its_requests),
+		TEST(a_device_that_hides_an_index_is_resumed_or_lost_where_it_cannot_be),
+		TEST(a_ring_larger_than_the_devices_is_shadowed_by_a_smaller_one),
+		TEST(a_config_interrupt_in_the_middle_of_a_switch_is_told_afterwards),
+		TEST(the_tenth_mapping_that_fails_is_named_and_a_smaller_table_works),
+		TEST(a_table_that_cannot_be_mapped_leaves_the_old_one_and_its_requests),
+		TEST(a_used_id_out_of_range_breaks_one_queue_until_the_driver_resets),
+		TEST(or_until_the_front_end_stops_that_queue_alone),
+		TEST(a_device_that_asks_for_a_reset_is_lost_and_the_next_attach_works),
+		TEST(a_device_that_vanishes_is_lost_with_the_next_question),
+		TEST(a_device_that_asks_for_a_reset_in_a_switch_is_lost_too),
+		TEST(whatever_fails_in_a_switch_ends_in_a_defined_state),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
