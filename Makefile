@@ -14,7 +14,7 @@ FUZZ_LEISURE_SECONDS := 3600
 BENCH_ROUNDS := 5
 
 .PHONY: help all deps build demo check check-unit check-sanitizers check-threads \
-	check-valgrind check-fuzz check-guests check-balloon check-docs fuzz bench-ring bench-shadow \
+	check-valgrind check-fuzz check-guests check-balloon check-vdpa check-docs fuzz bench-ring bench-shadow \
 	bench-balloon draw-balloon install format clean
 
 all: build
@@ -31,6 +31,7 @@ help:
 	@echo 'make check-fuzz       each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make check-guests     tests with real guests and back-ends'
 	@echo 'make check-balloon    the balloon and the guest driver in kmod/, in real guests'
+	@echo 'make check-vdpa       the shadow before real vDPA devices, in an emulated guest'
 	@echo 'make fuzz             each fuzz target for FUZZ_LEISURE_SECONDS=$(FUZZ_LEISURE_SECONDS)'
 	@echo 'make bench-ring       ring benchmark into $(BUILD)/bench/ring.jsonl'
 	@echo 'make bench-shadow     disk benchmark into $(BUILD)/bench/shadow.jsonl'
@@ -76,7 +77,7 @@ demo: build
 	/usr/bin/python3 demo/balloon.py
 
 check: check-unit check-docs check-sanitizers check-threads check-valgrind check-fuzz \
-	check-guests check-balloon
+	check-guests check-balloon check-vdpa
 	@echo 'make check: everything passed'
 
 check-unit: build
@@ -114,6 +115,9 @@ check-guests: build
 # Fetches kernels and their sources from Debian's mirror the first time.
 check-balloon: build
 	$(PYTEST) tests/balloon tests/kmod
+
+check-vdpa: build
+	$(PYTEST) tests/vdpa
 
 bench-ring: build
 	@mkdir -p $(BUILD)/bench
