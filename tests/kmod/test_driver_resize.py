@@ -97,12 +97,12 @@ def test_a_single_page_with_a_number_that_is_a_multiple_of_64_is_sent(bed):
                          ids=["runs", "must-tell-host", "pfns"])
 def test_a_fragmented_guest_keeps_its_content(bed, features):
     with rig(bed, features=features) as made:
-        content = Content(made.guest).write(360).fragment()
-        made.device.inflate(240 * MIB, deadline=120)
+        content = Content(made.guest).write(320).fragment()
+        made.device.inflate(200 * MIB, deadline=120)
         if features:
             # Every other 64 KiB: bitmaps, far shorter than 8 bytes a hole.
             inflated = sum(message.size for message in made.device.messages)
-            assert inflated < 240 * 16 * 8
+            assert inflated < 200 * 16 * 8
         content.verify()
         made.device.inflate(0)
         content.verify()
