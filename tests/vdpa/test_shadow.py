@@ -111,14 +111,14 @@ def test_frames_survive_switching(shadow, load, layout):
     front.do("wait 100")
     assert settled(front)["lost"] == 0
     front.do("resume")
-    front.do("switch 100 5")
+    front.do("switch 180 5")
     switched = settled(front)
     # Receive buffers that nobody uses are carried along.
     front.do("switch 20 0")
     front.do("resume")
     front.do("wait 200")
     assert settled(front)["lost"] == switched["lost"]
-    check_switched(umbra, 120)
+    check_switched(umbra, 200)
     front.stop()
     umbra.terminate()
 
