@@ -44,6 +44,7 @@ LEFT = 190              # of the first panel: the names of the cases are before 
 GAP = 104               # between the panels, and behind the last: for figures
 TOP = 128               # of the first group
 BAR, STEP, GROUP = 13, 17, 92
+LEAST = 0.01            # ms; what is measured as less, or below nothing, is drawn as that
 INK, FAINT, LINE, PAPER = "#1f2933", "#5f6b7a", "#dfe3e8", "#fcfcfa"
 
 FONT = "DejaVu Sans, Verdana, Helvetica, Arial, sans-serif"
@@ -53,7 +54,7 @@ class Scale:
     """A panel: decades of milliseconds from `low` to `high`, from pixel x on."""
 
     def __init__(self, values):
-        self.low = math.floor(math.log10(min(values)))
+        self.low = math.floor(math.log10(max(min(values), LEAST)))
         self.high = math.ceil(math.log10(max(values)))
         self.x, self.decade = 0, 0
 
@@ -61,7 +62,7 @@ class Scale:
         return self.high - self.low
 
     def at(self, ms):
-        return self.x + (math.log10(ms) - self.low) * self.decade
+        return self.x + (math.log10(max(ms, LEAST)) - self.low) * self.decade
 
     def end(self):
         return self.x + self.decades() * self.decade
