@@ -35,7 +35,7 @@ help:
 	@echo 'make fuzz             each fuzz target for FUZZ_LEISURE_SECONDS=$(FUZZ_LEISURE_SECONDS)'
 	@echo 'make bench-ring       ring benchmark into $(BUILD)/bench/ring.jsonl'
 	@echo 'make bench-shadow     disk benchmark into $(BUILD)/bench/shadow.jsonl'
-	@echo 'make bench-balloon    balloon benchmark into $(BUILD)/bench/balloon.jsonl (15 minutes)'
+	@echo 'make bench-balloon    balloon benchmark into $(BUILD)/bench/balloon.jsonl (15 to 25 minutes)'
 	@echo 'make draw-balloon     take these figures over into docs/, and draw them'
 	@echo 'make install          install the program, the library and the manual (DESTDIR, PREFIX)'
 
