@@ -281,6 +281,11 @@ int balloon_ring_set_kick(void *opaque, unsigned int index, int *fd, struct umbr
 
 	if (!r)
 		return -EINVAL;
+	/* VERSION_1 is always among them.  Without, a message in the words of page runs
+	 * would be read as page numbers, and other pages be discarded. */
+	if (!d->features)
+		return error_set(err, -EINVAL, "queue %u: it is started before SET_FEATURES",
+				 index);
 	balloon_queues_pause(d);
 	if (!r->started) {
 		rc = ring_build(d, r, err);

@@ -10,6 +10,10 @@
  * other mode" (shadow_switch.c).  Memory tables are a file of their own
  * (shadow_memory.c).
  *
+ * A message that repeats what the back-end knows is not forwarded, since some drop
+ * their rings on it; one that repeats what it has forgotten is.  docs/architecture.md,
+ * "What is said once", has the table of both.
+ *
  * States (docs/architecture.md has the picture):
  *
  *	WAITING       no front-end, no back-end connection
@@ -258,7 +262,7 @@ void shadow_device_detach(struct shadow_device *d)
 	d->own_sent = false;
 	d->slots_max = 0;
 	d->no_shadow[0] = '\0';
-	d->has_features = false;
+	d->has_features = d->features_said = false;
 	d->backend_features = d->guest_features = d->protocol_features = 0;
 	d->features = (struct features_out){ 0 };
 	d->status = 0;
@@ -312,9 +316,26 @@ int shadow_device_get_features(struct shadow_device *d, uint64_t *features, stru
 	return 0;
 }
 
+int shadow_device_say_features(struct shadow_device *d, struct umbra_error *err)
+{
+	int rc;
+
+	if (d->features_said)
+		return 0;
+	rc = shadow_device_lose(d,
+				d->backend->ops->set_features(d->backend,
+							      d->mode == UMBRA_SHADOW_ON
+								      ? d->features.shadowed
+								      : d->features.passthrough,
+							      err),
+				err);
+	d->features_said = !rc;
+	return rc;
+}
+
 int shadow_device_set_features(struct shadow_device *d, uint64_t features, struct umbra_error *err)
 {
-	struct features_out out;
+	struct features_out out, before;
 	int rc = shadow_device_check_backend(d, err);
 
 	if (rc)
@@ -327,7 +348,7 @@ int shadow_device_set_features(struct shadow_device *d, uint64_t features, struc
 			return rc;
 	}
 	if (d->has_features && features == d->guest_features)
-		return 0;
+		return shadow_device_say_features(d, err);
 	rc = negotiate(d, true, features, &out, err);
 	if (rc)
 		return rc;
@@ -341,15 +362,14 @@ int shadow_device_set_features(struct shadow_device *d, uint64_t features, struc
 		log_warning("the device is passed through from here on: %s", out.why_not);
 		d->shadow_wanted = false;
 	}
-	rc = shadow_device_lose(d,
-				d->backend->ops->set_features(
-					d->backend,
-					d->mode == UMBRA_SHADOW_ON ? out.shadowed : out.passthrough,
-					err),
-				err);
-	if (rc)
-		return rc;
+	before = d->features;
 	d->features = out;
+	d->features_said = false;
+	rc = shadow_device_say_features(d, err);
+	if (rc) {
+		d->features = before; /* which it is told again before a ring starts */
+		return rc;
+	}
 	d->guest_features = features;
 	d->has_features = true;
 	/* Without the protocol's bit there is no SET_VRING_ENABLE. */
@@ -456,9 +476,12 @@ int shadow_device_set_status(struct shadow_device *d, uint8_t status, struct umb
 		rc = shadow_device_abandon(d, NULL, err);
 	if (rc)
 		return rc;
-	if (!shadow_device_is_whole(d))
+	if (!shadow_device_is_whole(d)) {
+		if (!status)
+			d->features_said = false;
 		return shadow_device_lose(d, d->backend->ops->set_status(d->backend, status, err),
 					  err);
+	}
 	d->status = status;
 	/* What does not start now is tried again, and a status has no answer to say so. */
 	if (status & ~before & VIRTIO_CONFIG_S_DRIVER_OK)
@@ -468,13 +491,21 @@ int shadow_device_set_status(struct shadow_device *d, uint8_t status, struct umb
 
 int shadow_device_reset(struct shadow_device *d, struct umbra_error *err)
 {
+	bool enabled = d->has_features && !(d->guest_features & BIT64(FEATURE_PROTOCOL));
 	int rc = shadow_device_check_backend(d, err);
 
 	if (!rc)
 		rc = shadow_device_abandon(d, NULL, err);
-	d->status = 0;
-	if (rc || shadow_device_is_whole(d)) /* whose stop was a reset */
+	if (rc)
 		return rc;
+	d->status = 0;
+	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
+		shadow_ring_reset(&d->rings[i], enabled);
+	if (shadow_device_is_whole(d)) /* its stop was a reset */
+		return 0;
+	/* Whatever it answers: to be told twice harms nobody whose rings are stopped. */
+	d->has_features = d->features_said = false;
+	d->guest_features = 0;
 	return shadow_device_lose(d, d->backend->ops->reset_device(d->backend, err), err);
 }
 

@@ -37,7 +37,8 @@ struct shadow_device {
 	char reason[UMBRA_ERROR_SIZE];
 
 	/* Negotiated. */
-	bool has_features; /* SET_FEATURES has come */
+	bool has_features;  /* SET_FEATURES has come */
+	bool features_said; /* and the back-end has been told, and has not forgotten it since */
 	uint64_t backend_features, guest_features, protocol_features;
 	struct features_out features;
 
@@ -84,6 +85,9 @@ struct ring_context shadow_device_context(const struct shadow_device *d,
 /* 0, or -EOPNOTSUPP or -EPERM with the reason why the mode cannot be had. */
 UMBRA_MUST_CHECK int shadow_device_check_mode(const struct shadow_device *d, bool shadowed,
 					      struct umbra_error *err);
+
+/* Tell the back-end the features that were negotiated, unless it knows them. */
+UMBRA_MUST_CHECK int shadow_device_say_features(struct shadow_device *d, struct umbra_error *err);
 
 /* BACKEND_WHOLE; false without a back-end. */
 bool shadow_device_is_whole(const struct shadow_device *d);

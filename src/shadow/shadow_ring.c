@@ -43,6 +43,14 @@ void shadow_ring_forget(struct shadow_ring *r)
 	r->kept = NULL;
 }
 
+void shadow_ring_reset(struct shadow_ring *r, bool enabled)
+{
+	r->base = 0;
+	r->gap = 0;
+	r->enabled = enabled;
+	r->kept_count = 0;
+}
+
 void shadow_ring_fini(struct shadow_ring *r)
 {
 	shadow_ring_forget(r);

@@ -141,6 +141,8 @@ struct ring_context {
 void shadow_ring_init(struct shadow_ring *r, unsigned int index);
 /* Forget what the front-end said; the counters stay.  The ring is STOPPED. */
 void shadow_ring_forget(struct shadow_ring *r);
+/* The device was reset: a STOPPED ring begins at 0, and disabled if the front-end enables. */
+void shadow_ring_reset(struct shadow_ring *r, bool enabled);
 /* Close everything. */
 void shadow_ring_fini(struct shadow_ring *r);
 

@@ -219,7 +219,9 @@ static int ring_want(struct shadow_device *d, struct shadow_ring *r, struct umbr
 			shadow_device_start_soon(d);
 		return rc;
 	}
-	rc = shadow_device_choose_mode(d, r, err);
+	rc = shadow_device_say_features(d, err);
+	if (!rc)
+		rc = shadow_device_choose_mode(d, r, err);
 	if (!rc)
 		rc = shadow_device_lose(d, shadow_device_begin(d, r, d->shadow_wanted, err), err);
 	if (!rc)

@@ -413,6 +413,78 @@ static void a_guest_may_balloon_its_own_rings(void **state)
 	rig_free(g);
 }
 
+/* --- what makes it forget -------------------------------------------------------------- */
+
+static void comes_again(struct rig *g)
+{
+	balloon_device_detach(g->device);
+	balloon_device_attach(g->device);
+	rig_set_memory(g, true, true);
+}
+
+static void is_reset(struct rig *g)
+{
+	struct umbra_error err;
+
+	assert_int_equal(balloon_device_ops.reset(g->device, &err), 0);
+}
+
+/* VMMs say it to a machine that merely stops, and whose driver goes on. */
+static void gets_status_0(struct rig *g)
+{
+	struct umbra_error err;
+	uint16_t base;
+
+	assert_int_equal(balloon_device_ops.set_status(g->device, 4, &err), 0);
+	rig_stop(g, INFLATE, &base);
+	rig_stop(g, DEFLATE, &base);
+	assert_int_equal(balloon_device_ops.set_status(g->device, 0, &err), 0);
+}
+
+static void gets_a_table(struct rig *g)
+{
+	uint16_t base;
+
+	rig_stop(g, INFLATE, &base);
+	rig_set_memory(g, true, true);
+}
+
+/* Read in the other protocol's words, a message names pages that the driver never meant. */
+static void without_features_no_message_is_read(void **state)
+{
+	static const struct {
+		void (*happens)(struct rig *g);
+		bool forgets;
+	} events[] = {
+		{ comes_again, true },
+		{ is_reset, true },
+		{ gets_status_0, false },
+		{ gets_a_table, false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(events); i++) {
+		struct rig *g = begin(BITMAP);
+		struct umbra_error err = { "" };
+		int fd = -1;
+
+		events[i].happens(g);
+		if (events[i].forgets) {
+			assert_int_equal(
+				balloon_device_ops.ring_set_kick(g->device, INFLATE, &fd, &err),
+				-EINVAL);
+			assert_non_null(strstr(err.text, "queue 0"));
+			assert_non_null(strstr(err.text, "before SET_FEATURES"));
+			assert_null(g->services[INFLATE]);
+			rig_negotiate(g, BASIC | BITMAP);
+		}
+		rig_start(g, INFLATE, RING_SIZE, 0);
+		assert_status(send_run(g, INFLATE, FREE_PFN, 4), 4, PAGE_RUN_OK, 1);
+		assert_discards(g, { FREE_PFN, 4 });
+		rig_free(g);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -432,6 +504,7 @@ int main(void)
 		cmocka_unit_test(a_broken_queue_is_reported_and_the_others_go_on),
 		cmocka_unit_test(a_ring_that_loses_its_memory_breaks_and_touches_nothing),
 		cmocka_unit_test(a_guest_may_balloon_its_own_rings),
+		cmocka_unit_test(without_features_no_message_is_read),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

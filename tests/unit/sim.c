@@ -329,6 +329,7 @@ static int backend_ring_start(struct backend *b, unsigned int index,
 
 	assert_true(index < SIM_QUEUES);
 	assert_false(q->started);
+	assert_true(sim->accepted & BIT64(VIRTIO_F_VERSION_1)); /* it would be a legacy driver's */
 	if (sim->fail_start && --sim->fail_start == 0)
 		return error_set(err, sim->fail_start_code, "simulated: ring %u does not start",
 				 index);
@@ -408,12 +409,34 @@ static int backend_set_protocol(struct backend *b, uint64_t features, struct umb
 	return 0;
 }
 
+/* All that it was told, but for the memory and what belongs to the connection. */
+static void backend_forget(struct sim *sim)
+{
+	sim->accepted = 0;
+	for (unsigned int i = 0; i < SIM_QUEUES; i++) {
+		assert_false(sim->queues[i].started);
+		sim->queues[i].told = (struct backend_ring){ 0 };
+		sim->queues[i].enabled = false;
+	}
+}
+
 static int backend_set_status(struct backend *b, uint8_t status, struct umbra_error *err)
 {
-	(void)status;
 	(void)err;
 	assert_false(b->traits & BACKEND_WHOLE);
+	if (!status)
+		backend_forget(sim_of(b));
 	return 0;
+}
+
+static int backend_reset_device(struct backend *b, struct umbra_error *err)
+{
+	struct sim *sim = sim_of(b);
+
+	assert_false(b->traits & BACKEND_WHOLE);
+	backend_forget(sim);
+	return sim->fail_reset_code ? error_set(err, sim->fail_reset_code, "simulated: no reset")
+				    : 0;
 }
 
 static int backend_get_status(struct backend *b, uint8_t *status, struct umbra_error *err)
@@ -442,6 +465,7 @@ static const struct backend_ops backend_ops = {
 	.ring_set_err = backend_ring_set_err,
 	.set_status = backend_set_status,
 	.get_status = backend_get_status,
+	.reset_device = backend_reset_device,
 };
 
 unsigned int sim_backend_take(struct sim *sim, unsigned int queue, unsigned int max)

@@ -311,6 +311,52 @@ static void a_reset_by_the_front_end_leaves_the_guests_rings_alone(void **state)
 	}
 }
 
+static void whatever_a_vdpa_device_forgets_it_is_told_again(void **state)
+{
+	enum { RESET_DEVICE, STATUS_0, RINGS_STOPPED, SWITCHED, EVENTS };
+
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++)
+		for (unsigned int event = 0; event < 2 * EVENTS; event++) {
+			uint64_t acked;
+			uint16_t base;
+
+			if (event / 2 == SWITCHED && !kinds[k].passes)
+				continue;
+			begin_booted(&kinds[k]);
+			served(3);
+			acked = rig.sim.acked;
+			assert_true(acked != 0);
+			if (event / 2 == RESET_DEVICE)
+				assert_int_equal(shadow_device_reset(rig.device, &rig.err), 0);
+			if (event / 2 == STATUS_0)
+				assert_int_equal(shadow_device_set_status(rig.device, 0, &rig.err),
+						 0);
+			for (unsigned int i = 0; i < RIG_QUEUES && event / 2 == RINGS_STOPPED; i++)
+				assert_int_equal(
+					shadow_device_ring_stop(rig.device, i, &base, &rig.err), 0);
+			if (event / 2 == SWITCHED)
+				assert_int_equal(switch_to(true), 0);
+			if (event % 2) /* it says its features again; the same */
+				assert_int_equal(rig_negotiate(&rig), 0);
+			for (unsigned int i = 0; i < RIG_QUEUES && event / 2 != SWITCHED; i++) {
+				rig_queue_make(&rig, i, SIZE);
+				assert_int_equal(rig_ring_start(&rig, i, 0), 0);
+			}
+			rig_pause(&rig);
+			assert_int_equal(rig.sim.acked, acked);
+			is_mapped_as_told(2);
+			assert_true(rig.sim.maps_in_device);
+			for (unsigned int i = 0; i < RIG_QUEUES; i++)
+				assert_true(rig.sim.rings[i].ready &&
+					    rig.sim.rings[i].call_fd >= 0 &&
+					    rig.sim.rings[i].kick_fd >= 0);
+			assert_true(rig.sim.config_fd >= 0);
+			served(2 * SIZE);
+			rig_fini(&rig);
+		}
+}
+
 /* --- what the device refuses ---------------------------------------------- */
 
 static void features_that_the_device_refuses_are_an_error_and_can_be_set_again(void **state)
@@ -808,6 +854,7 @@ int main(void)
 		TEST(memory_beyond_the_devices_range_is_translated_from_the_start),
 		TEST(a_narrow_range_that_holds_the_guest_passes_it_through),
 		TEST(a_reset_by_the_front_end_leaves_the_guests_rings_alone),
+		TEST(whatever_a_vdpa_device_forgets_it_is_told_again),
 		TEST(features_that_the_device_refuses_are_an_error_and_can_be_set_again),
 		TEST(features_refused_at_a_switch_leave_a_device_that_is_started_later),
 		TEST(a_suspend_that_fails_leaves_the_old_mode_and_its_requests),
