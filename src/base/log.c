@@ -4,24 +4,76 @@
 
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#define LINE_MAX_BYTES 512
+#define LINE_MAX_BYTES 640
 
 static _Atomic enum log_level max_level = LOG_INFO;
-static const char *_Atomic program_name = "umbra";
+static const char *_Atomic device_name; /* NULL: none has been told */
+static atomic_bool has_times;
 
 void log_set_level(enum log_level level)
 {
 	atomic_store(&max_level, level);
 }
 
-void log_set_name(const char *name)
+/* Is standard error the journal's?  systemd names the stream by device and inode. */
+static bool is_journal(void)
 {
-	atomic_store(&program_name, name);
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long device, inode;
+	struct stat status;
+
+	return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 &&
+	       !fstat(STDERR_FILENO, &status) && status.st_dev == device && status.st_ino == inode;
+}
+
+void log_begin(const char *device)
+{
+	atomic_store(&device_name, device);
+	atomic_store(&has_times, !is_journal());
+}
+
+/* Append to the @used bytes of a line.  Returns how many there are then. */
+__attribute__((format(printf, 3, 0))) static size_t line_add(char *line, size_t used,
+							     const char *format, va_list args)
+{
+	/* One byte is for the end of the line, one for the end of the text. */
+	const size_t room = LINE_MAX_BYTES - 1 - used;
+	int n = vsnprintf(line + used, room, format, args);
+
+	if (n < 0)
+		return used;
+	return (size_t)n < room ? used + (size_t)n : LINE_MAX_BYTES - 2;
+}
+
+__attribute__((format(printf, 3, 4))) static size_t line_addf(char *line, size_t used,
+							      const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	used = line_add(line, used, format, args);
+	va_end(args);
+	return used;
+}
+
+static size_t line_add_time(char *line)
+{
+	struct timespec now;
+	struct tm utc;
+	size_t used = 0;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (gmtime_r(&now.tv_sec, &utc))
+		used = strftime(line, LINE_MAX_BYTES, "%Y-%m-%dT%H:%M:%S", &utc);
+	return line_addf(line, used, ".%06ldZ ", now.tv_nsec / 1000);
 }
 
 static void log_write(enum log_level level, const char *format, va_list args)
@@ -32,20 +84,17 @@ static void log_write(enum log_level level, const char *format, va_list args)
 		[LOG_INFO] = "",
 		[LOG_DEBUG] = "debug: ",
 	};
+	const char *device = atomic_load(&device_name);
 	char line[LINE_MAX_BYTES];
-	size_t used;
-	int n;
+	size_t used = 0;
 
 	if (level > atomic_load(&max_level))
 		return;
-	n = snprintf(line, sizeof(line) - 1, "%s: %s", atomic_load(&program_name), words[level]);
-	if (n < 0)
-		return;
-	used = (size_t)n < sizeof(line) - 1 ? (size_t)n : sizeof(line) - 2;
-	n = vsnprintf(line + used, sizeof(line) - 1 - used, format, args);
-	if (n < 0)
-		return;
-	used = strlen(line);
+	if (atomic_load(&has_times))
+		used = line_add_time(line);
+	used = line_addf(line, used, "umbra%s%s: %s", device ? " " : "", device ? device : "",
+			 words[level]);
+	used = line_add(line, used, format, args);
 	line[used++] = '\n';
 	if (write(STDERR_FILENO, line, used) < 0)
 		return; /* nobody is listening: there is nowhere to say so */

@@ -230,6 +230,7 @@ int program_main(struct program *program)
 	struct umbra_error err = { "" };
 	int result;
 
+	log_begin(program->name);
 	signal(SIGPIPE, SIG_IGN);
 	result = program_run(program, &err);
 	program_close(program);
