@@ -31,6 +31,7 @@
 #include <stdint.h>
 
 #include "umbra/error.h"
+#include "umbra/socket.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -134,8 +135,9 @@ enum umbra_balloon_hide {
 };
 
 struct umbra_balloon_config {
-	const char *name;        /* for logs and the control protocol; copied */
-	const char *socket_path; /* where to listen; copied; NULL: use socket_fd */
+	const char *name;                         /* for logs and the control protocol; copied */
+	const char *socket_path;                  /* where to listen; copied; NULL: use socket_fd */
+	struct umbra_socket_access socket_access; /* who may connect there */
 	int socket_fd;         /* a listening or a connected socket; consumed on success; else -1 */
 	uint64_t target_bytes; /* to begin with; 0: UMBRA_BALLOON_ALL_MEMORY */
 	unsigned int stall_ms; /* without progress, before the target is called out of reach;

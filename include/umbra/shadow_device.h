@@ -33,6 +33,7 @@
 #include <stdint.h>
 
 #include "umbra/error.h"
+#include "umbra/socket.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -70,8 +71,9 @@ struct umbra_event {
 };
 
 struct umbra_shadow_config {
-	const char *name;        /* for logs and the control protocol; copied */
-	const char *socket_path; /* where to listen; copied; NULL: use socket_fd */
+	const char *name;                         /* for logs and the control protocol; copied */
+	const char *socket_path;                  /* where to listen; copied; NULL: use socket_fd */
+	struct umbra_socket_access socket_access; /* who may connect there */
 	int socket_fd;       /* a listening or a connected socket; consumed on success; else -1 */
 	const char *backend; /* "unix:PATH" (vhost-user) or "vdpa:PATH" (vhost-vdpa); copied */
 	enum umbra_shadow_mode mode;

@@ -23,6 +23,8 @@
 
 enum {
 	OPTION_SOCKET_PATH = 256, /* above every character */
+	OPTION_SOCKET_MODE,
+	OPTION_SOCKET_GROUP,
 	OPTION_FD,
 	OPTION_CONTROL,
 	OPTION_NAME,
@@ -36,6 +38,8 @@ enum {
 
 static const struct option long_options[] = {
 	{ "socket-path", required_argument, NULL, OPTION_SOCKET_PATH },
+	{ "socket-mode", required_argument, NULL, OPTION_SOCKET_MODE },
+	{ "socket-group", required_argument, NULL, OPTION_SOCKET_GROUP },
 	{ "fd", required_argument, NULL, OPTION_FD },
 	{ "control", required_argument, NULL, OPTION_CONTROL },
 	{ "name", required_argument, NULL, OPTION_NAME },
@@ -64,6 +68,8 @@ void balloon_print_help(void)
 	      "guest, and give it back.\n"
 	      "\n"
 	      "  --socket-path=PATH    listen for the VM here\n"
+	      "  --socket-mode=BITS    who may connect there, in octal: 660 (what the umask leaves)\n"
+	      "  --socket-group=GROUP  the group that owns the socket, by name or number\n"
 	      "  --fd=N                use this socket, inherited and listening or connected,\n"
 	      "                        instead\n"
 	      "  --control=PATH        listen here for QMP: umbra ctl PATH ...\n"
@@ -111,6 +117,11 @@ static int parse_option(struct balloon_options *options, int option, const char 
 	case OPTION_SOCKET_PATH:
 		config->socket_path = value;
 		return option_socket_path("--socket-path", value, err);
+	case OPTION_SOCKET_MODE:
+		return option_mode("--socket-mode", value, &config->socket_access.mode, err);
+	case OPTION_SOCKET_GROUP:
+		config->socket_access.sets_group = true;
+		return option_group("--socket-group", value, &config->socket_access.group, err);
 	case OPTION_FD:
 		return option_socket_fd("--fd", value, &config->socket_fd, err);
 	case OPTION_CONTROL:
@@ -152,8 +163,13 @@ static int check_together(const struct balloon_options *options, struct umbra_er
 		return error_set(err, -EINVAL,
 				 "expected --socket-path=PATH or --fd=N: where the VM comes from; "
 				 "see " HELP);
+	if (!config->socket_path &&
+	    (config->socket_access.mode || config->socket_access.sets_group))
+		return error_set(err, -EINVAL,
+				 "--socket-mode and --socket-group are for the socket of "
+				 "--socket-path, which is not given");
 	if (options->control && config->socket_path &&
-	    !strcmp(options->control, config->socket_path))
+	    option_is_same_path(options->control, config->socket_path))
 		return error_set(
 			err, -EINVAL,
 			"--control=%.80s: the same path as --socket-path, expected another",

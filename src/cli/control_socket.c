@@ -123,10 +123,11 @@ void control_socket_close(struct control_socket *socket)
 {
 	struct stat status;
 
-	fd_close(&socket->fd);
+	/* The file before the socket, which keeps its inode's number from being used anew. */
 	if (socket->path && !lstat(socket->path, &status) && status.st_dev == socket->device &&
 	    status.st_ino == socket->inode)
 		unlink(socket->path);
+	fd_close(&socket->fd);
 	free(socket->path);
 	socket->path = NULL;
 }

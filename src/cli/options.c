@@ -5,11 +5,14 @@
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
+#include <grp.h>
+#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #include "base/error.h"
@@ -66,6 +69,60 @@ int option_socket_path(const char *option, const char *text, struct umbra_error 
 				 "is what a unix socket's address holds",
 				 option, text, strlen(text), max);
 	return 0;
+}
+
+int option_mode(const char *option, const char *text, unsigned int *mode, struct umbra_error *err)
+{
+	unsigned long bits;
+	char *end;
+
+	errno = 0;
+	bits = strtoul(text, &end, 8);
+	if (!isdigit((unsigned char)text[0]) || *end || errno || !bits || bits > 0777)
+		return error_set(
+			err, -EINVAL,
+			"%s=%.80s: expected permission bits in octal, 1 to 777 (660: owner "
+			"and group may connect)",
+			option, text);
+	*mode = (unsigned int)bits;
+	return 0;
+}
+
+int option_group(const char *option, const char *text, unsigned int *group, struct umbra_error *err)
+{
+	const struct group *found;
+
+	if (isdigit((unsigned char)text[0]))
+		return option_number(option, text, 0, UINT_MAX - 1, group, err);
+	errno = 0;
+	found = getgrnam(text);
+	if (!found)
+		return error_set(err, -EINVAL, "%s=%.80s: %s", option, text,
+				 errno ? strerror(errno)
+				       : "there is no such group, expected the name or the number "
+					 "of one");
+	*group = found->gr_gid;
+	return 0;
+}
+
+bool option_is_same_path(const char *a, const char *b)
+{
+	char folders[2][PATH_MAX], names[2][PATH_MAX];
+	const char *paths[] = { a, b };
+	struct stat stats[2];
+
+	if (!strcmp(a, b))
+		return true;
+	for (int i = 0; i < 2; i++) {
+		if (strlen(paths[i]) >= PATH_MAX)
+			return false;
+		strcpy(folders[i], paths[i]);
+		strcpy(names[i], paths[i]);
+		if (stat(dirname(folders[i]), &stats[i]))
+			return false;
+	}
+	return stats[0].st_dev == stats[1].st_dev && stats[0].st_ino == stats[1].st_ino &&
+	       !strcmp(basename(names[0]), basename(names[1]));
 }
 
 int option_name(const char *option, const char *text, struct umbra_error *err)

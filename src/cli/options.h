@@ -28,6 +28,17 @@ UMBRA_MUST_CHECK int option_choice(const char *option, const char *text, const c
 UMBRA_MUST_CHECK int option_socket_path(const char *option, const char *text,
 					struct umbra_error *err);
 
+/* Permission bits, in octal: 660. */
+UMBRA_MUST_CHECK int option_mode(const char *option, const char *text, unsigned int *mode,
+				 struct umbra_error *err);
+
+/* The name or the number of a group. */
+UMBRA_MUST_CHECK int option_group(const char *option, const char *text, unsigned int *group,
+				  struct umbra_error *err);
+
+/* Do two paths, which need not exist, name the same file, as far as folders tell? */
+bool option_is_same_path(const char *a, const char *b);
+
 /* A number of bytes, more than 0: 4096, 512M, 4G; a K is 1024. */
 UMBRA_MUST_CHECK int option_size(const char *option, const char *text, uint64_t *value,
 				 struct umbra_error *err);

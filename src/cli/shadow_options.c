@@ -22,6 +22,8 @@
 
 enum {
 	OPTION_SOCKET_PATH = 256, /* above every character */
+	OPTION_SOCKET_MODE,
+	OPTION_SOCKET_GROUP,
 	OPTION_FD,
 	OPTION_BACKEND,
 	OPTION_CONTROL,
@@ -34,6 +36,8 @@ enum {
 
 static const struct option long_options[] = {
 	{ "socket-path", required_argument, NULL, OPTION_SOCKET_PATH },
+	{ "socket-mode", required_argument, NULL, OPTION_SOCKET_MODE },
+	{ "socket-group", required_argument, NULL, OPTION_SOCKET_GROUP },
 	{ "fd", required_argument, NULL, OPTION_FD },
 	{ "backend", required_argument, NULL, OPTION_BACKEND },
 	{ "control", required_argument, NULL, OPTION_CONTROL },
@@ -59,6 +63,8 @@ void shadow_print_help(void)
 	      "the guest's virtqueues through rings of umbra's own when asked to.\n"
 	      "\n"
 	      "  --socket-path=PATH    listen for the VM here\n"
+	      "  --socket-mode=BITS    who may connect there, in octal: 660 (what the umask leaves)\n"
+	      "  --socket-group=GROUP  the group that owns the socket, by name or number\n"
 	      "  --fd=N                use this socket, inherited and listening or connected,\n"
 	      "                        instead\n"
 	      "  --backend=unix:PATH   the back-end's vhost-user socket\n"
@@ -111,6 +117,11 @@ static int parse_option(struct shadow_options *options, int option, const char *
 	case OPTION_SOCKET_PATH:
 		config->socket_path = value;
 		return option_socket_path("--socket-path", value, err);
+	case OPTION_SOCKET_MODE:
+		return option_mode("--socket-mode", value, &config->socket_access.mode, err);
+	case OPTION_SOCKET_GROUP:
+		config->socket_access.sets_group = true;
+		return option_group("--socket-group", value, &config->socket_access.group, err);
 	case OPTION_FD:
 		return option_socket_fd("--fd", value, &config->socket_fd, err);
 	case OPTION_BACKEND:
@@ -139,6 +150,11 @@ static int parse_option(struct shadow_options *options, int option, const char *
 	}
 }
 
+static bool is_backend_at(const char *backend, const char *path)
+{
+	return option_is_same_path(strchr(backend, ':') + 1, path);
+}
+
 static int check_together(const struct shadow_options *options, struct umbra_error *err)
 {
 	const struct umbra_shadow_config *config = &options->config;
@@ -155,12 +171,28 @@ static int check_together(const struct shadow_options *options, struct umbra_err
 		return error_set(
 			err, -EINVAL,
 			"expected --backend=unix:PATH or vdpa:PATH: the back-end; see " HELP);
+	if (!config->socket_path &&
+	    (config->socket_access.mode || config->socket_access.sets_group))
+		return error_set(err, -EINVAL,
+				 "--socket-mode and --socket-group are for the socket of "
+				 "--socket-path, which is not given");
 	if (options->control && config->socket_path &&
-	    !strcmp(options->control, config->socket_path))
+	    option_is_same_path(options->control, config->socket_path))
 		return error_set(
 			err, -EINVAL,
 			"--control=%.80s: the same path as --socket-path, expected another",
 			options->control);
+	if (config->socket_path && is_backend_at(config->backend, config->socket_path))
+		return error_set(err, -EINVAL,
+				 "--backend=%.80s: the same socket as --socket-path, where umbra "
+				 "itself listens for the VM, expected the back-end's",
+				 config->backend);
+	if (options->control && is_backend_at(config->backend, options->control))
+		return error_set(
+			err, -EINVAL,
+			"--backend=%.80s: the same socket as --control, where umbra itself "
+			"listens for control clients, expected the back-end's",
+			config->backend);
 	return 0;
 }
 

@@ -231,6 +231,7 @@ static bool session_step(struct umbra_balloon *u)
 		{ .fd = u->broken_fd, .events = POLLIN },
 		{ .fd = u->moved_fd, .events = POLLIN },
 		{ .fd = vhost_user_server_fd(u->server), .events = POLLIN },
+		{ .fd = doorway_fd(&u->doorway), .events = POLLIN },
 	};
 	int wait_ms = look(u), rc;
 
@@ -246,6 +247,8 @@ static bool session_step(struct umbra_balloon *u)
 	}
 	if (fds[3].revents)
 		notifier_drain(u->moved_fd);
+	if (fds[5].revents)
+		doorway_turn_away(&u->doorway, vhost_user_server_fd(u->server));
 	if (balloon_device_check_memory(u->device, &err)) {
 		log_error("%s; it is disconnected", err.text);
 		return false;
@@ -304,7 +307,7 @@ static int balloon_loop(struct umbra_balloon *u, struct umbra_error *err)
 		struct pollfd fds[] = {
 			{ .fd = u->stop_fd, .events = POLLIN },
 			{ .fd = u->wish_fd, .events = POLLIN },
-			{ .fd = u->doorway.listen_fd, .events = POLLIN },
+			{ .fd = doorway_fd(&u->doorway), .events = POLLIN },
 		};
 		int fd;
 
@@ -441,7 +444,8 @@ static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_conf
 	if (rc)
 		return rc;
 	info_renew(u);
-	return doorway_open(&u->doorway, config->socket_path, config->socket_fd, err);
+	return doorway_open(&u->doorway, config->socket_path, &config->socket_access,
+			    config->socket_fd, err);
 }
 
 int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra_balloon **out,

@@ -339,7 +339,7 @@ static int backend_connect(struct umbra_shadow_device *u, int front_fd, struct u
 	}
 }
 
-#define SESSION_FDS 4u /* of ours, before the back-end's */
+#define SESSION_FDS 5u /* of ours, before the back-end's */
 
 /* Is this front-end, or the back-end, gone?  Handles one round of events. */
 static bool session_step(struct umbra_shadow_device *u, struct umbra_error *lost)
@@ -350,6 +350,7 @@ static bool session_step(struct umbra_shadow_device *u, struct umbra_error *lost
 		{ .fd = u->request_fd, .events = POLLIN },
 		{ .fd = u->broken_fd, .events = POLLIN },
 		{ .fd = vhost_user_server_fd(u->server), .events = POLLIN },
+		{ .fd = doorway_fd(&u->doorway), .events = POLLIN },
 		[SESSION_FDS + BACKEND_FDS_MAX - 1] = { .fd = -1 },
 	};
 	int backend_fds[BACKEND_FDS_MAX];
@@ -367,6 +368,8 @@ static bool session_step(struct umbra_shadow_device *u, struct umbra_error *lost
 		notifier_drain(u->broken_fd);
 		shadow_device_check_queues(u->device);
 	}
+	if (fds[4].revents)
+		doorway_turn_away(&u->doorway, vhost_user_server_fd(u->server));
 	if (shadow_device_check_memory(u->device, &err)) {
 		log_error("%s; it is disconnected", err.text);
 		return false;
@@ -471,7 +474,7 @@ static int device_loop(struct umbra_shadow_device *u, struct umbra_error *err)
 		struct pollfd fds[] = {
 			{ .fd = u->stop_fd, .events = POLLIN },
 			{ .fd = u->request_fd, .events = POLLIN },
-			{ .fd = u->doorway.listen_fd, .events = POLLIN },
+			{ .fd = doorway_fd(&u->doorway), .events = POLLIN },
 		};
 		int fd;
 
@@ -677,7 +680,9 @@ static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_
 		return error_set(err, rc, "no memory for a device");
 	info_renew(u);
 	rc = workers_start(u, config->threads ? config->threads : 1, err);
-	return rc ? rc : doorway_open(&u->doorway, config->socket_path, config->socket_fd, err);
+	return rc ? rc
+		  : doorway_open(&u->doorway, config->socket_path, &config->socket_access,
+				 config->socket_fd, err);
 }
 
 int umbra_shadow_device_create(const struct umbra_shadow_config *config,

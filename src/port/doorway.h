@@ -3,6 +3,10 @@
  * Where front-ends come from: a socket that listens, or the one connection that
  * we were given.
  *
+ * A device serves one front-end.  Another that comes meanwhile is turned away at once, by
+ * the end of its connection: to let it wait in the backlog would leave a VMM hanging
+ * whose operator has given the same socket to two of them by mistake.
+ *
  * Ownership: the doorway owns its fds, and the socket's file if it made one.
  * Threads: one.
  */
@@ -10,27 +14,41 @@
 #define UMBRA_PORT_DOORWAY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
+#include "base/log.h"
+#include "port/listener.h"
 #include "umbra/error.h"
 
 struct doorway {
-	int listen_fd;    /* or -1 */
-	int connected_fd; /* or -1 */
-	char *path;       /* of the socket file that is ours to remove, or NULL */
+	struct listener listener; /* its path is NULL if we were given the socket */
+	int connected_fd;         /* or -1 */
+	struct log_limit arrivals, refusals;
 };
 
-#define DOORWAY_CLOSED ((struct doorway){ .listen_fd = -1, .connected_fd = -1 })
+#define DOORWAY_CLOSED ((struct doorway){ .listener = LISTENER_CLOSED, .connected_fd = -1 })
 
 /*
  * Listen at @path, or if that is NULL use @fd, a socket that listens or is
  * connected, which is consumed on success.  -EADDRINUSE: see listener_open();
  * -ENOTSOCK, -ENOMEM.
  */
-UMBRA_MUST_CHECK int doorway_open(struct doorway *d, const char *path, int fd,
+UMBRA_MUST_CHECK int doorway_open(struct doorway *d, const char *path,
+				  const struct umbra_socket_access *access, int fd,
 				  struct umbra_error *err);
 void doorway_close(struct doorway *d);
 
+/* To be polled for reading: somebody has come.  -1: nobody can. */
+int doorway_fd(const struct doorway *d);
+
 /* The next front-end's fd, close-on-exec; -EAGAIN: it has gone again. */
-UMBRA_MUST_CHECK int doorway_accept(const struct doorway *d, struct umbra_error *err);
+UMBRA_MUST_CHECK int doorway_accept(struct doorway *d, struct umbra_error *err);
+
+/* doorway_fd() is readable while the front-end on @served_fd is served: turn away who has
+ * come, unless that front-end has gone, for its successor may wait. */
+void doorway_turn_away(struct doorway *d, int served_fd);
+
+/* Whom a device without a front-end waits for, as a phrase. */
+void doorway_describe(const struct doorway *d, char *text, size_t size);
 
 #endif
