@@ -12,6 +12,7 @@ file here:
 	SimulatedBalloon	a balloon device that checks the driver, and can misbehave
 	BalloonDriver	the project's driver in a guest
 	Frontend	a front-end and driver of our own, for the real balloon device
+	SimulatedVmm, SimulatedBackend	peers that do what real ones will not (peers.py)
 
 Rules of the house.  Nothing sleeps to synchronise: every wait names what it
 waits for and has a deadline (wait.py).  Deadlines are generous, since they
@@ -26,6 +27,7 @@ from .balloon_driver import BalloonDriver
 from .bed import Bed
 from .fio import Fio
 from .frontend import Frontend
+from .peers import SimulatedBackend, SimulatedVmm
 from .qemu import Qemu
 from .qmp import QmpClient, QmpError
 from .simulated_balloon import SimulatedBalloon
@@ -35,6 +37,6 @@ from .wait import Deadline, TimedOut, wait_until
 
 __all__ = [
     "Backend", "BalloonDriver", "Bed", "Deadline", "Fio", "Frontend", "Qemu",
-    "QmpClient", "QmpError", "SimulatedBalloon", "TimedOut", "Uml", "Umbra",
-    "UmbraBalloon", "procfs", "wait_until",
+    "QmpClient", "QmpError", "SimulatedBackend", "SimulatedBalloon", "SimulatedVmm",
+    "TimedOut", "Uml", "Umbra", "UmbraBalloon", "procfs", "wait_until",
 ]
