@@ -91,7 +91,8 @@ struct umbra_shadow_device;
  * Make a device and bind its socket; nothing is accepted before _run().
  * A stale socket file is replaced, one that somebody listens on is not.
  * The first call in a process installs a handler for SIGBUS, which deals with
- * guest memory that a front-end takes away and hands on every other.
+ * guest memory that a front-end takes away and hands on every other; the thread
+ * that calls _run() has SIGBUS let through.
  * -EINVAL, -EADDRINUSE, -ENOMEM, or the code of the system call that failed.
  */
 UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_create(const struct umbra_shadow_config *config,

@@ -115,13 +115,19 @@ static void *device_main(void *opaque)
 	return NULL;
 }
 
-/* Signals are the main thread's: the device's threads inherit this mask. */
+/* Signals are the main thread's, but for those that a thread causes itself: SIGBUS
+ * is how the device notices that guest memory was taken away, and a blocked one
+ * would end the process. */
 static int start_device_thread(struct program *program, struct umbra_error *err)
 {
 	sigset_t all, before;
 	int code;
 
 	sigfillset(&all);
+	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGSEGV);
+	sigdelset(&all, SIGILL);
+	sigdelset(&all, SIGFPE);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	code = pthread_create(&program->thread, NULL, device_main, program);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -332,6 +332,7 @@ int umbra_balloon_run(struct umbra_balloon *balloon, struct umbra_error *err)
 {
 	struct umbra_error local;
 
+	mapping_guard_admit();
 	return balloon_loop(balloon, err ? err : &local);
 }
 

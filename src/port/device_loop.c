@@ -499,8 +499,10 @@ int umbra_shadow_device_run(struct umbra_shadow_device *device, struct umbra_err
 {
 	static const struct umbra_error stopped = { "the device was stopped" };
 	struct umbra_error local;
-	int rc = device_loop(device, err ? err : &local);
+	int rc;
 
+	mapping_guard_admit();
+	rc = device_loop(device, err ? err : &local);
 	pthread_mutex_lock(&device->lock);
 	device->ended = true;
 	pthread_mutex_unlock(&device->lock);

@@ -78,6 +78,15 @@ int mapping_guard_install(void)
 	return install_result;
 }
 
+void mapping_guard_admit(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGBUS);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
 void mapping_guard_add(void *base, size_t length, size_t page, bool *cut)
 {
 	pthread_mutex_lock(&guards_lock);

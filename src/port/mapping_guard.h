@@ -28,6 +28,10 @@
 /* Install the handler, once for the process.  0 or -errno. */
 int mapping_guard_install(void);
 
+/* Let SIGBUS through in the calling thread: one that is blocked when its own access
+ * causes it ends the process, whatever handler there is. */
+void mapping_guard_admit(void);
+
 /* From now on zeros appear in [base, base + length) where the file ends, and
  * *@cut becomes true.  @page: the mapping's page size. */
 void mapping_guard_add(void *base, size_t length, size_t page, bool *cut);
