@@ -159,7 +159,11 @@ struct umbra_balloon;
  * A stale socket file is replaced, one that somebody listens on is not.
  * The first call in a process installs a handler for SIGBUS, which deals with
  * guest memory that a front-end takes away and hands on every other; the thread
- * that calls _run() has SIGBUS let through.
+ * that calls _run() has SIGBUS let through.  It also installs one for a real-time
+ * signal, the highest that has no handler: a timer sends it to umbra's own threads,
+ * and to the one that calls _run(), to get them out of a call that a peer lets
+ * block.  No other thread ever receives it.
+ * -EBUSY: every real-time signal has a handler.
  * -EINVAL, -EADDRINUSE, -ENOMEM, or the code of the system call that failed.
  */
 UMBRA_API UMBRA_MUST_CHECK int umbra_balloon_create(const struct umbra_balloon_config *config,

@@ -364,7 +364,10 @@ void balloon_device_check_queues(struct balloon_device *d)
 		if (!r->serving || !__atomic_load_n(&r->service.broken, __ATOMIC_ACQUIRE))
 			continue;
 		ring_pause(d, r);
-		ring_error_text(&r->queue.ring.error, why, sizeof(why));
+		if (r->service.fault)
+			snprintf(why, sizeof(why), "%s", r->service.fault);
+		else
+			ring_error_text(&r->queue.ring.error, why, sizeof(why));
 		balloon_ring_break(d, r, why);
 		d->host->ops->config_changed(d->host);
 	}

@@ -2,6 +2,7 @@
 /* Kicks and calls: see notifier.h. */
 #include "port/notifier.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdint.h>
@@ -10,6 +11,8 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "port/interrupter.h"
 
 bool is_eventfd(int fd)
 {
@@ -38,7 +41,7 @@ struct notifier notifier_make(int fd)
 	return n;
 }
 
-void notifier_send(const struct notifier *n)
+int notifier_send(const struct notifier *n)
 {
 	static const uint64_t one = 1;
 	struct pollfd p = { .fd = n->fd, .events = POLLOUT };
@@ -46,28 +49,49 @@ void notifier_send(const struct notifier *n)
 
 	switch (n->kind) {
 	case NOTIFIER_NONE:
-		return;
+		return 0;
 	case NOTIFIER_SOCKET:
 		written = send(n->fd, &one, sizeof(one), MSG_DONTWAIT | MSG_NOSIGNAL);
 		break;
 	case NOTIFIER_ASK_FIRST:
 		if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT))
-			return;
+			return 0;
 		__attribute__((fallthrough));
 	case NOTIFIER_EVENTFD:
 		written = write(n->fd, &one, sizeof(one));
 		break;
 	}
-	(void)written; /* see the header: nothing to do about a failure */
+	/* See the header: nothing to do about another failure. */
+	return written < 0 && errno == EINTR ? -EINTR : 0;
 }
 
-void notifier_drain(int fd)
+int notifier_send_guarded(int fd)
+{
+	const struct notifier n = notifier_make(fd);
+	struct interrupter interrupter;
+	int rc;
+
+	if (n.kind == NOTIFIER_NONE || n.kind == NOTIFIER_SOCKET)
+		return notifier_send(&n);
+	/* Rather no notification than a thread that never comes back. */
+	rc = interrupter_create(&interrupter);
+	if (rc)
+		return rc;
+	interrupter_start(&interrupter);
+	rc = notifier_send(&n);
+	interrupter_destroy(&interrupter);
+	return rc;
+}
+
+int notifier_drain(int fd)
 {
 	uint64_t buffer[64];
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 
 	/* One read at a time may empty an eventfd or a part of a socket; what is
 	 * left keeps a level-triggered epoll awake. */
-	if (poll(&p, 1, 0) == 1 && p.revents & POLLIN && read(fd, buffer, sizeof(buffer)) < 0)
-		return;
+	if (poll(&p, 1, 0) == 1 && p.revents & POLLIN && read(fd, buffer, sizeof(buffer)) < 0 &&
+	    errno == EINTR)
+		return -EINTR;
+	return 0;
 }

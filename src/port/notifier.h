@@ -6,8 +6,11 @@
  * because the other end is not trusted to read.  A socket (User Mode Linux's
  * interrupt is one) is sent to without waiting.  An eventfd blocks only when
  * its counter is full, which takes 2^64 - 2 notifications or a peer that wrote
- * that number: one that is in non-blocking mode is safe, another is asked
- * first.  The mode is not ours to change: the open file is shared.
+ * that number, and only in blocking mode; one that is in that mode is asked
+ * first.  But the mode and the counter are not ours: the open file is shared, and
+ * a peer can change both between our look and our write.  So who sends is a thread
+ * with an interrupter (port/interrupter.h) that runs, and hears of a call that was
+ * blocked.  The same goes for reading.
  */
 #ifndef UMBRA_PORT_NOTIFIER_H
 #define UMBRA_PORT_NOTIFIER_H
@@ -24,12 +27,19 @@ struct notifier {
 /* Find out how to notify @fd; -1: nobody wants to be. */
 struct notifier notifier_make(int fd);
 
-/* Notify.  A full counter or buffer is as good as a notification: one is
- * pending.  A peer that is gone is noticed elsewhere. */
-void notifier_send(const struct notifier *n);
+/*
+ * Notify.  A full counter or buffer is as good as a notification: one is
+ * pending.  A peer that is gone is noticed elsewhere.
+ * -EINTR: the file let the call block, and the interrupter ended it.  That cannot
+ * happen to an eventfd of our own that no peer has.  Else 0.
+ */
+int notifier_send(const struct notifier *n);
 
-/* Read @fd empty without blocking. */
-void notifier_drain(int fd);
+/* The same, once, from a thread that has no interrupter. */
+int notifier_send_guarded(int fd);
+
+/* Read what is there of @fd.  0 or -EINTR, as above. */
+int notifier_drain(int fd);
 
 /* True if @fd is an eventfd, which need not be drained to be heard again by an
  * edge-triggered epoll. */

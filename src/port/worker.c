@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -14,6 +15,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "port/interrupter.h"
 #include "port/notifier.h"
 
 #define EVENTS_MAX 64
@@ -67,19 +69,45 @@ struct worker {
 	bool stops;            /* the thread's own */
 	bool looks;            /* queues are moved without being armed; the thread's own */
 	unsigned int skips, skips_next, hits; /* the thread's own */
-	pthread_mutex_t lock;                 /* guards request */
+	struct interrupter interrupter;       /* the thread's own */
+	pthread_mutex_t lock;                 /* guards the rest */
+	int started;                          /* 1, or -errno; 0: not known yet */
 	pthread_cond_t answered;
 	struct request *request;
 };
 
 /* --- on the thread ------------------------------------------------------- */
 
-static void served_notify(struct served *s, unsigned int actions)
+static void source_remove(struct worker *w, struct source *source)
 {
-	if (actions & QUEUE_KICK_BACKEND)
-		notifier_send(&s->kick_out);
-	if (actions & QUEUE_CALL_GUEST)
-		notifier_send(&s->call_out);
+	if (source->fd >= 0)
+		epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
+	source->fd = -1;
+}
+
+static void served_break(struct worker *w, struct served *s, const char *fault)
+{
+	/* Nobody would read them any more. */
+	source_remove(w, &s->kick);
+	source_remove(w, &s->call);
+	s->ready = s->polls = false;
+	s->service->fault = fault;
+	/* Release; peer: the device's acquire when it looks for broken queues,
+	 * shadow_device_check_queues() and balloon_device_check_queues(). */
+	__atomic_store_n(&s->service->broken, true, __ATOMIC_RELEASE);
+	notifier_send(&w->broken);
+}
+
+/* NULL, or why the queue is broken. */
+static const char *served_notify(struct served *s, unsigned int actions)
+{
+	const char *fault = NULL;
+
+	if (actions & QUEUE_KICK_BACKEND && notifier_send(&s->kick_out))
+		fault = "the back-end made its kick fd block: a full counter, without O_NONBLOCK";
+	if (actions & QUEUE_CALL_GUEST && notifier_send(&s->call_out))
+		fault = "the front-end made its call fd block: a full counter, without O_NONBLOCK";
+	return fault;
 }
 
 /* Passes until the queue sleeps, or its turn is over. */
@@ -87,22 +115,19 @@ static void served_run(struct worker *w, struct served *s)
 {
 	struct queue_service *service = s->service;
 	bool moves = w->looks && service->move;
-	unsigned int owed;
+	unsigned int owed = 0;
+	const char *fault;
 
 	s->armed = false;
 	for (unsigned int i = 0; i < PASSES_MAX; i++) {
 		int actions = (moves ? service->move : service->pass)(service->queue, &owed);
 
-		if (actions < 0) {
-			served_notify(s, owed);
-			s->ready = s->polls = false;
-			/* Release; peer: the device's acquire when it looks for broken queues,
-			 * shadow_device_check_queues() and balloon_device_check_queues(). */
-			__atomic_store_n(&s->service->broken, true, __ATOMIC_RELEASE);
-			notifier_send(&w->broken);
+		fault = served_notify(s, actions < 0 ? owed : (unsigned int)actions);
+		if (actions < 0 || fault) {
+			/* What the queue itself says comes first. */
+			served_break(w, s, actions < 0 ? NULL : fault);
 			return;
 		}
-		served_notify(s, (unsigned int)actions);
 		if (!(actions & QUEUE_MORE)) {
 			s->ready = s->polls;
 			s->armed = !moves;
@@ -203,10 +228,28 @@ static void request_serve(struct worker *w)
 	pthread_mutex_unlock(&w->lock);
 }
 
-static void *worker_thread(void *argument)
+/*
+ * Wait for events.  Outside of this function the interrupter runs, unless nothing
+ * is ready; a tick that finds the thread asleep says that it has been idle for a
+ * while, and stops it: no traffic costs nothing.
+ */
+static int worker_wait(struct worker *w, struct epoll_event *events, bool busy)
+{
+	int n;
+
+	for (;;) {
+		n = epoll_wait(w->epoll_fd, events, EVENTS_MAX, busy ? 0 : -1);
+		if (n > 0)
+			interrupter_start(&w->interrupter);
+		if (n >= 0 || busy)
+			return n;
+		interrupter_stop(&w->interrupter);
+	}
+}
+
+static void worker_serve(struct worker *w)
 {
 	struct epoll_event events[EVENTS_MAX];
-	struct worker *w = argument;
 
 	while (!w->stops) {
 		bool busy = worker_run_ready(w);
@@ -220,7 +263,7 @@ static void *worker_thread(void *argument)
 			if (w->looks && w->hits % HITS_PER_EPOLL)
 				continue;
 		}
-		n = epoll_wait(w->epoll_fd, events, EVENTS_MAX, busy ? 0 : -1);
+		n = worker_wait(w, events, busy);
 		if (!busy)
 			worker_woken(w);
 		for (int i = 0; i < n; i++) {
@@ -231,15 +274,33 @@ static void *worker_thread(void *argument)
 				continue;
 			}
 			counter_add(source->counter, 1);
-			if (source->reads)
-				notifier_drain(source->fd);
-			if (!source->served->service->broken)
+			if (source->served->service->broken)
+				continue;
+			if (source->reads && notifier_drain(source->fd))
+				served_break(w, source->served,
+					     "a kick or call fd blocks whoever reads it");
+			else
 				source->served->ready = true;
 		}
 		/* Last: a request may free what the events point to. */
 		if (asked)
 			request_serve(w);
 	}
+}
+
+static void *worker_thread(void *argument)
+{
+	struct worker *w = argument;
+	int rc = interrupter_create(&w->interrupter);
+
+	pthread_mutex_lock(&w->lock);
+	w->started = rc ? rc : 1;
+	pthread_cond_signal(&w->answered);
+	pthread_mutex_unlock(&w->lock);
+	if (rc)
+		return NULL;
+	worker_serve(w);
+	interrupter_destroy(&w->interrupter);
 	return NULL;
 }
 
@@ -256,13 +317,6 @@ static int source_add(struct worker *w, struct served *s, struct source *source,
 		event.events |= EPOLLET;
 	event.data.ptr = source;
 	return epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
-}
-
-static void source_remove(struct worker *w, struct source *source)
-{
-	if (source->fd >= 0)
-		epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
-	source->fd = -1;
 }
 
 static int served_add(struct worker *w, void *argument)
@@ -325,14 +379,34 @@ static int worker_ask(struct worker *w, int (*run)(struct worker *w, void *), vo
 static int thread_start(struct worker *w)
 {
 	pthread_attr_t attributes;
+	sigset_t all, before;
 	int rc = pthread_attr_init(&attributes);
 
 	if (rc)
 		return -rc;
 	pthread_attr_setstacksize(&attributes, STACK_BYTES);
+	/* The process's signals are none of this thread's, but for those that are its
+	 * own doing: SIGBUS is how guest memory that was taken away is noticed, and a
+	 * blocked one would end the process. */
+	sigfillset(&all);
+	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGSEGV);
+	sigdelset(&all, SIGILL);
+	sigdelset(&all, SIGFPE);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
 	rc = pthread_create(&w->thread, &attributes, worker_thread, w);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_attr_destroy(&attributes);
-	return -rc;
+	if (rc)
+		return -rc;
+	pthread_mutex_lock(&w->lock);
+	while (!w->started)
+		pthread_cond_wait(&w->answered, &w->lock);
+	pthread_mutex_unlock(&w->lock);
+	if (w->started > 0)
+		return 0;
+	pthread_join(w->thread, NULL);
+	return w->started;
 }
 
 int worker_create(int broken_fd, struct worker **out, struct umbra_error *err)

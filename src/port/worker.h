@@ -18,6 +18,10 @@
  * one gap out of a hundred, and no traffic costs nothing, since a thread that
  * sleeps wakes for notifications only.
  *
+ * A peer that has one of a queue's fds can make a write to it, or a read, wait for
+ * ever.  An interrupter (interrupter.h) ends that, and the queue is broken for that
+ * reason; so who waits for the thread waits for a bounded time.
+ *
  * To give and to take a queue is a message to the thread that is waited for, so
  * the thread itself needs no lock.
  *

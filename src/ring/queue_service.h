@@ -43,8 +43,10 @@ struct queue_service {
 	int call_out;       /* to the guest; -1: it polls */
 	uint64_t *kicks_in; /* counters of what came, written with relaxed stores; */
 	uint64_t *calls_in; /* NULL where there is no fd */
-	bool broken;        /* atomic; the host sets it when pass() said that the queue is, stops
-			       serving, and has the device look soon */
+	bool broken;        /* atomic; the host sets it when pass() said that the queue is, or one
+			       of the fds let the thread block; it stops serving, and has the
+			       device look soon */
+	const char *fault;  /* in the second case, what happened; written before `broken` */
 	void *server;       /* the host's own */
 };
 

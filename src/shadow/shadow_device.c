@@ -203,7 +203,7 @@ void shadow_device_check_queues(struct shadow_device *d)
 
 		if (r->run == RING_SHADOWED && r->serving &&
 		    __atomic_load_n(&r->service.broken, __ATOMIC_ACQUIRE))
-			shadow_device_break_ring(d, r, NULL);
+			shadow_device_break_ring(d, r, r->service.fault);
 	}
 	shadow_device_settle(d);
 }
