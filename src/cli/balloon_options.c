@@ -87,8 +87,8 @@ void balloon_print_help(void)
 	      "  --print-capabilities  print vhost-user's description of the program, as JSON\n"
 	      "  -h, --help            print this text\n"
 	      "\n"
-	      "SIGTERM and SIGINT end the program.  Exit status: 0 after such an end, 1 for a\n"
-	      "failure, 2 for a wrong command line.\n",
+	      "SIGTERM, SIGINT and SIGHUP end the program.  Exit status: 0 after such an end, 1\n"
+	      "for a failure, 2 for a wrong command line.\n",
 	      stdout);
 }
 

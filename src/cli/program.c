@@ -14,7 +14,9 @@
 
 #define EVENTS_MAX 1024u /* posted and not delivered: a loop that is this late is stuck */
 
-static const int end_signals[PROGRAM_SIGNALS] = { SIGTERM, SIGINT };
+/* Those that a second time end the program at once come first. */
+static const int watched_signals[PROGRAM_SIGNALS] = { SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 };
+#define HASTY_SIGNALS 2
 
 /* --- events ------------------------------------------------------------------ */
 
@@ -81,8 +83,19 @@ static void on_signal(evutil_socket_t number, short what, void *opaque)
 	size_t i;
 
 	(void)what;
-	log_info("%s: ending", number == SIGINT ? "interrupted" : "asked to end by a signal");
-	for (i = 0; i < PROGRAM_SIGNALS; i++)
+	if (number == SIGUSR1 || number == SIGUSR2) {
+		log_limited(&program->stray, LOG_WARNING,
+			    "SIG%s means nothing to this program: ignored",
+			    sigabbrev_np((int)number));
+		return;
+	}
+	if (program->is_ending)
+		return;
+	program->is_ending = true;
+	log_info("%s: ending", number == SIGINT   ? "interrupted"
+			       : number == SIGHUP ? "the terminal or the session has gone (SIGHUP)"
+						  : "asked to end by a signal");
+	for (i = 0; i < HASTY_SIGNALS; i++)
 		event_del(program->signals[i]);
 	program->device->stop(program->opaque);
 }
@@ -139,6 +152,13 @@ static int start_device_thread(struct program *program, struct umbra_error *err)
 
 /* --- from the start to the end --------------------------------------------------- */
 
+static bool is_ignored(int number)
+{
+	struct sigaction action;
+
+	return !sigaction(number, NULL, &action) && action.sa_handler == SIG_IGN;
+}
+
 static int open_loop(struct program *program, struct umbra_error *err)
 {
 	size_t i;
@@ -154,10 +174,13 @@ static int open_loop(struct program *program, struct umbra_error *err)
 	if (!program->mail || event_add(program->mail, NULL))
 		return error_set(err, -ENOMEM, "cannot watch the main loop's mailbox");
 	for (i = 0; i < PROGRAM_SIGNALS; i++) {
+		if (watched_signals[i] == SIGHUP && is_ignored(SIGHUP))
+			continue;
 		program->signals[i] =
-			evsignal_new(program->base, end_signals[i], on_signal, program);
+			evsignal_new(program->base, watched_signals[i], on_signal, program);
 		if (!program->signals[i] || event_add(program->signals[i], NULL))
-			return error_set(err, -ENOMEM, "cannot watch signal %d", end_signals[i]);
+			return error_set(err, -ENOMEM, "cannot watch signal %d",
+					 watched_signals[i]);
 	}
 	return 0;
 }
@@ -179,7 +202,7 @@ static void program_close(struct program *program)
 	/* A first signal that comes this late must not turn success into death. */
 	sigemptyset(&ends);
 	for (i = 0; i < PROGRAM_SIGNALS; i++)
-		sigaddset(&ends, end_signals[i]);
+		sigaddset(&ends, watched_signals[i]);
 	pthread_sigmask(SIG_BLOCK, &ends, NULL);
 
 	/* The answers to what the device has finished or cancelled. */

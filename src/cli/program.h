@@ -9,8 +9,15 @@
  * The end: a signal, "quit", or an error of its own makes the device's thread
  * return from run().  That thread posts its last letter, which breaks the loop.  So
  * the loop outlives the device's thread, and the mailbox outlives the device: no
- * callback finds a part of the program gone.  A second signal finds its default
+ * callback finds a part of the program gone.  A second SIGTERM or SIGINT finds its default
  * action restored and ends a program that does not come to an end.
+ *
+ * No signal that is sent by mistake, or by a terminal that goes away, may end the
+ * program by its default action: that would leave the sockets' files behind, and take
+ * the guest's device without a word.  SIGHUP is an end like SIGTERM, unless whoever
+ * started the program has it ignored (nohup(1)); it is not a second signal, since a
+ * terminal sends two, and systemd one after its SIGTERM.  SIGUSR1 and SIGUSR2 mean
+ * nothing here, which the log says.
  *
  * Threads: the main thread's, but for program_post().
  */
@@ -23,12 +30,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/log.h"
 #include "cli/control.h"
 #include "cli/mailbox.h"
 #include "cli/qmp_server.h"
 #include "umbra/error.h"
 
-#define PROGRAM_SIGNALS 2
+#define PROGRAM_SIGNALS 5
 
 /* What a kind of device does for its program. */
 struct program_device {
@@ -49,7 +57,9 @@ struct program {
 	/* The program's own: */
 	struct letter ended; /* the device's thread is done */
 	struct event_base *base;
-	struct event *signals[PROGRAM_SIGNALS];
+	struct event *signals[PROGRAM_SIGNALS]; /* NULL: one that is not watched */
+	bool is_ending;                         /* a signal has asked for it */
+	struct log_limit stray;
 	struct event *mail;
 	struct mailbox *mailbox;
 	struct control control;

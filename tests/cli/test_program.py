@@ -63,12 +63,43 @@ def test_called_by_its_other_name_it_takes_options_at_once(program, bed, name, o
     assert wanted in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP],
+                         ids=lambda n: n.name)
 def test_a_signal_ends_it_at_once_and_cleanly(simulated, number):
     begin = time.monotonic()
     with simulated.talk():
         simulated.terminate(number)
     assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2], ids=lambda n: n.name)
+def test_a_stray_signal_leaves_the_device_to_its_guest(simulated, number):
+    simulated.process.signal(number)
+    wait_until(lambda: f"{number.name} means nothing to this program" in simulated.log(),
+               "a word on the signal")
+    with simulated.talk() as client:
+        assert client.ask("query-status")["return"]["name"] == "u0"
+    simulated.terminate()
+
+
+def test_a_terminal_that_goes_away_twice_is_one_end(simulated):
+    """As one does; and systemd sends SIGHUP right after SIGTERM, if told to."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGHUP):
+        simulated.process.signal(number)
+    simulated.check_end()
+
+
+def test_without_hangups_it_goes_on_when_the_terminal_goes_away(bed):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)       # what nohup(1) does
+    try:
+        simulated = Simulated(bed)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    simulated.process.signal(signal.SIGHUP)
+    simulated.process.signal(signal.SIGUSR1)
+    wait_until(lambda: "SIGUSR1 means nothing" in simulated.log(), "the later signal")
+    assert "SIGHUP" not in simulated.log()
+    simulated.terminate()
 
 
 def test_a_signal_right_at_the_start_ends_it(bed):
