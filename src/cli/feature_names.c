@@ -4,7 +4,10 @@
 
 #include <inttypes.h>
 #include <linux/vhost_types.h>
+#include <linux/virtio_balloon.h>
+#include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
 #include <stdio.h>
 
@@ -36,6 +39,64 @@ static const char *const feature_names[NAMES_MAX] = {
 	NAME(VIRTIO_F_RING_RESET),        NAME(VIRTIO_F_ADMIN_VQ),
 };
 #undef NAME
+
+/* docs/balloon-protocol.md. */
+#define VIRTIO_BALLOON_F_PAGE_BITMAP 50
+
+#define NAME(bit) [VIRTIO_BALLOON_F_##bit] = "VIRTIO_BALLOON_F_" #bit
+static const char *const balloon_names[NAMES_MAX] = {
+	NAME(MUST_TELL_HOST), NAME(STATS_VQ),  NAME(DEFLATE_ON_OOM), NAME(FREE_PAGE_HINT),
+	NAME(PAGE_POISON),    NAME(REPORTING), NAME(PAGE_BITMAP),
+};
+#undef NAME
+
+#define NAME(bit) [VIRTIO_BLK_F_##bit] = "VIRTIO_BLK_F_" #bit
+static const char *const block_names[NAMES_MAX] = {
+	NAME(SIZE_MAX), NAME(SEG_MAX), NAME(GEOMETRY),     NAME(RO),
+	NAME(BLK_SIZE), NAME(FLUSH),   NAME(TOPOLOGY),     NAME(CONFIG_WCE),
+	NAME(MQ),       NAME(DISCARD), NAME(WRITE_ZEROES),
+};
+#undef NAME
+
+#define NAME(bit) [VIRTIO_NET_F_##bit] = "VIRTIO_NET_F_" #bit
+static const char *const net_names[NAMES_MAX] = {
+	NAME(CSUM),
+	NAME(GUEST_CSUM),
+	NAME(CTRL_GUEST_OFFLOADS),
+	NAME(MTU),
+	NAME(MAC),
+	NAME(GUEST_TSO4),
+	NAME(GUEST_TSO6),
+	NAME(GUEST_ECN),
+	NAME(GUEST_UFO),
+	NAME(HOST_TSO4),
+	NAME(HOST_TSO6),
+	NAME(HOST_ECN),
+	NAME(HOST_UFO),
+	NAME(MRG_RXBUF),
+	NAME(STATUS),
+	NAME(CTRL_VQ),
+	NAME(CTRL_RX),
+	NAME(CTRL_VLAN),
+	NAME(CTRL_RX_EXTRA),
+	NAME(GUEST_ANNOUNCE),
+	NAME(MQ),
+	NAME(CTRL_MAC_ADDR),
+	NAME(NOTF_COAL),
+	NAME(HASH_REPORT),
+	NAME(RSS),
+	NAME(RSC_EXT),
+	NAME(STANDBY),
+	NAME(SPEED_DUPLEX),
+};
+#undef NAME
+
+/* By device type; NULL: none is known. */
+static const char *const *const type_names[] = {
+	[1] = net_names,
+	[2] = block_names,
+	[5] = balloon_names,
+};
 
 /* The specification's table "Protocol features". */
 #define NAME(bit, name) [bit] = "VHOST_USER_PROTOCOL_F_" name
@@ -83,32 +144,36 @@ static const char *const device_type_names[] = {
 	[34] = "i2c",    [41] = "gpio",
 };
 
-static json_t *named_bits(uint64_t bits, const char *const *table)
+static json_t *named_bits(uint64_t bits, const char *const *table, const char *const *more)
 {
 	json_t *names = json_array();
 	char hex[sizeof("0x0123456789abcdef")];
 	unsigned int bit;
 
-	for (bit = 0; bit < NAMES_MAX; bit++)
-		if (bits & BIT64(bit) && table[bit])
-			json_array_append_new(names, json_string(table[bit]));
+	for (bit = 0; bit < NAMES_MAX; bit++) {
+		const char *name = table[bit] ? table[bit] : more ? more[bit] : NULL;
+
+		if (bits & BIT64(bit) && name)
+			json_array_append_new(names, json_string(name));
+	}
 	snprintf(hex, sizeof(hex), "0x%" PRIx64, bits);
 	return json_pack("{s:s, s:o}", "bits", hex, "names", names);
 }
 
-json_t *features_json(uint64_t bits)
+json_t *features_json(uint32_t device_id, uint64_t bits)
 {
-	return named_bits(bits, feature_names);
+	return named_bits(bits, feature_names,
+			  device_id < ARRAY_SIZE(type_names) ? type_names[device_id] : NULL);
 }
 
 json_t *protocol_features_json(uint64_t bits)
 {
-	return named_bits(bits, protocol_feature_names);
+	return named_bits(bits, protocol_feature_names, NULL);
 }
 
 json_t *backend_features_json(uint64_t bits)
 {
-	return named_bits(bits, backend_feature_names);
+	return named_bits(bits, backend_feature_names, NULL);
 }
 
 const char *device_type_name(uint32_t id)

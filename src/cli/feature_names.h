@@ -10,11 +10,11 @@
 #include <stdint.h>
 
 /*
- * {"bits": "0x130000000", "names": [...]}, lowest bit first.  Bits that belong
- * to a device type (0-23 and 50-127) have no name here, since the program does
- * not know the type of the device that it stands in front of.
+ * {"bits": "0x130000000", "names": [...]}, lowest bit first.  Bits that belong to a
+ * device type (0-23 and 50-127) have names for the types 1 (network), 2 (block) and
+ * 5 (balloon); @device_id 0: the type is not known, as before a vhost-user back-end.
  */
-json_t *features_json(uint64_t bits);
+json_t *features_json(uint32_t device_id, uint64_t bits);
 
 /* The same for the protocol features of vhost-user. */
 json_t *protocol_features_json(uint64_t bits);

@@ -8,6 +8,8 @@
 #include "cli/feature_names.h"
 #include "cli/json_text.h"
 
+#define DEVICE_ID_BALLOON 5 /* virtio 1.2, section 5 */
+
 /* In the order of enum umbra_balloon_stat. */
 static const char *const stat_names[UMBRA_BALLOON_STATS] = {
 	"swap-in",          "swap-out",     "major-faults",
@@ -29,12 +31,12 @@ static uint64_t actual(const struct umbra_balloon_info *info)
 	return info->memory_bytes - MIN(info->memory_bytes, info->ballooned_bytes);
 }
 
-/* A target of "all memory" before one knows how much that is. */
+/* A target of "all memory" before one knows how much that is; "umbra ctl ... balloon all"
+ * says so by the largest integer of JSON. */
 static json_t *target(const struct umbra_balloon_info *info)
 {
-	return info->target_bytes == UMBRA_BALLOON_ALL_MEMORY
-		       ? json_null()
-		       : json_integer(number(info->target_bytes));
+	return info->target_bytes >= INT64_MAX ? json_null()
+					       : json_integer(number(info->target_bytes));
 }
 
 static json_t *with_text(json_t *object, const char *member, const char *text)
@@ -128,7 +130,7 @@ static int run_query_balloon(struct qmp_call *call)
 		number(info.reported_bytes), "messages", number(info.messages), "refused-messages",
 		number(info.refused_messages), "refused-records", number(info.refused_records),
 		"translate-us", number(info.translate_us), "discard-us", number(info.discard_us),
-		"features", features_json(info.guest_features));
+		"features", features_json(DEVICE_ID_BALLOON, info.guest_features));
 	if (json_object_update_missing(sizes, counts)) {
 		json_decref(sizes);
 		sizes = NULL;
@@ -146,7 +148,8 @@ static int run_query_stats(struct qmp_call *call)
 
 	query(call, &info);
 	for (unsigned int i = 0; stats && i < UMBRA_BALLOON_STATS; i++) {
-		json_t *value = info.stats.present & 1u << i
+		/* A driver may send -1 for what it does not know. */
+		json_t *value = info.stats.present & 1u << i && info.stats.values[i] != UINT64_MAX
 					? json_integer(number(info.stats.values[i]))
 					: json_null();
 

@@ -130,8 +130,8 @@ static json_t *report_backend(const char *backend, const struct umbra_shadow_inf
 	json_t *object =
 		json_pack("{s:s, s:o, s:o, s:o}", "kind", backend_kind(backend, info), "address",
 			  json_text(address ? address + 1 : backend), "features",
-			  features_json(info->backend_features), "protocol-features",
-			  protocol_features_json(info->protocol_features));
+			  features_json(info->backend.device_id, info->backend_features),
+			  "protocol-features", protocol_features_json(info->protocol_features));
 
 	object = with_text(object, "stop", info->backend.stops);
 	return info->backend.device_id ? with_vdpa(object, &info->backend) : object;
@@ -139,7 +139,8 @@ static json_t *report_backend(const char *backend, const struct umbra_shadow_inf
 
 static json_t *report_features(const struct umbra_shadow_info *info)
 {
-	json_t *features = json_pack("{s:o}", "guest", features_json(info->guest_features));
+	json_t *features = json_pack("{s:o}", "guest",
+				     features_json(info->backend.device_id, info->guest_features));
 
 	return with_text(features, "dropped", info->dropped_features);
 }
