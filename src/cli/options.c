@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -138,28 +139,64 @@ int option_name(const char *option, const char *text, struct umbra_error *err)
 	return 0;
 }
 
+/* The digits after a point, as parts of 10^9; false: too many of them. */
+static bool parse_fraction(const char *text, const char **end, uint64_t *billionths)
+{
+	uint64_t place = 100000000u;
+
+	*billionths = 0;
+	for (; isdigit((unsigned char)*text); text++, place /= 10) {
+		if (!place)
+			return false;
+		*billionths += (uint64_t)(*text - '0') * place;
+	}
+	*end = text;
+	return true;
+}
+
+/* K, M, G or T, or one of them with "iB"; the whole rest of the text. */
+static bool parse_unit(const char *text, unsigned int *shift)
+{
+	static const char letters[] = "KMGT";
+	const char *letter = *text ? strchr(letters, toupper((unsigned char)*text)) : NULL;
+
+	*shift = letter ? 10 * (unsigned int)(letter - letters + 1) : 0;
+	return letter ? !text[1] || !strcasecmp(text + 1, "iB") : !*text;
+}
+
 int option_size(const char *option, const char *text, uint64_t *value, struct umbra_error *err)
 {
-	static const char suffixes[] = "KMGT";
 	unsigned long long number;
-	const char *suffix;
-	unsigned int shift = 0;
+	uint64_t billionths = 0;
+	unsigned int shift;
+	const char *at;
 	char *end;
+	bool good;
 
 	errno = 0;
 	number = strtoull(text, &end, 10);
-	suffix = *end ? strchr(suffixes, toupper((unsigned char)*end)) : NULL;
-	if (suffix) {
-		shift = 10 * (unsigned int)(suffix - suffixes + 1);
-		end++;
-	}
+	at = end;
 	/* strtoull() takes "-1" and " 1" too. */
-	if (!isdigit((unsigned char)text[0]) || *end || errno || !number ||
-	    number > (unsigned long long)INT64_MAX >> shift)
+	good = isdigit((unsigned char)text[0]) && !errno;
+	if (good && *at == '.')
+		good = isdigit((unsigned char)at[1]) && parse_fraction(at + 1, &at, &billionths);
+	if (good)
+		good = parse_unit(at, &shift) && (shift || !billionths) &&
+		       number <= (unsigned long long)INT64_MAX >> shift;
+	if (good) {
+		/* Below 2^40 * 10^9 / 10^9: two steps, so that no product overflows. */
+		const uint64_t unit = UINT64_C(1) << shift;
+		const uint64_t part = unit / 1000000000u * billionths +
+				      unit % 1000000000u * billionths / 1000000000u;
+
+		*value = ((uint64_t)number << shift) + part;
+		good = *value && *value <= INT64_MAX;
+	}
+	if (!good)
 		return error_set(err, -EINVAL,
-				 "%s=%.80s: expected a number of bytes, or one with K, M, G or T",
+				 "%s=%.80s: expected a number of bytes, or one with K, M, G or T "
+				 "(1.5G; 512MiB), where a K is 1024",
 				 option, text);
-	*value = (uint64_t)number << shift;
 	return 0;
 }
 

@@ -39,7 +39,8 @@ UMBRA_MUST_CHECK int option_group(const char *option, const char *text, unsigned
 /* Do two paths, which need not exist, name the same file, as far as folders tell? */
 bool option_is_same_path(const char *a, const char *b);
 
-/* A number of bytes, more than 0: 4096, 512M, 4G; a K is 1024. */
+/* A number of bytes, more than 0: 4096, 512M, 1.5G, 4GiB; a K is 1024.  Less than a byte of
+ * a fraction is left out. */
 UMBRA_MUST_CHECK int option_size(const char *option, const char *text, uint64_t *value,
 				 struct umbra_error *err);
 

@@ -1,0 +1,51 @@
+"""Sizes, as people write them."""
+
+import json
+
+import pytest
+from simulated import SimulatedBalloon, run
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("text, size", [
+    ("512M", 512 * MIB), ("512m", 512 * MIB), ("512MiB", 512 * MIB), ("512mib", 512 * MIB),
+    ("0.5G", 512 * MIB), ("0.5GiB", 512 * MIB), ("0.0005T", (1 << 40) // 2000),
+    ("1.5M", 3 * MIB // 2), ("524288K", 512 * MIB), ("536870912", 512 * MIB),
+    ("0.123456789G", 123456789 * (1 << 30) // 10**9)])
+def test_a_size_is_understood(simulated_balloon, text, size):
+    done = simulated_balloon.ctl("--json", simulated_balloon.control, "balloon", text)
+    assert json.loads(done.stdout)["target"] == size
+
+
+@pytest.mark.parametrize("text", [
+    "1GB", "1Gi", "1.5", ".5G", "1.G", "1,5G", "0.0000000001G", "1.5.5G", "1GiBs", "1 G", " 1G",
+    "+1G", "1e3", "0x1000", "0.0G", "8388608T", "9223372036854775808", "18446744073709551615",
+    "99999999999999999999", "", "G", "1P"])
+def test_what_is_no_size_is_refused_with_what_would_be(program, text):
+    done = run(program, "balloon", "--socket-path=/nowhere/x", f"--target={text}")
+    assert done.returncode == 2
+    assert f"--target={text}: expected a number of bytes, or one with K, M, G or T" in done.stderr
+
+
+def test_minus_one_is_no_size(program):
+    assert "-1: expected a number of bytes" in run(
+        program, "balloon", "--socket-path=/nowhere/x", "--target=-1").stderr
+    assert run(program, "ctl", "/nowhere", "balloon", "--", "-1").returncode == 2
+
+
+def test_all_memory_of_no_guest_is_not_8_eib(bed, program):
+    """The real program, before a VM has come."""
+    if not bed.program.exists():
+        pytest.skip(f"{bed.program} is not built")
+    balloon = bed.balloon()
+    run(program, "ctl", balloon.control, "balloon", "all")
+    shown = run(program, "ctl", balloon.control, "balloon").stdout
+    assert "EiB" not in shown
+    assert balloon.query()["target"] is None
+
+
+def test_an_option_takes_the_same_sizes(bed):
+    balloon = SimulatedBalloon(bed, "b1", "--target=0.75GiB")
+    with balloon.talk() as client:
+        assert client.ask("query-balloon")["return"]["target"] == 768 * MIB
