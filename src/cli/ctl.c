@@ -18,6 +18,8 @@
 #include "cli/commands.h"
 #include "cli/ctl_balloon.h"
 #include "cli/ctl_show.h"
+#include "cli/ctl_stats.h"
+#include "cli/ctl_words.h"
 #include "cli/options.h"
 #include "cli/qmp_client.h"
 
@@ -50,7 +52,6 @@ static const struct alias {
 	{ "query-vhost", "query-vhost", show_vhost },
 	{ "balloon", "query-balloon", show_balloon }, /* with a size: run_balloon() */
 	{ "query-balloon", "query-balloon", show_balloon },
-	{ "stats", "query-balloon-stats", show_balloon_stats },
 	{ "query-balloon-stats", "query-balloon-stats", show_balloon_stats },
 };
 
@@ -66,7 +67,7 @@ void ctl_print_help(void)
 	      "  balloon            how much memory a balloon has taken (query-balloon)\n"
 	      "  balloon SIZE|all   let the guest have so much, and show how it comes along;\n"
 	      "                     bytes, or with K, M, G or T\n"
-	      "  stats              what the guest says of its memory (query-balloon-stats)\n"
+	      "  stats              ask the guest of its memory, and show what it answers\n"
 	      "  events             print events as they come\n"
 	      "  COMMAND            any command of the socket; query-commands lists them\n"
 	      "\n"
@@ -155,6 +156,21 @@ static json_t *parse_value(const char *key, const char *text, struct umbra_error
 	return value;
 }
 
+/* A word behind the command that is no KEY=VALUE. */
+static int word_refuse(const struct ctl *ctl, const char *word, struct umbra_error *err)
+{
+	const char *meant = ctl_word_like(ctl->command);
+
+	if (meant)
+		return error_set(err, -EINVAL,
+				 "there is no command '%.60s' that takes the word '%.60s'; did you "
+				 "mean '%s'?",
+				 ctl->command, word, meant);
+	return error_set(err, -EINVAL,
+			 "%.80s: expected KEY=VALUE, an argument of the command '%.60s'", word,
+			 ctl->command);
+}
+
 /* *@arguments is NULL if there are no words. */
 static int parse_arguments(const struct ctl *ctl, json_t **arguments, struct umbra_error *err)
 {
@@ -165,7 +181,7 @@ static int parse_arguments(const struct ctl *ctl, json_t **arguments, struct umb
 		char *word = ctl->words[i], *equals = strchr(word, '=');
 
 		if (!equals || equals == word) {
-			result = error_set(err, -EINVAL, "%.80s: expected KEY=VALUE", word);
+			result = word_refuse(ctl, word, err);
 			break;
 		}
 		*equals = '\0';
@@ -205,6 +221,8 @@ static int run_command(struct ctl *ctl, struct umbra_error *err)
 
 	result = qmp_client_execute(ctl->client, alias ? alias->command : ctl->command,
 				    json_incref(ctl->arguments), &value, err);
+	if (result == -ENOSYS)
+		ctl_words_suggest(ctl->client, ctl->command, err);
 	if (result)
 		return result;
 	if (alias && !ctl->json && json_is_object(value))
@@ -276,10 +294,10 @@ static int check_words(struct ctl *ctl, struct umbra_error *err)
 		return error_set(err, -EINVAL, "shadow %.80s: expected 'shadow on' or 'shadow off'",
 				 ctl->word_count ? ctl->words[0] : "");
 	}
-	if (!strcmp(ctl->command, "events")) {
+	if (!strcmp(ctl->command, "events") || !strcmp(ctl->command, "stats")) {
 		if (!ctl->word_count)
 			return 0;
-		return error_set(err, -EINVAL, "events %.80s: expected no more words",
+		return error_set(err, -EINVAL, "%s %.80s: expected no more words", ctl->command,
 				 ctl->words[0]);
 	}
 	/* "balloon value=..." is the command as the socket has it. */
@@ -303,6 +321,9 @@ static int run(struct ctl *ctl, struct umbra_error *err)
 		result = run_shadow(ctl, err);
 	else if (!strcmp(ctl->command, "events"))
 		result = run_events(ctl, err);
+	else if (!strcmp(ctl->command, "stats"))
+		result = stats_ask(ctl->client, ctl->timeout_s ? (int)ctl->timeout_s * 1000 : -1,
+				   ctl->json, err);
 	else if (ctl->target)
 		result = balloon_follow(ctl->client, ctl->target, ctl->json, err);
 	else

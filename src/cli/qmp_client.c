@@ -167,7 +167,10 @@ static int client_take_answer(struct qmp_client *client, json_t *answer, json_t 
 	int result = 0;
 
 	if (error) {
-		result = error_set(err, -EREMOTEIO, "%s", text ? text : "unknown error");
+		const char *class = json_string_value(json_object_get(error, "class"));
+
+		result = class && !strcmp(class, "CommandNotFound") ? -ENOSYS : -EREMOTEIO;
+		result = error_set(err, result, "%s", text ? text : "unknown error");
 	} else {
 		*value = json_incref(json_object_get(answer, "return"));
 		if (!*value)

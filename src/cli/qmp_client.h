@@ -32,7 +32,8 @@ void qmp_client_set_patience(struct qmp_client *client, int patience_ms);
 /*
  * Execute a command and wait for its answer; events on the way are dropped.
  * Consumes @arguments, which may be NULL.  *@value is the caller's.
- * -EREMOTEIO: the server refused, @err is its description; -ETIMEDOUT;
+ * -EREMOTEIO: the server refused, @err is its description; -ENOSYS: the same, since it
+ * has no such command; -ETIMEDOUT;
  * -ECONNRESET: it closed the connection; -EPROTO: that was no QMP.
  */
 UMBRA_MUST_CHECK int qmp_client_execute(struct qmp_client *client, const char *command,

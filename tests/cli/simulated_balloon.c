@@ -195,10 +195,15 @@ void umbra_balloon_set_target(struct umbra_balloon *b, uint64_t bytes)
 
 void umbra_balloon_ask_stats(struct umbra_balloon *b)
 {
+	char text[2];
+
+	if (knob(b, "mute", text, sizeof(text)))
+		return;
 	pthread_mutex_lock(&b->lock);
 	b->asked++;
 	b->info.stats.age_ms = 5;
 	b->info.stats.values[UMBRA_BALLOON_FREE_MEMORY] = b->asked;
+	b->info.stats.values[UMBRA_BALLOON_AVAILABLE_MEMORY] = UINT64_MAX; /* not known */
 	pthread_mutex_unlock(&b->lock);
 }
 

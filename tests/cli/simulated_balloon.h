@@ -9,6 +9,7 @@
  *	gone		run() returns 0
  *	floor		"BYTES": the guest does not go below that
  *	break		"REASON": the state becomes broken
+ *	mute		the driver sends no statistics
  */
 #ifndef UMBRA_TESTS_SIMULATED_BALLOON_H
 #define UMBRA_TESTS_SIMULATED_BALLOON_H

@@ -94,6 +94,17 @@ def test_a_switch_that_fails_is_an_error_with_its_reason(simulated):
     assert done.stderr == "umbra ctl: queue 0: the back-end did not finish\n"
 
 
+@pytest.mark.parametrize("word, hint", [
+    ("statsu", "did you mean 'status'?"), ("staus", "did you mean 'status'?"),
+    ("eventss", "did you mean 'events'?"), ("query-verson", "did you mean 'query-version'?"),
+    ("name=u0", "a KEY=VALUE stands behind a COMMAND"), ("frobnicate", None)])
+def test_a_mistyped_command_is_told_with_what_was_meant(simulated, word, hint):
+    done = simulated.ctl(simulated.control, word)
+    assert done.returncode == 1
+    assert f"there is no command '{word}'" in done.stderr
+    assert hint in done.stderr if hint else "did you mean" not in done.stderr
+
+
 def test_any_command_can_be_sent_with_arguments(simulated):
     done = simulated.ctl(simulated.control, "x-vhost-enable-shadow-vq", "name=u0",
                          "enable=true")
