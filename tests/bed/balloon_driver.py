@@ -18,16 +18,17 @@ _TROUBLE = re.compile(r"^.*(WARNING:|BUG:|BUG at|Oops|Kernel panic|"
 
 
 @functools.lru_cache(maxsize=None)
-def _build(flavour, cache):
-    done = subprocess.run([REPOSITORY / "scripts/build-kmod", flavour],
+def _build(cache, *arguments):
+    done = subprocess.run([REPOSITORY / "scripts/build-kmod", *arguments],
                           env={**os.environ, "BED": str(cache)},
                           stdout=subprocess.PIPE, text=True, check=True)
     return Path(done.stdout.strip())
 
 
-def module(bed, flavour="uml"):
-    """The driver's .ko for a kernel of the bed's; built once."""
-    return _build(flavour, bed.cache)
+def module(bed, flavour="uml", folder=None):
+    """The driver's .ko for a kernel of the bed's, or that of another module, whose
+    source is in this folder; built once."""
+    return _build(bed.cache, flavour, *([folder] if folder else []))
 
 
 class BalloonDriver:
