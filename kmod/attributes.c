@@ -27,6 +27,7 @@ static const char *const state_names[] = {
 	[BALLOON_SETTLED] = "settled",	   [BALLOON_INFLATING] = "inflating",
 	[BALLOON_DEFLATING] = "deflating", [BALLOON_WAITING] = "waiting",
 	[BALLOON_GIVEN_UP] = "given-up",   [BALLOON_STALLED] = "stalled",
+	[BALLOON_STOPPED] = "stopped",
 };
 
 ATTRIBUTE(state, "%s", state_names[balloon->state]);

@@ -42,6 +42,7 @@ enum balloon_state {
 	BALLOON_WAITING,   /* the guest has no memory to give: trying again later */
 	BALLOON_GIVEN_UP,  /* nor had it then: until the host names a target again */
 	BALLOON_STALLED,   /* the device does not answer */
+	BALLOON_STOPPED,   /* suspended, or not come back on resume: no device */
 };
 
 /* Pages that compaction has moved and the host does not know about yet. */
@@ -56,6 +57,7 @@ struct trade {
 struct balloon {
 	struct virtio_device *vdev;
 	struct workqueue_struct *workqueue;
+	bool started; /* there are queues; start and stop alone ask (see main.c) */
 
 	/* All that follows, up to the next lock.  Never held while the device is
 	 * waited for; held while memory is allocated, but not where that could

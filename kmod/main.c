@@ -14,6 +14,15 @@
  * transport may have to tell it, and do so only there): pages that it has not
  * answered for are freed last.  Suspend and resume are stop and start.
  *
+ * A driver can outlive its device's start: if the device does not come back on resume
+ * (it refuses the features, which virtio's core finds out, or queues, which start()
+ * does), the driver stays bound without one, and may be suspended, resumed or removed
+ * in any order.  So balloon.started says whether there are queues.  Between stop and
+ * start there is no page in the pool, no message flies, all pointers to queues are
+ * NULL, and nothing runs that would follow one: the work is cancelled and cannot be
+ * queued (may_kick), the OOM notifier and reporting are unregistered, and compaction
+ * is turned away (running).
+ *
  * Features are settled in validate(), before FEATURES_OK, and never touched later.
  */
 
@@ -106,6 +115,16 @@ static int find_queues(struct balloon *balloon)
 	return 0;
 }
 
+/* Nothing uses them any more. */
+static void end_queues(struct balloon *balloon)
+{
+	balloon->vdev->config->del_vqs(balloon->vdev);
+	channel_stop(&balloon->inflate);
+	channel_stop(&balloon->deflate);
+	balloon->stats_vq = NULL;
+	balloon->reporting_vq = NULL;
+}
+
 /* What free pages hold, which the host must put back if it discards them. */
 static void tell_poison(struct virtio_device *vdev)
 {
@@ -136,12 +155,21 @@ static int start(struct balloon *balloon)
 		stats_answered(balloon->stats_vq);
 	oom_start(balloon);
 	reporting_start(balloon);
+	balloon->started = true;
 	return 0;
 }
 
+/* Leaves the device reset, whether it was started or not. */
 static void stop(struct balloon *balloon)
 {
 	bool silent;
+
+	if (!balloon->started) {
+		/* What refused to resume still has a status. */
+		virtio_reset_device(balloon->vdev);
+		return;
+	}
+	balloon->started = false;
 
 	oom_stop(balloon);
 	resize_stop(balloon);
@@ -160,12 +188,13 @@ static void stop(struct balloon *balloon)
 
 	virtio_reset_device(balloon->vdev);
 	reporting_close(balloon);
-	balloon->vdev->config->del_vqs(balloon->vdev);
+	end_queues(balloon);
 	reporting_stop(balloon);
 
 	mutex_lock(&balloon->lock);
 	messages_recall(balloon);
 	pool_empty(&balloon->pool);
+	balloon->state = BALLOON_STOPPED;
 	mutex_unlock(&balloon->lock);
 }
 
@@ -261,6 +290,7 @@ static int probe(struct virtio_device *vdev)
 	vdev->priv = balloon;
 	err = start(balloon);
 	if (err) {
+		vdev->priv = NULL;
 		destroy(balloon);
 		return err;
 	}
@@ -287,7 +317,13 @@ static int freeze(struct virtio_device *vdev)
 
 static int restore(struct virtio_device *vdev)
 {
-	return start(vdev->priv);
+	int err = start(vdev->priv);
+
+	if (err)
+		dev_err(&vdev->dev,
+			"the device has not come back: error %d; the balloon is empty, and stopped until the next resume\n",
+			err);
+	return err;
 }
 #endif
 

@@ -72,6 +72,12 @@ void channel_start(struct channel *channel, struct virtqueue *vq, unsigned int r
 	}
 }
 
+/* The queue has ended.  What flies is left for messages_recall(). */
+void channel_stop(struct channel *channel)
+{
+	channel->vq = NULL;
+}
+
 /* An idle message, to be sent or put back; NULL if there is none. */
 struct message *message_get(struct channel *channel, enum message_purpose purpose)
 {

@@ -45,7 +45,7 @@ struct message {
 struct channel {
 	const char *name;
 	bool is_inflate;
-	struct virtqueue *vq;
+	struct virtqueue *vq; /* NULL between stop and start */
 	struct message messages[MESSAGES];
 	struct list_head idle, flying; /* flying: in the order of sending */
 	unsigned int idle_count, flying_count;
@@ -61,6 +61,7 @@ enum message_purpose {
 
 int channel_create(struct channel *channel);
 void channel_start(struct channel *channel, struct virtqueue *vq, unsigned int reserve);
+void channel_stop(struct channel *channel);
 void channel_destroy(struct channel *channel);
 
 struct message *message_get(struct channel *channel, enum message_purpose purpose);
