@@ -50,6 +50,9 @@ struct memory_backing {
 
 	/* What the file is; 0 where nobody asked. */
 	uint64_t file_device, file_inode; /* its identity */
+	bool file_is_memory;              /* pages and nothing else: tmpfs, memfd, hugetlbfs */
+	uint32_t file_links;              /* names that it had in folders when it was mapped */
+	char file_system[24];             /* "ext4", ...; "" for memory */
 	uint64_t page;    /* bytes; the smallest piece that gives memory back when it is removed */
 	uint64_t block;   /* bytes, a multiple of @page; what the kernel likes to free as a whole */
 	int discard_with; /* atomic; port/discarder.c: what it found to work here */

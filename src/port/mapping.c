@@ -5,10 +5,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -17,6 +17,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "port/file_kind.h"
 #include "port/mapping_guard.h"
 
 struct mapping {
@@ -37,11 +38,15 @@ static void mapping_release(struct memory_backing *backing)
 
 /* The unit in which a file can be mapped: its huge page on hugetlbfs (where
  * munmap() wants whole ones, too), else the machine's page. */
-static int file_page_size(int fd, uint64_t *size, struct umbra_error *err)
+static int file_page_size(int fd, const struct file_nature *nature, uint64_t *size,
+			  struct umbra_error *err)
 {
 	struct statfs fs;
 
 	*size = (uint64_t)sysconf(_SC_PAGESIZE);
+	/* Only memory may be asked: see file_kind.h. */
+	if (nature->kind != FILE_IS_MEMORY)
+		return 0;
 	if (fstatfs(fd, &fs))
 		return error_set(err, -errno, "memory file: fstatfs: %s", strerror(errno));
 	if ((unsigned long)fs.f_type == HUGETLBFS_MAGIC && is_power_of_two((uint64_t)fs.f_bsize) &&
@@ -50,10 +55,8 @@ static int file_page_size(int fd, uint64_t *size, struct umbra_error *err)
 	return 0;
 }
 
-static int check_extent(int fd, const struct mapping_request *r, struct umbra_error *err)
+static int check_extent(const struct mapping_request *r, struct umbra_error *err)
 {
-	struct stat st;
-
 	if (r->size == 0)
 		return error_set(err, -EINVAL, "memory region at gpa 0x%" PRIx64 " is empty",
 				 r->gpa.v);
@@ -62,30 +65,51 @@ static int check_extent(int fd, const struct mapping_request *r, struct umbra_er
 				 "memory region at gpa 0x%" PRIx64 ": file offset 0x%" PRIx64
 				 " and 0x%" PRIx64 " bytes overflow",
 				 r->gpa.v, r->offset, r->size);
-	if (fstat(fd, &st))
-		return error_set(err, -errno, "memory region at gpa 0x%" PRIx64 ": fstat: %s",
-				 r->gpa.v, strerror(errno));
-	if (!S_ISREG(st.st_mode))
+	return 0;
+}
+
+static int check_file(const struct file_nature *file, const struct mapping_request *r,
+		      struct umbra_error *err)
+{
+	char text[UMBRA_ERROR_SIZE];
+
+	if (file->kind == FILE_IS_OTHER)
 		return error_set(err, -EINVAL,
 				 "memory region at gpa 0x%" PRIx64
 				 ": file descriptor is not a memory file (mode 0%o); expected a "
 				 "memfd or a file on tmpfs or hugetlbfs",
-				 r->gpa.v, st.st_mode);
-	if ((uint64_t)st.st_size < r->offset + r->size)
-		return error_set(
-			err, -EINVAL,
-			"memory region at gpa 0x%" PRIx64 ": file has 0x%" PRIx64
-			" bytes; offset 0x%" PRIx64 " and 0x%" PRIx64 " bytes need 0x%" PRIx64,
-			r->gpa.v, (uint64_t)st.st_size, r->offset, r->size, r->offset + r->size);
+				 r->gpa.v, file->mode);
+	if (file->kind == FILE_IS_FOREIGN)
+		return error_set(err, -EINVAL, "memory region at gpa 0x%" PRIx64 ": its file %s",
+				 r->gpa.v, file_foreign_text(file, text, sizeof(text)));
+	if (file->size < r->offset + r->size)
+		return error_set(err, -EINVAL,
+				 "memory region at gpa 0x%" PRIx64 ": file has 0x%" PRIx64
+				 " bytes; offset 0x%" PRIx64 " and 0x%" PRIx64
+				 " bytes need 0x%" PRIx64,
+				 r->gpa.v, file->size, r->offset, r->size, r->offset + r->size);
 	return 0;
 }
 
+static void backing_describe(struct memory_backing *b, const struct file_nature *file,
+			     uint64_t page)
+{
+	b->file_device = file->device;
+	b->file_inode = file->inode;
+	b->file_is_memory = file->kind == FILE_IS_MEMORY;
+	b->file_links = file->links;
+	snprintf(b->file_system, sizeof(b->file_system), "%s", file->system);
+	b->page = b->block = page;
+	/* tmpfs with huge pages, and hugetlbfs, say so here. */
+	if (is_power_of_two(file->preferred) && file->preferred > page)
+		b->block = file->preferred;
+}
+
 /* Map [@offset, @offset + @length), whole pages of *@fd, and consume it. */
-static int map_pages(int *fd, uint64_t offset, uint64_t length, uint64_t page, struct mapping **out,
-		     struct umbra_error *err)
+static int map_pages(int *fd, uint64_t offset, uint64_t length, uint64_t page,
+		     const struct file_nature *file, struct mapping **out, struct umbra_error *err)
 {
 	struct mapping *m = calloc(1, sizeof(*m));
-	struct stat st;
 	int rc;
 
 	if (!m)
@@ -104,14 +128,7 @@ static int map_pages(int *fd, uint64_t offset, uint64_t length, uint64_t page, s
 		return rc;
 	}
 	mapping_guard_add(m->base, m->length, page, &m->backing.cut);
-	if (!fstat(*fd, &st)) {
-		m->backing.file_device = st.st_dev;
-		m->backing.file_inode = st.st_ino;
-		m->backing.page = m->backing.block = page;
-		/* tmpfs with huge pages, and hugetlbfs, say so here. */
-		if (is_power_of_two((uint64_t)st.st_blksize) && (uint64_t)st.st_blksize > page)
-			m->backing.block = (uint64_t)st.st_blksize;
-	}
+	backing_describe(&m->backing, file, page);
 	/* A core dump of ours shall not hold the guest's memory. */
 	(void)madvise(m->base, length, MADV_DONTDUMP);
 	m->backing.fd = fd_take(fd);
@@ -123,13 +140,21 @@ int mapping_create(int *fd, const struct mapping_request *request, struct memory
 		   struct umbra_error *err)
 {
 	struct mapping *m = NULL;
+	struct file_nature file;
 	uint64_t page, start;
 	int rc;
 
-	rc = check_extent(*fd, request, err);
+	rc = check_extent(request, err);
 	if (rc)
 		return rc;
-	rc = file_page_size(*fd, &page, err);
+	rc = file_judge(*fd, &file);
+	if (rc)
+		return error_set(err, rc, "memory region at gpa 0x%" PRIx64 ": statx: %s",
+				 request->gpa.v, strerror(-rc));
+	rc = check_file(&file, request, err);
+	if (rc)
+		return rc;
+	rc = file_page_size(*fd, &file, &page, err);
 	if (rc)
 		return rc;
 	start = request->offset & ~(page - 1);
@@ -138,8 +163,8 @@ int mapping_create(int *fd, const struct mapping_request *request, struct memory
 				 "memory region at gpa 0x%" PRIx64 " of 0x%" PRIx64
 				 " bytes is larger than what can be mapped",
 				 request->gpa.v, request->size);
-	rc = map_pages(fd, start, align_up(request->offset + request->size, page) - start, page, &m,
-		       err);
+	rc = map_pages(fd, start, align_up(request->offset + request->size, page) - start, page,
+		       &file, &m, err);
 	if (rc)
 		return error_prefix(err, rc, "memory region at gpa 0x%" PRIx64, request->gpa.v);
 	m->backing.fd_offset = request->offset;
@@ -155,6 +180,7 @@ int mapping_create(int *fd, const struct mapping_request *request, struct memory
 
 int mapping_create_own(uint64_t size, struct memory_region *region, struct umbra_error *err)
 {
+	const struct file_nature file = { .kind = FILE_IS_MEMORY };
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 	struct mapping *m = NULL;
 	int fd, rc;
@@ -171,7 +197,7 @@ int mapping_create_own(uint64_t size, struct memory_region *region, struct umbra
 		rc = error_set(err, -errno, "own memory of 0x%" PRIx64 " bytes: %s", size,
 			       strerror(errno));
 	else
-		rc = map_pages(&fd, 0, size, page, &m, err);
+		rc = map_pages(&fd, 0, size, page, &file, &m, err);
 	fd_close(&fd);
 	if (rc)
 		return rc;

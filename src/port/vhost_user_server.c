@@ -47,6 +47,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "port/closer.h"
 #include "port/mapping.h"
 #include "port/vhost_user_socket.h"
 #include "vhost/message.h"
@@ -101,7 +102,7 @@ static void channel_send_config_changed(struct vhost_user_server *s)
 	/* No room: it has not read the same news from before either. */
 	if (rc && rc != -ETIMEDOUT) {
 		log_limited(&s->log, LOG_WARNING, "%s; the channel is closed", err.text);
-		fd_close(&s->channel.fd);
+		closer_close(&s->channel.fd);
 	}
 }
 
@@ -383,7 +384,7 @@ static int handle_set_vring_kick(struct vhost_user_server *s, struct exchange *x
 			       s->rings[index].spoiled & RING_SPOILED_ERR ? " SET_VRING_ERR" : "");
 	else
 		rc = s->device.ops->ring_set_kick(s->device.opaque, index, &fd, err);
-	fd_close(&fd);
+	closer_close(&fd);
 	if (!rc)
 		ring_set_started(s, index, true);
 	return rc;
@@ -396,7 +397,7 @@ static int handle_set_vring_call(struct vhost_user_server *s, struct exchange *x
 	int fd = take_ring_fd(&x->request, &index);
 	int rc = s->device.ops->ring_set_call(s->device.opaque, index, &fd, err);
 
-	fd_close(&fd);
+	closer_close(&fd);
 	return ring_note(s, index, RING_SPOILED_CALL, rc);
 }
 
@@ -407,7 +408,7 @@ static int handle_set_vring_err(struct vhost_user_server *s, struct exchange *x,
 	int fd = take_ring_fd(&x->request, &index);
 	int rc = s->device.ops->ring_set_err(s->device.opaque, index, &fd, err);
 
-	fd_close(&fd);
+	closer_close(&fd);
 	return ring_note(s, index, RING_SPOILED_ERR, rc);
 }
 
@@ -426,7 +427,7 @@ static int handle_set_backend_req_fd(struct vhost_user_server *s, struct exchang
 				     struct umbra_error *err)
 {
 	(void)err;
-	fd_close(&s->channel.fd);
+	closer_close(&s->channel.fd);
 	s->channel.fd = take_fd(&x->request);
 	return 0;
 }
@@ -676,7 +677,7 @@ void vhost_user_server_destroy(struct vhost_user_server **server)
 	*server = NULL;
 	if (!s)
 		return;
-	fd_close(&s->channel.fd);
+	closer_close(&s->channel.fd);
 	fd_close(&s->socket.fd);
 	free(s);
 }

@@ -13,6 +13,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "port/closer.h"
 
 #define CONTROL_SIZE CMSG_SPACE(sizeof(int) * VHOST_USER_FDS_MAX)
 
@@ -42,7 +43,7 @@ void vhost_user_message_init(struct vhost_user_message *m, uint32_t request, uin
 void vhost_user_message_close(struct vhost_user_message *m)
 {
 	for (unsigned int i = 0; i < m->fd_count; i++)
-		fd_close(&m->fds[i]);
+		closer_close(&m->fds[i]);
 	m->fd_count = 0;
 }
 
@@ -197,7 +198,7 @@ static int collect_fds(struct vhost_user_socket *s, struct msghdr *msg,
 			if (m->fd_count < VHOST_USER_FDS_MAX) {
 				m->fds[m->fd_count++] = fd;
 			} else {
-				fd_close(&fd);
+				closer_close(&fd);
 				too_many = true;
 			}
 		}

@@ -11,6 +11,7 @@ file here:
 	Fio, Job	verified load inside a guest
 	SimulatedBalloon	a balloon device that checks the driver, and can misbehave
 	BalloonDriver	the project's driver in a guest
+	SilentFiles	a simulated file server that stops answering
 	Frontend	a front-end and driver of our own, for the real balloon device
 	SimulatedVmm, SimulatedBackend	peers that do what real ones will not (peers.py)
 
@@ -30,6 +31,7 @@ from .frontend import Frontend
 from .peers import SimulatedBackend, SimulatedVmm
 from .qemu import Qemu
 from .qmp import QmpClient, QmpError
+from .silent_files import SilentFiles
 from .simulated_balloon import SimulatedBalloon
 from .uml import Uml
 from .umbra import Umbra, UmbraBalloon
@@ -37,6 +39,6 @@ from .wait import Deadline, TimedOut, wait_until
 
 __all__ = [
     "Backend", "BalloonDriver", "Bed", "Deadline", "Fio", "Frontend", "Qemu",
-    "QmpClient", "QmpError", "SimulatedBackend", "SimulatedBalloon", "SimulatedVmm",
+    "QmpClient", "QmpError", "SilentFiles", "SimulatedBackend", "SimulatedBalloon", "SimulatedVmm",
     "TimedOut", "Uml", "Umbra", "UmbraBalloon", "procfs", "wait_until",
 ]
