@@ -97,7 +97,10 @@ struct umbra_balloon_info {
 	uint64_t target_bytes;           /* that the guest shall have: all, or fewer */
 	uint64_t ballooned_bytes;        /* in the balloon, by our own count */
 	uint64_t driver_bytes;           /* in the balloon, as the driver says (`actual`) */
-	uint64_t host_bytes;             /* that the host holds for the guest's memory now */
+	uint64_t host_bytes;             /* that the host holds for the guest's memory */
+	uint64_t host_age_ms;            /* since it was looked up; UINT64_MAX: never.  A query has
+					    it looked up anew, unless the device's thread is busy
+					    for longer than a tenth of a second */
 	uint64_t rate_bytes;             /* a second, in or out, over the last second or so */
 	/* Since the device was made: */
 	uint64_t discards;        /* runs that were given back */
@@ -105,6 +108,8 @@ struct umbra_balloon_info {
 	uint64_t freed_bytes;     /* what of it the host had really held */
 	uint64_t discard_errors;
 	uint64_t reported_bytes; /* of free pages that the guest reported */
+	uint64_t kept_bytes;     /* that the guest named and that were not given back, since their
+				    memory must not be discarded */
 	uint64_t messages;       /* on the inflate and deflate queues */
 	uint64_t refused_messages;
 	uint64_t refused_records;  /* or pfns of the stock protocol */
@@ -114,7 +119,16 @@ struct umbra_balloon_info {
 	uint64_t offered_features; /* to it */
 	uint64_t frontends;        /* connections served so far */
 	uint32_t memory_regions;
+	uint64_t kept_memory_bytes;         /* of memory_bytes; are never given back */
+	char kept_reason[UMBRA_ERROR_SIZE]; /* why, of the first region of these; "" */
 	struct umbra_balloon_stats stats;
+};
+
+/* A region of the guest's memory. */
+struct umbra_balloon_region {
+	uint64_t gpa, size;                 /* bytes */
+	uint64_t page;                      /* bytes; the smallest piece that can be given back */
+	char kept_reason[UMBRA_ERROR_SIZE]; /* why it is not given back; "": it is */
 };
 
 enum umbra_balloon_event_kind {
@@ -145,6 +159,14 @@ struct umbra_balloon_config {
 	unsigned int stats_ms; /* how often the driver is asked for statistics; 0: never */
 	unsigned int hide;     /* enum umbra_balloon_hide: features that are not offered */
 	bool single_pages;     /* give back page by page, as other devices do: to compare */
+	/*
+	 * Memory is given back if it is memory and nothing else (a memfd, or a file on
+	 * tmpfs or hugetlbfs) and has no name in any folder.  Other files of a local file
+	 * system are guest memory, too, but a hole would destroy what they hold: that is
+	 * done only to the files at these paths.  Copied.
+	 */
+	const char *const *discard_files;
+	unsigned int discard_file_count;
 	/* Called on the thread of _run(): return soon, call nothing of this
 	 * device but _query().  May be NULL. */
 	void (*on_event)(void *opaque, enum umbra_balloon_event_kind kind,
@@ -192,6 +214,12 @@ UMBRA_API void umbra_balloon_set_target(struct umbra_balloon *balloon, uint64_t 
 UMBRA_API void umbra_balloon_ask_stats(struct umbra_balloon *balloon);
 
 UMBRA_API void umbra_balloon_query(struct umbra_balloon *balloon, struct umbra_balloon_info *info);
+
+/* The first @max regions of the guest's memory, in the order of their addresses.
+ * Returns how many there are. */
+UMBRA_API unsigned int umbra_balloon_regions(struct umbra_balloon *balloon,
+					     struct umbra_balloon_region *regions,
+					     unsigned int max);
 
 /* _run() has returned, or was never called. */
 UMBRA_API void umbra_balloon_destroy(struct umbra_balloon **balloon);

@@ -118,6 +118,12 @@ static void discard_run(struct balloon_batch *b, enum balloon_kind kind, unsigne
 	uint64_t start = r->file_offset + ((run.pfn - r->first) << PAGE_RUN_SHIFT);
 	uint64_t end = start + (run.count << PAGE_RUN_SHIFT), at;
 
+	/* The guest is without the page all the same, and that is all it is told: a
+	 * record may be applied without discarding. */
+	if (region->backing && __atomic_load_n(&region->backing->keeps, __ATOMIC_RELAXED)) {
+		counter_add(&b->counters->kept_bytes, end - start);
+		return;
+	}
 	if (kind == BALLOON_INFLATE && b->whole_blocks && block > PAGE_BYTES) {
 		if (start % block && block_is_complete(b, index, start, block, &at))
 			start = at;

@@ -165,6 +165,8 @@ static int memory_exchange(struct balloon_device *d, struct memory **memory,
 	/* First: the worker must not enter pages into the old one while the new one
 	 * inherits from it. */
 	balloon_queues_pause(d);
+	for (unsigned int i = 0; i < (*memory)->count; i++)
+		d->host->ops->judge(d->host, &(*memory)->regions[i]);
 	rc = ledger_create(*memory, d->ledger, &ledger, err);
 	if (rc) {
 		balloon_queues_resume(d);

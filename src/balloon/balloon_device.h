@@ -88,6 +88,9 @@ void balloon_device_info(const struct balloon_device *d, struct umbra_balloon_in
  * info, as they are now. */
 void balloon_device_freshen(const struct balloon_device *d, struct umbra_balloon_info *info);
 
+/* Why the memory of @region is not given back, in words; "": it is.  Any thread. */
+const char *balloon_keep_text(const struct memory_region *region, char *text, unsigned int size);
+
 /* The guest's memory, or NULL; for who wants to look at its files. */
 const struct memory *balloon_device_memory(const struct balloon_device *d);
 

@@ -16,6 +16,14 @@
 #include "ring/queue_service.h"
 #include "umbra/error.h"
 
+/* Why memory is not given back to the host: memory_backing::keeps. */
+enum balloon_keep {
+	BALLOON_KEEP_NOTHING, /* it is given back */
+	BALLOON_KEEP_PINNED,  /* the operator says that devices have it pinned */
+	BALLOON_KEEP_FILE,    /* a file on a file system: its content may be meant to stay */
+	BALLOON_KEEP_NAMED,   /* memory, but somebody can open it by a name */
+};
+
 /* Memory to be given back to the host. */
 struct balloon_discard {
 	const struct memory_region *region;
@@ -29,6 +37,9 @@ struct balloon_host {
 
 struct balloon_host_ops {
 	uint64_t (*now_us)(struct balloon_host *host);
+
+	/* May the memory of @region be discarded?  Sets its backing's `keeps`. */
+	void (*judge)(struct balloon_host *host, const struct memory_region *region);
 
 	/*
 	 * Give the host the memory of these, which are disjoint; returns when that

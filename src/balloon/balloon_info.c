@@ -84,6 +84,7 @@ void balloon_device_freshen(const struct balloon_device *d, struct umbra_balloon
 	info->freed_bytes = COUNTER(freed_bytes);
 	info->discard_errors = COUNTER(discard_errors);
 	info->reported_bytes = COUNTER(reported_bytes);
+	info->kept_bytes = COUNTER(kept_bytes);
 	info->messages = COUNTER(messages);
 	info->refused_messages = COUNTER(refused_messages);
 	info->refused_records = COUNTER(refused_records);
@@ -91,6 +92,51 @@ void balloon_device_freshen(const struct balloon_device *d, struct umbra_balloon
 	info->discard_us = COUNTER(discard_us);
 #undef COUNTER
 	balloon_stats_load(&d->shared.stats, d->host->ops->now_us(d->host), &info->stats);
+}
+
+const char *balloon_keep_text(const struct memory_region *region, char *text, unsigned int size)
+{
+	const struct memory_backing *b = region->backing;
+
+	text[0] = '\0';
+	switch (b ? __atomic_load_n(&b->keeps, __ATOMIC_RELAXED) : BALLOON_KEEP_NOTHING) {
+	case BALLOON_KEEP_PINNED:
+		snprintf(text, size, "--pinned: a device may have its pages pinned");
+		break;
+	case BALLOON_KEEP_FILE:
+		snprintf(text, size,
+			 "it is a file on %s, whose content a discard would destroy; "
+			 "--discard-file= names none such",
+			 b->file_system);
+		break;
+	case BALLOON_KEEP_NAMED:
+		snprintf(text, size,
+			 "its file has %u name%s in a folder, where others can find its content; "
+			 "--discard-file= names none such",
+			 b->file_links, b->file_links == 1 ? "" : "s");
+		break;
+	default:
+		break;
+	}
+	return text;
+}
+
+/* What of the guest's memory is never given back. */
+static void kept_tell(const struct balloon_device *d, struct umbra_balloon_info *info)
+{
+	char text[UMBRA_ERROR_SIZE];
+
+	for (unsigned int i = 0; d->memory && i < d->memory->count; i++) {
+		const struct memory_region *r = &d->memory->regions[i];
+
+		if (!balloon_keep_text(r, text, sizeof(text))[0])
+			continue;
+		info->kept_memory_bytes += r->size;
+		if (!info->kept_reason[0])
+			snprintf(info->kept_reason, sizeof(info->kept_reason),
+				 "memory region at gpa 0x%" PRIx64 " of %" PRIu64 " KiB: %.160s",
+				 r->gpa.v, r->size >> 10, text);
+	}
 }
 
 void balloon_device_info(const struct balloon_device *d, struct umbra_balloon_info *info)
@@ -102,6 +148,7 @@ void balloon_device_info(const struct balloon_device *d, struct umbra_balloon_in
 	snprintf(info->reason, sizeof(info->reason), "%s", reason);
 	info->memory_bytes = balloon_device_memory_bytes(d);
 	info->memory_regions = d->memory ? d->memory->count : 0;
+	kept_tell(d, info);
 	info->target_bytes = d->config.target_bytes;
 	if (d->memory)
 		info->target_bytes = MIN(info->target_bytes, info->memory_bytes);

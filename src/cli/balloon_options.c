@@ -32,6 +32,7 @@ enum {
 	OPTION_STALL,
 	OPTION_STATS,
 	OPTION_HIDE,
+	OPTION_DISCARD_FILE,
 	OPTION_SINGLE_PAGES,
 	OPTION_PRINT_CAPABILITIES,
 };
@@ -47,6 +48,7 @@ static const struct option long_options[] = {
 	{ "stall", required_argument, NULL, OPTION_STALL },
 	{ "stats-interval", required_argument, NULL, OPTION_STATS },
 	{ "hide", required_argument, NULL, OPTION_HIDE },
+	{ "discard-file", required_argument, NULL, OPTION_DISCARD_FILE },
 	{ "single-pages", no_argument, NULL, OPTION_SINGLE_PAGES },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "print-capabilities", no_argument, NULL, OPTION_PRINT_CAPABILITIES },
@@ -82,6 +84,9 @@ void balloon_print_help(void)
 	      "                        somebody wants them)\n"
 	      "  --hide=FEATURE        do not offer must-tell-host, stats, deflate-on-oom,\n"
 	      "                        page-poison, reporting or page-bitmap; can be repeated\n"
+	      "  --discard-file=PATH   memory in this file is given back, too, although the file\n"
+	      "                        has a name or is no mere memory; what it holds is lost;\n"
+	      "                        can be repeated\n"
 	      "  --single-pages        give memory back page by page, to compare\n"
 	      "  -v, --verbose         log more\n"
 	      "  --print-capabilities  print vhost-user's description of the program, as JSON\n"
@@ -106,6 +111,20 @@ static int parse_hide(const char *text, unsigned int *hide, struct umbra_error *
 	if (!result)
 		*hide |= 1u << choice;
 	return result;
+}
+
+static int parse_discard_file(struct balloon_options *options, const char *path,
+			      struct umbra_error *err)
+{
+	unsigned int *count = &options->config.discard_file_count;
+
+	if (!path[0])
+		return error_set(err, -EINVAL, "--discard-file=: expected the path of a file");
+	if (*count == DISCARD_FILES_MAX)
+		return error_set(err, -EINVAL, "--discard-file=%.80s: expected at most %u of them",
+				 path, DISCARD_FILES_MAX);
+	options->discard_files[(*count)++] = path;
+	return 0;
 }
 
 static int parse_option(struct balloon_options *options, int option, const char *value,
@@ -139,6 +158,8 @@ static int parse_option(struct balloon_options *options, int option, const char 
 				     err);
 	case OPTION_HIDE:
 		return parse_hide(value, &config->hide, err);
+	case OPTION_DISCARD_FILE:
+		return parse_discard_file(options, value, err);
 	case OPTION_SINGLE_PAGES:
 		config->single_pages = true;
 		return 0;
@@ -197,5 +218,6 @@ int balloon_options_parse(struct balloon_options *options, int argc, char **argv
 	if (optind < argc)
 		return error_set(err, -EINVAL, "%.80s: expected only options; see " HELP,
 				 argv[optind]);
+	options->config.discard_files = options->discard_files;
 	return check_together(options, err);
 }

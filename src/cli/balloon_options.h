@@ -7,9 +7,12 @@
 
 #include "umbra/balloon.h"
 
+#define DISCARD_FILES_MAX 64u
+
 struct balloon_options {
 	struct umbra_balloon_config config; /* without its callback */
 	const char *control;                /* path of the control socket, or NULL */
+	const char *discard_files[DISCARD_FILES_MAX];
 	bool verbose;
 	bool help; /* asked for: the rest is not filled in */
 };

@@ -99,6 +99,9 @@ void show_balloon(const json_t *balloon)
 	show_size("given back", balloon, "given-back");
 	show_size("  discarded", balloon, "discarded");
 	show_size("  reported free", balloon, "reported");
+	if (member(balloon, "kept"))
+		show_size("  kept", balloon, "kept");
+	show_word(balloon, "kept-reason");
 	show_size("rate (a second)", balloon, "rate");
 	for (i = 0; counts[i]; i++)
 		show_count(balloon, counts[i]);

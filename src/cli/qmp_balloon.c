@@ -3,6 +3,7 @@
 #include "cli/qmp_balloon.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #include "base/bits.h"
 #include "cli/feature_names.h"
@@ -111,17 +112,53 @@ static int run_balloon(struct qmp_call *call)
 	return 0;
 }
 
+static json_t *regions(const struct balloon_control *control, unsigned int count)
+{
+	struct umbra_balloon_region *list = calloc(count ? count : 1, sizeof(*list));
+	json_t *array = list ? json_array() : NULL;
+
+	count = list ? MIN(count, umbra_balloon_regions(control->balloon, list, count)) : 0;
+	for (unsigned int i = 0; array && i < count; i++) {
+		json_t *region =
+			json_pack("{s:I, s:I, s:I, s:b}", "gpa", number(list[i].gpa), "size",
+				  number(list[i].size), "page-size", number(list[i].page),
+				  "given-back", !list[i].kept_reason[0]);
+
+		json_array_append_new(array, with_text(region, "reason", list[i].kept_reason));
+	}
+	free(list);
+	return array;
+}
+
+/* How much of the memory may be given back, and why not all. */
+static json_t *memory_report(const struct balloon_control *control,
+			     const struct umbra_balloon_info *info)
+{
+	const char *discarding = "all";
+
+	if (info->kept_reason[0])
+		discarding = info->kept_memory_bytes < info->memory_bytes ? "some" : "none";
+	return with_text(json_pack("{s:s, s:I, s:I, s:o, s:o}", "discarding", discarding, "kept",
+				   number(info->kept_bytes), "host-bytes", number(info->host_bytes),
+				   "host-bytes-age-ms",
+				   info->host_age_ms == UINT64_MAX
+					   ? json_null()
+					   : json_integer(number(info->host_age_ms)),
+				   "regions", regions(control, info->memory_regions)),
+			 "kept-reason", info->kept_reason);
+}
+
 static int run_query_balloon(struct qmp_call *call)
 {
 	struct umbra_balloon_info info;
-	json_t *sizes, *counts;
+	json_t *sizes, *counts, *memory;
 
 	query(call, &info);
-	sizes = json_pack("{s:I, s:o, s:I, s:I, s:I, s:I, s:s, s:I}", "actual",
-			  number(actual(&info)), "target", target(&info), "memory",
-			  number(info.memory_bytes), "ballooned", number(info.ballooned_bytes),
-			  "driver-ballooned", number(info.driver_bytes), "host-bytes",
-			  number(info.host_bytes), "phase", umbra_balloon_phase_name(info.phase),
+	memory = memory_report(call->control->subject, &info);
+	sizes = json_pack("{s:I, s:o, s:I, s:I, s:I, s:s, s:I}", "actual", number(actual(&info)),
+			  "target", target(&info), "memory", number(info.memory_bytes), "ballooned",
+			  number(info.ballooned_bytes), "driver-ballooned",
+			  number(info.driver_bytes), "phase", umbra_balloon_phase_name(info.phase),
 			  "rate", number(info.rate_bytes));
 	counts = json_pack(
 		"{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "given-back",
@@ -131,11 +168,13 @@ static int run_query_balloon(struct qmp_call *call)
 		number(info.refused_messages), "refused-records", number(info.refused_records),
 		"translate-us", number(info.translate_us), "discard-us", number(info.discard_us),
 		"features", features_json(DEVICE_ID_BALLOON, info.guest_features));
-	if (json_object_update_missing(sizes, counts)) {
+	if (json_object_update_missing(sizes, counts) ||
+	    json_object_update_missing(sizes, memory)) {
 		json_decref(sizes);
 		sizes = NULL;
 	}
 	json_decref(counts);
+	json_decref(memory);
 	return qmp_answer(call, with_text(sizes, "obstacle", info.obstacle));
 }
 

@@ -56,6 +56,7 @@ struct memory_backing {
 	uint64_t page;    /* bytes; the smallest piece that gives memory back when it is removed */
 	uint64_t block;   /* bytes, a multiple of @page; what the kernel likes to free as a whole */
 	int discard_with; /* atomic; port/discarder.c: what it found to work here */
+	int keeps;        /* atomic; why it must not be discarded: enum balloon_keep */
 };
 
 struct memory_region {

@@ -7,8 +7,10 @@
  * the front-end, a new target, a broken queue, the balloon's progress.  A worker
  * (worker.h) serves the queues and does all discarding.  Others reach the device's
  * thread in three ways only: the stop eventfd, which ends every wait; a wish (a
- * target, statistics) behind the lock; and the picture in `info`, which the thread
- * renews after each step and anybody may copy.
+ * target, statistics, a look at the memory's files) behind the lock; and the picture
+ * in `info`, which the thread renews after each step and anybody may copy.  Nobody but
+ * the device's threads touches what a front-end has sent: a thread of the control
+ * socket must not learn what kind of file can keep it waiting.
  *
  * A message that changes what the queues use waits until the worker has finished
  * its batch; that is as long as one discard takes.
@@ -30,6 +32,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "port/discard_policy.h"
 #include "port/discarder.h"
 #include "port/doorway.h"
 #include "port/mapping_guard.h"
@@ -39,6 +42,7 @@
 #include "umbra/balloon.h"
 
 #define STALL_MS 5000u
+#define LOOK_MS 100u /* that a query waits for a fresh look, before it takes an older one */
 
 struct umbra_balloon {
 	struct balloon_host host;
@@ -53,6 +57,7 @@ struct umbra_balloon {
 	struct doorway doorway;
 	int stop_fd, wish_fd, broken_fd, moved_fd; /* eventfds */
 	bool moved;                                /* atomic: moved_fd has been written */
+	struct discard_policy policy;
 	struct worker *worker;
 
 	/* While a front-end is there. */
@@ -66,6 +71,11 @@ struct umbra_balloon {
 	uint64_t frontends;
 	struct memory *memory; /* of the guest, for who asks what the host holds of it */
 	struct umbra_balloon_info info;
+	bool runs; /* there is a thread to look at the files: */
+	pthread_t runner;
+	uint64_t looks_wanted, looks_done;
+	uint64_t looked_us; /* when it did last; 0: never */
+	pthread_cond_t looked;
 };
 
 /* --- the system, for the device -------------------------------------------- */
@@ -83,6 +93,11 @@ static uint64_t host_now_us(struct balloon_host *host)
 	(void)host;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+}
+
+static void host_judge(struct balloon_host *host, const struct memory_region *region)
+{
+	discard_policy_judge(&balloon_of(host)->policy, region->backing);
 }
 
 static uint64_t host_discard(struct balloon_host *host, struct balloon_discard *list,
@@ -134,6 +149,7 @@ static void host_config_changed(struct balloon_host *host)
 
 static const struct balloon_host_ops host_ops = {
 	.now_us = host_now_us,
+	.judge = host_judge,
 	.discard = host_discard,
 	.serve_begin = host_serve_begin,
 	.serve_end = host_serve_end,
@@ -150,7 +166,10 @@ static void info_renew(struct umbra_balloon *u)
 {
 	const struct memory *memory = balloon_device_memory(u->device);
 
+	uint64_t host_bytes = u->info.host_bytes;
+
 	balloon_device_info(u->device, &u->info);
+	u->info.host_bytes = memory ? host_bytes : 0;
 	u->info.frontends = u->frontends;
 	u->takes_target = false;
 	if (u->memory != memory) {
@@ -158,6 +177,19 @@ static void info_renew(struct umbra_balloon *u)
 		/* The device's snapshot is constant but for its count of references. */
 		u->memory = memory ? memory_ref((struct memory *)(uintptr_t)memory) : NULL;
 	}
+}
+
+/* Look what the host holds, if somebody has asked.  The thread's. */
+static void files_look(struct umbra_balloon *u)
+{
+	pthread_mutex_lock(&u->lock);
+	if (u->looks_done != u->looks_wanted) {
+		u->info.host_bytes = discarder_held(u->memory);
+		u->looked_us = host_now_us(&u->host);
+		u->looks_done = u->looks_wanted;
+		pthread_cond_broadcast(&u->looked);
+	}
+	pthread_mutex_unlock(&u->lock);
 }
 
 static void tell(struct umbra_balloon *u, enum umbra_balloon_event_kind kind)
@@ -183,6 +215,7 @@ static int look(struct umbra_balloon *u)
 	pthread_mutex_lock(&u->lock);
 	info_renew(u);
 	pthread_mutex_unlock(&u->lock);
+	files_look(u);
 	for (unsigned int kind = 0; events; kind++, events >>= 1)
 		if (events & 1)
 			tell(u, (enum umbra_balloon_event_kind)kind);
@@ -327,12 +360,25 @@ static int balloon_loop(struct umbra_balloon *u, struct umbra_error *err)
 	return 0;
 }
 
+static void running_set(struct umbra_balloon *u, bool runs)
+{
+	pthread_mutex_lock(&u->lock);
+	u->runs = runs;
+	u->runner = pthread_self();
+	pthread_cond_broadcast(&u->looked);
+	pthread_mutex_unlock(&u->lock);
+}
+
 int umbra_balloon_run(struct umbra_balloon *balloon, struct umbra_error *err)
 {
 	struct umbra_error local;
+	int rc;
 
 	mapping_guard_admit();
-	return balloon_loop(balloon, err ? err : &local);
+	running_set(balloon, true);
+	rc = balloon_loop(balloon, err ? err : &local);
+	running_set(balloon, false);
+	return rc;
 }
 
 /* --- from outside ------------------------------------------------------------------- */
@@ -374,23 +420,68 @@ static void wish_show(uint64_t target, struct umbra_balloon_info *info)
 				      : UMBRA_BALLOON_INFLATING;
 }
 
+/*
+ * Have the device's thread look at the files, and wait for it a moment.  It is never
+ * long about it unless it waits for the worker or for a peer, and then what it saw
+ * last must do: `host_age_ms` says so.  Under the lock.
+ */
+static void look_await(struct umbra_balloon *u)
+{
+	uint64_t wanted = ++u->looks_wanted;
+	struct timespec end;
+	int rc = 0;
+
+	eventfd_ring(u->wish_fd);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_nsec += LOOK_MS * 1000000l;
+	end.tv_sec += end.tv_nsec / 1000000000l;
+	end.tv_nsec %= 1000000000l;
+	while (u->runs && u->looks_done < wanted && rc != ETIMEDOUT)
+		rc = pthread_cond_timedwait(&u->looked, &u->lock, &end);
+}
+
 void umbra_balloon_query(struct umbra_balloon *balloon, struct umbra_balloon_info *info)
 {
-	struct memory *memory;
 	uint64_t target;
 	bool wished;
 
 	pthread_mutex_lock(&balloon->lock);
+	if (balloon->runs && !pthread_equal(balloon->runner, pthread_self()))
+		look_await(balloon);
 	*info = balloon->info;
+	info->host_age_ms = balloon->looked_us
+				    ? (host_now_us(&balloon->host) - balloon->looked_us) / 1000
+				    : UINT64_MAX;
 	wished = balloon->wants_target || balloon->takes_target;
 	target = balloon->target_bytes;
-	memory = balloon->memory ? memory_ref(balloon->memory) : NULL;
 	pthread_mutex_unlock(&balloon->lock);
 	balloon_device_freshen(balloon->device, info);
 	if (wished)
 		wish_show(target, info);
-	info->host_bytes = discarder_held(memory);
+}
+
+unsigned int umbra_balloon_regions(struct umbra_balloon *balloon,
+				   struct umbra_balloon_region *regions, unsigned int max)
+{
+	struct memory *memory;
+	unsigned int count;
+
+	pthread_mutex_lock(&balloon->lock);
+	memory = balloon->memory ? memory_ref(balloon->memory) : NULL;
+	pthread_mutex_unlock(&balloon->lock);
+	count = memory ? memory->count : 0;
+	for (unsigned int i = 0; i < MIN(count, max); i++) {
+		const struct memory_region *r = &memory->regions[i];
+
+		regions[i] = (struct umbra_balloon_region){
+			.gpa = r->gpa.v,
+			.size = r->size,
+			.page = r->backing->page,
+		};
+		balloon_keep_text(r, regions[i].kept_reason, sizeof(regions[i].kept_reason));
+	}
 	memory_unref(&memory);
+	return count;
 }
 
 /* --- life ------------------------------------------------------------------------------ */
@@ -430,6 +521,9 @@ static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_conf
 	u->name = strdup(config->name ? config->name : "balloon");
 	if (!u->name)
 		return error_set(err, -ENOMEM, "no memory for a device");
+	rc = discard_policy_init(&u->policy, config->discard_files, config->discard_file_count);
+	if (rc)
+		return error_set(err, rc, "no memory for a device");
 	rc = eventfd_make(&u->stop_fd, err);
 	if (!rc)
 		rc = eventfd_make(&u->wish_fd, err);
@@ -452,6 +546,7 @@ int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra
 			 struct umbra_error *err)
 {
 	struct umbra_balloon *u;
+	pthread_condattr_t clock;
 	int rc = config_check(config, err);
 
 	if (rc)
@@ -460,6 +555,10 @@ int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra
 	if (!u)
 		return error_set(err, -ENOMEM, "no memory for a device");
 	pthread_mutex_init(&u->lock, NULL);
+	pthread_condattr_init(&clock);
+	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+	pthread_cond_init(&u->looked, &clock);
+	pthread_condattr_destroy(&clock);
 	u->doorway = DOORWAY_CLOSED;
 	u->stop_fd = u->wish_fd = u->broken_fd = u->moved_fd = -1;
 	rc = balloon_init(u, config, err);
@@ -486,6 +585,8 @@ void umbra_balloon_destroy(struct umbra_balloon **balloon)
 	fd_close(&u->broken_fd);
 	fd_close(&u->moved_fd);
 	free(u->name);
+	discard_policy_fini(&u->policy);
+	pthread_cond_destroy(&u->looked);
 	pthread_mutex_destroy(&u->lock);
 	free(u);
 }

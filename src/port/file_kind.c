@@ -13,9 +13,9 @@
 #include "base/bits.h"
 
 /* File systems whose files are here: nobody else is asked for them. */
-static const char *const local_systems[] = { "ext2", "ext3",     "ext4",    "xfs",    "btrfs",
-					     "f2fs", "bcachefs", "zfs",     "jfs",    "nilfs2",
-					     "vfat", "exfat",    "ntfs3",   "ramfs",  "tmpfs",
+static const char *const local_systems[] = { "ext2", "ext3",     "ext4",     "xfs",   "btrfs",
+					     "f2fs", "bcachefs", "zfs",      "jfs",   "nilfs2",
+					     "vfat", "exfat",    "ntfs3",    "ramfs", "tmpfs",
 					     "hfs",  "overlay",  "hugetlbfs" };
 
 static bool is_local(const char *system)

@@ -81,6 +81,7 @@ int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra
 	b->info = (struct umbra_balloon_info){
 		.state = UMBRA_BALLOON_RUNNING,
 		.memory_bytes = MEMORY,
+		.memory_regions = 1,
 		.target_bytes = config->target_bytes ? config->target_bytes : MEMORY,
 		.host_bytes = MEMORY,
 		.guest_features = 0x4000100000003,
@@ -205,6 +206,15 @@ void umbra_balloon_ask_stats(struct umbra_balloon *b)
 	b->info.stats.values[UMBRA_BALLOON_FREE_MEMORY] = b->asked;
 	b->info.stats.values[UMBRA_BALLOON_AVAILABLE_MEMORY] = UINT64_MAX; /* not known */
 	pthread_mutex_unlock(&b->lock);
+}
+
+unsigned int umbra_balloon_regions(struct umbra_balloon *b, struct umbra_balloon_region *regions,
+				   unsigned int max)
+{
+	(void)b;
+	if (max)
+		regions[0] = (struct umbra_balloon_region){ .size = MEMORY, .page = 4096 };
+	return 1;
 }
 
 void umbra_balloon_query(struct umbra_balloon *b, struct umbra_balloon_info *info)

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Which memory may be discarded: see discard_policy.h. */
+#include "port/discard_policy.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "balloon/balloon_host.h"
+#include "port/file_kind.h"
+
+int discard_policy_init(struct discard_policy *policy, const char *const *files, unsigned int count)
+{
+	*policy = (struct discard_policy){ .files = calloc(count ? count : 1, sizeof(char *)) };
+	if (!policy->files)
+		return -ENOMEM;
+	for (; policy->file_count < count; policy->file_count++) {
+		char *copy = strdup(files[policy->file_count]);
+
+		if (!copy) {
+			discard_policy_fini(policy);
+			return -ENOMEM;
+		}
+		policy->files[policy->file_count] = copy;
+	}
+	return 0;
+}
+
+void discard_policy_fini(struct discard_policy *policy)
+{
+	for (unsigned int i = 0; i < policy->file_count; i++)
+		free(policy->files[i]);
+	free(policy->files);
+	*policy = (struct discard_policy){ 0 };
+}
+
+/* Looked up each time: the VMM may make the file only now. */
+static bool is_named(const struct discard_policy *policy, const struct memory_backing *b)
+{
+	uint64_t device, inode;
+
+	for (unsigned int i = 0; i < policy->file_count; i++)
+		if (!file_identify(policy->files[i], &device, &inode) && inode == b->file_inode &&
+		    device == b->file_device)
+			return true;
+	return false;
+}
+
+void discard_policy_judge(const struct discard_policy *policy, struct memory_backing *b)
+{
+	enum balloon_keep keep = BALLOON_KEEP_NOTHING;
+
+	if (!b->file_is_memory)
+		keep = BALLOON_KEEP_FILE;
+	else if (b->file_links)
+		keep = BALLOON_KEEP_NAMED;
+	if (keep != BALLOON_KEEP_NOTHING && is_named(policy, b))
+		keep = BALLOON_KEEP_NOTHING;
+	__atomic_store_n(&b->keeps, keep, __ATOMIC_RELAXED);
+}
