@@ -78,16 +78,25 @@ int balloon_ring_find(struct balloon_device *d, struct balloon_ring *r, struct s
 	return s->used ? 0 : -EINVAL;
 }
 
-/* Make the queue of a ring that starts. */
+/* Make the queue of a ring that starts.  -EPROTO: it cannot stand where the front-end
+ * says, and is to be broken. */
 static int ring_build(struct balloon_device *d, struct balloon_ring *r, struct umbra_error *err)
 {
 	struct device_ring_config config = { .memory = d->memory, .features = d->features };
 	struct ring_seg *segs;
-	uint16_t behind;
+	uint16_t used, avail;
 	int rc = balloon_ring_find(d, r, &config.split, err);
 
 	if (rc)
 		return rc;
+	used = shm_load16(&config.split.used->idx);
+	avail = shm_load16(&config.split.avail->idx);
+	if (!split_can_stand_at(r->size, r->base, used, avail))
+		return error_set(err, -EPROTO,
+				 "the front-end starts it at index %u, but its guest's ring has "
+				 "used %u and available %u: expected an index from the one to "
+				 "the other, which are at most %u apart",
+				 r->base, used, avail, r->size);
 	segs = calloc(r->size, sizeof(*segs));
 	if (!segs)
 		return error_set(err, -ENOMEM, "queue %u: no memory for %u entries", r->index,
@@ -97,11 +106,7 @@ static int ring_build(struct balloon_device *d, struct balloon_ring *r, struct u
 	 * buffers that it never completed.  They are taken again: to inflate or to
 	 * deflate twice is harmless.
 	 */
-	config.last_avail = r->base;
-	behind = (uint16_t)(r->base - shm_load16(&config.split.used->idx));
-	if (behind <= r->size)
-		config.last_avail = (uint16_t)(r->base - behind);
-	config.used_idx = config.last_avail;
+	config.last_avail = config.used_idx = used;
 	free(r->queue.chain.segs);
 	r->queue = (struct balloon_queue){
 		.kind = queue_kind_of(d, r->index),
@@ -288,10 +293,19 @@ int balloon_ring_set_kick(void *opaque, unsigned int index, int *fd, struct umbr
 				 index);
 	balloon_queues_pause(d);
 	if (!r->started) {
-		rc = ring_build(d, r, err);
+		struct umbra_error why = { "" };
+
+		rc = ring_build(d, r, &why);
 		/* A fresh driver: see the header. */
 		if (!rc && index == 0 && r->base == 0)
 			balloon_device_clear_account(d);
+		if (rc == -EPROTO) {
+			balloon_ring_break(d, r, why.text);
+			d->host->ops->config_changed(d->host);
+			rc = 0;
+		} else if (rc) {
+			error_set(err, rc, "%s", why.text);
+		}
 		r->started = !rc;
 	}
 	if (!rc) {

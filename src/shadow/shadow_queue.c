@@ -198,6 +198,10 @@ int shadow_queue_rewind(struct shadow_queue *q, uint16_t base)
 {
 	uint16_t untaken = (uint16_t)(q->back.avail_published - base);
 
+	/* What it has used, and we have not seen yet, it has taken. */
+	if (!split_can_stand_at(q->back.split.size, base, shm_load16(&q->back.split.used->idx),
+				q->back.avail_published))
+		return -EPROTO;
 	if (driver_ring_unadd(&q->back, untaken))
 		return -EPROTO;
 	device_ring_untake(&q->guest, untaken);

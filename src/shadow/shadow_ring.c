@@ -330,6 +330,25 @@ static int eventfds_make(struct shadow_ring *r, const struct ring_context *c,
 	return rc;
 }
 
+int shadow_ring_judge(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+{
+	int rc = shadow_ring_resolve(r, c, err);
+	uint16_t used, avail;
+
+	if (rc)
+		return rc;
+	used = shm_load16(&r->split.used->idx);
+	avail = shm_load16(&r->split.avail->idx);
+	if (!split_can_stand_at(r->size, r->base, used, avail))
+		return error_set(err, -EPROTO,
+				 "the front-end starts it at index %u, but its guest's ring has "
+				 "used %u and available %u: expected an index from the one to "
+				 "the other, which are at most %u apart",
+				 r->base, used, avail, r->size);
+	r->gap = (uint16_t)(r->base - used);
+	return 0;
+}
+
 int shadow_ring_start(struct shadow_ring *r, const struct ring_context *c, bool shadowed,
 		      struct umbra_error *err)
 {
@@ -339,7 +358,6 @@ int shadow_ring_start(struct shadow_ring *r, const struct ring_context *c, bool 
 		rc = eventfds_make(r, c, err);
 	if (rc)
 		return rc;
-	r->gap = (uint16_t)(r->base - shm_load16(&r->split.used->idx));
 	if (r->gap != r->owed)
 		r->kept_count = 0; /* another life, or another index */
 	if (!shadowed) {
@@ -452,6 +470,8 @@ void shadow_ring_discard(struct shadow_ring *r, const struct ring_context *c)
 void shadow_ring_break(struct shadow_ring *r, const struct ring_context *c, const char *reason)
 {
 	shadow_ring_pause(r, c);
+	if (!shadow_ring_runs(r)) /* the back-end has not got it */
+		r->halted = true;
 	if (reason)
 		snprintf(r->error, sizeof(r->error), "%s", reason);
 	else

@@ -51,7 +51,14 @@
  * ring that lacks chains of either kind cannot be passed through to such a
  * device, which would take up the used ring where avail begins.
  *
- * Theory of operation, indices.  A shadow ring starts at the guest ring's
+ * Theory of operation, indices.  Where a ring stands is said by peers: by the front-end
+ * before a start, by the back-end at a stop.  Either is judged by the ring's own two
+ * indices (split_can_stand_at()): one that is behind what was used would have requests
+ * done again, one ahead of what is available would have them skipped.  Outside, the ring
+ * is broken.  What a back-end that lied has done nobody knows, so a passed ring then stands
+ * at what is available: nothing is done twice, and what was not used is lost, and counted.
+ *
+ * A shadow ring starts at the guest ring's
  * index and each chain maps to one chain, so the two rings' indices stay equal.
  * A back-end that remembers an index over a stop (libvhost-user keeps the used
  * index that it last signalled, and would skip a call if the index came back
@@ -94,7 +101,9 @@ struct shadow_ring {
 	uint16_t untaken;   /* of what a device stopped as a whole was given, the newest so many */
 	unsigned int quiet_looks; /* shadow_ring_is_idle() found it quiet so often in a row */
 	uint16_t quiet_used;      /* with used->idx at this */
-	uint16_t gap; /* chains that were taken and never used before we came: base - used */
+	/* Chains that were taken and never used before we came: base - used.  A vhost-user
+	 * back-end that was given them before may use some after all. */
+	uint16_t gap;
 	struct split_ring split; /* the guest's ring in our memory, while it runs */
 
 	/* What a device that was reset had and gave back: heads, oldest first; `size`
@@ -152,6 +161,12 @@ static inline bool shadow_ring_runs(const struct shadow_ring *r)
 	return r->run == RING_PASSED || r->run == RING_SHADOWED;
 }
 
+/* Has it a queue of ours?  A ring can also be broken before it gets one, or passed through. */
+static inline bool shadow_ring_has_queue(const struct shadow_ring *r)
+{
+	return r->queue || r->control;
+}
+
 /* The driver's side of the ring that the back-end has, of one that is not passed through. */
 static inline const struct driver_ring *shadow_ring_back(const struct shadow_ring *r)
 {
@@ -165,9 +180,15 @@ static inline bool shadow_ring_is_at_backend(const struct shadow_ring *r)
 }
 
 /*
- * Hand a WANTED ring to the back-end, at r->base in the given mode.
- * -EINVAL: the front-end's settings do not make a ring.  -EOPNOTSUPP: not in this
- * mode.  After an error it is WANTED still.
+ * Before a WANTED ring is started: find the guest's ring, and judge r->base by its
+ * indices.  -EPROTO: it cannot stand there, and must be broken.  -EINVAL: the
+ * front-end's settings do not make a ring.
+ */
+UMBRA_MUST_CHECK int shadow_ring_judge(struct shadow_ring *r, const struct ring_context *c,
+				       struct umbra_error *err);
+/*
+ * Hand a WANTED ring, which was judged, to the back-end, at r->base in the given mode.
+ * -EINVAL: as above.  -EOPNOTSUPP: not in this mode.  After an error it is WANTED still.
  */
 UMBRA_MUST_CHECK int shadow_ring_start(struct shadow_ring *r, const struct ring_context *c,
 				       bool shadowed, struct umbra_error *err);

@@ -70,6 +70,8 @@ int shadow_ring_is_idle(struct shadow_ring *r, const struct ring_context *c, uin
 	int rc;
 
 	*left = 0;
+	if (r->run != RING_PASSED && !shadow_ring_has_queue(r))
+		return 1;
 	if (r->run != RING_PASSED) {
 		rc = queue_complete(r, c);
 		if (rc < 0)
@@ -101,6 +103,29 @@ int shadow_ring_is_idle(struct shadow_ring *r, const struct ring_context *c, uin
 
 /* --- the stop ------------------------------------------------------------- */
 
+/* The back-end has stopped a passed ring and says that it stands at @base.  -EPROTO: it
+ * cannot. */
+static int passed_halt(struct shadow_ring *r, uint16_t base, struct umbra_error *err)
+{
+	uint16_t used, avail;
+
+	r->halt_base = base;
+	if (r->forgotten) /* its memory may be something else by now */
+		return 0;
+	used = shm_load16(&r->split.used->idx);
+	avail = shm_load16(&r->split.avail->idx);
+	if (split_can_stand_at(r->size, base, used, avail))
+		return 0;
+	r->base = avail;
+	counter_add(&r->counters.lost, MIN((uint16_t)(avail - used), r->size));
+	return error_set(err, -EPROTO,
+			 "the back-end stopped at index %u, but the guest's ring has used %u and "
+			 "available %u: expected an index from the one to the other, which are "
+			 "at most %u apart; what is not used is lost, since nobody knows what "
+			 "was done",
+			 base, used, avail, r->size);
+}
+
 /* The device is stopped as a whole, and answered @base; @rc: it could not. */
 static int whole_halt(struct shadow_ring *r, const struct ring_context *c, int rc, uint16_t base,
 		      struct umbra_error *err)
@@ -108,13 +133,15 @@ static int whole_halt(struct shadow_ring *r, const struct ring_context *c, int r
 	bool is_known = !rc && backend_keeps_index(c->backend);
 	uint16_t in_flight;
 
-	if (r->run == RING_PASSED) {
-		/* Without an answer it stands where it was found idle. */
-		r->halt_base =
-			is_known ? base : (uint16_t)(r->gap + shm_load16(&r->split.used->idx));
+	if (r->run == RING_PASSED && is_known)
+		return passed_halt(r, base, err);
+	if (r->run == RING_PASSED) { /* without an answer it stands where it was found idle */
+		r->halt_base = (uint16_t)(r->gap + shm_load16(&r->split.used->idx));
 		return 0;
 	}
 	r->untaken = 0;
+	if (!shadow_ring_has_queue(r))
+		return 0;
 	if (queue_complete(r, c)) {
 		char why[UMBRA_ERROR_SIZE];
 
@@ -154,6 +181,8 @@ int shadow_ring_halt(struct shadow_ring *r, const struct ring_context *c, struct
 	r->halted = true;
 	r->halt_base = base;
 	if (r->run == RING_PASSED)
+		return passed_halt(r, base, err);
+	if (!shadow_ring_has_queue(r))
 		return 0;
 	if (shadow_queue_is_broken(r->queue)) {
 		char why[UMBRA_ERROR_SIZE];
@@ -163,16 +192,19 @@ int shadow_ring_halt(struct shadow_ring *r, const struct ring_context *c, struct
 	}
 	if (shadow_queue_rewind(r->queue, base))
 		return error_set(err, -EPROTO,
-				 "the back-end stopped at index %u, which is not one of the %u "
-				 "chains that it was given up to index %u",
-				 base, shadow_queue_in_flight(r->queue),
-				 r->queue->back.avail_published);
+				 "the back-end stopped at index %u, but the shadow ring has used "
+				 "%u and available %u: expected an index from the one to the "
+				 "other, which are at most %u apart",
+				 base, shm_load16(&r->queue->back.split.used->idx),
+				 r->queue->back.avail_published, r->back_size);
 	return 0;
 }
 
 uint16_t shadow_ring_undrained(const struct shadow_ring *r)
 {
-	if (r->control)
+	uint16_t open;
+
+	if (r->control || (!r->queue && r->run != RING_PASSED))
 		return 0;
 	if (r->run != RING_PASSED)
 		return (uint16_t)(shadow_queue_in_flight(r->queue) - r->untaken);
@@ -182,12 +214,13 @@ uint16_t shadow_ring_undrained(const struct shadow_ring *r)
 	 * Acquire; peer: the back-end's release of used->idx.  Whoever works on
 	 * the ring after us finds the used entries written.
 	 */
-	return (uint16_t)(r->halt_base - r->gap - shm_load16_acquire(&r->split.used->idx));
+	open = (uint16_t)(r->halt_base - shm_load16_acquire(&r->split.used->idx));
+	return open > r->gap ? (uint16_t)(open - r->gap) : 0;
 }
 
 int shadow_ring_is_drained(struct shadow_ring *r, const struct ring_context *c)
 {
-	int rc = r->run == RING_PASSED ? 0 : queue_complete(r, c);
+	int rc = shadow_ring_has_queue(r) ? queue_complete(r, c) : 0;
 
 	if (rc)
 		return rc;
@@ -225,9 +258,9 @@ void shadow_ring_finish(struct shadow_ring *r, const struct ring_context *c)
 {
 	if (r->control) {
 		ring_control_finish(r);
-	} else if (r->run != RING_PASSED) {
+	} else if (r->queue) {
 		queue_finish(r, c);
-	} else {
+	} else if (r->run == RING_PASSED) {
 		uint16_t lost = shadow_ring_undrained(r);
 
 		counter_add(&r->counters.lost, lost);
@@ -236,7 +269,7 @@ void shadow_ring_finish(struct shadow_ring *r, const struct ring_context *c)
 				  "are lost",
 				  r->index, lost);
 		r->base = r->halt_base;
-		r->owed = (uint16_t)(r->gap + lost);
+		r->owed = (uint16_t)(r->base - shm_load16(&r->split.used->idx));
 	}
 	shadow_ring_discard(r, c);
 	r->run = RING_WANTED;

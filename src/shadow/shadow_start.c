@@ -61,6 +61,23 @@ void shadow_device_finish(struct shadow_device *d)
 	}
 }
 
+/*
+ * Break the rings that are about to start and cannot stand where their front-end says;
+ * the others start without them.  What is wrong with the others their start says.
+ */
+static void rings_judge(struct shadow_device *d, const struct shadow_ring *only)
+{
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		struct shadow_ring *r = &d->rings[i];
+		struct memory_region slot;
+		struct ring_context c = shadow_device_context(d, r, &slot);
+		struct umbra_error err;
+
+		if (may_start(d, r, only) && shadow_ring_judge(r, &c, &err) == -EPROTO)
+			shadow_device_break_ring(d, r, err.text);
+	}
+}
+
 /* Where do the rings that begin come to run, or not? */
 static int ring_start(struct shadow_device *d, struct shadow_ring *r, bool shadowed, bool is_held,
 		      struct umbra_error *err)
@@ -157,10 +174,12 @@ int shadow_device_begin(struct shadow_device *d, const struct shadow_ring *only,
 			struct umbra_error *err)
 {
 	struct umbra_error later = { "" };
-	struct shadow_ring *control = shadow_control_replayer(d);
+	struct shadow_ring *control;
 	bool any = false, runs = false;
 	int rc = 0, back;
 
+	rings_judge(d, only);
+	control = shadow_control_replayer(d);
 	for (unsigned int i = 0; i < d->ring_count && !rc; i++) {
 		if (!may_start(d, &d->rings[i], only))
 			continue;

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -413,6 +414,53 @@ static void a_guest_may_balloon_its_own_rings(void **state)
 	rig_free(g);
 }
 
+static void a_base_that_cannot_be_breaks_the_queue(void **state)
+{
+	static const uint16_t bases[] = { 0, 2, 5, 200, 65535 }; /* used 3, available 4 */
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bases); i++) {
+		struct rig *g = begin(BITMAP);
+		const struct page_run run = { FREE_PFN + 64, 8 };
+		struct umbra_error err = { "" };
+		uint8_t m[64];
+		uint16_t base;
+		int fd = -1;
+
+		for (int n = 0; n < 3; n++)
+			send_run(g, INFLATE, FREE_PFN + 8 * n, 8);
+		rig_stop(g, INFLATE, &base);
+		assert_int_equal(base, 3);
+		rig_send(g, INFLATE, m, message_make(m, sizeof(m), &run, 1), NULL);
+		assert_int_equal(
+			balloon_device_ops.ring_set_base(g->device, INFLATE, bases[i], &err), 0);
+		g->discard_count = 0;
+		assert_int_equal(balloon_device_ops.ring_set_kick(g->device, INFLATE, &fd, &err),
+				 0);
+		rig_run(g);
+		assert_int_equal(info_of(g).state, UMBRA_BALLOON_BROKEN);
+		assert_int_equal(g->discard_count, 0);
+		assert_int_equal(ballooned(g), 24); /* and the account is as it was */
+		assert_true(g->configs_changed > 0);
+		{
+			char numbers[64];
+
+			snprintf(numbers, sizeof(numbers), "at index %u", bases[i]);
+			assert_non_null(strstr(info_of(g).reason, numbers));
+			assert_non_null(strstr(info_of(g).reason, "used 3 and available 4"));
+		}
+		/* Stopped, and started where it can be, it serves again. */
+		rig_stop(g, INFLATE, &base);
+		assert_int_equal(base, bases[i]);
+		assert_int_equal(balloon_device_ops.ring_set_base(g->device, INFLATE, 3, &err), 0);
+		assert_int_equal(balloon_device_ops.ring_set_kick(g->device, INFLATE, &fd, &err),
+				 0);
+		rig_run(g);
+		assert_discards(g, { FREE_PFN + 64, 8 });
+		rig_free(g);
+	}
+}
+
 /* --- what makes it forget -------------------------------------------------------------- */
 
 static void comes_again(struct rig *g)
@@ -504,6 +552,7 @@ int main(void)
 		cmocka_unit_test(a_broken_queue_is_reported_and_the_others_go_on),
 		cmocka_unit_test(a_ring_that_loses_its_memory_breaks_and_touches_nothing),
 		cmocka_unit_test(a_guest_may_balloon_its_own_rings),
+		cmocka_unit_test(a_base_that_cannot_be_breaks_the_queue),
 		cmocka_unit_test(without_features_no_message_is_read),
 	};
 

@@ -358,7 +358,7 @@ static int backend_ring_stop(struct backend *b, unsigned int index, int call_fd,
 		return sim_whole_ring_stop(sim, index, base, err);
 	q->started = false;
 	q->stops++;
-	*base = (uint16_t)(q->device.last_avail + sim->base_lie);
+	*base = (uint16_t)(q->device.last_avail + (sim->honest & 1u << index ? 0 : sim->base_lie));
 	return 0;
 }
 

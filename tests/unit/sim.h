@@ -90,7 +90,8 @@ struct sim {
 	int fail_device_stop, fail_device_stop_code;
 	int fail_memory_code;
 	int fail_reset_code; /* though it forgets all the same */
-	int base_lie;        /* added to the base that ring_stop answers */
+	int base_lie;        /* added to the base that ring_stop answers, ... */
+	unsigned int honest; /* ... but for these rings' (bits) */
 
 	struct memory *backend_memory; /* what it was told */
 	struct memory_region guest;    /* the one region of the guest */

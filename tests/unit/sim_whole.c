@@ -100,7 +100,8 @@ int sim_whole_ring_stop(struct sim *sim, unsigned int index, uint16_t *base,
 	q->stops += q->must_stop;
 	*base = NO_BASE;
 	if (sim->backend.traits & BACKEND_KEEPS_INDEX && q->must_stop)
-		*base = (uint16_t)(q->device.last_avail + sim->base_lie);
+		*base = (uint16_t)(q->device.last_avail +
+				   (sim->honest & 1u << index ? 0 : sim->base_lie));
 	q->noted = q->must_stop = false;
 	return 0;
 }
