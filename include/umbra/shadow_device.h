@@ -111,7 +111,11 @@ UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_create(const struct umbra_sha
 UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_run(struct umbra_shadow_device *device,
 						       struct umbra_error *err);
 
-/* Make _run() return soon.  Any thread; async-signal-safe. */
+/*
+ * Make _run() return.  The first call brings the rings to rest: what is with the back-end
+ * is waited for, at most the switch deadline, and completed to the guest; what was left
+ * the log says.  A second one does not wait.  Any thread; async-signal-safe.
+ */
 UMBRA_API void umbra_shadow_device_stop(struct umbra_shadow_device *device);
 
 /*

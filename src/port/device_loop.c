@@ -7,14 +7,20 @@
  * the other until either is gone: a message of the front-end, one of the
  * back-end's channel, a broken queue, a request to switch.  What it does
  * blocks while a back-end answers, and that is meant: a device has one state
- * at a time.  Others reach it in three ways only: the stop eventfd, which ends
- * every wait; a request (to switch, to save, to load), one at a time, behind the lock; and the
- * picture in `info`, which the thread renews after each step and anybody may copy.
+ * at a time.  Others reach it in four ways only: the end eventfd, after which it
+ * brings its rings to rest and returns; the stop eventfd, which ends every wait; a request (to
+ * switch, to save, to load), one at a time, behind the lock; and the picture in `info`, which the
+ * thread renews after each step and anybody may copy.
  *
  * A back-end that does not answer is waited for, because to give up would end
  * the connection and with it the guest's device.  What has a deadline is the
  * operator's request: when it passes, the operator is told, and the switch is
  * undone as soon as the back-end answers.
+ *
+ * Who asks for the end once gets it in order: requests that are with the back-end are
+ * waited for, at most the switch deadline, since a guest that is not told of a request
+ * that was done waits for it for ever, or has it done again.  Who asks twice does not wait.
+ * Where no ring can run the first is as good as the second.
  *
  * Workers (worker.h) serve shadowed rings; queue i belongs to worker i modulo
  * their number.
@@ -78,7 +84,9 @@ struct umbra_shadow_device {
 	void *opaque;
 
 	struct doorway doorway;
-	int stop_fd, request_fd, broken_fd; /* eventfds */
+	int end_fd, stop_fd, request_fd, broken_fd; /* eventfds */
+	bool asked_to_end, has_session;             /* atomic */
+	uint64_t end_by_us; /* when the end is not waited for any longer; 0: not asked for */
 	unsigned int worker_count;
 	struct worker *workers[WORKERS_MAX];
 
@@ -113,6 +121,22 @@ static uint64_t host_now_us(struct shadow_host *host)
 	return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
 }
 
+/* The device's thread only. */
+static bool is_ending(struct umbra_shadow_device *u)
+{
+	/* Acquire; peer: umbra_shadow_device_stop(). */
+	if (!__atomic_load_n(&u->asked_to_end, __ATOMIC_ACQUIRE))
+		return false;
+	if (!u->end_by_us)
+		u->end_by_us = host_now_us(&u->host) + u->deadline_ms * UINT64_C(1000);
+	return true;
+}
+
+static bool is_end_overdue(struct umbra_shadow_device *u)
+{
+	return is_ending(u) && host_now_us(&u->host) >= u->end_by_us;
+}
+
 static int host_wait_us(struct shadow_host *host, uint64_t us)
 {
 	struct pollfd stop = { .fd = device_of(host)->stop_fd, .events = POLLIN };
@@ -121,7 +145,9 @@ static int host_wait_us(struct shadow_host *host, uint64_t us)
 		.tv_nsec = (long)(us % 1000000u) * 1000,
 	};
 
-	return ppoll(&stop, 1, &timeout, NULL) > 0 ? -ECANCELED : 0;
+	if (ppoll(&stop, 1, &timeout, NULL) > 0 || is_end_overdue(device_of(host)))
+		return -ECANCELED;
+	return 0;
 }
 
 static int host_make_memory(struct shadow_host *host, uint64_t size, struct memory_region *out,
@@ -288,6 +314,8 @@ static int on_backend_wait(void *opaque, const char *message, unsigned int waite
 
 	if (poll(&front, 1, 0) > 0 && front.revents & (POLLHUP | POLLERR | POLLRDHUP))
 		return error_set(&err, -ECANCELED, "the front-end has gone");
+	if (is_end_overdue(u))
+		return -ECANCELED;
 	if (waited_ms < u->deadline_ms) {
 		u->slow_told = false;
 		return 0;
@@ -322,7 +350,7 @@ static int backend_connect(struct umbra_shadow_device *u, int front_fd, struct u
 
 	for (;;) {
 		struct pollfd fds[] = {
-			{ .fd = u->stop_fd, .events = POLLIN },
+			{ .fd = u->end_fd, .events = POLLIN },
 			{ .fd = front_fd, .events = POLLRDHUP },
 		};
 		int rc = backend_open(u->backend_spec, u->stop_fd, CONNECT_TIMEOUT_MS, &u->backend,
@@ -345,7 +373,7 @@ static bool session_step(struct umbra_shadow_device *u, struct umbra_error *lost
 {
 	struct umbra_error err = { "" };
 	struct pollfd fds[] = {
-		{ .fd = u->stop_fd, .events = POLLIN },
+		{ .fd = u->end_fd, .events = POLLIN },
 		{ .fd = u->request_fd, .events = POLLIN },
 		{ .fd = u->broken_fd, .events = POLLIN },
 		{ .fd = vhost_user_server_fd(u->server), .events = POLLIN },
@@ -380,7 +408,7 @@ static bool session_step(struct umbra_shadow_device *u, struct umbra_error *lost
 		request_serve(u);
 	else if (fds[3].revents) {
 		rc = vhost_user_server_receive(u->server, &err);
-		if (rc < 0)
+		if (rc < 0 && !is_ending(u))
 			log_error("the front-end is disconnected: %s", err.text);
 		if (rc <= 0)
 			return false;
@@ -392,6 +420,25 @@ static bool session_step(struct umbra_shadow_device *u, struct umbra_error *lost
 	}
 	info_renew(u);
 	return shadow_device_state(u->device) != UMBRA_DEVICE_BACKEND_LOST;
+}
+
+/* Asked to end: the guest gets what was done for it, and what was not goes back. */
+static void session_rest(struct umbra_shadow_device *u)
+{
+	struct umbra_error err = { "" };
+	unsigned int left;
+	int rc = shadow_device_rest(u->device, &left, &err);
+
+	if (rc)
+		log_error("the queues were not brought to rest, and %u requests or more are left "
+			  "with the back-end: %s",
+			  left, err.text);
+	else if (left)
+		log_error("%u requests are left with the back-end, and the guest is not told of "
+			  "them",
+			  left);
+	else
+		log_info("the queues are at rest: no request is left with the back-end");
 }
 
 /* Serve the front-end on *@front_fd, which is consumed. */
@@ -422,7 +469,7 @@ static int session_run(struct umbra_shadow_device *u, int *front_fd, struct umbr
 	}
 	u->config_changed = false;
 	u->backend->ops->listen(u->backend, &listener);
-	rc = vhost_user_server_create(front_fd, &device, u->stop_fd, &u->server, err);
+	rc = vhost_user_server_create(front_fd, &device, u->end_fd, &u->server, err);
 	if (rc) {
 		fd_close(front_fd);
 		u->backend->ops->destroy(u->backend);
@@ -430,8 +477,12 @@ static int session_run(struct umbra_shadow_device *u, int *front_fd, struct umbr
 		return rc;
 	}
 	shadow_device_attach(u->device, u->backend);
+	__atomic_store_n(&u->has_session, true, __ATOMIC_RELEASE);
 	while (session_step(u, &lost))
 		continue;
+	if (is_ending(u) && !lost.text[0])
+		session_rest(u);
+	__atomic_store_n(&u->has_session, false, __ATOMIC_RELEASE);
 	if (shadow_device_state(u->device) == UMBRA_DEVICE_BACKEND_LOST) {
 		pthread_mutex_lock(&u->lock);
 		snprintf(lost.text, sizeof(lost.text), "%s", u->info.reason);
@@ -455,23 +506,16 @@ static int session_run(struct umbra_shadow_device *u, int *front_fd, struct umbr
 
 /* --- the device's thread -------------------------------------------------- */
 
-static bool is_stopped(const struct umbra_shadow_device *u)
-{
-	struct pollfd stop = { .fd = u->stop_fd, .events = POLLIN };
-
-	return poll(&stop, 1, 0) > 0;
-}
-
 static int device_loop(struct umbra_shadow_device *u, struct umbra_error *err)
 {
 	if (u->doorway.connected_fd >= 0) {
 		int rc = session_run(u, &u->doorway.connected_fd, err);
 
-		return is_stopped(u) ? 0 : rc;
+		return is_ending(u) ? 0 : rc;
 	}
-	while (!is_stopped(u)) {
+	while (!is_ending(u)) {
 		struct pollfd fds[] = {
-			{ .fd = u->stop_fd, .events = POLLIN },
+			{ .fd = u->end_fd, .events = POLLIN },
 			{ .fd = u->request_fd, .events = POLLIN },
 			{ .fd = doorway_fd(&u->doorway), .events = POLLIN },
 		};
@@ -515,8 +559,15 @@ void umbra_shadow_device_stop(struct umbra_shadow_device *device)
 {
 	static const uint64_t one = 1;
 
-	/* write(2) alone: async-signal-safe, and never read, so it stays. */
-	if (write(device->stop_fd, &one, sizeof(one)) < 0)
+	/* Release; peer: is_ending().  Nothing here that a signal handler may not do; what is
+	 * written is never read, so it stays. */
+	bool again = __atomic_exchange_n(&device->asked_to_end, true, __ATOMIC_ACQ_REL);
+
+	/* A session that begins just now has no rings yet. */
+	if (again || !__atomic_load_n(&device->has_session, __ATOMIC_ACQUIRE))
+		if (write(device->stop_fd, &one, sizeof(one)) < 0)
+			return;
+	if (write(device->end_fd, &one, sizeof(one)) < 0)
 		return;
 }
 
@@ -671,6 +722,8 @@ static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_
 		return error_set(err, -ENOMEM, "no memory for a device");
 	rc = host_make_eventfd(&u->host, &u->stop_fd, err);
 	if (!rc)
+		rc = host_make_eventfd(&u->host, &u->end_fd, err);
+	if (!rc)
 		rc = host_make_eventfd(&u->host, &u->request_fd, err);
 	if (!rc)
 		rc = host_make_eventfd(&u->host, &u->broken_fd, err);
@@ -699,7 +752,7 @@ int umbra_shadow_device_create(const struct umbra_shadow_config *config,
 		return error_set(err, -ENOMEM, "no memory for a device");
 	pthread_mutex_init(&u->lock, NULL);
 	u->doorway = DOORWAY_CLOSED;
-	u->stop_fd = u->request_fd = u->broken_fd = -1;
+	u->end_fd = u->stop_fd = u->request_fd = u->broken_fd = -1;
 	rc = device_init(u, config, err);
 	if (rc)
 		umbra_shadow_device_destroy(&u);
@@ -719,6 +772,7 @@ void umbra_shadow_device_destroy(struct umbra_shadow_device **device)
 	for (unsigned int i = 0; i < u->worker_count; i++)
 		worker_destroy(&u->workers[i]);
 	doorway_close(&u->doorway);
+	fd_close(&u->end_fd);
 	fd_close(&u->stop_fd);
 	fd_close(&u->request_fd);
 	fd_close(&u->broken_fd);

@@ -62,6 +62,14 @@ UMBRA_MUST_CHECK int shadow_device_check_memory(const struct shadow_device *d,
 void shadow_device_check_queues(struct shadow_device *d);
 
 /*
+ * The program ends: bring all rings to rest, at most the deadline.  *@left: requests that
+ * the back-end keeps, as far as one can see.  0: nothing but these is left; or an error
+ * that was in the way.  In either case detach() follows.
+ */
+UMBRA_MUST_CHECK int shadow_device_rest(struct shadow_device *d, unsigned int *left,
+					struct umbra_error *err);
+
+/*
  * A device that is started as a whole is started when the front-end, which starts
  * its rings one by one, pauses.  Call shadow_device_tend() after each thing that
  * was handled, and after so many ms at most (-1: no need); it does nothing

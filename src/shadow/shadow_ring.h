@@ -221,6 +221,10 @@ UMBRA_MUST_CHECK int shadow_ring_halt(struct shadow_ring *r, const struct ring_c
 UMBRA_MUST_CHECK int shadow_ring_is_drained(struct shadow_ring *r, const struct ring_context *c);
 /* Chains that a halted ring waits for. */
 uint16_t shadow_ring_undrained(const struct shadow_ring *r);
+/* Requests of a ring that the back-end has, as far as one can see: chains that it took, or,
+ * of a ring that runs and is passed through, may have taken.  Mere room does not count where
+ * we know of it. */
+uint16_t shadow_ring_left(const struct shadow_ring *r);
 /* Go on where the ring was hushed or halted, in the same mode (not: halted with the device
  * as a whole). */
 UMBRA_MUST_CHECK int shadow_ring_resume(struct shadow_ring *r, const struct ring_context *c,

@@ -218,6 +218,20 @@ uint16_t shadow_ring_undrained(const struct shadow_ring *r)
 	return open > r->gap ? (uint16_t)(open - r->gap) : 0;
 }
 
+uint16_t shadow_ring_left(const struct shadow_ring *r)
+{
+	uint16_t open;
+
+	if (!shadow_ring_runs(r) || r->control || r->forgotten)
+		return 0;
+	if (r->run == RING_SHADOWED)
+		return shadow_queue_asking(r->queue, r->halted ? r->untaken : 0);
+	if (r->halted)
+		return shadow_ring_undrained(r);
+	open = (uint16_t)(shm_load16(&r->split.avail->idx) - shm_load16(&r->split.used->idx));
+	return MIN(open, r->size);
+}
+
 int shadow_ring_is_drained(struct shadow_ring *r, const struct ring_context *c)
 {
 	int rc = shadow_ring_has_queue(r) ? queue_complete(r, c) : 0;

@@ -113,9 +113,9 @@ class UmbraProgram:
 class Umbra(UmbraProgram):
     """`umbra shadow` between a socket for the VM and a back-end's socket."""
 
-    def __init__(self, bed, backend, name="u0", shadow="auto"):
+    def __init__(self, bed, backend, name="u0", shadow="auto", options=()):
         super().__init__(bed, name, "shadow", f"--backend=unix:{backend.socket}",
-                         f"--shadow={shadow}")
+                         f"--shadow={shadow}", *options)
 
     # What it says of itself
 

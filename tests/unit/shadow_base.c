@@ -138,11 +138,10 @@ static void a_base_of_the_front_end_that_cannot_be_breaks_the_ring(void **state)
 		int base;
 		bool can_be;
 	} cases[] = {
-		{ 0, 0, 0, true },   { 3, 7, 3, true },	   { 3, 7, 5, true },
-		{ 3, 7, 7, true },   { 3, 7, 2, false },   { 3, 7, 8, false },
-		{ 3, 7, 15, false }, { 3, 7, -500, false }, { 0, 0, 1, false },
-		{ 0, 8, 8, true },   { 0, 8, 9, false },   { 0, 9, 4, false },
-		{ 5, 4, 4, false },  { 5, 4, 5, false },
+		{ 0, 0, 0, true },  { 3, 7, 3, true },  { 3, 7, 5, true },   { 3, 7, 7, true },
+		{ 3, 7, 2, false }, { 3, 7, 8, false }, { 3, 7, 15, false }, { 3, 7, -500, false },
+		{ 0, 0, 1, false }, { 0, 8, 8, true },  { 0, 8, 9, false },  { 0, 9, 4, false },
+		{ 5, 4, 4, false }, { 5, 4, 5, false },
 	};
 	static const uint16_t firsts[] = { 0, 65532 };
 
@@ -151,7 +150,8 @@ static void a_base_of_the_front_end_that_cannot_be_breaks_the_ring(void **state)
 		for (size_t n = 0; n < ARRAY_SIZE(cases) * 4; n++) {
 			bool shadowed = n % 2;
 			uint16_t first = firsts[n / 2 % 2];
-			uint16_t used = first + cases[n / 4].used, avail = first + cases[n / 4].avail;
+			uint16_t used = first + cases[n / 4].used,
+				 avail = first + cases[n / 4].avail;
 			uint16_t base = (uint16_t)(first + cases[n / 4].base);
 			struct sim *sim;
 			struct umbra_error err;
@@ -250,8 +250,8 @@ static void a_base_of_the_back_end_that_cannot_be_breaks_a_passed_ring_at_once(v
 			}
 			sim->base_lie = lies[n / 2];
 			if (by_frontend) {
-				assert_int_equal(shadow_device_ring_stop(sim->device, 0, &base, &err),
-						 0);
+				assert_int_equal(
+					shadow_device_ring_stop(sim->device, 0, &base, &err), 0);
 				assert_int_equal(base, 6);
 			} else {
 				(void)!shadow_device_switch(sim->device, true, &err);
