@@ -87,11 +87,17 @@ int notifier_drain(int fd)
 {
 	uint64_t buffer[64];
 	struct pollfd p = { .fd = fd, .events = POLLIN };
+	ssize_t n = -1;
 
-	/* One read at a time may empty an eventfd or a part of a socket; what is
-	 * left keeps a level-triggered epoll awake. */
-	if (poll(&p, 1, 0) == 1 && p.revents & POLLIN && read(fd, buffer, sizeof(buffer)) < 0 &&
-	    errno == EINTR)
-		return -EINTR;
-	return 0;
+	if (poll(&p, 1, 0) != 1)
+		return 0;
+	/* One read at a time may empty an eventfd or a part of a pipe; what is left
+	 * keeps a level-triggered epoll awake. */
+	if (p.revents & POLLIN)
+		n = read(fd, buffer, sizeof(buffer));
+	else
+		errno = EPIPE;
+	if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))
+		return -EPIPE;
+	return n < 0 && errno == EINTR ? -EINTR : 0;
 }

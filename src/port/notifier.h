@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Kicks and calls: eventfds, or sockets that stand for one.
+ * Kicks and calls: eventfds, or pipes and sockets that stand for one.
  *
  * Theory of operation: a notification is eight bytes, and it must never block,
  * because the other end is not trusted to read.  A socket (User Mode Linux's
@@ -38,7 +38,8 @@ int notifier_send(const struct notifier *n);
 /* The same, once, from a thread that has no interrupter. */
 int notifier_send_guarded(int fd);
 
-/* Read what is there of @fd.  0 or -EINTR, as above. */
+/* Read what is there of @fd.  0; -EINTR, as above; -EPIPE: the other end is closed,
+ * nothing will ever come, and @fd stays readable. */
 int notifier_drain(int fd);
 
 /* True if @fd is an eventfd, which need not be drained to be heard again by an

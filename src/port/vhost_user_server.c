@@ -49,6 +49,7 @@
 #include "base/log.h"
 #include "port/closer.h"
 #include "port/mapping.h"
+#include "port/peer_fd.h"
 #include "port/vhost_user_socket.h"
 #include "vhost/message.h"
 #include "vhost/names.h"
@@ -359,20 +360,27 @@ static int handle_get_vring_base(struct vhost_user_server *s, struct exchange *x
 }
 
 /* The fd of SET_VRING_KICK, _CALL and _ERR; -1 if bit 8 says that there is
- * none, whatever came. */
-static int take_ring_fd(struct vhost_user_message *m, unsigned int *index)
+ * none, whatever came.  -EINVAL: it is not what it should be. */
+static int take_ring_fd(struct vhost_user_message *m, enum peer_fd_use use, unsigned int *index,
+			int *fd, struct umbra_error *err)
 {
+	int rc;
+
 	*index = (unsigned int)(m->payload.u64 & VHOST_USER_VRING_INDEX_MASK);
-	return m->payload.u64 & VHOST_USER_VRING_NO_FD ? -1 : take_fd(m);
+	*fd = m->payload.u64 & VHOST_USER_VRING_NO_FD ? -1 : take_fd(m);
+	if (*fd < 0)
+		return 0;
+	rc = peer_fd_check(*fd, use, err);
+	return rc ? error_prefix(err, rc, "queue %u", *index) : 0;
 }
 
 static int handle_set_vring_kick(struct vhost_user_server *s, struct exchange *x,
 				 struct umbra_error *err)
 {
 	unsigned int index;
-	int fd = take_ring_fd(&x->request, &index), rc;
+	int fd, rc = take_ring_fd(&x->request, PEER_FD_KICK, &index, &fd, err);
 
-	if (s->rings[index].spoiled)
+	if (!rc && s->rings[index].spoiled)
 		rc = error_set(err, -EINVAL,
 			       "queue %u is not started, because its last%s%s%s%s%s "
 			       "failed",
@@ -382,7 +390,7 @@ static int handle_set_vring_kick(struct vhost_user_server *s, struct exchange *x
 			       s->rings[index].spoiled & RING_SPOILED_BASE ? " SET_VRING_BASE" : "",
 			       s->rings[index].spoiled & RING_SPOILED_CALL ? " SET_VRING_CALL" : "",
 			       s->rings[index].spoiled & RING_SPOILED_ERR ? " SET_VRING_ERR" : "");
-	else
+	else if (!rc)
 		rc = s->device.ops->ring_set_kick(s->device.opaque, index, &fd, err);
 	closer_close(&fd);
 	if (!rc)
@@ -394,9 +402,10 @@ static int handle_set_vring_call(struct vhost_user_server *s, struct exchange *x
 				 struct umbra_error *err)
 {
 	unsigned int index;
-	int fd = take_ring_fd(&x->request, &index);
-	int rc = s->device.ops->ring_set_call(s->device.opaque, index, &fd, err);
+	int fd, rc = take_ring_fd(&x->request, PEER_FD_CALL, &index, &fd, err);
 
+	if (!rc)
+		rc = s->device.ops->ring_set_call(s->device.opaque, index, &fd, err);
 	closer_close(&fd);
 	return ring_note(s, index, RING_SPOILED_CALL, rc);
 }
@@ -405,9 +414,10 @@ static int handle_set_vring_err(struct vhost_user_server *s, struct exchange *x,
 				struct umbra_error *err)
 {
 	unsigned int index;
-	int fd = take_ring_fd(&x->request, &index);
-	int rc = s->device.ops->ring_set_err(s->device.opaque, index, &fd, err);
+	int fd, rc = take_ring_fd(&x->request, PEER_FD_ERR, &index, &fd, err);
 
+	if (!rc)
+		rc = s->device.ops->ring_set_err(s->device.opaque, index, &fd, err);
 	closer_close(&fd);
 	return ring_note(s, index, RING_SPOILED_ERR, rc);
 }
@@ -426,7 +436,10 @@ static int handle_set_vring_enable(struct vhost_user_server *s, struct exchange 
 static int handle_set_backend_req_fd(struct vhost_user_server *s, struct exchange *x,
 				     struct umbra_error *err)
 {
-	(void)err;
+	int rc = peer_fd_check(x->request.fds[0], PEER_FD_CHANNEL, err);
+
+	if (rc)
+		return rc;
 	closer_close(&s->channel.fd);
 	s->channel.fd = take_fd(&x->request);
 	return 0;
@@ -660,6 +673,7 @@ int vhost_user_server_create(int *socket_fd, const struct vhost_device *device, 
 		return error_set(err, -ENOMEM, "front-end: no memory for a connection");
 	s->device = *device;
 	s->socket = (struct vhost_user_socket){ fd_take(socket_fd), stop_fd, "front-end" };
+	peer_fd_name_connection(s->socket.fd);
 	s->channel = (struct vhost_user_socket){ -1, stop_fd, "front-end's back-end channel" };
 	*out = s;
 	return 0;

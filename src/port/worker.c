@@ -228,6 +228,19 @@ static void request_serve(struct worker *w)
 	pthread_mutex_unlock(&w->lock);
 }
 
+/* True: the queue is broken, and @source is no longer watched. */
+static bool source_read(struct worker *w, struct source *source)
+{
+	int rc = source->reads ? notifier_drain(source->fd) : 0;
+
+	if (rc == -EINTR)
+		served_break(w, source->served, "a kick fd blocks whoever reads it");
+	else if (rc)
+		served_break(w, source->served,
+			     "the other end of its kick fd is closed: no kick can come");
+	return rc;
+}
+
 /*
  * Wait for events.  Outside of this function the interrupter runs, unless nothing
  * is ready; a tick that finds the thread asleep says that it has been idle for a
@@ -276,10 +289,7 @@ static void worker_serve(struct worker *w)
 			counter_add(source->counter, 1);
 			if (source->served->service->broken)
 				continue;
-			if (source->reads && notifier_drain(source->fd))
-				served_break(w, source->served,
-					     "a kick or call fd blocks whoever reads it");
-			else
+			if (!source_read(w, source))
 				source->served->ready = true;
 		}
 		/* Last: a request may free what the events point to. */

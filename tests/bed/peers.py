@@ -117,16 +117,16 @@ class VmmRing:
 class SimulatedVmm:
     """A front-end that says what a test wants."""
 
-    def __init__(self, bed, program, size=8 << 20):
-        self.program = program
+    def __init__(self, bed, program, size=8 << 20, connection=None):
         self.fd = os.memfd_create("guest", os.MFD_CLOEXEC)
         os.ftruncate(self.fd, size)
         self.size, self.memory = size, mmap.mmap(self.fd, size)
         self.rings = []
         self.channel = None
-        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket = connection or socket.socket(socket.AF_UNIX)
         self.socket.settimeout(PATIENCE)
-        self.socket.connect(str(program.socket))
+        if not connection:
+            self.socket.connect(str(program.socket))
         bed.start(self, stop=self.leave)
 
     def leave(self):

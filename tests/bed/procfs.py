@@ -69,6 +69,12 @@ def context_switches(pid):
     return total
 
 
+def thread_states(pid):
+    """The state of each thread: "S" sleeps, "R" runs or would."""
+    return [task.joinpath("stat").read_text().rpartition(")")[2].split()[0]
+            for task in Path(f"/proc/{pid}/task").iterdir()]
+
+
 def pids_running(program, mentioning):
     """Every process whose executable is PROGRAM and whose command line
     contains the text MENTIONING."""
