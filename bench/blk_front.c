@@ -92,7 +92,7 @@ static int front_negotiate(struct blk_front *f, struct umbra_error *err)
 /* Ring and tables, then requests, then buffers. */
 static int front_make_memory(struct blk_front *f, unsigned int depth, struct umbra_error *err)
 {
-	struct driver_layout layout = driver_ring_layout(BLK_FRONT_RING_SIZE, FEATURES);
+	struct driver_layout layout = driver_ring_layout(BLK_FRONT_RING_SIZE, FEATURES, 0);
 	uint64_t requests = align_up(layout.shared_bytes, 4096);
 	uint64_t buffers = align_up(requests + depth * sizeof(struct request), 4096);
 	int rc = mapping_create_own(buffers + (uint64_t)depth * f->block_size, &f->region, err);

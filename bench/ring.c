@@ -150,7 +150,7 @@ static void driver_start(struct driver_ring *r, struct ring_memory *m, uint64_t 
 static void rings_start(uint64_t features)
 {
 	b.features = features;
-	b.guest.layout = b.back.layout = driver_ring_layout(RING_SIZE, features);
+	b.guest.layout = b.back.layout = driver_ring_layout(RING_SIZE, features, 0);
 	for (unsigned int i = 0; i < 2; i++) {
 		struct ring_memory *m = i ? &b.back : &b.guest;
 

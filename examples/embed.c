@@ -146,7 +146,7 @@ int main(void)
 				     &error))
 		errx(1, "%s", error.text);
 
-	if (umbra_driver_ring_shared_bytes(4, back_features) > sizeof(back_memory))
+	if (umbra_driver_ring_shared_bytes(4, back_features, 0) > sizeof(back_memory))
 		errx(1, "the shadow's ring wants more memory");
 	umbra_driver_ring_parts(driver, &shadow.front.parts);
 	shadow.front.memory = memory;

@@ -101,11 +101,18 @@ struct umbra_driver_ring_config {
 	uint64_t shared_address; /* the same memory in the device's addresses;
 				    ignored where shared is NULL: host addresses */
 	uint16_t base;           /* index to start from: 0 for a new ring */
+	/*
+	 * Segments of the longest buffer, with INDIRECT_DESC: at most
+	 * UMBRA_RING_SIZE_MAX.  The specification allows as many as the ring has
+	 * descriptors; 0, and whatever is less, is that.
+	 */
+	uint32_t table_max;
 };
 
 /* How much memory the ring and its indirect tables take, in bytes; 0 if @size
- * is not one. */
-UMBRA_API size_t umbra_driver_ring_shared_bytes(uint32_t size, uint64_t features);
+ * or @table_max (of the config) is not one. */
+UMBRA_API size_t umbra_driver_ring_shared_bytes(uint32_t size, uint64_t features,
+						uint32_t table_max);
 
 /* Lay an empty ring out.  -EINVAL: the size, or shared is not aligned.
  * -ENOMEM. */
@@ -123,7 +130,8 @@ UMBRA_API void umbra_driver_ring_parts(const struct umbra_driver_ring *ring,
  * The device sees the buffer after _publish().
  *  1		added
  *  0		no room; room comes with the next buffer that comes back
- *  -EMSGSIZE	more segments than the ring has descriptors: it never fits
+ *  -EMSGSIZE	more segments than the ring has descriptors, and than table_max: it
+ *		never fits
  *  -EINVAL	no segments
  *  -EPROTO	the ring is broken
  */
@@ -189,6 +197,13 @@ struct umbra_device_ring_config {
 	uint64_t features;
 	uint16_t last_avail; /* next buffer to take, counted from the ring's start; */
 	uint16_t used;       /* next completion to write; both 0 on a new ring */
+	/*
+	 * Descriptors of the longest indirect table that is taken, at most
+	 * UMBRA_RING_SIZE_MAX; 0, and whatever is less: as many as the ring has.  The
+	 * specification allows no more, but Linux builds longer ones on a ring that is
+	 * shorter than what the device takes in one request (a disk's seg_max + 2).
+	 */
+	uint32_t table_max;
 };
 
 /* Start with a ring, or go on with one.  Shared memory is not written.

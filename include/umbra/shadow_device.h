@@ -79,6 +79,9 @@ struct umbra_shadow_config {
 	enum umbra_shadow_mode mode;
 	unsigned int switch_deadline_ms; /* longest wait for a back-end in a switch; 0: 5000 */
 	unsigned int threads;            /* that serve shadowed rings; 0: one */
+	/* Descriptors of the longest indirect table that a guest may build, where its
+	 * ring is shorter (at most 32768); 0: 2048.  See umbra/ring.h. */
+	uint32_t table_max;
 	/* Called on the device's or a ring's thread: return soon, call nothing
 	 * of this device but _query().  May be NULL. */
 	void (*on_event)(void *opaque, const struct umbra_event *event);
@@ -177,6 +180,8 @@ struct umbra_queue_info {
 	uint64_t clamped;             /* used lengths beyond the chain */
 	uint64_t returned; /* buffers that a device had not used when it was reset, given back */
 	uint64_t lost;     /* requests that it had taken and not used, which could not be */
+	uint32_t table_longest; /* descriptors of the longest indirect table that was longer than
+				   the queue, which no driver may build; 0: none was */
 	char error[UMBRA_ERROR_SIZE]; /* why the queue is broken; "" if it is not */
 };
 

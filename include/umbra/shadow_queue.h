@@ -90,13 +90,15 @@ UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_queue_drain(struct umbra_shadow_queu
 							unsigned int *owed);
 
 struct umbra_shadow_queue_info {
-	uint16_t last_avail; /* on the front ring: next buffer to take */
-	uint16_t used;       /* on the front ring: next completion to write */
-	uint32_t in_flight;  /* buffers that the device has */
-	uint64_t requests;   /* buffers completed */
-	uint64_t bytes_out;  /* readable bytes forwarded */
-	uint64_t bytes_in;   /* bytes that the device wrote */
-	uint64_t clamped;    /* lengths beyond the buffer that the device claimed */
+	uint16_t last_avail;    /* on the front ring: next buffer to take */
+	uint16_t used;          /* on the front ring: next completion to write */
+	uint32_t in_flight;     /* buffers that the device has */
+	uint64_t requests;      /* buffers completed */
+	uint64_t bytes_out;     /* readable bytes forwarded */
+	uint64_t bytes_in;      /* bytes that the device wrote */
+	uint64_t clamped;       /* lengths beyond the buffer that the device claimed */
+	uint32_t table_longest; /* descriptors of the longest indirect table that was longer than
+				   the front ring; 0: none was */
 };
 
 /* Where it is.  The owner's thread only. */

@@ -98,6 +98,7 @@ static const struct column {
 	{ "bytes-in", "bytes-in", 13 },   { "kicks-in", "kicks-in", 10 },
 	{ "kicks-out", "kicks-out", 10 }, { "calls-in", "calls-in", 10 },
 	{ "calls-out", "calls-out", 10 }, { "clamped", "clamped", 7 },
+	{ "table-longest", "table", 5 },
 };
 #define COLUMNS (sizeof(columns) / sizeof(columns[0]))
 

@@ -84,14 +84,15 @@ static json_t *report_queue(unsigned int index, const struct umbra_queue_info *q
 			  "mode", queue_mode(queue), "last-avail-idx", (int)queue->last_avail_idx,
 			  "last-used-idx", (int)queue->last_used_idx, "in-flight",
 			  number(queue->in_flight));
-	counters = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
-			     "requests", number(queue->requests), "bytes-out",
-			     number(queue->bytes_out), "bytes-in", number(queue->bytes_in),
-			     "kicks-in", number(queue->kicks_in), "kicks-out",
-			     number(queue->kicks_out), "kicks", number(queue->kicks_in), "calls-in",
-			     number(queue->calls_in), "calls-out", number(queue->calls_out),
-			     "calls", number(queue->calls_out), "clamped", number(queue->clamped),
-			     "returned", number(queue->returned), "lost", number(queue->lost));
+	counters =
+		json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+			  "requests", number(queue->requests), "bytes-out",
+			  number(queue->bytes_out), "bytes-in", number(queue->bytes_in), "kicks-in",
+			  number(queue->kicks_in), "kicks-out", number(queue->kicks_out), "kicks",
+			  number(queue->kicks_in), "calls-in", number(queue->calls_in), "calls-out",
+			  number(queue->calls_out), "calls", number(queue->calls_out), "clamped",
+			  number(queue->clamped), "returned", number(queue->returned), "lost",
+			  number(queue->lost), "table-longest", number(queue->table_longest));
 	if (json_object_update_missing(state, counters)) {
 		json_decref(state);
 		state = NULL;

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "umbra/ring.h"
 
 #define DEADLINE_MAX_MS 3600000u /* an hour; longer is a typing error */
 #define THREADS_MAX 64u          /* more are refused by the device */
@@ -31,6 +32,7 @@ enum {
 	OPTION_NAME,
 	OPTION_SWITCH_DEADLINE,
 	OPTION_THREADS,
+	OPTION_TABLE_MAX,
 	OPTION_PRINT_CAPABILITIES,
 };
 
@@ -45,6 +47,7 @@ static const struct option long_options[] = {
 	{ "name", required_argument, NULL, OPTION_NAME },
 	{ "switch-deadline", required_argument, NULL, OPTION_SWITCH_DEADLINE },
 	{ "threads", required_argument, NULL, OPTION_THREADS },
+	{ "table-max", required_argument, NULL, OPTION_TABLE_MAX },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "print-capabilities", no_argument, NULL, OPTION_PRINT_CAPABILITIES },
 	{ "help", no_argument, NULL, 'h' },
@@ -75,6 +78,8 @@ void shadow_print_help(void)
 	      "  --name=ID             the device's name on the control socket (shadow0)\n"
 	      "  --switch-deadline=MS  how long a switch waits for the back-end (5000)\n"
 	      "  --threads=N           how many threads forward (1)\n"
+	      "  --table-max=N         the longest indirect table that a guest may build, in\n"
+	      "                        descriptors, where its queue is shorter (2048)\n"
 	      "  -v, --verbose         log more\n"
 	      "  --print-capabilities  print vhost-user's description of the program, as JSON\n"
 	      "  -h, --help            print this text\n"
@@ -141,6 +146,9 @@ static int parse_option(struct shadow_options *options, int option, const char *
 				     &config->switch_deadline_ms, err);
 	case OPTION_THREADS:
 		return option_number("--threads", value, 1, THREADS_MAX, &config->threads, err);
+	case OPTION_TABLE_MAX:
+		return option_number("--table-max", value, 1, UMBRA_RING_SIZE_MAX,
+				     &config->table_max, err);
 	case 'v':
 		options->verbose = true;
 		return 0;

@@ -24,12 +24,23 @@ int ring_size_check(const char *name, uint32_t size, struct umbra_error *err)
 			 SPLIT_SIZE_MAX);
 }
 
+static int table_max_check(const char *name, uint32_t table_max, struct umbra_error *err)
+{
+	if (table_max <= SPLIT_SIZE_MAX)
+		return 0;
+	return error_set(err, -EINVAL, "%s: table_max %u is more than %u", name, table_max,
+			 SPLIT_SIZE_MAX);
+}
+
 int device_config_from(const struct umbra_device_ring_config *config,
 		       struct device_ring_config *out, struct umbra_error *err)
 {
 	const struct umbra_ring_parts *p = &config->parts;
 	int rc = ring_size_check("device ring", p->size, err);
 
+	if (rc)
+		return rc;
+	rc = table_max_check("device ring", config->table_max, err);
 	if (rc)
 		return rc;
 	if (!p->desc || (uintptr_t)p->desc % SPLIT_DESC_ALIGN)
@@ -56,7 +67,8 @@ int device_config_from(const struct umbra_device_ring_config *config,
 						    config->memory ? config->memory->memory : NULL,
 					    .features = config->features,
 					    .last_avail = config->last_avail,
-					    .used_idx = config->used };
+					    .used_idx = config->used,
+					    .table_max = config->table_max };
 	return 0;
 }
 
@@ -74,7 +86,10 @@ int driver_config_from(const struct umbra_driver_ring_config *config,
 		return error_set(err, -EINVAL,
 				 "driver ring: shared at %p is not aligned to %u bytes", shared,
 				 SHARED_ALIGN);
-	layout = driver_ring_layout((uint16_t)config->size, config->features);
+	rc = table_max_check("driver ring", config->table_max, err);
+	if (rc)
+		return rc;
+	layout = driver_ring_layout((uint16_t)config->size, config->features, config->table_max);
 	memory->shared_own = NULL;
 	memory->private = aligned_alloc(SHARED_ALIGN, align_up(layout.private_bytes, SHARED_ALIGN));
 	if (!shared) {
@@ -96,7 +111,8 @@ int driver_config_from(const struct umbra_driver_ring_config *config,
 								   ? (uintptr_t)shared
 								   : config->shared_address,
 					    .private = memory->private,
-					    .base = config->base };
+					    .base = config->base,
+					    .table_max = config->table_max };
 	return 0;
 }
 

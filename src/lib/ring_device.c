@@ -10,7 +10,7 @@ struct umbra_device_ring {
 	struct device_ring ring;
 	struct memory *memory; /* one reference, or NULL */
 	struct ring_chain chain;
-	struct ring_seg *segs;           /* as many as the ring has descriptors */
+	struct ring_seg *segs;           /* as many as the longest chain has */
 	struct umbra_segment segments[]; /* likewise */
 };
 
@@ -19,13 +19,15 @@ int umbra_device_ring_create(const struct umbra_device_ring_config *config,
 {
 	struct umbra_device_ring *r;
 	struct device_ring_config inner;
+	uint32_t longest;
 	int rc = device_config_from(config, &inner, err);
 
 	if (rc)
 		return rc;
-	r = calloc(1, sizeof(*r) + inner.split.size * sizeof(r->segments[0]));
+	longest = MAX(inner.split.size, inner.table_max);
+	r = calloc(1, sizeof(*r) + longest * sizeof(r->segments[0]));
 	if (r)
-		r->segs = calloc(inner.split.size, sizeof(r->segs[0]));
+		r->segs = calloc(longest, sizeof(r->segs[0]));
 	if (!r || !r->segs) {
 		free(r);
 		return error_set(err, -ENOMEM, "device ring: no memory for a ring of %u",

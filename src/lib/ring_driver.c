@@ -14,14 +14,14 @@
 struct umbra_driver_ring {
 	struct driver_ring ring;
 	struct driver_memory memory;
-	struct ring_seg segs[]; /* as many as the ring has descriptors */
+	struct ring_seg segs[]; /* as many as the longest chain has */
 };
 
-size_t umbra_driver_ring_shared_bytes(uint32_t size, uint64_t features)
+size_t umbra_driver_ring_shared_bytes(uint32_t size, uint64_t features, uint32_t table_max)
 {
-	if (ring_size_check("", size, NULL))
+	if (ring_size_check("", size, NULL) || table_max > SPLIT_SIZE_MAX)
 		return 0;
-	return driver_ring_layout((uint16_t)size, features).shared_bytes;
+	return driver_ring_layout((uint16_t)size, features, table_max).shared_bytes;
 }
 
 int umbra_driver_ring_create(const struct umbra_driver_ring_config *config,
@@ -34,7 +34,7 @@ int umbra_driver_ring_create(const struct umbra_driver_ring_config *config,
 
 	if (rc)
 		return rc;
-	r = calloc(1, sizeof(*r) + inner.size * sizeof(r->segs[0]));
+	r = calloc(1, sizeof(*r) + MAX(inner.size, inner.table_max) * sizeof(r->segs[0]));
 	if (!r) {
 		driver_memory_free(&memory);
 		return error_set(err, -ENOMEM, "driver ring: no memory for a ring of %u",
@@ -58,7 +58,7 @@ void umbra_driver_ring_parts(const struct umbra_driver_ring *ring, struct umbra_
 int umbra_driver_ring_add(struct umbra_driver_ring *ring, const struct umbra_segment *segments,
 			  uint32_t count, uint64_t token)
 {
-	if (count > ring->ring.split.size)
+	if (count > ring->ring.layout.longest)
 		return ring->ring.error.fault ? -EPROTO : -EMSGSIZE;
 	for (uint32_t i = 0; i < count; i++)
 		ring->segs[i] = (struct ring_seg){ .addr = segments[i].address,

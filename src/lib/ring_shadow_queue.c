@@ -19,7 +19,7 @@ struct umbra_shadow_queue {
 	struct shadow_counters counters;
 	struct memory *memory; /* of the front ring: one reference, or NULL */
 	struct driver_memory back;
-	struct ring_seg segs[]; /* as many as the larger ring has descriptors */
+	struct ring_seg segs[]; /* shadow_queue_segs() of them */
 };
 
 int umbra_shadow_queue_create(const struct umbra_shadow_queue_config *config,
@@ -36,8 +36,7 @@ int umbra_shadow_queue_create(const struct umbra_shadow_queue_config *config,
 	rc = driver_config_from(&config->back, &inner.back, &back, err);
 	if (rc)
 		return error_prefix(err, rc, "back ring");
-	q = calloc(1,
-		   sizeof(*q) + MAX(inner.guest.split.size, inner.back.size) * sizeof(q->segs[0]));
+	q = calloc(1, sizeof(*q) + shadow_queue_segs(&inner) * sizeof(q->segs[0]));
 	if (!q) {
 		driver_memory_free(&back);
 		return error_set(err, -ENOMEM, "shadow queue: no memory for rings of %u and %u",
@@ -64,7 +63,10 @@ void umbra_shadow_queue_back_parts(const struct umbra_shadow_queue *queue,
 
 int umbra_shadow_queue_run(struct umbra_shadow_queue *queue, unsigned int *owed)
 {
-	return shadow_queue_pass(&queue->queue, owed);
+	int actions = shadow_queue_pass(&queue->queue, owed);
+
+	*owed &= ~(unsigned int)QUEUE_NOTICE; /* the caller looks at _query() when it likes */
+	return actions > 0 ? actions & ~QUEUE_NOTICE : actions;
 }
 
 int umbra_shadow_queue_rewind(struct umbra_shadow_queue *queue, uint16_t base)
@@ -89,7 +91,8 @@ void umbra_shadow_queue_query(const struct umbra_shadow_queue *queue,
 						  .requests = c->requests,
 						  .bytes_out = c->bytes_out,
 						  .bytes_in = c->bytes_in,
-						  .clamped = c->clamped };
+						  .clamped = c->clamped,
+						  .table_longest = c->table_longest };
 }
 
 void umbra_shadow_queue_error(const struct umbra_shadow_queue *queue, struct umbra_error *err)

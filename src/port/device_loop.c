@@ -53,6 +53,7 @@
 #include "port/worker.h"
 #include "shadow/shadow_device.h"
 #include "shadow/shadow_host.h"
+#include "umbra/ring.h"
 #include "umbra/shadow_device.h"
 
 #define SWITCH_DEADLINE_MS 5000u
@@ -670,6 +671,7 @@ void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_
 		q->clamped = COUNTER(clamped);
 		q->returned = COUNTER(returned);
 		q->lost = COUNTER(lost);
+		q->table_longest = COUNTER(table_longest);
 #undef COUNTER
 	}
 }
@@ -689,6 +691,11 @@ static int config_check(const struct umbra_shadow_config *config, struct umbra_e
 	if (config->threads > WORKERS_MAX)
 		return error_set(err, -EINVAL, "%u threads were asked for, at most %u are possible",
 				 config->threads, WORKERS_MAX);
+	if (config->table_max > UMBRA_RING_SIZE_MAX)
+		return error_set(err, -EINVAL,
+				 "indirect tables of %u descriptors were asked for, at most %u are "
+				 "possible",
+				 config->table_max, UMBRA_RING_SIZE_MAX);
 	return 0;
 }
 
@@ -732,6 +739,8 @@ static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_
 	rc = shadow_device_create(&u->host, config->mode, u->deadline_ms, &u->device);
 	if (rc)
 		return error_set(err, rc, "no memory for a device");
+	if (config->table_max)
+		shadow_device_limit_tables(u->device, config->table_max);
 	info_renew(u);
 	rc = workers_start(u, config->threads ? config->threads : 1, err);
 	return rc ? rc

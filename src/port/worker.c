@@ -99,7 +99,7 @@ static void served_break(struct worker *w, struct served *s, const char *fault)
 }
 
 /* NULL, or why the queue is broken. */
-static const char *served_notify(struct served *s, unsigned int actions)
+static const char *served_notify(struct worker *w, struct served *s, unsigned int actions)
 {
 	const char *fault = NULL;
 
@@ -107,6 +107,8 @@ static const char *served_notify(struct served *s, unsigned int actions)
 		fault = "the back-end made its kick fd block: a full counter, without O_NONBLOCK";
 	if (actions & QUEUE_CALL_GUEST && notifier_send(&s->call_out))
 		fault = "the front-end made its call fd block: a full counter, without O_NONBLOCK";
+	if (unlikely(actions & QUEUE_NOTICE))
+		notifier_send(&w->broken);
 	return fault;
 }
 
@@ -122,7 +124,7 @@ static void served_run(struct worker *w, struct served *s)
 	for (unsigned int i = 0; i < PASSES_MAX; i++) {
 		int actions = (moves ? service->move : service->pass)(service->queue, &owed);
 
-		fault = served_notify(s, actions < 0 ? owed : (unsigned int)actions);
+		fault = served_notify(w, s, actions < 0 ? owed : (unsigned int)actions);
 		if (actions < 0 || fault) {
 			/* What the queue itself says comes first. */
 			served_break(w, s, actions < 0 ? NULL : fault);

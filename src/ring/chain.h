@@ -20,7 +20,7 @@ struct ring_seg {
 };
 
 struct ring_chain {
-	struct ring_seg *segs; /* the taker's array, at least the ring's size long */
+	struct ring_seg *segs; /* the taker's array, as long as the longest chain may be */
 	uint32_t count;        /* segments, >= 1 */
 	uint32_t readable;     /* the first so many are readable, the rest writable */
 	uint64_t readable_bytes;

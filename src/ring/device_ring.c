@@ -7,7 +7,8 @@
  * chain_walk(), each copied once.  What leaves this file in a
  * struct ring_chain obeys chain.h, whatever the driver does meanwhile.
  *
- * Work per chain is bounded by the ring's size, also for a chain that loops.
+ * Work per chain is bounded by the ring's size, or that of its table, also for a
+ * chain that loops.
  */
 #include "ring/device_ring.h"
 
@@ -47,6 +48,7 @@ void device_ring_init(struct device_ring *r, const struct device_ring_config *co
 		.used_idx = config->used_idx,
 		.used_published = config->used_idx,
 		.used_signalled = config->used_idx,
+		.table_max = MAX(config->split.size, config->table_max),
 	};
 }
 
@@ -81,11 +83,14 @@ table_load_bytes(struct device_ring *r, const struct desc_table *t, uint32_t i)
 					 .next = (uint16_t)(word[1] >> 48) };
 }
 
-/* Judge the descriptor @d, which refers to an indirect table: into *@t. */
+/*
+ * Judge the descriptor @d, which refers to an indirect table: into *@t.  Returns the
+ * segments that the chain may have, or -EPROTO.
+ */
 static __attribute__((noinline)) int table_enter(struct device_ring *r, struct desc_table *t,
 						 uint16_t head, struct split_desc_copy d)
 {
-	uint32_t count = d.len / DESC_BYTES;
+	uint32_t count = d.len / DESC_BYTES, limit = r->split.size;
 	const uint8_t *host;
 
 	if (t->count)
@@ -94,12 +99,16 @@ static __attribute__((noinline)) int table_enter(struct device_ring *r, struct d
 		return broken(r, RING_INDIRECT_UNNEGOTIATED, head, 0, 0);
 	if (d.flags & VRING_DESC_F_NEXT)
 		return broken(r, RING_INDIRECT_WITH_NEXT, head, 0, 0);
-	if (d.len == 0)
-		return broken(r, RING_INDIRECT_EMPTY, head, 0, 0);
 	if (d.len % DESC_BYTES)
 		return broken(r, RING_INDIRECT_SIZE, head, d.len, 0);
-	if (count > r->split.size)
-		return broken(r, RING_INDIRECT_TOO_LONG, head, count, r->split.size);
+	if (unlikely(count - 1 >= limit)) { /* none, too, wraps to many */
+		if (count == 0)
+			return broken(r, RING_INDIRECT_EMPTY, head, 0, 0);
+		if (count > r->table_max)
+			return broken(r, RING_INDIRECT_TOO_LONG, head, count, r->table_max);
+		r->table_longest = MAX(r->table_longest, count);
+		limit = count;
+	}
 	if (r->memory) {
 		host = memory_host(r->memory, &r->table_hint, (gpa_t){ d.addr }, d.len);
 		if (unlikely(!host) &&
@@ -113,7 +122,7 @@ static __attribute__((noinline)) int table_enter(struct device_ring *r, struct d
 	t->host = (const void *)host;
 	t->addr = d.addr;
 	t->count = count;
-	return 0;
+	return (int)limit;
 }
 
 /* ---- taking --------------------------------------------------------------- */
@@ -130,7 +139,7 @@ static inline __attribute__((always_inline)) int chain_walk(struct device_ring *
 {
 	const struct split_desc *host = r->split.desc;
 	const struct memory *memory = r->memory;
-	uint32_t size = r->split.size, entries = size, i = head, count = 0, readable = 0;
+	uint32_t limit = r->split.size, entries = limit, i = head, count = 0, readable = 0;
 	uint64_t readable_bytes = 0, writable_bytes = 0;
 	struct desc_table table = { .count = 0 };
 	struct ring_seg *seg = chain->segs;
@@ -142,8 +151,9 @@ static inline __attribute__((always_inline)) int chain_walk(struct device_ring *
 		if (d.flags & VRING_DESC_F_INDIRECT) {
 			int rc = table_enter(r, &table, head, d);
 
-			if (unlikely(rc))
+			if (unlikely(rc < 0))
 				return rc;
+			limit = (uint32_t)rc;
 			host = table.host;
 			entries = table.count;
 			i = 0;
@@ -170,8 +180,8 @@ static inline __attribute__((always_inline)) int chain_walk(struct device_ring *
 		count++;
 		if (!(d.flags & VRING_DESC_F_NEXT))
 			break;
-		if (unlikely(count == size))
-			return broken(r, RING_CHAIN_TOO_LONG, head, count, size);
+		if (unlikely(count == limit))
+			return broken(r, RING_CHAIN_TOO_LONG, head, count, limit);
 		if (unlikely(d.next >= entries))
 			return broken(r, RING_NEXT_RANGE, head, d.next, entries);
 		i = d.next;

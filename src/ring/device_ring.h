@@ -8,6 +8,12 @@
  * written one by one and become visible to the driver together, with one
  * release store in device_ring_publish().
  *
+ * Long tables.  A driver must not build a chain that is longer than its ring (virtio
+ * 1.2, 2.7.5.3.1), and Linux does in an indirect table, where the device lets it
+ * (a disk's seg_max + 2 on a smaller ring).  Every widely used device takes such
+ * tables, so a guest has never heard that they are wrong.  They are taken here as
+ * well, up to config.table_max, and table_longest tells.
+ *
  * Ownership: the ring's memory, the guest's memory and the chain's segment
  * array belong to the caller and outlive the struct.  Nothing is allocated.
  * Threads: one owner at a time.
@@ -40,6 +46,8 @@ struct device_ring {
 	uint16_t used_published;   /* what used->idx says */
 	uint16_t used_signalled;   /* used->idx when the driver was last considered for a call */
 	bool used_signalled_valid; /* false after init: the next publish calls */
+	uint32_t table_max;        /* descriptors of an indirect table at most, >= split.size */
+	uint32_t table_longest;    /* of those that were longer than the ring; 0: none was */
 	struct ring_error error;   /* error.fault != RING_OK: broken */
 };
 
@@ -49,6 +57,8 @@ struct device_ring_config {
 	uint64_t features;   /* negotiated; EVENT_IDX and INDIRECT_DESC count */
 	uint16_t last_avail; /* where to go on: the next avail entry to take */
 	uint16_t used_idx;   /* and the next used entry to write */
+	uint32_t table_max;  /* descriptors of an indirect table at most; where the ring has
+				more, these */
 };
 
 /* Start, or go on, with a ring.  Writes nothing to shared memory. */
@@ -56,7 +66,7 @@ void device_ring_init(struct device_ring *r, const struct device_ring_config *co
 
 /*
  * Take the next chain.  1: *@chain is filled (chain->segs must hold
- * split.size entries); 0: nothing is available; -EPROTO: broken, see r->error.
+ * table_max entries); 0: nothing is available; -EPROTO: broken, see r->error.
  */
 UMBRA_MUST_CHECK int device_ring_take(struct device_ring *r, struct ring_chain *chain);
 

@@ -29,17 +29,24 @@
 /*
  * Indirect tables.  Sixteen descriptors hold the usual request (a network
  * packet of a few fragments, a disk request of a dozen pages) and make a small
- * table 4 cache lines.  Each class gets a mebibyte, which at the usual ring of
- * 256 is enough for every chain to be as long as the ring; only the small
- * tables of a ring of 32768 take two, so as to hold 4 descriptors each.
+ * table 4 cache lines.  They get a mebibyte at the most; only those of a ring of
+ * 32768 take two, so as to hold 4 descriptors each.
+ *
+ * The back-end maps all of it, and may lock what it maps, so the other two classes
+ * get a quarter of a mebibyte each: on a ring of 256, 64 requests of up to a
+ * mebibyte of single pages at a time; of tables of 2048 descriptors, eight.  Two at
+ * the least: one that is being filled while the other is served.
  */
 #define SMALL_LEN 16u /* descriptors */
 #define SMALL_LEN_LEAST 4u
 #define SMALL_BYTES_MAX (1u << 20)
-#define LARGE_BYTES_MAX (1u << 20)
+#define LARGE_BYTES_MAX (1u << 18)
+#define LONG_BYTES_MAX (1u << 18)
+#define LONG_COUNT_LEAST 2u
 #define DESC_BYTES 16u
 
-#define NO_TABLE UINT16_MAX /* a ring has at most 32768 large tables */
+#define NO_TABLE                                                                                   \
+	UINT16_MAX /* a ring has no more than LARGE_BYTES_MAX / DESC_BYTES tables of each */
 
 struct driver_slot {
 	uint64_t token;
@@ -47,7 +54,7 @@ struct driver_slot {
 	uint16_t count;    /* descriptors that the chain owns in the ring; 0: no head in flight */
 	uint16_t next;     /* next descriptor of the chain, or next free one */
 	uint16_t last;     /* last descriptor of the chain */
-	uint16_t table;    /* large table of the chain, or NO_TABLE */
+	uint16_t table;    /* large or (from large_count on) long table of the chain, or NO_TABLE */
 	uint16_t added;    /* avail index that the chain was added at */
 };
 
@@ -62,24 +69,32 @@ static int broken(struct driver_ring *r, enum ring_fault fault, uint32_t id, uin
 
 /* ---- layout --------------------------------------------------------------- */
 
-struct driver_layout driver_ring_layout(uint16_t size, uint64_t features)
+struct driver_layout driver_ring_layout(uint16_t size, uint64_t features, uint32_t table_max)
 {
-	struct driver_layout l = { .ring = split_offsets(size) };
-	uint32_t small = 0, large = 0;
+	struct driver_layout l = { .ring = split_offsets(size), .longest = size };
+	bool indirect = features & BIT64(VIRTIO_RING_F_INDIRECT_DESC);
+	uint32_t small = 0, large = 0, count = 0;
 
-	/* A chain on a ring of 1 has one segment: no table is ever used. */
-	if (features & BIT64(VIRTIO_RING_F_INDIRECT_DESC) && size > 1) {
+	/* A chain of one segment needs no table. */
+	if (indirect && size > 1) {
 		small = MAX(SMALL_BYTES_MAX / DESC_BYTES / size, SMALL_LEN_LEAST);
 		small = MIN(MIN(small, SMALL_LEN), size);
 		large = small == size ? 0 : MIN(LARGE_BYTES_MAX / DESC_BYTES / size, size);
 	}
+	if (indirect && table_max > size) {
+		l.longest = MIN(table_max, SPLIT_SIZE_MAX);
+		count = MAX(LONG_BYTES_MAX / DESC_BYTES / l.longest, LONG_COUNT_LEAST);
+		count = MIN(count, size);
+	}
 	l.small_len = (uint16_t)small;
 	l.large_count = (uint16_t)large;
+	l.long_count = (uint16_t)count;
 	l.small_tables = l.ring.total;
 	l.large_tables = l.small_tables + (size_t)DESC_BYTES * small * size;
-	l.shared_bytes = l.large_tables + (size_t)DESC_BYTES * large * size;
-	l.private_bytes =
-		size * (sizeof(struct driver_slot) + sizeof(uint16_t)) + large * sizeof(uint16_t);
+	l.long_tables = l.large_tables + (size_t)DESC_BYTES * large * size;
+	l.shared_bytes = l.long_tables + (size_t)DESC_BYTES * count * l.longest;
+	l.private_bytes = size * (sizeof(struct driver_slot) + sizeof(uint16_t)) +
+			  (large + count) * sizeof(uint16_t);
 	return l;
 }
 
@@ -91,7 +106,7 @@ int driver_ring_init(struct driver_ring *r, const struct driver_ring_config *con
 
 	if (!is_power_of_two(size) || size > SPLIT_SIZE_MAX)
 		return -EINVAL;
-	l = driver_ring_layout(size, config->features);
+	l = driver_ring_layout(size, config->features, config->table_max);
 	memset(shared, 0, l.ring.total);
 	*r = (struct driver_ring){
 		.split = { .desc = (void *)(shared + l.ring.desc),
@@ -110,18 +125,20 @@ int driver_ring_init(struct driver_ring *r, const struct driver_ring_config *con
 		.used_seen = config->base,
 		.free_count = size,
 		.large_free_count = l.large_count,
+		.long_free_head = l.large_count,
+		.long_free_count = l.long_count,
 		.slots = config->private,
 		.small_tables = (void *)(shared + l.small_tables),
 		.large_tables = (void *)(shared + l.large_tables),
 	};
 	r->order = (uint16_t *)(r->slots + size);
-	r->large_next = r->order + size;
+	r->table_next = r->order + size;
 	for (uint32_t i = 0; i < size; i++) {
 		r->slots[i] = (struct driver_slot){ .next = (uint16_t)((i + 1) & (size - 1u)) };
 		r->order[i] = 0;
 	}
-	for (uint32_t i = 0; i < l.large_count; i++)
-		r->large_next[i] = (uint16_t)(i + 1);
+	for (uint32_t i = 0; i < l.large_count + (uint32_t)l.long_count; i++)
+		r->table_next[i] = (uint16_t)(i + 1);
 	shm_store16(&r->split.avail->idx, config->base);
 	shm_store16(&r->split.used->idx, config->base);
 	return 0;
@@ -180,6 +197,33 @@ static void write_indirect(struct driver_ring *r, uint16_t head, struct split_de
 						   .flags = VRING_DESC_F_INDIRECT });
 }
 
+/*
+ * A chain of no segments, or longer than the ring: into a long table, which becomes *@table.
+ * Returns as driver_ring_add().
+ */
+static __attribute__((cold, noinline)) int add_long(struct driver_ring *r, uint16_t head,
+						    const struct ring_seg *segs, uint32_t count,
+						    uint16_t *table)
+{
+	uint32_t at;
+
+	if (count == 0)
+		return -EINVAL;
+	if (count > r->layout.longest)
+		return -EMSGSIZE;
+	if (!r->free_count || !r->long_free_count)
+		return 0;
+	*table = r->long_free_head;
+	r->long_free_head = r->table_next[*table];
+	r->long_free_count--;
+	at = *table - (uint32_t)r->layout.large_count;
+	write_indirect(r, head,
+		       (void *)((uint8_t *)r->split.desc + r->layout.long_tables +
+				(size_t)DESC_BYTES * at * r->layout.longest),
+		       segs, count);
+	return 1;
+}
+
 static uint32_t writable_bytes(const struct ring_seg *segs, uint32_t count)
 {
 	uint64_t bytes = 0;
@@ -197,18 +241,19 @@ int driver_ring_add(struct driver_ring *r, const struct ring_seg *segs, uint32_t
 
 	if (unlikely(r->error.fault))
 		return -EPROTO;
-	if (unlikely(count == 0))
-		return -EINVAL;
-	if (unlikely(count > r->split.size))
-		return -EMSGSIZE;
-	if (unlikely(r->free_count == 0))
+	if (unlikely(count - 1 >= r->split.size)) { /* none, too, wraps to many */
+		int rc = add_long(r, head, segs, count, &table);
+
+		if (rc <= 0)
+			return rc;
+	} else if (unlikely(r->free_count == 0)) {
 		return 0;
-	if (count > 1 && count <= r->layout.small_len) {
+	} else if (count > 1 && count <= r->layout.small_len) {
 		write_indirect(r, head, r->small_tables + (size_t)head * r->layout.small_len, segs,
 			       count);
 	} else if (count > 1 && r->large_free_count) {
 		table = r->large_free_head;
-		r->large_free_head = r->large_next[table];
+		r->large_free_head = r->table_next[table];
 		r->large_free_count--;
 		write_indirect(r, head, r->large_tables + (size_t)table * r->split.size, segs,
 			       count);
@@ -258,17 +303,27 @@ void driver_ring_publish(struct driver_ring *r)
 
 /* ---- freeing -------------------------------------------------------------- */
 
+static void table_free(struct driver_ring *r, uint16_t table)
+{
+	if (likely(table < r->layout.large_count)) {
+		r->table_next[table] = r->large_free_head;
+		r->large_free_head = table;
+		r->large_free_count++;
+	} else {
+		r->table_next[table] = r->long_free_head;
+		r->long_free_head = table;
+		r->long_free_count++;
+	}
+}
+
 static inline void chain_free(struct driver_ring *r, uint16_t head)
 {
 	struct driver_slot *slot = &r->slots[head];
 
 	r->free_count = (uint16_t)(r->free_count + slot->count);
 	slot->count = 0;
-	if (unlikely(slot->table != NO_TABLE)) {
-		r->large_next[slot->table] = r->large_free_head;
-		r->large_free_head = slot->table;
-		r->large_free_count++;
-	}
+	if (unlikely(slot->table != NO_TABLE))
+		table_free(r, slot->table);
 	if (!r->in_order) {
 		r->slots[slot->last].next = r->free_head;
 		r->free_head = head;

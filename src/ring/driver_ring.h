@@ -9,10 +9,16 @@
  *
  * A chain of one segment takes one descriptor.  A longer one takes one
  * descriptor and an indirect table where INDIRECT_DESC is negotiated and a
- * table of a fitting class is free (many small tables, a few as long as the
+ * table of a fitting class is free (many small tables, some as long as the
  * ring: see driver_ring_layout()), else one descriptor per segment.  A chain
  * that finds no room is left untouched, and is sure to fit once the ring is
- * empty, unless it is longer than the ring.
+ * empty, unless it is longer than the longest.
+ *
+ * A chain that is longer than the ring (device_ring.h says who builds such) goes
+ * into a table of its own length, of a third class, or waits until one comes back.
+ * That class is this ring's alone: another ring that took them all would leave a
+ * chain here waiting for completions there, and rings would have to wake each
+ * other across threads.
  *
  * The order in which chains were added is kept: driver_ring_unadd() takes back
  * the newest ones, which the device has not consumed, and IN_ORDER completes
@@ -41,13 +47,18 @@ struct driver_layout {
 	struct split_offsets ring; /* of the three parts in shared memory */
 	size_t small_tables;       /* offset of the small indirect tables, one per descriptor */
 	size_t large_tables;       /* offset of the large ones, each of `size` descriptors */
+	size_t long_tables;        /* offset of those that are longer than the ring */
 	uint16_t small_len;        /* descriptors in a small table; 0: no indirect tables */
 	uint16_t large_count;      /* large tables */
+	uint16_t long_count;       /* long tables */
+	uint32_t longest;          /* descriptors in a long table, or `size`: the longest chain */
 	size_t shared_bytes;       /* in all; the device must see these */
 	size_t private_bytes;      /* in all; the device must not */
 };
 
-struct driver_layout driver_ring_layout(uint16_t size, uint64_t features);
+/* @table_max: segments of the longest chain, where it may be longer than the ring, and
+ * INDIRECT_DESC is negotiated; at most SPLIT_SIZE_MAX. */
+struct driver_layout driver_ring_layout(uint16_t size, uint64_t features, uint32_t table_max);
 
 struct driver_ring_config {
 	uint16_t size;        /* a power of two, 1 to SPLIT_SIZE_MAX */
@@ -57,6 +68,7 @@ struct driver_ring_config {
 	uint64_t shared_addr; /* the same memory in the device's address space */
 	void *private;        /* driver_layout.private_bytes, 16-byte aligned */
 	uint16_t base;        /* avail and used index to start from */
+	uint32_t table_max;   /* as given to driver_ring_layout() */
 };
 
 struct driver_ring {
@@ -75,11 +87,13 @@ struct driver_ring {
 	uint16_t free_count;    /* free descriptors */
 	uint16_t free_head;     /* first of them */
 	uint16_t large_free_head, large_free_count;
+	uint16_t long_free_head, long_free_count;
 	struct driver_slot *slots;
 	uint16_t *order; /* heads in the order of adding, by avail index */
 	struct split_desc *small_tables, *large_tables; /* in shared memory */
-	uint16_t *large_next;                           /* free list of large tables, private */
-	struct ring_error error;                        /* error.fault != RING_OK: broken */
+	uint16_t *
+		table_next; /* free lists: of large tables, and behind them of long ones; private */
+	struct ring_error error; /* error.fault != RING_OK: broken */
 };
 
 /* A chain that came back. */
@@ -96,9 +110,9 @@ UMBRA_MUST_CHECK int driver_ring_init(struct driver_ring *r,
 
 /*
  * Add a chain of @count segments, readable ones first.  The device sees it
- * after driver_ring_publish().  1: added; 0: no room now, room comes with the
- * next completion; -EMSGSIZE: more segments than the ring has descriptors,
- * it can never fit; -EINVAL: no segments; -EPROTO: broken.
+ * after driver_ring_publish().  1: added; 0: no room now, room comes with a
+ * completion; -EMSGSIZE: more segments than layout.longest, it can never
+ * fit; -EINVAL: no segments; -EPROTO: broken.
  */
 UMBRA_MUST_CHECK int driver_ring_add(struct driver_ring *r, const struct ring_seg *segs,
 				     uint32_t count, uint64_t token);

@@ -65,7 +65,7 @@ char *ring_error_text(const struct ring_error *e, char *text, size_t size)
 		break;
 	case RING_CHAIN_TOO_LONG:
 		snprintf(text, size,
-			 "chain %u of the driver is a loop or longer than the ring of %" PRIu64,
+			 "chain %u of the driver is a loop or longer than %" PRIu64 " descriptors",
 			 e->head, e->limit);
 		break;
 	case RING_READ_AFTER_WRITE:
@@ -112,7 +112,7 @@ char *ring_error_text(const struct ring_error *e, char *text, size_t size)
 	case RING_INDIRECT_TOO_LONG:
 		snprintf(text, size,
 			 "the driver's chain %u has an indirect table of %" PRIu64
-			 " descriptors on a ring of %" PRIu64,
+			 " descriptors, expected %" PRIu64 " at most",
 			 e->head, e->value, e->limit);
 		break;
 	case RING_INDIRECT_OUTSIDE:

@@ -18,7 +18,7 @@ enum ring_fault {
 	RING_AVAIL_JUMPED,     /* value: chains made available at once; limit: ring size */
 	RING_HEAD_RANGE,       /* value: head; limit: ring size */
 	RING_NEXT_RANGE,       /* value: next; limit: table size */
-	RING_CHAIN_TOO_LONG,   /* a loop, or longer than the ring; limit: ring size */
+	RING_CHAIN_TOO_LONG,   /* a loop, or longer than it may be; limit: descriptors */
 	RING_READ_AFTER_WRITE, /* value: index of the segment in its chain */
 	RING_ZERO_LENGTH,      /* value: index of the segment in its chain */
 	RING_OUTSIDE_MEMORY,   /* value: address; limit: length */
@@ -27,7 +27,7 @@ enum ring_fault {
 	RING_INDIRECT_WITH_NEXT,
 	RING_INDIRECT_EMPTY,    /* a table of zero descriptors */
 	RING_INDIRECT_SIZE,     /* value: table bytes; not a multiple of 16 */
-	RING_INDIRECT_TOO_LONG, /* value: descriptors; limit: ring size */
+	RING_INDIRECT_TOO_LONG, /* value: descriptors; limit: the most that are taken */
 	RING_INDIRECT_OUTSIDE,  /* value: table address; limit: table bytes */
 	/* the device lied (seen by the driver side) */
 	RING_USED_JUMPED,        /* value: chains used at once; limit: chains in flight */

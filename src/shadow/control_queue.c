@@ -33,7 +33,8 @@ static uint64_t driver_features(uint64_t features)
 
 struct control_layout control_queue_layout(uint16_t size, uint64_t features)
 {
-	struct control_layout l = { .driver = driver_ring_layout(size, driver_features(features)) };
+	struct control_layout l = { .driver = driver_ring_layout(size, driver_features(features),
+								 0) };
 
 	l.bounce = align_up(l.driver.shared_bytes, 64);
 	l.ack = l.bounce + NET_CONTROL_COMMAND_MAX;

@@ -131,6 +131,7 @@ struct ring_context shadow_device_context(const struct shadow_device *d,
 		.own = slot,
 		.guest_features = d->guest_features,
 		.shadow_features = d->features.shadow_ring,
+		.table_max = d->table_max,
 		.control = shadow_device_is_control(d, r) ? &d->control.ring : NULL,
 	};
 }
@@ -196,6 +197,20 @@ void shadow_device_break_ring(struct shadow_device *d, struct shadow_ring *r, co
 		d->host->ops->config_changed(d->host);
 }
 
+/* Once for each ring: the guest's driver does what the specification forbids. */
+static void table_say(struct shadow_ring *r)
+{
+	uint32_t longest = __atomic_load_n(&r->counters.table_longest, __ATOMIC_RELAXED);
+
+	if (!longest)
+		return;
+	r->table_said = true;
+	log_warning("queue %u: the guest's driver builds indirect tables that are longer than the "
+		    "ring (%u descriptors on a ring of %u), which the virtio specification "
+		    "forbids; they are forwarded as they are",
+		    r->index, longest, r->size);
+}
+
 void shadow_device_check_queues(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
@@ -204,6 +219,8 @@ void shadow_device_check_queues(struct shadow_device *d)
 		if (r->run == RING_SHADOWED && r->serving &&
 		    __atomic_load_n(&r->service.broken, __ATOMIC_ACQUIRE))
 			shadow_device_break_ring(d, r, r->service.fault);
+		if (!r->table_said)
+			table_say(r);
 	}
 	shadow_device_settle(d);
 }
@@ -220,6 +237,7 @@ int shadow_device_create(struct shadow_host *host, enum umbra_shadow_mode mode,
 	d->host = host;
 	d->mode = mode;
 	d->deadline_us = deadline_ms * 1000ull;
+	d->table_max = SHADOW_TABLE_MAX;
 	d->state = UMBRA_DEVICE_WAITING;
 	d->shadow_wanted = mode == UMBRA_SHADOW_ON;
 	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
@@ -241,6 +259,11 @@ void shadow_device_destroy(struct shadow_device **device)
 		shadow_ring_fini(&d->rings[i]);
 	shadow_control_fini(d);
 	free(d);
+}
+
+void shadow_device_limit_tables(struct shadow_device *d, uint32_t table_max)
+{
+	d->table_max = MIN(table_max, SPLIT_SIZE_MAX);
 }
 
 void shadow_device_attach(struct shadow_device *d, struct backend *backend)

@@ -46,6 +46,10 @@ void shadow_device_detach(struct shadow_device *d);
  * that who hears of it finds nothing of the former two left. */
 void shadow_device_await(struct shadow_device *d, const char *lost_reason);
 
+/* Before a back-end is attached: the longest indirect table that a guest may build, in
+ * descriptors, where it is longer than its ring.  The default is SHADOW_TABLE_MAX. */
+void shadow_device_limit_tables(struct shadow_device *d, uint32_t table_max);
+
 /* The modes: see umbra_shadow_device_switch(). */
 UMBRA_MUST_CHECK int shadow_device_switch(struct shadow_device *d, bool shadowed,
 					  struct umbra_error *err);

@@ -32,6 +32,7 @@ struct shadow_device {
 	struct backend *backend; /* borrowed; NULL: not connected */
 	enum umbra_shadow_mode mode;
 	uint64_t deadline_us; /* longest wait for chains in flight */
+	uint32_t table_max;   /* descriptors of the longest indirect table, on whatever ring */
 
 	enum umbra_device_state state;
 	char reason[UMBRA_ERROR_SIZE];

@@ -26,6 +26,19 @@ int shadow_queue_init(struct shadow_queue *q, const struct shadow_queue_config *
 	return driver_ring_init(&q->back, &config->back);
 }
 
+/* The guest's driver builds tables longer than its ring: show how long they get, and
+ * have it said once. */
+static __attribute__((cold, noinline)) unsigned int table_note(struct shadow_queue *q)
+{
+	uint32_t *longest = &q->counters->table_longest;
+	uint32_t before = __atomic_load_n(longest, __ATOMIC_RELAXED);
+
+	if (q->guest.table_longest <= before)
+		return 0;
+	__atomic_store_n(longest, q->guest.table_longest, __ATOMIC_RELAXED);
+	return before ? 0 : QUEUE_NOTICE;
+}
+
 /* Let others see where the queue is. */
 static void counters_update(struct shadow_queue *q)
 {
@@ -89,7 +102,7 @@ static inline int chain_add(struct shadow_queue *q)
 	const struct memory *memory = q->guest.memory;
 
 	if (memory && memory->translated) {
-		int rc = chain_translate(&q->chain, memory, q->back.split.size);
+		int rc = chain_translate(&q->chain, memory, q->back.layout.longest);
 
 		if (unlikely(rc))
 			return rc;
@@ -104,10 +117,10 @@ static inline int chain_add(struct shadow_queue *q)
  */
 static int queue_refuse(struct shadow_queue *q)
 {
-	q->refusal = q->chain.count > q->back.split.size
-			     ? "has more segments than the back-end's ring"
+	q->refusal = q->chain.count > q->back.layout.longest
+			     ? "has more segments"
 			     : "crosses between memory regions that the device sees apart, and in "
-			       "pieces has more segments than the back-end's ring";
+			       "pieces has more segments";
 	return -EPROTO;
 }
 
@@ -140,6 +153,8 @@ static int queue_forward(struct shadow_queue *q, unsigned int *owed)
 		n++;
 	}
 	if (n) {
+		if (unlikely(q->guest.table_longest))
+			*owed |= table_note(q);
 		driver_ring_publish(&q->back);
 		if (driver_ring_must_kick(&q->back)) {
 			*owed |= SHADOW_KICK_BACKEND;
@@ -286,8 +301,8 @@ int shadow_queue_readd(struct shadow_queue *q, const uint32_t *kept, uint16_t co
 		if (rc < 0)
 			return queue_refuse(q);
 		if (!rc) { /* they all fitted before */
-			q->refusal =
-				"has grown since it was taken, beyond what the back-end's ring";
+			q->refusal = "has grown since it was taken, beyond the room there was, and "
+				     "has more segments";
 			return -EPROTO;
 		}
 	}
@@ -304,9 +319,11 @@ void shadow_queue_abandon(struct shadow_queue *q)
 char *shadow_queue_error(const struct shadow_queue *q, char *text, size_t size)
 {
 	if (q->refusal) /* q->chain is still the one that was refused */
-		snprintf(text, size,
-			 "a chain of %u segments %s has descriptors (%u), and cannot be forwarded",
-			 q->chain.count, q->refusal, q->back.split.size);
+		snprintf(
+			text, size,
+			"a chain of %u segments %s than the back-end's ring takes (%u), and cannot "
+			"be forwarded",
+			q->chain.count, q->refusal, q->back.layout.longest);
 	else
 		ring_error_text(&q->error, text, size);
 	return text;

@@ -62,6 +62,8 @@ struct shadow_counters {
 	uint64_t passes;                                   /* calls of shadow_queue_pass() */
 	uint64_t returned;              /* chains that a reset device had, given back */
 	uint64_t lost;                  /* and those that could not be */
+	uint32_t table_longest;         /* descriptors of the longest indirect table that was longer
+					   than the guest's ring; 0: none was */
 	uint16_t last_avail, last_used; /* on the guest's ring */
 	uint16_t in_flight;
 };
@@ -80,10 +82,16 @@ struct shadow_queue {
 struct shadow_queue_config {
 	struct device_ring_config guest;
 	struct driver_ring_config back;
-	struct ring_seg *segs; /* as many as the larger of the rings has entries, for this queue
-				  alone */
+	struct ring_seg *segs;            /* shadow_queue_segs() of them, for this queue alone */
 	struct shadow_counters *counters; /* for this queue alone */
 };
+
+/* Segments of the longest chain that passes, before and after translation. */
+static inline uint32_t shadow_queue_segs(const struct shadow_queue_config *config)
+{
+	return MAX(MAX(config->guest.split.size, config->guest.table_max),
+		   MAX(config->back.size, config->back.table_max));
+}
 
 /* Join the two rings.  What the config points to stays the caller's.
  * -EINVAL: see driver_ring_init(). */

@@ -195,18 +195,18 @@ static int shadow_build(struct shadow_ring *r, const struct ring_context *c,
 			struct umbra_error *err)
 {
 	uint64_t features = c->shadow_features;
-	struct driver_layout layout = driver_ring_layout(r->back_size, features);
+	struct driver_layout layout = driver_ring_layout(r->back_size, features, c->table_max);
 	struct shadow_queue_config config;
 	uint64_t at;
 
 	/* Without tables of its own a ring always fits: 852 KiB for 32768. */
 	if (layout.shared_bytes > c->own->size) {
 		features &= ~BIT64(VIRTIO_RING_F_INDIRECT_DESC);
-		layout = driver_ring_layout(r->back_size, features);
+		layout = driver_ring_layout(r->back_size, features, c->table_max);
 	}
 	r->queue = calloc(1, sizeof(*r->queue));
 	r->private = calloc(1, layout.private_bytes);
-	r->segs = calloc(r->size, sizeof(*r->segs));
+	r->segs = calloc(MAX(r->size, c->table_max), sizeof(*r->segs));
 	if (!r->kept)
 		r->kept = calloc(r->size, sizeof(*r->kept));
 	if (!r->queue || !r->private || !r->segs || !r->kept) {
@@ -221,6 +221,7 @@ static int shadow_build(struct shadow_ring *r, const struct ring_context *c,
 			.features = c->guest_features,
 			.last_avail = r->base,
 			.used_idx = (uint16_t)(r->base - r->gap),
+			.table_max = c->table_max,
 		},
 		.back = {
 			.size = r->back_size,
@@ -229,6 +230,7 @@ static int shadow_build(struct shadow_ring *r, const struct ring_context *c,
 			.shared_addr = c->own->iova,
 			.private = r->private,
 			.base = backend_keeps_index(c->backend) ? r->base : 0,
+			.table_max = c->table_max,
 		},
 		.segs = r->segs,
 		.counters = &r->counters,

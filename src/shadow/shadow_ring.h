@@ -125,6 +125,7 @@ struct shadow_ring {
 	bool serving;
 
 	struct shadow_counters counters;
+	bool table_said; /* it was logged that there are tables longer than the ring */
 	char error[UMBRA_ERROR_SIZE];
 };
 
@@ -143,6 +144,7 @@ struct ring_context {
 	const struct memory *memory;     /* the guest's */
 	const struct memory_region *own; /* the piece of our own memory for this ring */
 	uint64_t guest_features, shadow_features;
+	uint32_t table_max; /* descriptors of the longest indirect table, on whatever ring */
 	const struct ring_control *control; /* NULL: it is not the control queue's */
 	bool is_held; /* it starts disabled, and the caller enables it before it goes */
 };
@@ -255,6 +257,13 @@ char *shadow_ring_queue_error(const struct shadow_ring *r, char *text, size_t si
  * r->error.  The back-end still has the ring, and is told when the front-end
  * stops it: what is in flight there must not end up in the ring's next life. */
 void shadow_ring_break(struct shadow_ring *r, const struct ring_context *c, const char *reason);
+
+/*
+ * Descriptors of the longest indirect table that is forwarded, on whatever ring: twice
+ * what the largest device that we know of takes in one request (libvhost-user,
+ * 1024).
+ */
+#define SHADOW_TABLE_MAX 2048u
 
 /* Bytes of our own memory that a shadow ring may need, whatever its size. */
 #define SHADOW_SLOT_BYTES (4ull << 20)

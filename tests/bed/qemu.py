@@ -35,7 +35,8 @@ SHAPES = {BALLOON: {"num_vqs": 5, "vq_size": 256, "config_size": 16}}
 class Qemu(Guest):
     memory_name = "memory-backend-memfd"
 
-    def __init__(self, bed, device, name="qemu", cpus=1, queues=1, memory="256M",
+    def __init__(self, bed, device, name="qemu", cpus=1, queues=1, queue_size=128,
+                 memory="256M",
                  from_disk=False, linux="bookworm", modules=(), parameters=()):
         """The device: anything with a .socket, a disk or whatever its device_id
         says; or the text of one of QEMU's own, for bookworm's QEMU.  With
@@ -43,7 +44,7 @@ class Qemu(Guest):
         at hand.  Otherwise linux is the kernel's name (kernel.py), files of
         further modules lie in /modules, for a test to insert, and parameters are
         words of the kernel's command line."""
-        shown = _shown(bed, device, queues)
+        shown = _shown(bed, device, queues, queue_size)
         payload = (["-serial", "stdio"] if from_disk
                    else _linux(bed, name, linux, modules, parameters))
         self._monitor_path = bed.path(f"{name}.qmp")
@@ -112,10 +113,10 @@ class _Disk:
 
     program, env = ["qemu-system-x86_64"], None
 
-    def __init__(self, socket, queues):
+    def __init__(self, socket, queues, queue_size):
         self.words = ["-chardev", f"socket,id=vhost,path={socket}",
                       "-device", "vhost-user-blk-pci,chardev=vhost,bootindex=1,"
-                                 f"num-queues={queues}"]
+                                 f"num-queues={queues},queue-size={queue_size}"]
 
 
 class _Own:
@@ -154,11 +155,11 @@ class _Any:
                 "virtio-id": device.device_id, **SHAPES[device.device_id]}
 
 
-def _shown(bed, device, queues):
+def _shown(bed, device, queues, queue_size):
     if isinstance(device, str):
         return _Own(device)
     if getattr(device, "device_id", BLOCK) == BLOCK:
-        return _Disk(device.socket, queues)
+        return _Disk(device.socket, queues, queue_size)
     return _Any(bed, device)
 
 

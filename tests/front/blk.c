@@ -28,7 +28,7 @@
 
 #define SECTOR 512u
 #define BLOCKS 64u    /* of each slot */
-#define PIECES_MAX 4u /* that data is cut into on purpose */
+#define PIECES_MAX 4u /* that data is cut into on purpose, if nothing else is said */
 
 struct slot {
 	struct front_request request;
@@ -56,12 +56,12 @@ struct task {
 };
 
 static struct {
-	unsigned int tasks, depth;
+	unsigned int tasks, depth, pieces;
 	uint32_t block_size;
 	struct task *all;
 	bool stopping;      /* atomic */
 	unsigned int ended; /* atomic; tasks */
-} w = { .tasks = 4, .depth = 8, .block_size = 4096 };
+} w = { .tasks = 4, .depth = 8, .pieces = PIECES_MAX, .block_size = 4096 };
 
 /* ---- content ---------------------------------------------------------------------- */
 
@@ -132,7 +132,7 @@ static void slot_add(struct slot *s)
 	struct ring_seg segs[FRONT_SEGS_MAX];
 	struct task *t = s->task;
 	const struct front *f = t->front;
-	unsigned int count = 0, pieces = 1 + (unsigned int)(next_random(t) % PIECES_MAX);
+	unsigned int count = 0, pieces = 1 + (unsigned int)(next_random(t) % w.pieces);
 	uint32_t at = 0, len;
 
 	*s->header = (struct virtio_blk_outhdr){
@@ -143,10 +143,10 @@ static void slot_add(struct slot *s)
 	front_seg(f, s->header, sizeof(*s->header), false, segs, &count);
 	while (at < w.block_size) {
 		len = w.block_size - at;
-		if (--pieces)
-			len = (uint32_t)(1 + next_random(t) % len);
-		else
-			pieces = 1;
+		if (pieces > 1) /* so long on average that all the pieces are used */
+			len = (uint32_t)(1 + next_random(t) % MAX(2 * len / pieces, 1u));
+		len = MIN(len, w.block_size - at);
+		pieces -= pieces > 1;
 		front_seg(f, s->data + at, len, !s->writes, segs, &count);
 		at += len;
 	}
@@ -235,6 +235,8 @@ static bool blk_option(const char *text)
 {
 	return sscanf(text, "threads=%u", &w.tasks) == 1 && w.tasks >= 1 && w.tasks <= 64  ? true
 	       : sscanf(text, "depth=%u", &w.depth) == 1 && w.depth >= 1 && w.depth <= 256 ? true
+	       : sscanf(text, "pieces=%u", &w.pieces) == 1 && w.pieces >= 1 && w.pieces <= 512
+		       ? true
 	       : sscanf(text, "block-size=%u", &w.block_size) == 1 && w.block_size >= SECTOR &&
 			       w.block_size <= 1u << 20 && w.block_size % SECTOR == 0
 		       ? true

@@ -361,7 +361,8 @@ static int queue_make(struct front *f, unsigned int index, const struct driver_l
 							    .features = f->features,
 							    .shared = shared,
 							    .shared_addr = at.addr,
-							    .private = q->private });
+							    .private = q->private,
+							    .table_max = f->options->table_max });
 	return rc ? error_set(err, rc, "queue %u: a ring of %u: %s", index, f->options->ring_size,
 			      strerror(-rc))
 		  : 0;
@@ -389,8 +390,8 @@ static int queue_start(struct front_queue *q, struct umbra_error *err)
 
 int front_start(struct front *f, unsigned int queues, uint64_t bytes, struct umbra_error *err)
 {
-	struct driver_layout layout =
-		driver_ring_layout((uint16_t)f->options->ring_size, f->features);
+	struct driver_layout layout = driver_ring_layout((uint16_t)f->options->ring_size,
+							 f->features, f->options->table_max);
 	uint64_t ring_bytes = (layout.shared_bytes + PAGE - 1) / PAGE * PAGE;
 	int rc = front_make_memory(f, ring_bytes * queues, bytes, err);
 

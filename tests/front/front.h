@@ -37,7 +37,7 @@
 
 #define FRONT_QUEUES_MAX 16u
 #define FRONT_REGIONS_MAX 64u /* QEMU's own limit for vhost-user is lower */
-#define FRONT_SEGS_MAX 16u    /* of a request, after borders of regions cut it */
+#define FRONT_SEGS_MAX 1024u  /* of a request, after borders of regions cut it */
 
 struct front_options {
 	const char *socket, *control, *name;
@@ -48,6 +48,7 @@ struct front_options {
 	bool one_file;            /* regions are parts of one memfd */
 	bool indirect, event_idx; /* wanted, where offered */
 	unsigned int ring_size;
+	uint32_t table_max;  /* segments of the longest request, where the ring is shorter */
 	unsigned int queues; /* at most */
 	uint64_t seed;
 };

@@ -23,6 +23,8 @@
  *	--patience=S	without any progress, it is a failure (default 60)
  *	--queues=N	use at most so many queues of a disk (default 16)
  *	--ring-size=N	(default 128)
+ *	--table-max=N	build indirect tables of up to N descriptors, whatever the ring's size,
+ *			as Linux does
  *	--no-indirect, --no-event-idx	do not take the feature
  *	--regions=N	of memory (default 1)
  *	--gpa-base=N	of the lowest region (default 0x40000000)
@@ -248,6 +250,10 @@ static bool parse_option(int option, const char *text, struct front_options *o)
 		ok = parse_number(text, 16, 32768, &v) && (v & (v - 1)) == 0;
 		o->ring_size = (unsigned int)v;
 		break;
+	case 't':
+		ok = parse_number(text, 1, FRONT_SEGS_MAX, &v);
+		o->table_max = (uint32_t)v;
+		break;
 	case 'm':
 		ok = parse_number(text, 1, FRONT_REGIONS_MAX, &v);
 		o->regions = (unsigned int)v;
@@ -318,6 +324,7 @@ int main(int argc, char **argv)
 						 { "patience", required_argument, NULL, 'p' },
 						 { "queues", required_argument, NULL, 'q' },
 						 { "ring-size", required_argument, NULL, 'r' },
+						 { "table-max", required_argument, NULL, 't' },
 						 { "regions", required_argument, NULL, 'm' },
 						 { "gpa-base", required_argument, NULL, 'b' },
 						 { "gpa-gap", required_argument, NULL, 'g' },

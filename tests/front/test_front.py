@@ -2,6 +2,7 @@
 layouts, and a control client of its own, on a real disk through umbra.  And what
 it is worth: it notices a device that does not do as it says."""
 
+import contextlib
 import json
 import subprocess
 
@@ -16,6 +17,21 @@ def front(bed, umbra, *words):
         capture_output=True, text=True, timeout=600)
     answers = [json.loads(line) for line in done.stdout.splitlines() if line.endswith("}")]
     return done.returncode, answers, done.stderr
+
+
+@contextlib.contextmanager
+def running(bed, umbra, *words):
+    """The front-end at work: a function that gives it a command, and returns its
+    answer.  It is killed in the end."""
+    with subprocess.Popen(
+            [bed.build / "tests/front/front", f"--socket={umbra.socket}",
+             f"--control={umbra.control}", f"--name={umbra.name}", *words],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        def ask(command):
+            print(command, file=process.stdin)
+            return json.loads(process.stdout.readline())
+        yield ask
+        process.kill()
 
 
 @pytest.mark.parametrize("words", [
@@ -36,6 +52,28 @@ def test_verified_load_on_four_queues_survives_switching(bed, words):
     assert answers[1]["switches"] == 300
     assert answers[2]["reads"] > 0 and answers[2]["writes"] > 0
     assert umbra.switches()["count"] == 300 and umbra.switches()["failed"] == 0
+
+
+@pytest.mark.parametrize("size", [16, 64])
+def test_tables_longer_than_the_queue_survive_switching(bed, size):
+    umbra = bed.umbra(bed.backend())
+    with running(bed, umbra, f"--ring-size={size}", "--table-max=300", "blk", "threads=8",
+                 "depth=8", "pieces=256") as ask:
+        for command in ["wait 200", "switch 100 20", "shadow on", "wait 200"]:
+            assert ask(command)["errors"] == 0
+        # Noted for who looks, and said once.
+        assert umbra.vhost()["queues"][0]["table-longest"] > 200
+        assert ask("stop")["errors"] == 0
+    assert umbra.switches()["failed"] == 0
+    assert umbra.process.output().count("longer than the ring") == 1
+
+
+def test_the_bound_on_tables_can_be_set_and_breaks_the_queue_with_both_numbers(bed):
+    umbra = bed.umbra(bed.backend(), options=["--table-max=100"])
+    with running(bed, umbra, "--ring-size=64", "--table-max=300", "blk", "pieces=256") as ask:
+        assert ask("wait 200")["errors"] == 0
+        ask("shadow on")
+        assert "expected 100 at most" in umbra.wait_state("broken")["reason"]
 
 
 def test_it_notices_a_disk_that_forgets(bed):

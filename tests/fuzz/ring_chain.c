@@ -22,6 +22,7 @@
 
 #define REGIONS 3u
 #define SIZE_MAX_HERE 128u
+#define TABLE_MAX_HERE 288u /* a table that fills the first region */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -42,7 +43,7 @@ static void require(bool condition)
 
 struct naive_result {
 	enum ring_fault fault;
-	struct ring_seg segs[SIZE_MAX_HERE];
+	struct ring_seg segs[TABLE_MAX_HERE];
 	uint32_t count;
 };
 
@@ -75,9 +76,10 @@ static uint64_t naive_word(uint64_t gpa, unsigned int bytes)
 }
 
 /* Follow the chain from descriptor @head of the table at @table. */
-static void naive_walk(struct naive_result *n, uint64_t head, bool indirect, bool memory)
+static void naive_walk(struct naive_result *n, uint64_t head, const struct device_ring *r,
+		       bool memory)
 {
-	uint64_t table = plan[0].gpa, entries = ring.size, i = head;
+	uint64_t table = plan[0].gpa, entries = ring.size, limit = ring.size, i = head;
 	bool in_table = false, wrote = false;
 
 	n->fault = RING_OK;
@@ -90,11 +92,11 @@ static void naive_walk(struct naive_result *n, uint64_t head, bool indirect, boo
 
 		if (flags & VRING_DESC_F_INDIRECT) {
 			n->fault = in_table                    ? RING_INDIRECT_NESTED
-				   : !indirect                 ? RING_INDIRECT_UNNEGOTIATED
+				   : !r->indirect              ? RING_INDIRECT_UNNEGOTIATED
 				   : flags & VRING_DESC_F_NEXT ? RING_INDIRECT_WITH_NEXT
 				   : len == 0                  ? RING_INDIRECT_EMPTY
 				   : len % 16                  ? RING_INDIRECT_SIZE
-				   : len / 16 > ring.size      ? RING_INDIRECT_TOO_LONG
+				   : len / 16 > r->table_max   ? RING_INDIRECT_TOO_LONG
 				   : !naive_inside(addr, len)  ? RING_INDIRECT_OUTSIDE
 							       : RING_OK;
 			if (n->fault)
@@ -102,6 +104,7 @@ static void naive_walk(struct naive_result *n, uint64_t head, bool indirect, boo
 			in_table = true;
 			table = addr;
 			entries = len / 16;
+			limit = MAX(limit, entries);
 			i = 0;
 			continue;
 		}
@@ -116,9 +119,9 @@ static void naive_walk(struct naive_result *n, uint64_t head, bool indirect, boo
 			(struct ring_seg){ .addr = addr, .len = (uint32_t)len, .writable = wrote };
 		if (!(flags & VRING_DESC_F_NEXT))
 			return;
-		n->fault = n->count == ring.size ? RING_CHAIN_TOO_LONG
-			   : next >= entries     ? RING_NEXT_RANGE
-						 : RING_OK;
+		n->fault = n->count == limit ? RING_CHAIN_TOO_LONG
+			   : next >= entries ? RING_NEXT_RANGE
+					     : RING_OK;
 		if (n->fault)
 			return;
 		i = next;
@@ -147,7 +150,7 @@ static void compare(const struct ring_chain *chain, const struct naive_result *n
 
 static void drive(struct device_ring *r, bool memory, unsigned int completions)
 {
-	static struct ring_seg segs[SIZE_MAX_HERE];
+	static struct ring_seg segs[TABLE_MAX_HERE];
 	static struct naive_result n;
 	struct ring_chain chain = { .segs = segs };
 
@@ -170,7 +173,7 @@ static void drive(struct device_ring *r, bool memory, unsigned int completions)
 			require(rc == -EPROTO && r->error.fault == RING_HEAD_RANGE);
 			break;
 		}
-		naive_walk(&n, head, r->indirect, memory);
+		naive_walk(&n, head, r, memory);
 		if (n.fault) {
 			require(rc == -EPROTO && r->error.fault == n.fault);
 			require(r->last_avail == before);
@@ -193,14 +196,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct split_offsets o;
 	struct memory *memory;
 	struct device_ring r;
-	unsigned int completions;
+	unsigned int completions, data_first;
 	uint64_t features = 0;
 	bool with_memory;
 	uint16_t index;
 
 	if (size < 3)
 		return 0;
-	ring.size = (uint16_t)(1u << (data[0] & 7));
+	data_first = data[0];
+	ring.size = (uint16_t)(1u << (data_first & 7));
 	with_memory = !(data[0] & 32);
 	if (with_memory && data[0] & 8) /* without, a table is a pointer in the input */
 		features |= BIT64(VIRTIO_RING_F_INDIRECT_DESC);
@@ -231,11 +235,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	ring.desc = (void *)(blocks[0] + o.desc);
 	ring.avail = (void *)(blocks[0] + o.avail);
 	ring.used = (void *)(blocks[0] + o.used);
-	device_ring_init(&r, &(struct device_ring_config){ .split = ring,
-							   .memory = with_memory ? memory : NULL,
-							   .features = features,
-							   .last_avail = index,
-							   .used_idx = index });
+	device_ring_init(&r, &(struct device_ring_config){
+				     .split = ring,
+				     .memory = with_memory ? memory : NULL,
+				     .features = features,
+				     .last_avail = index,
+				     .used_idx = index,
+				     .table_max = data_first & 64 ? TABLE_MAX_HERE : 0 });
 	drive(&r, with_memory, completions);
 	memory_unref(&memory);
 	for (unsigned int i = 0; i < REGIONS; i++)

@@ -19,6 +19,7 @@
 #include "ring/driver_ring.h"
 
 #define SIZE_MAX_HERE 512u
+#define TABLE_MAX_HERE 1024u
 #define TOKENS 1024u /* more than can be in flight */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -57,14 +58,14 @@ static uint32_t operand(unsigned int bytes)
 
 static void add(void)
 {
-	static struct ring_seg segs[SIZE_MAX_HERE + 1];
+	static struct ring_seg segs[TABLE_MAX_HERE + 1];
 	uint32_t count = operand(1), readable = operand(1), len = operand(1);
 	uint64_t writable = 0;
 	int rc;
 
 	if (count > 250) /* now and then as long as the ring, or longer */
-		count = f.ring.split.size + count - 252u;
-	for (uint32_t i = 0; i < MIN(count, f.ring.split.size); i++) {
+		count = (count % 2 ? f.ring.split.size : f.layout.longest) + count - 252u;
+	for (uint32_t i = 0; i < MIN(count, f.layout.longest); i++) {
 		segs[i] = (struct ring_seg){ .addr = i, .len = len + 1, .writable = i >= readable };
 		writable += segs[i].writable ? segs[i].len : 0;
 	}
@@ -73,7 +74,7 @@ static void add(void)
 	rc = driver_ring_add(&f.ring, segs, count, f.next_token);
 	if (rc != 1)
 		return;
-	require(count >= 1 && count <= f.ring.split.size);
+	require(count >= 1 && count <= f.layout.longest);
 	f.tokens[f.next_token].in_flight = true;
 	f.tokens[f.next_token].writable = writable;
 	f.newest[f.added++ % TOKENS] = f.next_token;
@@ -141,9 +142,11 @@ static void check_books(void)
 	require(driver_ring_in_flight(&f.ring) == f.in_flight);
 	require(f.ring.free_count <= f.ring.split.size);
 	require(f.ring.large_free_count <= f.layout.large_count);
+	require(f.ring.long_free_count <= f.layout.long_count);
 	if (f.in_flight == 0) {
 		require(f.ring.free_count == f.ring.split.size);
 		require(f.ring.large_free_count == f.layout.large_count);
+		require(f.ring.long_free_count == f.layout.long_count);
 	}
 }
 
@@ -190,6 +193,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	uint64_t features;
 	uint16_t ring_size;
+	uint32_t table_max;
 	void *private;
 
 	if (size < 2)
@@ -202,7 +206,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	f.in_flight = 0;
 	f.added = 0;
 	f.next_token = 0;
-	f.layout = driver_ring_layout(ring_size, features);
+	table_max = data[0] & 128 ? TABLE_MAX_HERE : 0;
+	f.layout = driver_ring_layout(ring_size, features, table_max);
 	f.shared = aligned_alloc(64, align_up(f.layout.shared_bytes, 64));
 	private = aligned_alloc(16, align_up(f.layout.private_bytes, 16));
 	require(f.shared && private);
@@ -212,6 +217,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 						  .shared = f.shared,
 						  .shared_addr = (uintptr_t)f.shared,
 						  .private = private,
+						  .table_max = table_max,
 						  .base = (uint16_t)(data[1] * 257u) }) == 0);
 	f.data = data + 2;
 	f.left = size - 2;

@@ -34,6 +34,21 @@ def test_verified_load_survives_switching(bed):
     assert guest.poweroff() == 0
 
 
+def test_queue_shorter_than_the_requests_of_its_guest_survives_switching(bed):
+    """Linux builds indirect tables of seg_max + 2 descriptors, whatever the queue."""
+    umbra = bed.umbra(bed.backend(size=64 << 20))
+    guest = bed.qemu(umbra, queue_size=64)
+    disk = guest.check("cd /sys/block; [ $(cat vda/serial) = tools ] && echo vdb || echo vda").strip()
+    assert int(guest.check(f"cat /sys/block/{disk}/queue/max_segments")) + 2 > 64
+    for mode in ["shadowed", "passthrough", "shadowed"]:
+        umbra.enter(mode)
+        guest.check(f"dd if=/dev/{disk} of=/dev/null bs=512k count=32 iflag=direct")
+        guest.check(f"dd if=/dev/zero of=/dev/{disk} bs=512k count=32 conv=fsync")
+    assert umbra.vhost()["queues"][0]["table-longest"] > 64
+    assert umbra.process.output().count("longer than the ring") == 1
+    assert guest.poweroff() == 0
+
+
 def test_two_queues_switch_at_once(bed):
     umbra = bed.umbra(bed.backend(queues=2))
     guest = bed.qemu(umbra, cpus=2, queues=2)

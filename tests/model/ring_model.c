@@ -28,6 +28,7 @@
 #include "ring/driver_ring.h"
 
 #define SIZE_MAX_HERE 256u
+#define TABLE_MAX_HERE 600u           /* segments of the longest chain on whatever ring */
 #define RAM_GPA UINT64_C(0x100000000) /* buffers; nobody follows these addresses */
 #define RAM_BYTES UINT64_C(0x10000000)
 #define SHARED_GPA (RAM_GPA + RAM_BYTES)
@@ -65,11 +66,11 @@ struct model_chain {
 	uint64_t token;
 	uint64_t index;       /* the avail index that it was added at */
 	uint32_t count, cost; /* segments; descriptors in the ring */
-	bool large;           /* owns a large table */
+	bool large, longer;   /* owns a large table, or one that is longer than the ring */
 	uint64_t writable;
 	uint32_t len; /* what the driver shall be told */
 	bool clamped;
-	struct ring_seg segs[SIZE_MAX_HERE];
+	struct ring_seg segs[TABLE_MAX_HERE];
 };
 
 /* One direction of notifications, seen by the publisher. */
@@ -85,7 +86,8 @@ static struct {
 	uint16_t size;
 	uint64_t features;
 	bool indirect, event_idx, in_order;
-	uint32_t descs_free, large_free;
+	uint32_t longest; /* segments that a chain may have */
+	uint32_t descs_free, large_free, long_free, long_met;
 	uint64_t added, shown, taken, completed, used, got; /* the six indices */
 	uint64_t base;
 	struct model_chain *by_avail[65536], *by_used[65536];
@@ -99,7 +101,7 @@ static struct driver_ring driver;
 static struct device_ring device;
 static struct memory *memory;
 static void *shared, *private;
-static struct ring_seg taken_segs[SIZE_MAX_HERE];
+static struct ring_seg taken_segs[TABLE_MAX_HERE];
 static uint64_t operation, operations = 1000000, sum_operations;
 
 static void failed(const char *what, int line)
@@ -127,12 +129,15 @@ static void device_start(void)
 								.memory = memory,
 								.features = m.features,
 								.last_avail = (uint16_t)m.taken,
-								.used_idx = (uint16_t)m.used });
+								.used_idx = (uint16_t)m.used,
+								.table_max = m.longest });
+	m.long_met = 0;
 	m.call.first = true;
 	m.call.asked = m.used;
 }
 
-static void start(uint16_t size, uint64_t features, bool with_memory)
+/* @table_max: 0, or what chains may have beyond the ring. */
+static void start(uint16_t size, uint64_t features, uint32_t table_max, bool with_memory)
 {
 	uint64_t base = random64() % 65536;
 	struct memory_region regions[2] = {
@@ -148,9 +153,13 @@ static void start(uint16_t size, uint64_t features, bool with_memory)
 	m.in_order = features & BIT64(VIRTIO_F_IN_ORDER);
 	m.added = m.shown = m.taken = m.completed = m.used = m.got = base;
 	m.kick = m.call = (struct model_notify){ .first = true, .asked = base };
-	layout = driver_ring_layout(size, features);
+	m.longest = m.indirect ? MAX(size, table_max) : size;
+	layout = driver_ring_layout(size, features, table_max);
+	CHECK(layout.longest == m.longest);
+	CHECK((layout.long_count > 0) == (m.longest > size));
 	m.descs_free = size;
 	m.large_free = layout.large_count;
+	m.long_free = layout.long_count;
 	shared = aligned_alloc(64, align_up(layout.shared_bytes, 64));
 	private = aligned_alloc(16, align_up(layout.private_bytes, 16));
 	CHECK(shared && private);
@@ -167,6 +176,7 @@ static void start(uint16_t size, uint64_t features, bool with_memory)
 				       .shared = shared,
 				       .shared_addr = with_memory ? SHARED_GPA : (uintptr_t)shared,
 				       .private = private,
+				       .table_max = table_max,
 				       .base = (uint16_t)base }) == 0);
 	device_start();
 }
@@ -229,24 +239,28 @@ static void op_add(void)
 		c = &full;
 	/* mostly short, sometimes as long as the ring, or longer */
 	count = below(4) ? 1 + below(MIN(m.size, 5)) : 1 + below(m.size + 1u);
+	if (m.longest > m.size && !below(8))
+		count = m.size + 1 + below(m.longest - m.size + 1);
 	readable = below(count + 1);
 	c->count = count;
 	c->token = m.tokens++;
 	c->writable = 0;
-	for (uint32_t i = 0; i < MIN(count, m.size); i++) {
+	for (uint32_t i = 0; i < MIN(count, m.longest); i++) {
 		c->segs[i] = (struct ring_seg){ .addr = RAM_GPA + below(1u << 27),
 						.len = 1 + below(1u << 20),
 						.writable = i >= readable };
 		c->writable += i >= readable ? c->segs[i].len : 0;
 	}
 	rc = driver_ring_add(&driver, c->segs, count, c->token);
-	if (count > m.size) {
+	if (count > m.longest) {
 		CHECK(rc == -EMSGSIZE);
 		return;
 	}
-	c->large = m.indirect && count > layout.small_len && count > 1 && m.large_free;
-	c->cost = c->large || (m.indirect && count <= layout.small_len) ? 1 : count;
-	if (c->cost > m.descs_free) {
+	c->longer = count > m.size;
+	c->large =
+		!c->longer && m.indirect && count > layout.small_len && count > 1 && m.large_free;
+	c->cost = c->longer || c->large || (m.indirect && count <= layout.small_len) ? 1 : count;
+	if (c->cost > m.descs_free || (c->longer && !m.long_free)) {
 		CHECK(rc == 0);
 		return;
 	}
@@ -255,6 +269,7 @@ static void op_add(void)
 	c->state = ADDED;
 	m.descs_free -= c->cost;
 	m.large_free -= c->large;
+	m.long_free -= c->longer;
 	c->index = m.added;
 	m.by_avail[m.added++ % 65536] = c;
 }
@@ -264,6 +279,7 @@ static void chain_gone(struct model_chain *c)
 	c->state = FREE;
 	m.descs_free += c->cost;
 	m.large_free += c->large;
+	m.long_free += c->longer;
 }
 
 static void op_show(void)
@@ -293,6 +309,9 @@ static void op_take(void)
 	CHECK(memcmp(chain.segs, c->segs, c->count * sizeof(*c->segs)) == 0);
 	CHECK(chain.writable_bytes == c->writable);
 	CHECK(c->state == ADDED);
+	if (c->longer)
+		m.long_met = MAX(m.long_met, c->count);
+	CHECK(device.table_longest == m.long_met);
 	c->state = TAKEN;
 	c->segs[0].writable |= (uint32_t)chain.head << 1; /* keep the id beside */
 	m.taken++;
@@ -478,6 +497,7 @@ static void check_all(void)
 	CHECK(cost + m.descs_free == m.size);
 	CHECK(driver.free_count == m.descs_free);
 	CHECK(driver.large_free_count == m.large_free);
+	CHECK(driver.long_free_count == m.long_free);
 	CHECK(driver_ring_in_flight(&driver) == m.added - m.got);
 	CHECK(device_ring_outstanding(&device) == m.taken - m.completed);
 	CHECK(shm_load16(&driver.split.avail->idx) == (uint16_t)m.shown);
@@ -485,9 +505,9 @@ static void check_all(void)
 	CHECK(driver.error.fault == RING_OK && device.error.fault == RING_OK);
 }
 
-static void run_case(uint16_t size, uint64_t features, bool with_memory)
+static void run_case(uint16_t size, uint64_t features, uint32_t table_max, bool with_memory)
 {
-	start(size, features, with_memory);
+	start(size, features, table_max, with_memory);
 	for (operation = 0; operation < operations; operation++) {
 		/* Phases in which one side runs ahead, so that the ring is full
 		 * and empty often. */
@@ -577,7 +597,8 @@ int main(int argc, char **argv)
 					    (f & 4 ? BIT64(VIRTIO_F_IN_ORDER) : 0);
 
 			random_state = seed ^ (uint64_t)sizes[s] << 32 ^ (uint64_t)f << 48;
-			run_case(sizes[s], features, f & 8);
+			/* once with each of the other two */
+			run_case(sizes[s], features, (f & 1) == f >> 3 ? TABLE_MAX_HERE : 0, f & 8);
 		}
 	}
 	printf("%" PRIu64 " operations, no difference\n", sum_operations);

@@ -343,7 +343,7 @@ int main(int argc, char **argv)
 	signal(SIGALRM, on_alarm);
 	alarm(patience);
 
-	t.layout = driver_ring_layout(t.size, t.features);
+	t.layout = driver_ring_layout(t.size, t.features, 0);
 	private = aligned_alloc(16, align_up(t.layout.private_bytes, 16));
 	d.free_payloads = calloc(t.size, sizeof(uint16_t));
 	EXPECT(private && d.free_payloads);

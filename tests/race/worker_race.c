@@ -184,7 +184,7 @@ static void *ring_memory(const struct driver_layout *layout, void **private)
 
 static void rings_set_up(void)
 {
-	struct driver_layout layout = driver_ring_layout(t.size, t.features);
+	struct driver_layout layout = driver_ring_layout(t.size, t.features, 0);
 	void *private, *shared = ring_memory(&layout, &private);
 	struct driver_ring_config config = { .size = t.size,
 					     .features = t.features,

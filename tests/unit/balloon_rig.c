@@ -267,7 +267,7 @@ void rig_negotiate(struct rig *g, uint64_t features)
 void rig_start(struct rig *g, unsigned int index, uint16_t size, uint16_t base)
 {
 	const struct vhost_device_ops *ops = &balloon_device_ops;
-	struct driver_layout layout = driver_ring_layout(size, 0);
+	struct driver_layout layout = driver_ring_layout(size, 0, 0);
 	uint64_t gpa = LOW_GPA + index * RING_BYTES, uva = gpa + UVA_OFFSET;
 	struct driver_ring_config config = {
 		.size = size,

@@ -89,7 +89,7 @@ static void device_begin(struct rig *g)
 static struct rig *rig_at(uint16_t size, uint64_t features, uint16_t base)
 {
 	struct control_layout layout = control_queue_layout(size, features);
-	struct driver_layout guest = driver_ring_layout(size, features);
+	struct driver_layout guest = driver_ring_layout(size, features, 0);
 	struct rig *g = calloc(1, sizeof(*g));
 	struct driver_ring_config config;
 

@@ -34,7 +34,7 @@ static void sizes_that_are_none_are_refused_by_name(void **state)
 		assert_int_equal(umbra_device_ring_create(&device, &d, &err), -EINVAL);
 		assert_non_null(strstr(err.text, "size"));
 		assert_null(d);
-		assert_int_equal(umbra_driver_ring_shared_bytes(sizes[i], 0), 0);
+		assert_int_equal(umbra_driver_ring_shared_bytes(sizes[i], 0, 0), 0);
 	}
 }
 

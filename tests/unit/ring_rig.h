@@ -176,7 +176,7 @@ static inline struct driver_rig *driver_rig_new(uint16_t size, uint64_t features
 	struct driver_rig *d = calloc(1, sizeof(*d));
 
 	assert_non_null(d);
-	d->layout = driver_ring_layout(size, features);
+	d->layout = driver_ring_layout(size, features, 0);
 	d->shared = aligned_alloc(64, align_up(d->layout.shared_bytes, 64));
 	d->private = aligned_alloc(16, align_up(d->layout.private_bytes, 16));
 	assert_non_null(d->shared);

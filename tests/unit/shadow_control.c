@@ -792,7 +792,7 @@ static void a_saved_state_is_told_to_another_device(void **state)
 		assert_int_equal(info_of(sim)->control.modes[0], UMBRA_NET_MODE_ON);
 		/* The ring as it came from there: two commands were served. */
 		q->private = aligned_alloc(
-			64, align_up(driver_ring_layout(sim->size, NET).private_bytes, 64));
+			64, align_up(driver_ring_layout(sim->size, NET, 0).private_bytes, 64));
 		assert_non_null(q->private);
 		control_ring_renew(sim);
 		shm_store16(&q->driver.split.used->idx, 2);

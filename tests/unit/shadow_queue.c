@@ -33,7 +33,7 @@ struct rig {
 static void ring_config(struct rig *g, int which, uint16_t size, uint64_t features,
 			struct driver_ring_config *config)
 {
-	struct driver_layout layout = driver_ring_layout(size, features);
+	struct driver_layout layout = driver_ring_layout(size, features, 0);
 
 	g->memory[2 * which] = aligned_alloc(64, align_up(layout.shared_bytes, 64));
 	g->memory[2 * which + 1] = aligned_alloc(64, align_up(layout.private_bytes, 64));

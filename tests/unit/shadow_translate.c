@@ -89,7 +89,7 @@ static void rig_memory(struct rig *g, const struct place *places, unsigned int c
 static struct driver_ring_config ring_config(struct rig *g, int which, uint16_t size,
 					     uint64_t features)
 {
-	struct driver_layout layout = driver_ring_layout(size, features);
+	struct driver_layout layout = driver_ring_layout(size, features, 0);
 
 	g->ring_memory[2 * which] = aligned_alloc(64, align_up(layout.shared_bytes, 64));
 	g->ring_memory[2 * which + 1] = aligned_alloc(64, align_up(layout.private_bytes, 64));
@@ -112,7 +112,7 @@ static struct rig *rig_new(uint16_t guest_size, uint64_t guest_features, uint16_
 
 	assert_non_null(g);
 	guest = ring_config(g, 0, guest_size, guest_features);
-	g->guest_layout = driver_ring_layout(guest_size, guest_features);
+	g->guest_layout = driver_ring_layout(guest_size, guest_features, 0);
 	assert_int_equal(driver_ring_init(&g->guest, &guest), 0);
 	/* Exactly as long as promised, so that a sanitizer sees what is beyond. */
 	g->segs = calloc(MAX(guest_size, back_size), sizeof(*g->segs));
@@ -375,7 +375,7 @@ static void a_chain_with_more_pieces_is_refused_with_a_reason(void **state)
 			assert_int_equal(run(g), -EPROTO);
 			shadow_queue_error(&g->queue, text, sizeof(text));
 			assert_non_null(strstr(text, "memory regions that the device sees apart"));
-			assert_non_null(strstr(text, "descriptors (16)"));
+			assert_non_null(strstr(text, "ring takes (16)"));
 			assert_int_equal(g->queue.chain.count, count);
 			/* what came before it is on its way, and nothing else is */
 			assert_int_equal(shadow_queue_in_flight(&g->queue), 1);

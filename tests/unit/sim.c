@@ -664,7 +664,7 @@ void sim_boot(struct sim *sim, unsigned int count, uint64_t guest_features)
 	assert_int_equal(shadow_device_set_memory(d, &sim->guest, 1, &err), 0);
 	for (unsigned int i = 0; i < count; i++) {
 		struct sim_queue *q = &sim->queues[i];
-		struct driver_layout l = driver_ring_layout(sim->size, guest_features & offered);
+		struct driver_layout l = driver_ring_layout(sim->size, guest_features & offered, 0);
 		struct driver_ring_config config = {
 			.size = sim->size,
 			.features = guest_features & offered,

@@ -596,7 +596,7 @@ void rig_queue_make(struct rig *rig, unsigned int queue, uint16_t size)
 {
 	/* Without tables, so that there is place for the largest ring. */
 	uint64_t features = GUEST_FEATURES & ~BIT64(VIRTIO_RING_F_INDIRECT_DESC);
-	struct driver_layout l = driver_ring_layout(size, features);
+	struct driver_layout l = driver_ring_layout(size, features, 0);
 	struct rig_queue *q = &rig->queues[queue];
 	struct driver_ring_config config = {
 		.size = size,
