@@ -189,6 +189,14 @@ static bool host_can_notify(struct shadow_host *host, int fd)
 	return fd < 0 || poll(&p, 1, 0) != 0;
 }
 
+static bool host_is_heard(struct shadow_host *host, int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	(void)host;
+	return fd < 0 || poll(&p, 1, 0) != 1 || !(p.revents & POLLIN);
+}
+
 static int host_serve_begin(struct shadow_host *host, struct queue_service *service,
 			    struct umbra_error *err)
 {
@@ -236,6 +244,7 @@ static const struct shadow_host_ops host_ops = {
 	.make_eventfd = host_make_eventfd,
 	.notify = host_notify,
 	.can_notify = host_can_notify,
+	.is_heard = host_is_heard,
 	.serve_begin = host_serve_begin,
 	.serve_end = host_serve_end,
 	.event = host_event,

@@ -14,6 +14,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "port/vhost_user_family.h"
 #include "port/vhost_user_requester.h"
 #include "umbra/shadow_device.h"
 #include "vhost/message.h"
@@ -29,6 +30,11 @@
 	 BIT64(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |                                               \
 	 BIT64(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | BIT64(VHOST_USER_PROTOCOL_F_STATUS))
 
+/* What is negotiated whatever the caller takes, because this file needs it: MQ for
+ * GET_QUEUE_NUM, whose answer the shadow's memory is made for. */
+#define PROTOCOL_FEATURES_OWN                                                                      \
+	(BIT64(VHOST_USER_PROTOCOL_F_REPLY_ACK) | BIT64(VHOST_USER_PROTOCOL_F_MQ))
+
 #define F_PROTOCOL BIT64(VHOST_USER_F_PROTOCOL_FEATURES)
 
 /* libvhost-user drops a front-end whose message has more than this of it. */
@@ -40,9 +46,10 @@ struct client {
 	struct backend backend; /* first member */
 	struct vhost_user_requester r;
 	bool features_known;
-	uint64_t features_offered; /* virtio's, with bit 30 */
-	uint64_t features;         /* of these, the last that were set */
-	bool terms_known;          /* r.terms.offered is valid */
+	uint64_t features_offered;              /* virtio's, with bit 30 */
+	uint64_t features;                      /* of these, the last that were set */
+	const struct vhost_user_family *family; /* NULL: not known yet */
+	bool terms_known;                       /* r.terms.offered is valid */
 };
 
 static struct client *client_of(const struct backend *b)
@@ -95,16 +102,6 @@ static int client_get_features(struct backend *b, uint64_t *features, struct umb
 	return 0;
 }
 
-static int client_set_features(struct backend *b, uint64_t features, struct umbra_error *err)
-{
-	struct client *c = client_of(b);
-	int rc = client_set_u64(c, VHOST_USER_SET_FEATURES, features, err);
-
-	if (!rc)
-		c->features = features;
-	return rc;
-}
-
 /* Learn terms.offered.  A back-end without bit 30 must not even be asked. */
 static int client_learn_terms(struct client *c, struct umbra_error *err)
 {
@@ -125,7 +122,23 @@ static int client_learn_terms(struct client *c, struct umbra_error *err)
 			return rc;
 	}
 	c->terms_known = true;
+	c->family = vhost_user_family_find(c->features_offered, c->r.terms.offered);
+	c->backend.hush = c->family->hush;
 	return 0;
+}
+
+/* Bit 30 is taken wherever it is offered: rings are enabled and disabled by us. */
+static int client_set_features(struct backend *b, uint64_t features, struct umbra_error *err)
+{
+	struct client *c = client_of(b);
+	int rc = client_learn_terms(c, err);
+
+	features |= c->features_offered & F_PROTOCOL;
+	if (!rc)
+		rc = client_set_u64(c, VHOST_USER_SET_FEATURES, features, err);
+	if (!rc)
+		c->features = features;
+	return rc;
 }
 
 static int client_get_protocol_features(struct backend *b, uint64_t *features,
@@ -182,7 +195,7 @@ static int client_set_protocol_features(struct backend *b, uint64_t features,
 				 features, possible);
 	if (!(c->features_offered & F_PROTOCOL))
 		return 0;
-	features |= c->r.terms.offered & BIT64(VHOST_USER_PROTOCOL_F_REPLY_ACK);
+	features |= c->r.terms.offered & PROTOCOL_FEATURES_OWN;
 	vhost_user_message_init(&m, VHOST_USER_SET_PROTOCOL_FEATURES, 0, sizeof(m.payload.u64));
 	m.payload.u64 = features;
 	/* Not acknowledged: this very message decides about it. */
@@ -201,8 +214,11 @@ static int client_get_queue_num(struct backend *b, uint64_t *count, struct umbra
 	struct client *c = client_of(b);
 	int rc = client_learn_terms(c, err);
 
+	/* A front-end that takes no protocol features has not brought ours along. */
+	if (!rc && c->r.terms.offered && !c->r.terms.negotiated)
+		rc = client_set_protocol_features(b, 0, err);
 	if (!rc)
-		rc = client_needs(c->r.terms.offered, VHOST_USER_PROTOCOL_F_MQ,
+		rc = client_needs(c->r.terms.negotiated, VHOST_USER_PROTOCOL_F_MQ,
 				  VHOST_USER_GET_QUEUE_NUM, err);
 	return rc ? rc : vhost_user_requester_query(&c->r, VHOST_USER_GET_QUEUE_NUM, count, err);
 }
@@ -344,22 +360,24 @@ static int ring_check_index(unsigned int index, struct umbra_error *err)
  * GET_VRING_BASE makes libvhost-user let go of its call fd at once, although
  * it may still complete what it holds; a completion that has to notify then
  * finds no fd, and libvhost-user ends the whole connection ("Error writing
- * eventfd: Bad file descriptor", QEMU 7.2).  So it gets a call fd again in the
- * same burst, before it can turn to anything else.  To others a SET_VRING_CALL
- * for a stopped ring is nothing special.
+ * eventfd: Bad file descriptor", QEMU 7.2).  The shadow waits for what it holds, but
+ * cannot for a front-end that stops its ring by force; so it gets a call fd again in the
+ * same burst, in most cases before it can turn to anything else.
  */
 static int client_ring_stop(struct backend *b, unsigned int index, int call_fd, uint16_t *base,
 			    struct umbra_error *err)
 {
 	struct client *c = client_of(b);
 	struct vhost_user_message burst[2], m;
+	unsigned int n = 0;
 	int rc = ring_check_index(index, err);
 
 	if (rc)
 		return rc;
-	state_message(&burst[0], VHOST_USER_GET_VRING_BASE, index, 0);
-	fd_message(&burst[1], VHOST_USER_SET_VRING_CALL, index, call_fd);
-	rc = vhost_user_requester_burst(&c->r, burst, ARRAY_SIZE(burst), err);
+	state_message(&burst[n++], VHOST_USER_GET_VRING_BASE, index, 0);
+	if (b->hush == BACKEND_HUSH_KICK)
+		fd_message(&burst[n++], VHOST_USER_SET_VRING_CALL, index, call_fd);
+	rc = vhost_user_requester_burst(&c->r, burst, n, err);
 	if (rc)
 		return error_prefix(err, rc, "queue %u", index);
 	m = burst[0];
@@ -556,7 +574,7 @@ static int client_reset_device(struct backend *b, struct umbra_error *err)
 {
 	struct client *c = client_of(b);
 	struct vhost_user_message m;
-	int rc = client_needs(c->r.terms.offered, VHOST_USER_PROTOCOL_F_RESET_DEVICE,
+	int rc = client_needs(c->r.terms.negotiated, VHOST_USER_PROTOCOL_F_RESET_DEVICE,
 			      VHOST_USER_RESET_DEVICE, err);
 
 	if (rc)
@@ -640,9 +658,11 @@ static int client_dispatch(struct backend *b, unsigned int which, struct umbra_e
 
 static void client_info(const struct backend *b, struct umbra_backend_info *info)
 {
-	*info = (struct umbra_backend_info){
-		.stops = "each queue by itself, with GET_VRING_BASE",
-	};
+	const struct vhost_user_family *family = ((const struct client *)b)->family;
+
+	*info = (struct umbra_backend_info){ 0 };
+	snprintf(info->stops, sizeof(info->stops), "%s",
+		 family ? family->stops : "each queue by itself, with GET_VRING_BASE");
 	snprintf(info->kind, sizeof(info->kind), "%s", b->ops->kind);
 }
 

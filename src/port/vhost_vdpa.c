@@ -347,6 +347,7 @@ static int learn_traits(struct vdpa *v, struct umbra_error *err)
 	int rc = vdpa_node_call(&v->node, VDPA_REQUEST(VHOST_GET_VRING_BASE), &state, err);
 
 	v->backend.traits = BACKEND_MAPS | BACKEND_WHOLE;
+	v->backend.hush = BACKEND_HUSH_KICK;
 	if (vdpa_can(v, VHOST_BACKEND_F_SUSPEND))
 		v->backend.traits |= BACKEND_SUSPENDS;
 	if (rc == -EOPNOTSUPP)

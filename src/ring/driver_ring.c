@@ -560,6 +560,16 @@ void driver_ring_disarm(struct driver_ring *r)
  * used->idx and its look at our wish.  The mirror image of [avail-event]: the
  * device sees the wish and calls, or we see its used chain here.
  */
+void driver_ring_silence(struct driver_ring *r)
+{
+	/* As far from where the device is as an index can be: at most 32768 chains are in
+	 * flight, so none of their completions crosses it. */
+	if (r->event_idx)
+		shm_store16(split_used_event(&r->split), (uint16_t)(r->last_used + 0x8000u));
+	else
+		shm_store16(&r->split.avail->flags, VRING_AVAIL_F_NO_INTERRUPT);
+}
+
 bool driver_ring_arm(struct driver_ring *r)
 {
 	if (unlikely(r->error.fault))

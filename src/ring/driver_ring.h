@@ -145,6 +145,11 @@ bool driver_ring_peek(const struct driver_ring *r, uint16_t head, uint64_t *toke
 /* Ask for no calls while we are looking anyway. */
 void driver_ring_disarm(struct driver_ring *r);
 
+/* Ask not to be called for anything that is in flight, for a device that must not try to any
+ * more; lasts until driver_ring_arm().  (A device that has never called may call once all
+ * the same.) */
+void driver_ring_silence(struct driver_ring *r);
+
 /* Ask for a call at the next used chain.  True: one is there already (it may
  * have come before the device saw our wish), or the ring is broken: go on
  * getting. */

@@ -75,6 +75,28 @@ enum backend_traits {
 	BACKEND_KEEPS_INDEX = 0x8,
 };
 
+/*
+ * How a running ring of a back-end that stops each ring by itself is brought to take no
+ * more, before it is stopped.  It matters because a guest that is passed through goes on
+ * adding chains, and few back-ends bear to be stopped in the midst of their work.  The
+ * transport knows which family it talks to (vhost_user_family.h).
+ */
+enum backend_hush {
+	/* Not at all: ring_stop() is answered when all that was taken is used. */
+	BACKEND_HUSH_NOT,
+	/* By a kick fd on which nobody kicks.  A completion after ring_stop() may end the
+	 * connection, so what it took has to be used before.  With EVENT_IDX it stores
+	 * avail_event at each chain that it takes, so its ring tells what it has; without,
+	 * nobody knows, unless all that is available is used. */
+	BACKEND_HUSH_KICK,
+	/* By ring_enable(false).  It works in rounds, and a ring that is stopped in the midst
+	 * of one may end it.  It reads a kick of a disabled ring, and takes nothing for it:
+	 * so once a kick that was sent after ring_enable(false) is read, its last round is
+	 * over, and (with EVENT_IDX) its ring tells what it has.  Completions after
+	 * ring_stop() are silent, and harm nobody. */
+	BACKEND_HUSH_ENABLE,
+};
+
 struct backend;
 struct umbra_backend_info;
 
@@ -184,8 +206,11 @@ struct backend_ops {
 
 struct backend {
 	const struct backend_ops *ops;
-	unsigned int traits; /* of enum backend_traits */
-	uint16_t ring_max;   /* entries of a ring at most; 0: not known */
+	unsigned int traits;    /* of enum backend_traits */
+	uint16_t ring_max;      /* entries of a ring at most; 0: not known */
+	enum backend_hush hush; /* known when features have been set */
+	bool leaves_kicks; /* of BACKEND_HUSH_ENABLE: it has been seen not to read the kicks of a
+			      disabled ring, so that they tell nothing */
 };
 
 static inline bool backend_is_whole(const struct backend *b)

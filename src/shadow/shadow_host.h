@@ -36,6 +36,8 @@ struct shadow_host_ops {
 	void (*notify)(struct shadow_host *host, int fd);
 	/* Has it room for a notification? */
 	bool (*can_notify)(struct shadow_host *host, int fd);
+	/* Has its reader read all notifications?  -1: yes. */
+	bool (*is_heard)(struct shadow_host *host, int fd);
 
 	/* Begin to serve (with one pass unasked); when a queue breaks, call
 	 * shadow_device_check_queues() soon.  end: when it returns, no

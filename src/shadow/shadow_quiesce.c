@@ -6,22 +6,27 @@
  * back-end that stops each ring by itself and for a device that is stopped as a
  * whole (shadow_ring.h says why each):
  *
- *  1. Hush: the back-end hears no more kicks, and has a moment to complete.
- *  2. Where the stop is a reset: wait until nothing is there that would be lost.
+ *  1. Hush: a ring that is shadowed is fed no more; before one that is passed through
+ *     the back-end is told to take no more, in the way of its family (backend.h).
+ *  2. Idle: wait until nothing is there that a stop would lose, or race with.  Only a
+ *     device that can be suspended, and a back-end whose answer to a stop comes after
+ *     the last completion, are not waited for.
  *  3. Where the device is stopped as a whole: stop it.
  *  4. Halt each ring: ask where it stands.
  *  5. Drain: wait until what was taken is used.
  *
- * Until 3, or 4, nothing has happened that cannot be undone by letting the
- * back-end hear again.  A device that keeps requests makes 2 or 5 fail at the
- * deadline.  Who merely wanted a change then gets an error and the rings go on;
- * when the front-end stops or resets its ring, that happens (@by_force), and what
- * the back-end has is given up.
+ * All waiting is one wait with one start and one deadline, and no step is right only
+ * because a peer was quick: what is not known to be over is waited for.  Until 3, or 4,
+ * nothing has happened that cannot be undone by letting the back-end hear again.  A device
+ * that keeps requests makes 2 or 5 fail at the deadline.  Who merely wanted a change then
+ * gets an error and the rings go on; when the front-end stops or resets its ring, that
+ * happens (@by_force), and what the back-end has is given up.
  *
  * Threads: the device's thread.
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/virtio_ring.h>
 #include <stdio.h>
 
 #include "base/error.h"
@@ -32,17 +37,21 @@
  * far above the cost of a look. */
 #define DRAIN_LOOK_US 50u
 
-/* How long a hushed ring is waited for: as long as it completes something every
- * 2 ms (a fast disk's service time, many times over), 20 ms in all. */
-#define HUSH_IDLE_US 2000u
-#define HUSH_MOST_US 20000u
-
 static bool is_meant(const struct shadow_ring *r, const struct shadow_ring *only)
 {
 	return !only || r == only;
 }
 
 /* --- before the stop ------------------------------------------------------ */
+
+/* Among others, a broken ring is left to the back-end that has it, unless the device is
+ * stopped as a whole. */
+static bool is_halted_with(const struct shadow_device *d, const struct shadow_ring *r,
+			   const struct shadow_ring *only)
+{
+	return is_meant(r, only) && shadow_ring_is_at_backend(r) &&
+	       (only || shadow_device_is_whole(d) || shadow_ring_runs(r));
+}
 
 static int rings_hush(struct shadow_device *d, const struct shadow_ring *only,
 		      struct umbra_error *err)
@@ -53,8 +62,7 @@ static int rings_hush(struct shadow_device *d, const struct shadow_ring *only,
 		struct ring_context c = shadow_device_context(d, r, &slot);
 		int rc;
 
-		if (!is_meant(r, only) || !shadow_ring_runs(r) || r->halted ||
-		    (r->forgotten && r->run == RING_PASSED))
+		if (!is_meant(r, only) || !shadow_ring_runs(r) || r->halted)
 			continue;
 		rc = shadow_ring_hush(r, &c, err);
 		if (rc)
@@ -63,45 +71,16 @@ static int rings_hush(struct shadow_device *d, const struct shadow_ring *only,
 	return 0;
 }
 
-/* Give what is in flight a moment to complete: as long as the back-end gets on. */
-static int rings_rest(struct shadow_device *d, const struct shadow_ring *only,
-		      struct umbra_error *err)
-{
-	uint64_t start = d->host->ops->now_us(d->host), progress = start;
-	uint32_t used_before = 0;
-
-	for (;;) {
-		uint64_t now = d->host->ops->now_us(d->host);
-		uint32_t used_sum = 0;
-		bool all_quiet = true;
-
-		for (unsigned int i = 0; i < d->ring_count; i++) {
-			struct shadow_ring *r = &d->rings[i];
-			struct memory_region slot;
-			struct ring_context c = shadow_device_context(d, r, &slot);
-			uint16_t used;
-
-			if (!is_meant(r, only) || !r->hushed || r->halted)
-				continue;
-			all_quiet &= shadow_ring_is_quiet(r, &c, &used);
-			used_sum += used;
-		}
-		if (used_sum != used_before)
-			progress = now;
-		used_before = used_sum;
-		if (all_quiet || now - progress >= HUSH_IDLE_US || now - start >= HUSH_MOST_US)
-			return 0;
-		if (d->host->ops->wait_us(d->host, DRAIN_LOOK_US))
-			return error_set(err, -ECANCELED, "the device is stopped");
-	}
-}
-
-/* Which ring's chains would be lost by a reset?  1: *@busy's *@left, 0: none. */
-static int ring_busy_find(struct shadow_device *d, const struct shadow_ring **busy, uint16_t *left,
-			  struct umbra_error *err)
+/*
+ * Which ring has chains that its stop would lose, or that make the stop a race?  1: *@busy
+ * has most of them, *@left (0: it is waited for without any); 0: none.
+ */
+static int ring_busy_find(struct shadow_device *d, const struct shadow_ring *only,
+			  const struct shadow_ring **busy, uint16_t *left, struct umbra_error *err)
 {
 	bool found = false;
 
+	*left = 0;
 	for (unsigned int i = 0; i < d->ring_count; i++) {
 		struct shadow_ring *r = &d->rings[i];
 		struct memory_region slot;
@@ -109,7 +88,7 @@ static int ring_busy_find(struct shadow_device *d, const struct shadow_ring **bu
 		uint16_t n;
 		int rc;
 
-		if (!shadow_ring_is_at_backend(r))
+		if (!is_halted_with(d, r, only))
 			continue;
 		rc = shadow_ring_is_idle(r, &c, &n, err);
 		if (rc == -EPROTO) {
@@ -117,7 +96,7 @@ static int ring_busy_find(struct shadow_device *d, const struct shadow_ring **bu
 				shadow_device_break_ring(d, r, NULL);
 		} else if (rc < 0) {
 			return rc;
-		} else if (!rc) {
+		} else if (!rc && (!found || n > *left)) {
 			found = true;
 			*busy = r;
 			*left = n;
@@ -126,24 +105,52 @@ static int ring_busy_find(struct shadow_device *d, const struct shadow_ring **bu
 	return found;
 }
 
-/* Before a reset: wait until nothing would be lost by it.  -ETIME. */
-static int rings_await_idle(struct shadow_device *d, struct umbra_error *err)
+/* @r was waited for in vain: -ETIME. */
+static int busy_error(const struct shadow_device *d, const struct shadow_ring *r, uint16_t left,
+		      struct umbra_error *err)
 {
-	uint64_t start = d->host->ops->now_us(d->host);
+	uint64_t ms = d->deadline_us / 1000;
 
+	if (backend_is_reset_by_stop(d->backend))
+		return error_set(err, -ETIME,
+				 "queue %u: the device cannot be suspended (no "
+				 "VHOST_BACKEND_F_SUSPEND), and after %" PRIu64
+				 " ms %u requests are still with it, as far as it can be asked",
+				 r->index, ms, left);
+	if (r->run == RING_PASSED && !(d->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX)))
+		return error_set(
+			err, -ETIME,
+			"queue %u: after %" PRIu64 " ms %u chains are not used, and without "
+			"VIRTIO_F_EVENT_IDX nobody can tell which of them the back-end has "
+			"taken",
+			r->index, ms, left);
+	return error_set(err, -ETIME,
+			 "queue %u: the back-end has %u chains and did not use them within "
+			 "%" PRIu64 " ms",
+			 r->index, left, ms);
+}
+
+/* Wait from @start on, at most the deadline, until a stop loses and races nothing. */
+static int rings_await_idle(struct shadow_device *d, const struct shadow_ring *only, uint64_t start,
+			    struct umbra_error *err)
+{
 	for (;;) {
 		const struct shadow_ring *busy;
 		uint16_t left;
-		int rc = ring_busy_find(d, &busy, &left, err);
+		int rc = ring_busy_find(d, only, &busy, &left, err);
 
 		if (rc <= 0)
 			return rc;
-		if (d->host->ops->now_us(d->host) - start >= d->deadline_us)
-			return error_set(err, -ETIME,
-					 "queue %u: the device cannot be suspended (no "
-					 "VHOST_BACKEND_F_SUSPEND), and after %" PRIu64
-					 " ms %u requests are still with it",
-					 busy->index, d->deadline_us / 1000, left);
+		if (d->host->ops->now_us(d->host) - start >= d->deadline_us) {
+			if (left || d->backend->hush != BACKEND_HUSH_ENABLE)
+				return busy_error(d, busy, left, err);
+			log_warning("queue %u: the back-end has not read a kick of the disabled "
+				    "queue for %" PRIu64 " ms, so from here on that is not waited "
+				    "for",
+				    busy->index, d->deadline_us / 1000);
+			d->backend->leaves_kicks = true;
+			continue;
+		}
 		rc = d->host->ops->wait_us(d->host, DRAIN_LOOK_US);
 		if (rc)
 			return error_set(err, rc, "queue %u: stopped with %u requests in flight",
@@ -157,17 +164,13 @@ static int rings_await_idle(struct shadow_device *d, struct umbra_error *err)
 static int rings_halt(struct shadow_device *d, const struct shadow_ring *only,
 		      struct umbra_error *err)
 {
-	bool is_whole = shadow_device_is_whole(d);
-
 	for (unsigned int i = 0; i < d->ring_count; i++) {
 		struct shadow_ring *r = &d->rings[i];
 		struct memory_region slot;
 		struct ring_context c = shadow_device_context(d, r, &slot);
 		int rc;
 
-		/* Among others, a broken one is left to the back-end that has it. */
-		if (!is_meant(r, only) || !shadow_ring_is_at_backend(r) ||
-		    (!only && !is_whole && !shadow_ring_runs(r)))
+		if (!is_halted_with(d, r, only))
 			continue;
 		rc = shadow_ring_halt(r, &c, err);
 		if (rc && rc != -EPROTO)
@@ -178,11 +181,9 @@ static int rings_halt(struct shadow_device *d, const struct shadow_ring *only,
 	return 0;
 }
 
-static int rings_drain(struct shadow_device *d, const struct shadow_ring *only,
+static int rings_drain(struct shadow_device *d, const struct shadow_ring *only, uint64_t start,
 		       struct umbra_error *err)
 {
-	uint64_t start = d->host->ops->now_us(d->host);
-
 	for (;;) {
 		struct shadow_ring *waiting = NULL;
 		int rc;
@@ -233,26 +234,25 @@ static int device_stop(struct shadow_device *d, struct umbra_error *err)
 int shadow_device_quiesce(struct shadow_device *d, struct shadow_ring *only, bool by_force,
 			  struct umbra_error *err)
 {
+	uint64_t start = d->host->ops->now_us(d->host);
 	bool is_whole = shadow_device_is_whole(d);
 	int rc;
 
 	if (is_whole)
 		only = NULL;
 	rc = rings_hush(d, only, err);
-	if (!rc && backend_is_reset_by_stop(d->backend)) {
-		rc = rings_await_idle(d, err);
-		if (rc == -ETIME && by_force) {
-			log_warning("%s; it is reset all the same", err->text);
-			rc = 0;
-		}
-	} else if (!rc) {
-		rc = rings_rest(d, only, err);
+	/* A device that is suspended uses what it has by itself. */
+	if (!rc && !(d->backend->traits & BACKEND_SUSPENDS))
+		rc = rings_await_idle(d, only, start, err);
+	if (rc == -ETIME && by_force) {
+		log_warning("%s; it is stopped all the same", err->text);
+		rc = 0;
 	}
 	if (!rc && is_whole)
 		rc = device_stop(d, err);
 	if (!rc)
 		rc = rings_halt(d, only, err);
-	return rc ? rc : rings_drain(d, only, err);
+	return rc ? rc : rings_drain(d, only, start, err);
 }
 
 int shadow_device_resume(struct shadow_device *d, struct umbra_error *err)

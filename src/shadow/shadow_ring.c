@@ -408,32 +408,19 @@ void shadow_ring_ungo(struct shadow_ring *r, const struct ring_context *c)
 	r->run = RING_WANTED;
 }
 
-static int hush_undo(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
-{
-	int kick_fd = r->run == RING_PASSED ? r->kick_fd : r->back_kick_fd;
-	int rc = backend_is_reset_by_stop(c->backend) && r->run != RING_PASSED
-			 ? 0
-			 : c->backend->ops->ring_set_kick(c->backend, r->index, kick_fd, err);
-
-	if (!rc && r->run == RING_SHADOWED)
-		rc = shadow_ring_unpause(r, c, err);
-	r->hushed = rc;
-	return rc;
-}
-
 int shadow_ring_resume(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
 {
 	int rc;
 
 	if (!r->halted) {
-		rc = hush_undo(r, c, err);
+		rc = shadow_ring_unhush(r, c, err);
 	} else if (r->run == RING_SHADOWED) {
-		r->halted = r->hushed = false;
+		r->halted = r->hushed = r->muted = false;
 		rc = shadow_start(r, c, r->halt_base, err);
 		if (!rc)
 			rc = shadow_ring_unpause(r, c, err);
 	} else {
-		r->halted = r->hushed = false;
+		r->halted = r->hushed = r->muted = false;
 		r->base = r->halt_base;
 		rc = passed_start(r, c, err);
 	}
@@ -464,7 +451,7 @@ void shadow_ring_discard(struct shadow_ring *r, const struct ring_context *c)
 	shadow_ring_pause(r, c);
 	shadow_free(r);
 	r->run = RING_STOPPED;
-	r->halted = r->hushed = r->forgotten = r->fresh = false;
+	r->halted = r->hushed = r->muted = r->forgotten = r->fresh = false;
 	r->untaken = 0;
 	__atomic_store_n(&r->counters.in_flight, 0, __ATOMIC_RELAXED);
 }

@@ -25,23 +25,29 @@
  * without a call.  Only then may another owner work on the ring.  A ring that
  * does not drain is resumed where it was halted.
  *
- * libvhost-user cannot bear to notify a call between the stop and a new call fd
- * (see the vhost-user client), so before the stop the ring is hushed: the
- * back-end gets a kick fd on which nobody kicks, and what it took before gets a
- * moment to complete.  This is a courtesy, not a promise that is relied on.
+ * Few back-ends bear a stop in the midst of their work: libvhost-user lets go of its call
+ * fd when it answers, and hangs up at the completion that finds none; one of the rust-vmm
+ * crates finds its ring gone under its feet.  So before the stop the ring is hushed, and
+ * waited for until nothing is in flight that a completion could be owed for
+ * (shadow_ring_is_idle()):
+ *
+ *   - shadowed, we know what is there: it is fed no more, and waited for until no chain with
+ *     readable bytes is in flight.  What is left is room for what may come, for which
+ *     nobody asks to be called (driver_ring_silence());
+ *   - passed through, it is told to take no more in the way that its family bears
+ *     (backend.h), and its ring tells when it has used what it took.
  *
  * Theory of operation, devices that are stopped as a whole.  A device that was
- * suspended has used all that it took, so nothing is left to drain.  One that is
- * reset would lose what it has, so shadow_ring_is_idle() comes first:
+ * suspended has used all that it took, so nothing is left to drain, or to wait for before.
+ * One that is reset would lose what it has:
  *
- *   - shadowed, we know what it has: it is fed no more, and waited for until no
- *     chain with readable bytes is in flight;
+ *   - shadowed, it is waited for as above;
  *   - passed through, only the device knows.  It is hushed, and asked how far it
  *     has taken (ring_base()): if that is all used in two answers one after the
  *     other, it has nothing, and sleeps, since a kick that it had heard before
- *     the first would show in the second.  A device that cannot be asked is judged
- *     by its ring over QUIET_LOOKS looks, which is a guess: what it took in spite of
- *     it shows in the base after the stop, and is counted as lost.
+ *     the first would show in the second.  Of a device that does not answer nobody
+ *     knows: it cannot be switched, and when the front-end stops it all the same, what it
+ *     had shows in the base after the stop, and is counted as lost.
  *
  * In either case nothing comes after the stop.  What is still in flight then goes
  * three ways (shadow_ring_finish()): back to the guest's ring, as not taken; into
@@ -95,7 +101,8 @@ struct shadow_ring {
 	enum ring_run run;
 	bool forgotten;     /* by the guest: its memory may be something else by now */
 	bool fresh;         /* started, but not gone */
-	bool hushed;        /* the back-end waits on quiet_fd for kicks */
+	bool hushed;        /* on its way to a standstill: fed no more, or the back-end was told */
+	bool muted;         /* of hushed: the back-end was told to take no more */
 	bool halted;        /* between halt and resume or the end of the stop */
 	uint16_t halt_base; /* what the back-end answered */
 	uint16_t untaken;   /* of what a device stopped as a whole was given, the newest so many */
@@ -204,14 +211,13 @@ void shadow_ring_ungo(struct shadow_ring *r, const struct ring_context *c);
 /* Before halting: see above.  The ring is no longer served. */
 UMBRA_MUST_CHECK int shadow_ring_hush(struct shadow_ring *r, const struct ring_context *c,
 				      struct umbra_error *err);
-/* Has a hushed ring, as far as one can see, nothing in flight?  *@used says how
- * far the back-end is, so that the caller sees whether it gets on. */
-bool shadow_ring_is_quiet(const struct shadow_ring *r, const struct ring_context *c,
-			  uint16_t *used);
+/* Undone: the ring, which was not halted, runs as before.  Nobody kicks. */
+UMBRA_MUST_CHECK int shadow_ring_unhush(struct shadow_ring *r, const struct ring_context *c,
+					struct umbra_error *err);
 
-/* Before a device that cannot be suspended is stopped: 1: a ring that is hushed (or paused)
- * has nothing there whose loss would matter; 0: not yet, *@left says how many chains it
- * has as far as one can see; -EPROTO: broken; other errors as of backend.h. */
+/* Of a hushed or broken ring.  1: nothing is there that a stop would lose or race with; 0:
+ * not yet, *@left says how many chains there are as far as one can see (0: what is waited
+ * for is that the back-end reads a kick); -EPROTO: broken; other errors as of backend.h. */
 UMBRA_MUST_CHECK int shadow_ring_is_idle(struct shadow_ring *r, const struct ring_context *c,
 					 uint16_t *left, struct umbra_error *err);
 

@@ -10,39 +10,95 @@
 
 /* --- before the stop ------------------------------------------------------ */
 
-int shadow_ring_hush(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+static int back_kick_fd(const struct shadow_ring *r)
 {
-	int kick_fd = r->run == RING_PASSED ? r->kick_fd : r->back_kick_fd;
-
-	shadow_ring_pause(r, c);
-	r->quiet_looks = 0;
-	if (kick_fd < 0) /* it polls, and cannot be stopped from taking */
-		return 0;
-	r->hushed = true;
-	/* A device that must use all that it has before a reset needs its kicks. */
-	if (backend_is_reset_by_stop(c->backend) && r->run != RING_PASSED)
-		return 0;
-	return c->backend->ops->ring_set_kick(c->backend, r->index, r->quiet_fd, err);
+	return r->run == RING_PASSED ? r->kick_fd : r->back_kick_fd;
 }
 
-bool shadow_ring_is_quiet(const struct shadow_ring *r, const struct ring_context *c, uint16_t *used)
+/* Tell the back-end to take no more, in the way of its family. */
+static int hush_tell(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
 {
-	const struct split_ring *s =
-		r->run == RING_PASSED ? &r->split : &shadow_ring_back(r)->split;
-	uint64_t features = r->run == RING_PASSED ? c->guest_features : c->shadow_features;
-	uint16_t taken;
+	int rc = 0;
 
-	*used = shm_load16(&s->used->idx);
-	/*
-	 * With EVENT_IDX a device that has caught up asks to be kicked for the
-	 * first chain that it has not taken.  Without, all one can know is that
-	 * it has used all that there is.
-	 */
-	if (features & BIT64(VIRTIO_RING_F_EVENT_IDX))
-		taken = shm_load16(split_avail_event(s));
-	else
-		taken = shm_load16(&s->avail->idx);
-	return (uint16_t)(taken - (r->run == RING_PASSED ? r->gap : 0)) == *used;
+	switch (c->backend->hush) {
+	case BACKEND_HUSH_NOT:
+		return 0;
+	case BACKEND_HUSH_KICK:
+		if (r->kick_fd < 0) /* it polls, and cannot be stopped from taking */
+			return 0;
+		rc = c->backend->ops->ring_set_kick(c->backend, r->index, r->quiet_fd, err);
+		break;
+	case BACKEND_HUSH_ENABLE:
+		rc = c->backend->ops->ring_enable(c->backend, r->index, false, err);
+		/* When it has read this, the round that it may have been in is over. */
+		if (!rc)
+			c->host->ops->notify(c->host, back_kick_fd(r));
+		break;
+	}
+	r->muted = !rc;
+	return rc;
+}
+
+int shadow_ring_hush(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+{
+	shadow_ring_pause(r, c);
+	r->hushed = true;
+	r->quiet_looks = 0;
+	/* One that is not passed through is hushed by feeding it no more, and has to hear of
+	 * what it has been fed: shadow_ring_is_idle(). */
+	return r->run == RING_PASSED ? hush_tell(r, c, err) : 0;
+}
+
+int shadow_ring_unhush(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+{
+	const struct backend_ops *ops = c->backend->ops;
+	int rc = 0;
+
+	if (r->muted)
+		rc = c->backend->hush == BACKEND_HUSH_ENABLE
+			     ? ops->ring_enable(c->backend, r->index, true, err)
+			     : ops->ring_set_kick(c->backend, r->index, back_kick_fd(r), err);
+	if (!rc)
+		r->muted = false;
+	if (!rc && r->run == RING_SHADOWED)
+		rc = shadow_ring_unpause(r, c, err);
+	if (!rc)
+		r->hushed = false;
+	return rc;
+}
+
+/* Has the back-end read the kick that tells that its last round is over? */
+static bool last_round_is_over(const struct shadow_ring *r, const struct ring_context *c)
+{
+	return c->backend->hush != BACKEND_HUSH_ENABLE || c->backend->leaves_kicks ||
+	       c->host->ops->is_heard(c->host, back_kick_fd(r));
+}
+
+/*
+ * Has the hushed device of a ring that is passed through used all that it has taken, as
+ * its ring tells?  *@left: chains that it has not used, or may not have.
+ *
+ * All that is available being used is a proof in itself.  Otherwise one must know how far
+ * the device has taken: with EVENT_IDX it asks to be kicked for the first chain that it
+ * has not taken.  Without, nobody can tell chains that it has taken from those that it
+ * has not; a family that bears completions after its stop is asked by that.
+ */
+static bool passed_is_quiet(const struct shadow_ring *r, const struct ring_context *c,
+			    uint16_t *left)
+{
+	const struct split_ring *s = &r->split;
+	uint16_t used, available;
+
+	/* Acquire; peer: the device's release of used->idx.  What it stored before that, its
+	 * avail_event among it, is seen by the loads that follow. */
+	used = shm_load16_acquire(&s->used->idx);
+	available = (uint16_t)(shm_load16(&s->avail->idx) - r->gap - used);
+	*left = available;
+	if (available && c->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX))
+		*left = (uint16_t)(shm_load16(split_avail_event(s)) - r->gap - used);
+	else if (c->backend->hush == BACKEND_HUSH_ENABLE)
+		*left = 0;
+	return !*left;
 }
 
 /* Complete what the back-end has used, to the guest.  0, -EPROTO. */
@@ -57,48 +113,65 @@ static int queue_complete(struct shadow_ring *r, const struct ring_context *c)
 	return actions < 0 ? actions : 0;
 }
 
-/* Looks at a passed ring whose device cannot be asked how far it is, each
- * with at least 50 us before it: a disk's service time, many times over. */
-#define QUIET_LOOKS 40u
+/* A device that is reset by its stop and passed through is asked how far it is.  Two
+ * answers, because a kick that it had heard before the first shows in the second.  Of one
+ * that does not answer nobody knows what it has: it is never idle. */
+#define QUIET_LOOKS 2u
+
+static int reset_is_idle(struct shadow_ring *r, const struct ring_context *c, uint16_t *left,
+			 struct umbra_error *err)
+{
+	/* Acquire; peer: the device's release of used->idx, as in passed_is_quiet(). */
+	uint16_t used = shm_load16_acquire(&r->split.used->idx), base;
+	int rc = c->backend->ops->ring_base
+			 ? c->backend->ops->ring_base(c->backend, r->index, &base, err)
+			 : -EOPNOTSUPP;
+
+	if (backend_is_lost(rc))
+		return rc;
+	if (rc) {
+		*left = (uint16_t)(shm_load16(&r->split.avail->idx) - r->gap - used);
+		return 0;
+	}
+	*left = (uint16_t)(base - r->gap - used);
+	r->quiet_looks = *left ? 0 : used == r->quiet_used ? r->quiet_looks + 1 : 1;
+	r->quiet_used = used;
+	return r->quiet_looks >= QUIET_LOOKS;
+}
+
+/* Fed no more, it takes what it was fed; only then it may be told to take nothing. */
+static int shadowed_is_idle(struct shadow_ring *r, const struct ring_context *c, uint16_t *left,
+			    struct umbra_error *err)
+{
+	int rc = queue_complete(r, c);
+
+	if (rc < 0)
+		return rc;
+	if (r->control) /* what it has a reset undoes */
+		return 1;
+	*left = shadow_queue_asking(r->queue, 0);
+	if (*left || c->backend->hush != BACKEND_HUSH_ENABLE)
+		return !*left;
+	rc = r->muted ? 0 : hush_tell(r, c, err);
+	return rc ? rc : last_round_is_over(r, c);
+}
 
 int shadow_ring_is_idle(struct shadow_ring *r, const struct ring_context *c, uint16_t *left,
 			struct umbra_error *err)
 {
-	unsigned int looks = QUIET_LOOKS;
-	uint16_t used, base;
-	bool quiet;
-	int rc;
-
 	*left = 0;
 	if (r->run != RING_PASSED && !shadow_ring_has_queue(r))
 		return 1;
-	if (r->run != RING_PASSED) {
-		rc = queue_complete(r, c);
-		if (rc < 0)
-			return rc;
-		if (r->control) /* what it has a reset undoes */
-			return 1;
-		*left = shadow_queue_asking(r->queue, 0);
-		return *left == 0;
-	}
+	if (r->run != RING_PASSED)
+		return shadowed_is_idle(r, c, left, err);
+	if (!last_round_is_over(r, c))
+		return 0;
+	/* A ring whose memory may be something else by now is not looked at. */
 	if (r->forgotten)
 		return 1;
-	rc = c->backend->ops->ring_base
-		     ? c->backend->ops->ring_base(c->backend, r->index, &base, err)
-		     : -EOPNOTSUPP;
-	if (backend_is_lost(rc))
-		return rc;
-	quiet = shadow_ring_is_quiet(r, c, &used);
-	if (!rc) {
-		looks = 2;
-		*left = (uint16_t)(base - r->gap - used);
-		quiet = !*left;
-	} else if (!quiet) {
-		*left = (uint16_t)(shm_load16(&r->split.avail->idx) - r->gap - used);
-	}
-	r->quiet_looks = !quiet ? 0 : used == r->quiet_used ? r->quiet_looks + 1 : 1;
-	r->quiet_used = used;
-	return r->quiet_looks >= looks;
+	if (backend_is_reset_by_stop(c->backend))
+		return reset_is_idle(r, c, left, err);
+	return c->backend->hush == BACKEND_HUSH_NOT || passed_is_quiet(r, c, left);
 }
 
 /* --- the stop ------------------------------------------------------------- */
@@ -171,6 +244,8 @@ int shadow_ring_halt(struct shadow_ring *r, const struct ring_context *c, struct
 	int rc;
 
 	shadow_ring_pause(r, c);
+	if (r->queue)
+		driver_ring_silence(&r->queue->back);
 	rc = c->backend->ops->ring_stop(c->backend, r->index, r->back_call_fd, &base, err);
 	if (backend_is_whole(c->backend) && !backend_is_lost(rc)) {
 		r->halted = true;

@@ -295,6 +295,42 @@ static void a_later_event_gives_a_later_call(void **state)
 	pair_free(&p);
 }
 
+/* Whatever comes back, one by one or all at once, until the ring is armed again. */
+static void a_silenced_ring_is_called_for_nothing_that_is_in_flight(void **state)
+{
+	static const uint64_t features[] = { 0, EVENT_IDX };
+	static const uint16_t sizes[] = { 1, 8, SPLIT_SIZE_MAX };
+
+	(void)state;
+	for (unsigned int i = 0; i < 2 * ARRAY_SIZE(sizes); i++) {
+		uint16_t size = sizes[i / 2];
+		struct pair p = pair_new(size, features[i % 2], 65530);
+
+		give(&p, 1);
+		take_and_use(&p, 1);
+		(void)device_ring_must_call(&p.device);
+		get_all(&p);
+		for (uint32_t step = 1; step <= size; step = step < size ? size : size + 1u) {
+			if (driver_ring_arm(&p.d->ring))
+				fail();
+			give(&p, size);
+			driver_ring_silence(&p.d->ring);
+			for (uint32_t n = 0; n < size; n += step) {
+				take_and_use(&p, step);
+				if (device_ring_must_call(&p.device))
+					fail();
+			}
+			get_all(&p);
+			assert_false(driver_ring_arm(&p.d->ring));
+			give(&p, 1);
+			take_and_use(&p, 1);
+			assert_true(device_ring_must_call(&p.device));
+			get_all(&p);
+		}
+		pair_free(&p);
+	}
+}
+
 static void arming_says_what_came_before_it_was_seen(void **state)
 {
 	static const uint64_t features[] = { 0, EVENT_IDX };
@@ -359,6 +395,7 @@ int main(void)
 		cmocka_unit_test(without_event_idx_the_flags_decide),
 		cmocka_unit_test(with_event_idx_each_arming_gives_one_notification),
 		cmocka_unit_test(a_later_event_gives_a_later_call),
+		cmocka_unit_test(a_silenced_ring_is_called_for_nothing_that_is_in_flight),
 		cmocka_unit_test(arming_says_what_came_before_it_was_seen),
 		cmocka_unit_test(a_whole_turn_without_asking_notifies),
 	};

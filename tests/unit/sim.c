@@ -93,6 +93,19 @@ static bool host_can_notify(struct shadow_host *host, int fd)
 	return true;
 }
 
+static bool host_is_heard(struct shadow_host *host, int fd)
+{
+	const struct sim *sim = sim_of_host(host);
+
+	for (unsigned int i = 0; i < SIM_QUEUES; i++) {
+		const struct sim_queue *q = &sim->queues[i];
+
+		if (q->started && q->told.kick_fd == fd && q->kicks_heard != sim_notified(sim, fd))
+			return false;
+	}
+	return true;
+}
+
 static int host_serve_begin(struct shadow_host *host, struct queue_service *service,
 			    struct umbra_error *err)
 {
@@ -134,6 +147,7 @@ static const struct shadow_host_ops host_ops = {
 	.make_eventfd = host_make_eventfd,
 	.notify = host_notify,
 	.can_notify = host_can_notify,
+	.is_heard = host_is_heard,
 	.serve_begin = host_serve_begin,
 	.serve_end = host_serve_end,
 	.event = host_event,
@@ -340,7 +354,33 @@ static int backend_ring_start(struct backend *b, unsigned int index,
 	return 0;
 }
 
-/* As libvhost-user: answer at once, complete what is held later. */
+/* Of the ENABLE family: is a kick there that wakes a thread of it? */
+static bool has_kick(const struct sim *sim, const struct sim_queue *q)
+{
+	return q->kicks_heard != sim_notified(sim, q->told.kick_fd);
+}
+
+/* As the family does. */
+static void ring_close(struct sim *sim, unsigned int index)
+{
+	struct sim_queue *q = &sim->queues[index];
+
+	switch (sim->backend.hush) {
+	case BACKEND_HUSH_NOT:
+		while (q->held_count && !sim->answers_at_once)
+			sim_backend_complete(sim, index, 0);
+		break;
+	case BACKEND_HUSH_KICK: /* answer at once, complete what is held later */
+		break;
+	case BACKEND_HUSH_ENABLE:
+		assert_false(q->awake);
+		assert_false(!sim->backend.leaves_kicks && has_kick(sim, q));
+		break;
+	}
+	q->started = false;
+	q->stops++;
+}
+
 static int backend_ring_stop(struct backend *b, unsigned int index, int call_fd, uint16_t *base,
 			     struct umbra_error *err)
 {
@@ -356,8 +396,7 @@ static int backend_ring_stop(struct backend *b, unsigned int index, int call_fd,
 	}
 	if (b->traits & BACKEND_WHOLE)
 		return sim_whole_ring_stop(sim, index, base, err);
-	q->started = false;
-	q->stops++;
+	ring_close(sim, index);
 	*base = (uint16_t)(q->device.last_avail + (sim->honest & 1u << index ? 0 : sim->base_lie));
 	return 0;
 }
@@ -378,6 +417,7 @@ static int backend_ring_set_kick(struct backend *b, unsigned int index, int fd,
 	struct sim_queue *q = &sim->queues[index];
 
 	(void)err;
+	assert_int_equal(b->hush, BACKEND_HUSH_KICK); /* others do not bear it */
 	/* What came on the old one has been heard. */
 	q->awake |= q->kicks_heard != sim_notified(sim, q->told.kick_fd);
 	q->kicks_heard = sim_notified(sim, fd);
@@ -472,13 +512,17 @@ unsigned int sim_backend_take(struct sim *sim, unsigned int queue, unsigned int 
 {
 	struct sim_queue *q = &sim->queues[queue];
 	struct ring_chain chain = { .segs = q->segs };
+	bool is_by_round = sim->backend.hush == BACKEND_HUSH_ENABLE;
 	unsigned int hint = 0, n = 0;
 
-	if (q->started && q->kicks_heard != sim_notified(sim, q->told.kick_fd)) {
+	/* One of the ENABLE family is busy with its round before it reads the next kick, and
+	 * reads it in vain while the ring is disabled; but it ends a round that it is in. */
+	if (q->started && has_kick(sim, q) && !(is_by_round && q->awake)) {
 		q->kicks_heard = sim_notified(sim, q->told.kick_fd);
-		q->awake = true;
+		q->awake = q->enabled;
 	}
-	while (q->started && q->enabled && q->awake && n < max && q->held_count < SIM_HELD_MAX) {
+	while (q->started && (q->enabled || is_by_round) && q->awake && n < max &&
+	       q->held_count < SIM_HELD_MAX) {
 		struct sim_held *h = &q->held[q->held_count];
 		int rc = device_ring_take(&q->device, &chain);
 
@@ -495,6 +539,10 @@ unsigned int sim_backend_take(struct sim *sim, unsigned int queue, unsigned int 
 		       8);
 		q->held_count++;
 		n++;
+		/* libvhost-user's way */
+		if (!sim->backend.traits && sim->backend.hush == BACKEND_HUSH_KICK &&
+		    q->device.event_idx)
+			shm_store16(split_avail_event(&q->device.split), q->device.last_avail);
 	}
 	return n;
 }
@@ -506,9 +554,12 @@ void sim_backend_complete(struct sim *sim, unsigned int queue, unsigned int whic
 	assert_true(which < q->held_count);
 	device_ring_complete(&q->device, q->held[which].head, q->held[which].writable);
 	device_ring_publish(&q->device);
-	/* A stopped one has let go of its call fd. */
-	if (device_ring_must_call(&q->device) && q->started)
-		host_notify(&sim->host, q->told.call_fd);
+	if (device_ring_must_call(&q->device)) {
+		/* A stopped one has let go of its call fd, and hangs up now. */
+		assert_true(q->started || sim->backend.hush != BACKEND_HUSH_KICK ||
+			    !q->held[which].asks);
+		host_notify(&sim->host, q->started ? q->told.call_fd : -1);
+	}
 	memmove(&q->held[which], &q->held[which + 1],
 		(q->held_count - which - 1) * sizeof(q->held[0]));
 	q->held_count--;
@@ -583,6 +634,7 @@ struct sim *sim_new(enum umbra_shadow_mode mode, uint16_t size, uint64_t feature
 	sim->host.ops = &host_ops;
 	sim->ops = backend_ops;
 	sim->backend.ops = &sim->ops;
+	sim->backend.hush = BACKEND_HUSH_KICK;
 	sim->features = features;
 	sim->queue_num = SIM_QUEUES;
 	sim->slots = 8;

@@ -7,8 +7,12 @@
  * takes chains and completes them when the test says so, and can be told to
  * misbehave as real back-ends do not: that is what it is for.
  *
- * It is a vhost-user back-end, or with traits (backend.h) a device that is
- * started as a whole: sim_whole.c.
+ * It is a vhost-user back-end of one of three families (backend.h, enum backend_hush):
+ * KICK, as libvhost-user, hangs up where it has to call for a chain of a ring that was
+ * stopped; ENABLE, as those of the rust-vmm crates, dies where a ring is stopped in the
+ * midst of a round, or with a kick that is not read; NOT, as DPDK, completes what it has
+ * before it answers to a stop.  With traits it is a device that is started as a
+ * whole: sim_whole.c.
  */
 #ifndef UMBRA_TESTS_UNIT_SIM_H
 #define UMBRA_TESTS_UNIT_SIM_H
@@ -89,9 +93,10 @@ struct sim {
 	int fail_device_start, fail_device_start_code;
 	int fail_device_stop, fail_device_stop_code;
 	int fail_memory_code;
-	int fail_reset_code; /* though it forgets all the same */
-	int base_lie;        /* added to the base that ring_stop answers, ... */
-	unsigned int honest; /* ... but for these rings' (bits) */
+	int fail_reset_code;  /* though it forgets all the same */
+	int base_lie;         /* added to the base that ring_stop answers, ... */
+	bool answers_at_once; /* of the NOT family: a stop, and completes later all the same */
+	unsigned int honest;  /* ... but for these rings' (bits) */
 
 	struct memory *backend_memory; /* what it was told */
 	struct memory_region guest;    /* the one region of the guest */

@@ -362,6 +362,13 @@ static bool host_can_notify(struct shadow_host *host, int fd)
 	return true;
 }
 
+static bool host_is_heard(struct shadow_host *host, int fd)
+{
+	(void)host;
+	(void)fd;
+	return true;
+}
+
 static int host_serve_begin(struct shadow_host *host, struct queue_service *service,
 			    struct umbra_error *err)
 {
@@ -404,6 +411,7 @@ static const struct shadow_host_ops host_ops = {
 	.make_eventfd = host_make_eventfd,
 	.notify = host_notify,
 	.can_notify = host_can_notify,
+	.is_heard = host_is_heard,
 	.serve_begin = host_serve_begin,
 	.serve_end = host_serve_end,
 	.event = host_event,

@@ -45,6 +45,7 @@ struct script {
 	hook *hook;
 	uint32_t hook_request; /* 0: every one */
 	/* What was heard. */
+	uint64_t accepted;
 	unsigned int count;
 	uint32_t requests[256], flags[256], fd_counts[256];
 	struct wire_message last_table, last_addr;
@@ -83,6 +84,9 @@ static void answer(struct script *s, struct wire_message *m)
 		m->payload.u64 = s->protocol;
 		reply(s, m, 8);
 		return;
+	case VHOST_USER_SET_FEATURES:
+		s->accepted = m->payload.u64;
+		break;
 	case VHOST_USER_SET_PROTOCOL_FEATURES:
 		s->negotiated = m->payload.u64;
 		break;
@@ -388,6 +392,7 @@ static void a_stopped_ring_gets_a_call_fd_in_the_same_breath(void **state)
 	(void)state;
 	script.hook = look_ahead;
 	script.hook_request = VHOST_USER_GET_VRING_BASE;
+	script.protocol |= P(HOST_NOTIFIER); /* libvhost-user: vhost_user_family.h */
 	connect_and_negotiate();
 	script.count = 0;
 	for (unsigned int i = 0; i < 20; i++) {
@@ -396,6 +401,54 @@ static void a_stopped_ring_gets_a_call_fd_in_the_same_breath(void **state)
 	}
 	assert_alive();
 	assert_int_equal(script.fd_counts[1], 1);
+}
+
+static void others_hear_of_a_stopped_ring_no_more(void **state)
+{
+	static const uint32_t order[] = { VHOST_USER_GET_VRING_BASE, VHOST_USER_GET_FEATURES };
+	uint16_t base = 0;
+
+	(void)state;
+	connect_and_negotiate();
+	script.count = 0;
+	assert_int_equal(b->ops->ring_stop(b, 5, stop_fd, &base, &err), 0);
+	assert_alive();
+	expect_heard(order, ARRAY_SIZE(order));
+}
+
+/* The back-ends of the rust-vmm crates end at a question without its feature. */
+static void what_is_needed_here_is_negotiated_whatever_the_front_end_takes(void **state)
+{
+	uint64_t value = 0, features;
+
+	(void)state;
+	/* a front-end with a few protocol features and without MQ: UML, Firecracker */
+	connect_with_timeout(LONG_MS);
+	assert_int_equal(b->ops->get_features(b, &features, &err), 0);
+	assert_int_equal(b->ops->set_protocol_features(b, P(CONFIG), &err), 0);
+	assert_int_equal(script.negotiated, P(CONFIG) | P(MQ) | P(REPLY_ACK));
+	assert_int_equal(b->ops->set_features(b, BIT64(32) | BIT30, &err), 0);
+	assert_int_equal(b->ops->get_queue_num(b, &value, &err), 0);
+	disconnect();
+
+	/* one that knows nothing of them */
+	script.negotiated = script.accepted = 0;
+	connect_with_timeout(LONG_MS);
+	assert_int_equal(b->ops->set_features(b, BIT64(32), &err), 0);
+	assert_int_equal(b->ops->get_queue_num(b, &value, &err), 0);
+	assert_int_equal(value, 16);
+	assert_int_equal(script.accepted, BIT64(32) | BIT30);
+	assert_int_equal(script.negotiated, P(MQ) | P(REPLY_ACK));
+	assert_int_equal(b->ops->ring_enable(b, 0, true, &err), 0);
+	disconnect();
+
+	/* and a back-end without MQ is not asked */
+	script.protocol = P(REPLY_ACK);
+	script.count = 0;
+	connect_with_timeout(LONG_MS);
+	assert_int_equal(b->ops->get_queue_num(b, &value, &err), -EOPNOTSUPP);
+	for (unsigned int i = 0; i < script.count; i++)
+		assert_int_not_equal(script.requests[i], VHOST_USER_GET_QUEUE_NUM);
 }
 
 /* --- a back-end that refuses ------------------------------------------------------ */
@@ -956,6 +1009,8 @@ int main(void)
 		T(an_owner_with_patience_gets_the_late_answer),
 		T(an_owner_that_gives_up_loses_the_connection),
 		T(a_stopped_ring_gets_a_call_fd_in_the_same_breath),
+		T(others_hear_of_a_stopped_ring_no_more),
+		T(what_is_needed_here_is_negotiated_whatever_the_front_end_takes),
 		T(a_back_end_that_asks_back_before_it_replies_is_answered),
 		T(messages_of_the_channel_are_dispatched_or_refused),
 		T(the_end_of_the_channel_is_not_the_end_of_the_connection),

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Families of vhost-user back-ends, and what each bears.
+ *
+ * Theory of operation.  To a back-end umbra looks like a VMM.  But a VMM stops a ring when
+ * its guest stands still, and umbra while the guest runs, so that it has to bring the ring
+ * to rest first; and there the back-ends that are widely used differ.  This file is
+ * the one place that knows them apart.  There is no message that tells a back-end's name,
+ * so it is told by what it offers, which was read from their sources and is held by the
+ * tests that run them (tests/unit/vhost_family.c has what they were seen to offer).
+ *
+ * What umbra says that a VMM does not say, or not in that state, all of it:
+ *
+ *   message                          to             why, and who bears it
+ *   SET_VRING_KICK on a running      libvhost-user  it takes until it hears no more kicks, and
+ *   ring, with a silent eventfd                     ignores SET_VRING_ENABLE.  rust-vmm's never
+ *                                                   watch the new fd, and end at the next stop
+ *   SET_VRING_CALL right behind      libvhost-user  it has closed its call fd, and hangs up at
+ *   GET_VRING_BASE                                  a completion that finds none
+ *   SET_VRING_ENABLE 0, a kick,      all others     rust-vmm's work in rounds, and spin or end
+ *   later GET_VRING_BASE                            where the ring is gone in the midst of one
+ *   GET_VRING_BASE of one ring while all            QEMU says it for VIRTIO_F_RING_RESET
+ *   others run
+ *   GET_VRING_BASE and a new start   all            QEMU says both when a machine is stopped and
+ *   at the same index, guest running                goes on
+ *   SET_VRING_ENABLE of a ring that  all            feature bit 30 is negotiated for umbra's own
+ *   the front-end cannot enable                     needs, so rings start disabled
+ *
+ * Nothing is said without the feature or protocol feature that it needs having been
+ * negotiated on this very connection (GET_QUEUE_NUM without MQ ends rust-vmm's).
+ *
+ * Threads: any; nothing is kept.
+ */
+#ifndef UMBRA_PORT_VHOST_USER_FAMILY_H
+#define UMBRA_PORT_VHOST_USER_FAMILY_H
+
+#include <stdint.h>
+
+#include "shadow/backend.h"
+
+struct vhost_user_family {
+	const char *name;       /* as people know it */
+	enum backend_hush hush; /* how a ring is brought to rest */
+	const char *stops;      /* the same, as a sentence for people */
+};
+
+/* The family of a back-end that offers @features (virtio's and bit 30) and @protocol (0
+ * where bit 30 is missing). */
+const struct vhost_user_family *vhost_user_family_find(uint64_t features, uint64_t protocol);
+
+#endif

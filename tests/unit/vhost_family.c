@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The families of vhost-user back-ends are told apart by what they were seen to offer. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/bits.h"
+#include "port/vhost_user_family.h"
+#include "vhost/protocol.h"
+
+#define BIT30 BIT64(VHOST_USER_F_PROTOCOL_FEATURES)
+
+/* As these answered GET_PROTOCOL_FEATURES. */
+static const struct {
+	const char *name;
+	uint64_t features, protocol;
+	enum backend_hush hush;
+} seen[] = {
+	{ "qemu-storage-daemon 7.2, vhost-user-blk", BIT30, 0x8e2b, BACKEND_HUSH_KICK },
+	{ "virtiofsd 1.13", BIT30, 0x88421, BACKEND_HUSH_ENABLE },
+	{ "passt", BIT30, 0x8000a, BACKEND_HUSH_ENABLE },
+	{ "dpdk-testpmd 22.11, net_vhost", BIT30, 0x10dbf, BACKEND_HUSH_NOT },
+	{ "umbra balloon", BIT30, 0x1a629, BACKEND_HUSH_ENABLE },
+	{ "one without protocol features", 0, 0, BACKEND_HUSH_NOT },
+};
+
+static void each_family_is_known_by_what_it_offers(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(seen); i++) {
+		const struct vhost_user_family *f =
+			vhost_user_family_find(seen[i].features, seen[i].protocol);
+
+		print_message("%s: %s\n", seen[i].name, f->name);
+		assert_int_equal(f->hush, seen[i].hush);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_family_is_known_by_what_it_offers),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
