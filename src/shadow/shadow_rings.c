@@ -11,6 +11,13 @@
  * that repeat what is known change nothing and are not forwarded, since some
  * back-ends drop their rings on them.
  *
+ * A disabled ring is not at the back-end: SET_VRING_ENABLE 0 brings it to a standstill, 1
+ * starts it where it stood, in the mode that the device then has.  For a driver that is
+ * unbound is told in this way alone (UML), after which the ring's memory may be anything: so
+ * nobody may look at it, kick it or work on it, and it takes no part in a switch.  (The
+ * specification has the back-end discard what is sent on a disabled network ring; here it
+ * waits there.)
+ *
  * A device that is stopped as a whole (BACKEND_WHOLE) stops for each ring that
  * stops.  The others are wanted then, and started again when the front-end pauses
  * (shadow_start.c).
@@ -199,6 +206,27 @@ int shadow_device_ring_set_base(struct shadow_device *d, unsigned int index, uin
 	return rc;
 }
 
+/* Ring @r is wanted and enabled: it begins, at once or (a whole device) with the others. */
+static int ring_begin(struct shadow_device *d, struct shadow_ring *r, struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	if (rc)
+		return rc;
+	if (shadow_device_is_whole(d)) {
+		shadow_device_start_soon(d);
+		return 0;
+	}
+	rc = shadow_device_say_features(d, err);
+	if (!rc)
+		rc = shadow_device_choose_mode(d, r, err);
+	if (!rc)
+		rc = shadow_device_lose(d, shadow_device_begin(d, r, d->shadow_wanted, err), err);
+	if (!rc)
+		shadow_device_settle(d);
+	return rc;
+}
+
 /* The front-end has started ring @r. */
 static int ring_want(struct shadow_device *d, struct shadow_ring *r, struct umbra_error *err)
 {
@@ -211,22 +239,16 @@ static int ring_want(struct shadow_device *d, struct shadow_ring *r, struct umbr
 	if (!d->has_features)
 		return error_set(err, -EINVAL, "queue %u: it is started before SET_FEATURES",
 				 r->index);
-	if (shadow_device_is_whole(d)) {
-		rc = shadow_ring_resolve(r, &c, err);
-		if (!rc && c.control)
-			shadow_control_begins(d, r);
-		if (!rc)
-			shadow_device_start_soon(d);
+	/* What is wrong with it is said now, even if it begins later. */
+	rc = shadow_ring_resolve(r, &c, err);
+	if (!rc && c.control)
+		shadow_control_begins(d, r);
+	if (rc)
 		return rc;
-	}
-	rc = shadow_device_say_features(d, err);
-	if (!rc)
-		rc = shadow_device_choose_mode(d, r, err);
-	if (!rc)
-		rc = shadow_device_lose(d, shadow_device_begin(d, r, d->shadow_wanted, err), err);
-	if (!rc)
-		shadow_device_settle(d);
-	return rc;
+	if (r->enabled || shadow_device_is_whole(d))
+		return ring_begin(d, r, err);
+	shadow_device_settle(d);
+	return 0;
 }
 
 /*
@@ -310,27 +332,16 @@ int shadow_device_ring_set_err(struct shadow_device *d, unsigned int index, int 
 				d->backend ? d->backend->ops->ring_set_err : NULL, err);
 }
 
-/* A device that is started as a whole knows enabled rings only. */
-static int ring_enable_whole(struct shadow_device *d, struct shadow_ring *r, bool enabled,
-			     struct umbra_error *err)
+/* A ring that the front-end disables goes to a standstill, and waits to be enabled. */
+static int ring_disable(struct shadow_device *d, struct shadow_ring *r, struct umbra_error *err)
 {
 	struct memory_region slot;
 	struct ring_context c = shadow_device_context(d, r, &slot);
-	int rc;
+	int rc = ring_halt(d, r, err);
 
-	if (r->run == RING_SHADOWED) { /* fed or not, the device sees no difference */
-		r->enabled = enabled;
-		if (enabled)
-			return shadow_ring_unpause(r, &c, err);
-		shadow_ring_pause(r, &c);
-		return 0;
-	}
-	if (enabled == r->enabled)
-		return 0;
-	rc = ring_halt(d, r, err);
 	if (rc)
 		return rc;
-	r->enabled = enabled;
+	r->enabled = false;
 	if (shadow_ring_runs(r))
 		shadow_ring_finish(r, &c);
 	shadow_device_settle(d);
@@ -341,32 +352,23 @@ int shadow_device_ring_enable(struct shadow_device *d, unsigned int index, bool 
 			      struct umbra_error *err)
 {
 	struct shadow_ring *r = ring_find(d, index, err);
-	struct memory_region slot;
-	struct ring_context c;
 	int rc;
 
 	if (!r)
 		return -EINVAL;
-	if (!shadow_ring_runs(r)) {
-		r->enabled = enabled; /* the back-end is told when the ring starts */
-		if (enabled && r->run == RING_WANTED)
-			shadow_device_start_soon(d);
+	if (r->enabled == enabled)
 		return 0;
+	if (!enabled && shadow_ring_runs(r)) {
+		rc = shadow_device_check_backend(d, err);
+		return rc ? rc : ring_disable(d, r, err);
 	}
-	rc = shadow_device_check_backend(d, err);
-	if (rc)
-		return rc;
-	if (shadow_device_is_whole(d))
-		return ring_enable_whole(d, r, enabled, err);
-	c = shadow_device_context(d, r, &slot);
-	if (r->run == RING_SHADOWED && !enabled)
-		shadow_ring_pause(r, &c);
-	rc = shadow_device_lose(d, d->backend->ops->ring_enable(d->backend, index, enabled, err),
-				err);
-	if (rc)
-		return rc;
 	r->enabled = enabled;
-	return r->run == RING_SHADOWED ? shadow_ring_unpause(r, &c, err) : 0;
+	if (!enabled || r->run != RING_WANTED)
+		return 0;
+	rc = ring_begin(d, r, err);
+	if (rc)
+		r->enabled = false;
+	return rc;
 }
 
 int shadow_device_ring_stop(struct shadow_device *d, unsigned int index, uint16_t *base,

@@ -13,7 +13,7 @@
  * round, one ring that the front-end stops: the others are wanted again, and in most
  * cases stopped as well before anything is started.
  *
- * A disabled ring is wanted, and not started before it is enabled.
+ * A disabled ring is wanted, and not started before it is enabled (shadow_rings.c).
  *
  * A network device has forgotten what the guest told it on its control queue.  So its
  * other rings start disabled, it is told again, and only then they are enabled: no
@@ -42,11 +42,9 @@
 
 /* --- beginning ------------------------------------------------------------ */
 
-static bool may_start(const struct shadow_device *d, const struct shadow_ring *r,
-		      const struct shadow_ring *only)
+static bool may_start(const struct shadow_ring *r, const struct shadow_ring *only)
 {
-	return r->run == RING_WANTED && (!only || r == only) &&
-	       (r->enabled || !shadow_device_is_whole(d));
+	return r->run == RING_WANTED && (!only || r == only) && r->enabled;
 }
 
 void shadow_device_finish(struct shadow_device *d)
@@ -73,7 +71,7 @@ static void rings_judge(struct shadow_device *d, const struct shadow_ring *only)
 		struct ring_context c = shadow_device_context(d, r, &slot);
 		struct umbra_error err;
 
-		if (may_start(d, r, only) && shadow_ring_judge(r, &c, &err) == -EPROTO)
+		if (may_start(r, only) && shadow_ring_judge(r, &c, &err) == -EPROTO)
 			shadow_device_break_ring(d, r, err.text);
 	}
 }
@@ -181,7 +179,7 @@ int shadow_device_begin(struct shadow_device *d, const struct shadow_ring *only,
 	rings_judge(d, only);
 	control = shadow_control_replayer(d);
 	for (unsigned int i = 0; i < d->ring_count && !rc; i++) {
-		if (!may_start(d, &d->rings[i], only))
+		if (!may_start(&d->rings[i], only))
 			continue;
 		rc = ring_start(d, &d->rings[i], shadowed, control, err);
 		any = true;
@@ -213,7 +211,7 @@ static int mode_check(struct shadow_device *d, const struct shadow_ring *only, b
 	for (unsigned int i = 0; i < d->ring_count && !rc && shadowed; i++) {
 		struct memory_region slot;
 
-		if (!may_start(d, &d->rings[i], only))
+		if (!may_start(&d->rings[i], only))
 			continue;
 		(void)shadow_device_context(d, &d->rings[i], &slot);
 		if (!slot.size)
@@ -302,7 +300,7 @@ int shadow_device_start_now(struct shadow_device *d, struct umbra_error *err)
 	for (unsigned int i = 0; i < d->ring_count; i++) {
 		const struct shadow_ring *r = &d->rings[i];
 
-		any |= may_start(d, r, NULL);
+		any |= may_start(r, NULL);
 		still |= shadow_ring_runs(r) && (r->hushed || r->halted);
 	}
 	d->start_at = 0;
