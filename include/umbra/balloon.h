@@ -149,9 +149,11 @@ enum umbra_balloon_hide {
 };
 
 struct umbra_balloon_config {
-	const char *name;                         /* for logs and the control protocol; copied */
-	const char *socket_path;                  /* where to listen; copied; NULL: use socket_fd */
+	const char *name; /* for logs and the control protocol; copied */
+	/* Where the VMM comes from, one of three: */
+	const char *socket_path;                  /* listen here; copied; NULL: one of the others */
 	struct umbra_socket_access socket_access; /* who may connect there */
+	const char *connect_path; /* a VMM listens here: connect to it, again and again; copied */
 	int socket_fd;         /* a listening or a connected socket; consumed on success; else -1 */
 	uint64_t target_bytes; /* to begin with; 0: UMBRA_BALLOON_ALL_MEMORY */
 	unsigned int stall_ms; /* without progress, before the target is called out of reach;

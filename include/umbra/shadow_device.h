@@ -3,7 +3,8 @@
  * umbra/shadow_device.h - a virtio device between a VM and its back-end.
  *
  * A shadow device listens on a vhost-user socket for a front-end (a VMM) and
- * connects to a back-end: a vhost-user socket, or a vDPA device of the kernel's.
+ * connects to a back-end: a vhost-user socket, or a vDPA device of the kernel's.  Either
+ * connection can be made from the other side.
  * While it is passed through, the back-end works on
  * the guest's own rings and eventfds and this process does nothing.  While it
  * is shadowed, the guest's buffers are forwarded through rings that the
@@ -46,11 +47,11 @@ enum umbra_shadow_mode {
 };
 
 enum umbra_device_state {
-	UMBRA_DEVICE_WAITING,      /* for a front-end */
-	UMBRA_DEVICE_NEGOTIATING,  /* a front-end is there, no ring runs */
-	UMBRA_DEVICE_PASSTHROUGH,  /* rings run, the back-end works on the guest's */
-	UMBRA_DEVICE_SHADOWED,     /* rings run, buffers are forwarded */
-	UMBRA_DEVICE_SWITCHING,    /* draining one mode to start the other */
+	UMBRA_DEVICE_WAITING,     /* for a front-end, or a back-end that connects; see the reason */
+	UMBRA_DEVICE_NEGOTIATING, /* a front-end is there, no ring runs */
+	UMBRA_DEVICE_PASSTHROUGH, /* rings run, the back-end works on the guest's */
+	UMBRA_DEVICE_SHADOWED,    /* rings run, buffers are forwarded */
+	UMBRA_DEVICE_SWITCHING,   /* draining one mode to start the other */
 	UMBRA_DEVICE_BACKEND_LOST, /* no back-end; see the reason */
 	UMBRA_DEVICE_BROKEN,       /* a ring is broken; see the reason */
 };
@@ -71,11 +72,14 @@ struct umbra_event {
 };
 
 struct umbra_shadow_config {
-	const char *name;                         /* for logs and the control protocol; copied */
-	const char *socket_path;                  /* where to listen; copied; NULL: use socket_fd */
+	const char *name; /* for logs and the control protocol; copied */
+	/* Where the VMM comes from, one of three: */
+	const char *socket_path;                  /* listen here; copied; NULL: one of the others */
 	struct umbra_socket_access socket_access; /* who may connect there */
+	const char *connect_path; /* a VMM listens here: connect to it, again and again; copied */
 	int socket_fd;       /* a listening or a connected socket; consumed on success; else -1 */
-	const char *backend; /* "unix:PATH" (vhost-user) or "vdpa:PATH" (vhost-vdpa); copied */
+	const char *backend; /* "unix:PATH", "listen:PATH" (vhost-user) or "vdpa:PATH" (vhost-vdpa);
+				copied */
 	enum umbra_shadow_mode mode;
 	unsigned int switch_deadline_ms; /* longest wait for a back-end in a switch; 0: 5000 */
 	unsigned int threads;            /* that serve shadowed rings; 0: one */

@@ -23,6 +23,7 @@
 
 enum {
 	OPTION_SOCKET_PATH = 256, /* above every character */
+	OPTION_CONNECT,
 	OPTION_SOCKET_MODE,
 	OPTION_SOCKET_GROUP,
 	OPTION_FD,
@@ -41,6 +42,7 @@ static const struct option long_options[] = {
 	{ "socket-path", required_argument, NULL, OPTION_SOCKET_PATH },
 	{ "socket-mode", required_argument, NULL, OPTION_SOCKET_MODE },
 	{ "socket-group", required_argument, NULL, OPTION_SOCKET_GROUP },
+	{ "connect", required_argument, NULL, OPTION_CONNECT },
 	{ "fd", required_argument, NULL, OPTION_FD },
 	{ "control", required_argument, NULL, OPTION_CONTROL },
 	{ "name", required_argument, NULL, OPTION_NAME },
@@ -72,6 +74,7 @@ void balloon_print_help(void)
 	      "  --socket-path=PATH    listen for the VM here\n"
 	      "  --socket-mode=BITS    who may connect there, in octal: 660 (what the umask leaves)\n"
 	      "  --socket-group=GROUP  the group that owns the socket, by name or number\n"
+	      "  --connect=PATH        connect to a VM that listens here, again and again, instead\n"
 	      "  --fd=N                use this socket, inherited and listening or connected,\n"
 	      "                        instead\n"
 	      "  --control=PATH        listen here for QMP: umbra ctl PATH ...\n"
@@ -136,6 +139,9 @@ static int parse_option(struct balloon_options *options, int option, const char 
 	case OPTION_SOCKET_PATH:
 		config->socket_path = value;
 		return option_socket_path("--socket-path", value, err);
+	case OPTION_CONNECT:
+		config->connect_path = value;
+		return option_socket_path("--connect", value, err);
 	case OPTION_SOCKET_MODE:
 		return option_mode("--socket-mode", value, &config->socket_access.mode, err);
 	case OPTION_SOCKET_GROUP:
@@ -176,14 +182,14 @@ static int check_together(const struct balloon_options *options, struct umbra_er
 {
 	const struct umbra_balloon_config *config = &options->config;
 
-	if (config->socket_path && config->socket_fd >= 0)
+	if (!!config->socket_path + !!config->connect_path + (config->socket_fd >= 0) > 1)
 		return error_set(err, -EINVAL,
-				 "--socket-path and --fd exclude each other: both say where the VM "
-				 "comes from");
-	if (!config->socket_path && config->socket_fd < 0)
+				 "--socket-path, --connect and --fd exclude each other: all say "
+				 "where the VM comes from");
+	if (!config->socket_path && !config->connect_path && config->socket_fd < 0)
 		return error_set(err, -EINVAL,
-				 "expected --socket-path=PATH or --fd=N: where the VM comes from; "
-				 "see " HELP);
+				 "expected --socket-path=PATH, --connect=PATH or --fd=N: where the "
+				 "VM comes from; see " HELP);
 	if (!config->socket_path &&
 	    (config->socket_access.mode || config->socket_access.sets_group))
 		return error_set(err, -EINVAL,

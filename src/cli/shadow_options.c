@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/options.h"
@@ -20,9 +21,11 @@
 #define DEADLINE_MAX_MS 3600000u /* an hour; longer is a typing error */
 #define THREADS_MAX 64u          /* more are refused by the device */
 #define HELP "umbra help shadow"
+#define LISTEN "listen:" /* of --backend */
 
 enum {
 	OPTION_SOCKET_PATH = 256, /* above every character */
+	OPTION_CONNECT,
 	OPTION_SOCKET_MODE,
 	OPTION_SOCKET_GROUP,
 	OPTION_FD,
@@ -40,6 +43,7 @@ static const struct option long_options[] = {
 	{ "socket-path", required_argument, NULL, OPTION_SOCKET_PATH },
 	{ "socket-mode", required_argument, NULL, OPTION_SOCKET_MODE },
 	{ "socket-group", required_argument, NULL, OPTION_SOCKET_GROUP },
+	{ "connect", required_argument, NULL, OPTION_CONNECT },
 	{ "fd", required_argument, NULL, OPTION_FD },
 	{ "backend", required_argument, NULL, OPTION_BACKEND },
 	{ "control", required_argument, NULL, OPTION_CONTROL },
@@ -59,8 +63,8 @@ static const char *const mode_words[] = { "auto", "on", "off", NULL };
 
 void shadow_print_help(void)
 {
-	fputs("usage: umbra shadow --socket-path=PATH|--fd=N --backend=unix:PATH|vdpa:PATH\n"
-	      "                    [OPTION...]\n"
+	fputs("usage: umbra shadow --socket-path=PATH|--connect=PATH|--fd=N\n"
+	      "                    [OPTION...] --backend=unix:PATH|listen:PATH|vdpa:PATH\n"
 	      "\n"
 	      "Stand between a VM, which speaks vhost-user, and a virtio back-end, and forward\n"
 	      "the guest's virtqueues through rings of umbra's own when asked to.\n"
@@ -68,9 +72,11 @@ void shadow_print_help(void)
 	      "  --socket-path=PATH    listen for the VM here\n"
 	      "  --socket-mode=BITS    who may connect there, in octal: 660 (what the umask leaves)\n"
 	      "  --socket-group=GROUP  the group that owns the socket, by name or number\n"
+	      "  --connect=PATH        connect to a VM that listens here, again and again, instead\n"
 	      "  --fd=N                use this socket, inherited and listening or connected,\n"
 	      "                        instead\n"
 	      "  --backend=unix:PATH   the back-end's vhost-user socket\n"
+	      "  --backend=listen:PATH listen for the back-end here, for one that connects\n"
 	      "  --backend=vdpa:PATH   a vDPA device of the kernel's: /dev/vhost-vdpa-0\n"
 	      "  --control=PATH        listen here for QMP: umbra ctl PATH ...\n"
 	      "  --shadow=auto|on|off  auto (the default): pass through until told otherwise;\n"
@@ -101,14 +107,17 @@ void shadow_print_capabilities(void)
 
 static int parse_backend(const char *text, const char **backend, struct umbra_error *err)
 {
-	static const char unix_scheme[] = "unix:", vdpa_scheme[] = "vdpa:";
+	static const char *const sockets[] = { "unix:", LISTEN };
+	static const char vdpa_scheme[] = "vdpa:";
 
 	*backend = text;
-	if (!strncmp(text, unix_scheme, strlen(unix_scheme)))
-		return option_socket_path("--backend", text + strlen(unix_scheme), err);
+	for (size_t i = 0; i < ARRAY_SIZE(sockets); i++)
+		if (!strncmp(text, sockets[i], strlen(sockets[i])))
+			return option_socket_path("--backend", text + strlen(sockets[i]), err);
 	if (!strncmp(text, vdpa_scheme, strlen(vdpa_scheme)) && text[strlen(vdpa_scheme)])
 		return 0;
-	return error_set(err, -EINVAL, "--backend=%.80s: expected unix:PATH or vdpa:PATH", text);
+	return error_set(err, -EINVAL,
+			 "--backend=%.80s: expected unix:PATH, listen:PATH or vdpa:PATH", text);
 }
 
 static int parse_option(struct shadow_options *options, int option, const char *value,
@@ -122,6 +131,9 @@ static int parse_option(struct shadow_options *options, int option, const char *
 	case OPTION_SOCKET_PATH:
 		config->socket_path = value;
 		return option_socket_path("--socket-path", value, err);
+	case OPTION_CONNECT:
+		config->connect_path = value;
+		return option_socket_path("--connect", value, err);
 	case OPTION_SOCKET_MODE:
 		return option_mode("--socket-mode", value, &config->socket_access.mode, err);
 	case OPTION_SOCKET_GROUP:
@@ -167,23 +179,33 @@ static int check_together(const struct shadow_options *options, struct umbra_err
 {
 	const struct umbra_shadow_config *config = &options->config;
 
-	if (config->socket_path && config->socket_fd >= 0)
+	if (!!config->socket_path + !!config->connect_path + (config->socket_fd >= 0) > 1)
 		return error_set(err, -EINVAL,
-				 "--socket-path and --fd exclude each other: both say where the VM "
-				 "comes from");
-	if (!config->socket_path && config->socket_fd < 0)
+				 "--socket-path, --connect and --fd exclude each other: all say "
+				 "where the VM comes from");
+	if (!config->socket_path && !config->connect_path && config->socket_fd < 0)
 		return error_set(err, -EINVAL,
-				 "expected --socket-path=PATH or --fd=N: where the VM comes from; "
-				 "see " HELP);
+				 "expected --socket-path=PATH, --connect=PATH or --fd=N: where the "
+				 "VM comes from; see " HELP);
 	if (!config->backend)
 		return error_set(
 			err, -EINVAL,
-			"expected --backend=unix:PATH or vdpa:PATH: the back-end; see " HELP);
-	if (!config->socket_path &&
+			"expected --backend=unix:PATH, listen:PATH or vdpa:PATH: the back-end; see " HELP);
+	if (!config->socket_path && strncmp(config->backend, LISTEN, strlen(LISTEN)) != 0 &&
 	    (config->socket_access.mode || config->socket_access.sets_group))
 		return error_set(err, -EINVAL,
-				 "--socket-mode and --socket-group are for the socket of "
-				 "--socket-path, which is not given");
+				 "--socket-mode and --socket-group are for the sockets of "
+				 "--socket-path and --backend=listen:, and neither is given");
+	if (config->connect_path && is_backend_at(config->backend, config->connect_path))
+		return error_set(err, -EINVAL,
+				 "--backend=%.80s: the same socket as --connect, expected the "
+				 "back-end's",
+				 config->backend);
+	if (config->connect_path && options->control &&
+	    option_is_same_path(options->control, config->connect_path))
+		return error_set(err, -EINVAL,
+				 "--control=%.80s: the same path as --connect, expected another",
+				 options->control);
 	if (options->control && config->socket_path &&
 	    option_is_same_path(options->control, config->socket_path))
 		return error_set(

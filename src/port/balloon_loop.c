@@ -170,6 +170,8 @@ static void info_renew(struct umbra_balloon *u)
 
 	balloon_device_info(u->device, &u->info);
 	u->info.host_bytes = memory ? host_bytes : 0;
+	if (u->info.state == UMBRA_BALLOON_WAITING)
+		doorway_describe(&u->doorway, u->info.reason, sizeof(u->info.reason));
 	u->info.frontends = u->frontends;
 	u->takes_target = false;
 	if (u->memory != memory) {
@@ -341,13 +343,15 @@ static int balloon_loop(struct umbra_balloon *u, struct umbra_error *err)
 			{ .fd = u->wish_fd, .events = POLLIN },
 			{ .fd = doorway_fd(&u->doorway), .events = POLLIN },
 		};
-		int fd;
+		int looked_ms = look(u), due_ms = doorway_wait_ms(&u->doorway), fd;
 
-		if (poll(fds, ARRAY_SIZE(fds), look(u)) < 0)
+		if (due_ms < 0 || (looked_ms >= 0 && looked_ms < due_ms))
+			due_ms = looked_ms;
+		if (poll(fds, ARRAY_SIZE(fds), due_ms) < 0)
 			continue;
 		if (fds[1].revents)
 			wishes_serve(u);
-		if (!fds[2].revents)
+		if (!fds[2].revents && doorway_wait_ms(&u->doorway))
 			continue;
 		fd = doorway_accept(&u->doorway, err);
 		if (fd == -EAGAIN)
@@ -486,14 +490,6 @@ unsigned int umbra_balloon_regions(struct umbra_balloon *balloon,
 
 /* --- life ------------------------------------------------------------------------------ */
 
-static int config_check(const struct umbra_balloon_config *config, struct umbra_error *err)
-{
-	if (!config->socket_path == (config->socket_fd < 0))
-		return error_set(err, -EINVAL,
-				 "a device needs either the path of a socket or the fd of one");
-	return 0;
-}
-
 static int eventfd_make(int *fd, struct umbra_error *err)
 {
 	*fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -509,6 +505,12 @@ static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_conf
 		.stall_ms = config->stall_ms ? config->stall_ms : STALL_MS,
 		.hide = config->hide,
 		.single_pages = config->single_pages,
+	};
+	const struct doorway_config doorway = {
+		.path = config->socket_path,
+		.access = config->socket_access,
+		.connect_path = config->connect_path,
+		.fd = config->socket_fd,
 	};
 	int rc = mapping_guard_install();
 
@@ -537,9 +539,9 @@ static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_conf
 		rc = worker_create(u->broken_fd, &u->worker, err);
 	if (rc)
 		return rc;
+	rc = doorway_open(&u->doorway, &doorway, err);
 	info_renew(u);
-	return doorway_open(&u->doorway, config->socket_path, &config->socket_access,
-			    config->socket_fd, err);
+	return rc;
 }
 
 int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra_balloon **out,
@@ -547,10 +549,8 @@ int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra
 {
 	struct umbra_balloon *u;
 	pthread_condattr_t clock;
-	int rc = config_check(config, err);
+	int rc;
 
-	if (rc)
-		return rc;
 	u = calloc(1, sizeof(*u));
 	if (!u)
 		return error_set(err, -ENOMEM, "no memory for a device");

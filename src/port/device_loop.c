@@ -58,7 +58,6 @@
 
 #define SWITCH_DEADLINE_MS 5000u
 #define CONNECT_TIMEOUT_MS 10000u /* for a back-end that is about to start */
-#define CONNECT_RETRY_MS 50u
 #define WORKERS_MAX 64u
 
 /* A request, as it waits for the device's thread. */
@@ -79,12 +78,13 @@ struct umbra_shadow_device {
 	struct shadow_host host;
 	struct shadow_device *device;
 
-	char *name, *backend_spec;
+	char *name;
 	unsigned int deadline_ms;
 	void (*on_event)(void *opaque, const struct umbra_event *event);
 	void *opaque;
 
 	struct doorway doorway;
+	struct backend_source *source;
 	int end_fd, stop_fd, request_fd, broken_fd; /* eventfds */
 	bool asked_to_end, has_session;             /* atomic */
 	uint64_t end_by_us; /* when the end is not waited for any longer; 0: not asked for */
@@ -94,6 +94,7 @@ struct umbra_shadow_device {
 	/* While a front-end is there. */
 	struct vhost_user_server *server;
 	struct backend *backend;
+	bool awaits_backend; /* a front-end is there, a back-end is not */
 	bool config_changed; /* the back-end said so; the front-end is told next */
 	bool switching;      /* the request is being carried out */
 	bool slow_told;      /* the log says that the back-end is slow */
@@ -216,6 +217,12 @@ static void info_renew(struct umbra_shadow_device *u)
 	u->info.backend = (struct umbra_backend_info){ 0 };
 	if (u->backend)
 		u->backend->ops->info(u->backend, &u->info.backend);
+	if (u->info.state != UMBRA_DEVICE_WAITING)
+		;
+	else if (u->awaits_backend)
+		backend_source_describe(u->source, u->info.reason, sizeof(u->info.reason));
+	else
+		doorway_describe(&u->doorway, u->info.reason, sizeof(u->info.reason));
 	pthread_mutex_unlock(&u->lock);
 }
 
@@ -354,26 +361,58 @@ static void on_backend_config_change(void *opaque)
 	u->config_changed = true;
 }
 
+/* Wait for what a front-end without a back-end can hear; -ECANCELED: it has gone, or we
+ * are to stop. */
+static int backend_wait(struct umbra_shadow_device *u, int front_fd)
+{
+	struct pollfd fds[] = {
+		{ .fd = u->end_fd, .events = POLLIN },
+		{ .fd = front_fd, .events = POLLRDHUP },
+		{ .fd = u->request_fd, .events = POLLIN },
+		{ .fd = doorway_fd(&u->doorway), .events = POLLIN },
+		{ .fd = backend_source_fd(u->source), .events = POLLIN },
+	};
+
+	if (poll(fds, ARRAY_SIZE(fds), backend_source_wait_ms(u->source)) <= 0)
+		return 0;
+	if (fds[0].revents || fds[1].revents)
+		return -ECANCELED;
+	if (fds[2].revents)
+		request_serve(u);
+	if (fds[3].revents)
+		doorway_turn_away(&u->doorway, front_fd);
+	return 0;
+}
+
 static int backend_connect(struct umbra_shadow_device *u, int front_fd, struct umbra_error *err)
 {
-	uint64_t start = host_now_us(&u->host);
+	const bool is_patient = backend_source_is_patient(u->source);
+	const uint64_t start = host_now_us(&u->host);
+	bool told = false;
+	int rc;
 
+	backend_source_begin(u->source);
 	for (;;) {
-		struct pollfd fds[] = {
-			{ .fd = u->end_fd, .events = POLLIN },
-			{ .fd = front_fd, .events = POLLRDHUP },
-		};
-		int rc = backend_open(u->backend_spec, u->stop_fd, CONNECT_TIMEOUT_MS, &u->backend,
-				      err);
-
-		if (!backend_open_is_early(rc))
-			return rc;
-		if (host_now_us(&u->host) - start >= CONNECT_TIMEOUT_MS * 1000ull)
-			return rc;
-		if (poll(fds, ARRAY_SIZE(fds), CONNECT_RETRY_MS) > 0 &&
-		    (fds[0].revents || fds[1].revents))
-			return error_set(err, -ECANCELED, "stopped before the back-end was there");
+		rc = backend_source_try(u->source, u->stop_fd, CONNECT_TIMEOUT_MS, &u->backend,
+					err);
+		if (rc != -EAGAIN)
+			break;
+		if (!is_patient && host_now_us(&u->host) - start >= CONNECT_TIMEOUT_MS * 1000ull)
+			break;
+		u->awaits_backend = true;
+		if (is_patient && !told) {
+			log_info("%s: the front-end waits for one", err->text);
+			shadow_device_wait(u->device);
+		}
+		told = true;
+		info_renew(u);
+		if (backend_wait(u, front_fd)) {
+			rc = error_set(err, -ECANCELED, "stopped before the back-end was there");
+			break;
+		}
 	}
+	u->awaits_backend = false;
+	return rc;
 }
 
 #define SESSION_FDS 5u /* of ours, before the back-end's */
@@ -469,6 +508,7 @@ static int session_run(struct umbra_shadow_device *u, int *front_fd, struct umbr
 	pthread_mutex_unlock(&u->lock);
 	rc = backend_connect(u, *front_fd, err);
 	if (rc) {
+		info_renew(u);
 		error_prefix(err, rc, "no back-end for the front-end that has come");
 		if (rc != -ECANCELED) {
 			log_error("%s", err->text);
@@ -531,15 +571,17 @@ static int device_loop(struct umbra_shadow_device *u, struct umbra_error *err)
 		};
 		int fd;
 
-		if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
+		if (poll(fds, ARRAY_SIZE(fds), doorway_wait_ms(&u->doorway)) < 0)
 			continue;
 		if (fds[1].revents)
 			request_serve(u);
-		if (!fds[2].revents)
+		if (!fds[2].revents && doorway_wait_ms(&u->doorway))
 			continue;
 		fd = doorway_accept(&u->doorway, err);
-		if (fd == -EAGAIN)
+		if (fd == -EAGAIN) {
+			info_renew(u);
 			continue;
+		}
 		if (fd < 0)
 			return fd;
 		if (session_run(u, &fd, err))
@@ -691,9 +733,6 @@ static int config_check(const struct umbra_shadow_config *config, struct umbra_e
 {
 	int rc;
 
-	if (!config->socket_path == (config->socket_fd < 0))
-		return error_set(err, -EINVAL,
-				 "a device needs either the path of a socket or the fd of one");
 	rc = backend_spec_check(config->backend, err);
 	if (rc)
 		return rc;
@@ -722,6 +761,12 @@ static int workers_start(struct umbra_shadow_device *u, unsigned int count, stru
 static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_config *config,
 		       struct umbra_error *err)
 {
+	const struct doorway_config doorway = {
+		.path = config->socket_path,
+		.access = config->socket_access,
+		.connect_path = config->connect_path,
+		.fd = config->socket_fd,
+	};
 	int rc;
 
 	rc = mapping_guard_install();
@@ -733,8 +778,7 @@ static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_
 	u->on_event = config->on_event;
 	u->opaque = config->opaque;
 	u->name = strdup(config->name ? config->name : "shadow");
-	u->backend_spec = strdup(config->backend);
-	if (!u->name || !u->backend_spec)
+	if (!u->name)
 		return error_set(err, -ENOMEM, "no memory for a device");
 	rc = host_make_eventfd(&u->host, &u->stop_fd, err);
 	if (!rc)
@@ -750,11 +794,13 @@ static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_
 		return error_set(err, rc, "no memory for a device");
 	if (config->table_max)
 		shadow_device_limit_tables(u->device, config->table_max);
-	info_renew(u);
 	rc = workers_start(u, config->threads ? config->threads : 1, err);
-	return rc ? rc
-		  : doorway_open(&u->doorway, config->socket_path, &config->socket_access,
-				 config->socket_fd, err);
+	if (!rc)
+		rc = backend_source_open(config->backend, &config->socket_access, &u->source, err);
+	if (!rc)
+		rc = doorway_open(&u->doorway, &doorway, err);
+	info_renew(u);
+	return rc;
 }
 
 int umbra_shadow_device_create(const struct umbra_shadow_config *config,
@@ -790,12 +836,12 @@ void umbra_shadow_device_destroy(struct umbra_shadow_device **device)
 	for (unsigned int i = 0; i < u->worker_count; i++)
 		worker_destroy(&u->workers[i]);
 	doorway_close(&u->doorway);
+	backend_source_close(&u->source);
 	fd_close(&u->end_fd);
 	fd_close(&u->stop_fd);
 	fd_close(&u->request_fd);
 	fd_close(&u->broken_fd);
 	free(u->name);
-	free(u->backend_spec);
 	pthread_mutex_destroy(&u->lock);
 	free(u);
 }

@@ -3,34 +3,43 @@
 #include "port/doorway.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "base/error.h"
 #include "base/fd.h"
-#include "port/peer_name.h"
+#include "port/peer.h"
 
-int doorway_open(struct doorway *d, const char *path, const struct umbra_socket_access *access,
-		 int fd, struct umbra_error *err)
+int doorway_open(struct doorway *d, const struct doorway_config *config, struct umbra_error *err)
 {
 	socklen_t length = sizeof(int);
 	int listens = 0, rc;
 
 	*d = DOORWAY_CLOSED;
-	if (path) {
-		rc = listener_open(&d->listener, path, access, err);
+	if (!config->path + !config->connect_path + (config->fd < 0) != 2)
+		return error_set(err, -EINVAL,
+				 "a device needs either the path of a socket, or the path of one "
+				 "where the VMM listens, or the fd of one");
+	if (config->path) {
+		rc = listener_open(&d->listener, config->path, &config->access, err);
 		if (!rc)
-			log_info("listening at %s for a VMM", path);
+			log_info("listening at %s for a VMM", config->path);
 		return rc;
 	}
-	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length))
-		return error_set(err, -errno, "fd %d is not a socket: %s", fd, strerror(errno));
+	if (config->connect_path) {
+		rc = connector_open(&d->connector, config->connect_path, err);
+		if (!rc)
+			log_info("connecting to the VMM that listens at %s", config->connect_path);
+		return rc;
+	}
+	if (getsockopt(config->fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length))
+		return error_set(err, -errno, "fd %d is not a socket: %s", config->fd,
+				 strerror(errno));
 	if (listens)
-		d->listener.fd = fd;
+		d->listener.fd = config->fd;
 	else
-		d->connected_fd = fd;
+		d->connected_fd = config->fd;
 	log_info("%s on the socket that was given",
 		 listens ? "listening for a VMM" : "serving a VMM");
 	return 0;
@@ -39,12 +48,18 @@ int doorway_open(struct doorway *d, const char *path, const struct umbra_socket_
 void doorway_close(struct doorway *d)
 {
 	listener_close(&d->listener);
+	connector_close(&d->connector);
 	fd_close(&d->connected_fd);
 }
 
 int doorway_fd(const struct doorway *d)
 {
 	return d->listener.fd;
+}
+
+int doorway_wait_ms(struct doorway *d)
+{
+	return d->connector.path ? connector_wait_ms(&d->connector) : -1;
 }
 
 static int next(const struct doorway *d)
@@ -57,8 +72,16 @@ static int next(const struct doorway *d)
 int doorway_accept(struct doorway *d, struct umbra_error *err)
 {
 	char name[PEER_NAME_SIZE];
-	int fd = next(d);
+	int fd;
 
+	if (d->connector.path) {
+		fd = connector_try(&d->connector, err);
+		if (fd >= 0)
+			log_limited(&d->arrivals, LOG_INFO, "connected to the VMM: %s",
+				    peer_name(fd, name));
+		return fd;
+	}
+	fd = next(d);
 	if (fd == -EAGAIN || fd == -EINTR || fd == -ECONNABORTED)
 		return -EAGAIN;
 	if (fd < 0)
@@ -67,19 +90,12 @@ int doorway_accept(struct doorway *d, struct umbra_error *err)
 	return fd;
 }
 
-static bool has_gone(int fd)
-{
-	struct pollfd served = { .fd = fd, .events = POLLRDHUP };
-
-	return poll(&served, 1, 0) > 0 && served.revents & (POLLRDHUP | POLLHUP | POLLERR);
-}
-
 void doorway_turn_away(struct doorway *d, int served_fd)
 {
 	char name[PEER_NAME_SIZE], served[PEER_NAME_SIZE];
 	int fd;
 
-	if (has_gone(served_fd))
+	if (peer_has_gone(served_fd))
 		return;
 	fd = next(d);
 	if (fd < 0)
@@ -93,7 +109,9 @@ void doorway_turn_away(struct doorway *d, int served_fd)
 
 void doorway_describe(const struct doorway *d, char *text, size_t size)
 {
-	if (d->listener.path)
+	if (d->connector.path)
+		connector_describe(&d->connector, text, size);
+	else if (d->listener.path)
 		snprintf(text, size, "for a VMM that connects to %s", d->listener.path);
 	else
 		snprintf(text, size, "for a VMM on the socket that was given");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Where front-ends come from: a socket that listens, or the one connection that
- * we were given.
+ * Where front-ends come from: a socket that listens, a VMM that listens and is connected
+ * to again and again, or the one connection that we were given.
  *
  * A device serves one front-end.  Another that comes meanwhile is turned away at once, by
  * the end of its connection: to let it wait in the backlog would leave a VMM hanging
@@ -17,31 +17,40 @@
 #include <stddef.h>
 
 #include "base/log.h"
+#include "port/connector.h"
 #include "port/listener.h"
 #include "umbra/error.h"
 
 struct doorway {
-	struct listener listener; /* its path is NULL if we were given the socket */
-	int connected_fd;         /* or -1 */
+	struct listener listener;   /* its path is NULL if we were given the socket */
+	struct connector connector; /* its path is NULL if we do not connect */
+	int connected_fd;           /* or -1 */
 	struct log_limit arrivals, refusals;
 };
 
 #define DOORWAY_CLOSED ((struct doorway){ .listener = LISTENER_CLOSED, .connected_fd = -1 })
 
-/*
- * Listen at @path, or if that is NULL use @fd, a socket that listens or is
- * connected, which is consumed on success.  -EADDRINUSE: see listener_open();
- * -ENOTSOCK, -ENOMEM.
- */
-UMBRA_MUST_CHECK int doorway_open(struct doorway *d, const char *path,
-				  const struct umbra_socket_access *access, int fd,
+/* Just one of the three. */
+struct doorway_config {
+	const char *path;                  /* listen here */
+	struct umbra_socket_access access; /* who may connect there */
+	const char *connect_path;          /* a VMM listens here */
+	int fd; /* a socket that listens or is connected, consumed on success; or -1 */
+};
+
+/* -EINVAL, -EADDRINUSE: see listener_open(); -ENOTSOCK, -ENOMEM. */
+UMBRA_MUST_CHECK int doorway_open(struct doorway *d, const struct doorway_config *config,
 				  struct umbra_error *err);
 void doorway_close(struct doorway *d);
 
 /* To be polled for reading: somebody has come.  -1: nobody can. */
 int doorway_fd(const struct doorway *d);
 
-/* The next front-end's fd, close-on-exec; -EAGAIN: it has gone again. */
+/* Without a front-end: how long until doorway_accept() is due although nobody has come, ms;
+ * 0: it is due; -1: never. */
+int doorway_wait_ms(struct doorway *d);
+
+/* The next front-end's fd, close-on-exec; -EAGAIN: it has gone again, or not come yet. */
 UMBRA_MUST_CHECK int doorway_accept(struct doorway *d, struct umbra_error *err);
 
 /* doorway_fd() is readable while the front-end on @served_fd is served: turn away who has

@@ -295,6 +295,11 @@ void shadow_device_detach(struct shadow_device *d)
 	d->backend = NULL;
 }
 
+void shadow_device_wait(struct shadow_device *d)
+{
+	shadow_device_set_state(d, UMBRA_DEVICE_WAITING, "");
+}
+
 void shadow_device_await(struct shadow_device *d, const char *lost_reason)
 {
 	if (lost_reason)

@@ -45,6 +45,8 @@ void shadow_device_detach(struct shadow_device *d);
  * there is no back-end; NULL: the front-end went.  Only this tells the host, so
  * that who hears of it finds nothing of the former two left. */
 void shadow_device_await(struct shadow_device *d, const char *lost_reason);
+/* A front-end is there, and the back-end will come by itself: WAITING, whatever was lost. */
+void shadow_device_wait(struct shadow_device *d);
 
 /* Before a back-end is attached: the longest indirect table that a guest may build, in
  * descriptors, where it is longer than its ring.  The default is SHADOW_TABLE_MAX. */

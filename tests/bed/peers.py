@@ -212,13 +212,17 @@ class SimulatedBackend:
         self.connection = self.channel = None
         self.connections = 0
         self._regions, self._rings = [], {}
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(self.socket))
-        self._listener.listen(4)
+        self._listener = self._listen()
         self._ends = False
         self._thread = threading.Thread(target=self._serve, daemon=True)
         bed.start(self, stop=self.leave)
         self._thread.start()
+
+    def _listen(self):
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(self.socket))
+        listener.listen(4)
+        return listener
 
     def leave(self):
         self._ends = True
@@ -363,3 +367,52 @@ class SimulatedBackend:
             ring = self._rings.get(index, {})
             return struct.pack("<II", index, ring.pop("taken", ring.get(SET_VRING_BASE, 0)))
         return None
+
+
+class ListeningVmm(SimulatedVmm):
+    """A VMM that makes the socket itself; umbra connects.  The program is one that was
+    started with connect=, the path."""
+
+    def __init__(self, bed, path, size=8 << 20):
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.settimeout(PATIENCE)
+            path.unlink(missing_ok=True)
+            listener.bind(str(path))
+            listener.listen(1)
+            connection, _ = listener.accept()
+        super().__init__(bed, None, size, connection=connection)
+
+
+class ConnectingBackend(SimulatedBackend):
+    """A back-end that connects to umbra, again and again, as DPDK does in client mode."""
+
+    @property
+    def address(self):
+        return f"listen:{self.socket}"
+
+    def _listen(self):
+        return _Dialler(self.socket)
+
+
+class _Dialler:
+    """Looks like a listener; what it accepts are connections that it makes."""
+
+    def __init__(self, path):
+        self._path, self._ends = path, threading.Event()
+
+    def accept(self):
+        while not self._ends.is_set():
+            ours = socket.socket(socket.AF_UNIX)
+            try:
+                ours.connect(str(self._path))
+                return ours, None
+            except OSError:
+                ours.close()
+            self._ends.wait(0.01)
+        raise OSError("it has ended")
+
+    def shutdown(self, how):
+        self._ends.set()
+
+    def close(self):
+        self._ends.set()

@@ -18,16 +18,19 @@ FINDING = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|"
 class UmbraProgram:
     """Any `umbra COMMAND` with a socket for the VM and a control socket."""
 
-    def __init__(self, bed, name, command, *options):
+    def __init__(self, bed, name, command, *options, connect=None):
+        """With connect, a path where a VMM listens, or will."""
         self.bed = bed
         self.name = name
-        self.socket = bed.path(f"{name}.vm")
+        self.connects = connect is not None
+        self.socket = connect if self.connects else bed.path(f"{name}.vm")
         self.control = bed.path(f"{name}.ctl")
         self.ended = False
         assert bed.program.exists(), f"{bed.program} is not built"
         self.process = bed.start(Process(
             name,
-            [bed.program, command, f"--socket-path={self.socket}",
+            [bed.program, command,
+             f"--{'connect' if self.connects else 'socket-path'}={self.socket}",
              f"--control={self.control}", f"--name={name}", *options],
             bed.log(name)), stop=self._finish)
         wait_until(self._ready, f"{name} to listen on its two sockets")
@@ -35,7 +38,7 @@ class UmbraProgram:
 
     def _ready(self):
         assert self.process.alive(), f"umbra ended: {self.process.tail()}"
-        return listens(self.socket) and listens(self.control)
+        return (self.connects or listens(self.socket)) and listens(self.control)
 
     @property
     def pid(self):
@@ -69,7 +72,7 @@ class UmbraProgram:
         status = self.process.wait(deadline)
         assert status == 0, \
             f"umbra ended with status {status}:\n{self.process.tail()}"
-        for path in (self.socket, self.control):
+        for path in (self.control,) if self.connects else (self.socket, self.control):
             assert not path.exists(), f"umbra ended and left {path} behind"
         output = self.process.output()
         assert not FINDING.search(output), f"a sanitizer found:\n{output}"
@@ -113,9 +116,10 @@ class UmbraProgram:
 class Umbra(UmbraProgram):
     """`umbra shadow` between a socket for the VM and a back-end's socket."""
 
-    def __init__(self, bed, backend, name="u0", shadow="auto", options=()):
-        super().__init__(bed, name, "shadow", f"--backend=unix:{backend.socket}",
-                         f"--shadow={shadow}", *options)
+    def __init__(self, bed, backend, name="u0", shadow="auto", connect=None, options=()):
+        address = getattr(backend, "address", f"unix:{backend.socket}")
+        super().__init__(bed, name, "shadow", f"--backend={address}",
+                         f"--shadow={shadow}", *options, connect=connect)
 
     # What it says of itself
 
@@ -162,8 +166,8 @@ class UmbraBalloon(UmbraProgram):
 
     device_id = 5
 
-    def __init__(self, bed, *options, name="b0"):
-        super().__init__(bed, name, "balloon", *options)
+    def __init__(self, bed, *options, name="b0", connect=None):
+        super().__init__(bed, name, "balloon", *options, connect=connect)
 
     def query(self):
         return self.qmp.execute("query-balloon")

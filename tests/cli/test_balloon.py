@@ -150,7 +150,7 @@ def test_ctl_refuses_a_wrong_size_before_it_connects(program, words, wrong):
 
 
 @pytest.mark.parametrize("options, wrong", [
-    ([], "expected --socket-path=PATH or --fd=N"),
+    ([], "expected --socket-path=PATH, --connect=PATH or --fd=N"),
     (["--socket-path=a", "--fd=3"], "--fd=3"),
     (["--socket-path=a", "--control=a"], "the same path"),
     (["--socket-path=a", "--target=0"], "--target=0: expected a number of bytes"),

@@ -11,8 +11,8 @@ GOOD = ["--socket-path=/tmp/vm", "--backend=unix:/tmp/be"]
 LONG = "/" + 120 * "x"
 
 WRONG = [
-    ([], ["--socket-path=PATH", "--fd=N"]),
-    (GOOD[:1], ["--backend=unix:PATH"]),
+    ([], ["--socket-path=PATH", "--connect=PATH", "--fd=N"]),
+    (GOOD[:1], ["--backend=unix:PATH, listen:PATH or vdpa:PATH"]),
     (GOOD[1:], ["--socket-path=PATH"]),
     (["--fd=3", *GOOD], ["--fd=3", "no such file descriptor"]),
     (["--fd=0", GOOD[1]], ["--fd=0", "a number from 3"]),
@@ -22,11 +22,17 @@ WRONG = [
     (["--fd=", GOOD[1]], ["--fd=", "a number"]),
     (["--socket-path=", GOOD[1]], ["--socket-path=", "path of a unix socket"]),
     ([f"--socket-path={LONG}", GOOD[1]], ["--socket-path=/xxx", "121 bytes", "at most 107"]),
-    ([GOOD[0], "--backend=/tmp/be"], ["--backend=/tmp/be", "unix:PATH or vdpa:PATH"]),
+    ([GOOD[0], "--backend=/tmp/be"], ["--backend=/tmp/be", "unix:PATH, listen:PATH or vdpa:PATH"]),
     ([GOOD[0], "--backend=unix:"], ["--backend=", "path of a unix socket"]),
     ([GOOD[0], f"--backend=unix:{LONG}"], ["--backend=/xxx", "at most 107"]),
-    ([GOOD[0], "--backend=vdpa:"], ["--backend=vdpa:", "unix:PATH or vdpa:PATH"]),
-    ([GOOD[0], "--backend=vdpa"], ["--backend=vdpa", "unix:PATH or vdpa:PATH"]),
+    ([GOOD[0], "--backend=vdpa:"], ["--backend=vdpa:", "listen:PATH or vdpa:PATH"]),
+    ([GOOD[0], "--backend=vdpa"], ["--backend=vdpa", "listen:PATH or vdpa:PATH"]),
+    ([GOOD[0], "--backend=listen:"], ["--backend=", "path of a unix socket"]),
+    ([GOOD[0], "--backend=listen:/tmp/vm"], ["--backend=listen:/tmp/vm", "--socket-path"]),
+    ([*GOOD, "--connect=/tmp/qemu"], ["exclude each other"]),
+    (["--connect=", GOOD[1]], ["--connect=", "path of a unix socket"]),
+    (["--connect=/tmp/be", GOOD[1]], ["--backend=unix:/tmp/be", "--connect"]),
+    (["--connect=/tmp/q", GOOD[1], "--control=/tmp/q"], ["--control=/tmp/q", "--connect"]),
     ([*GOOD, "--control="], ["--control=", "path of a unix socket"]),
     ([*GOOD, "--control=/tmp/vm"], ["--control=/tmp/vm", "--socket-path"]),
     ([*GOOD, "--shadow=maybe"], ["--shadow=maybe", "auto, on or off"]),
@@ -66,7 +72,7 @@ def test_socket_path_and_fd_exclude_each_other(program):
         done = run(program, "shadow", f"--fd={ours.fileno()}", *GOOD,
                    pass_fds=[ours.fileno()])
         assert done.returncode == 2
-        assert "--socket-path and --fd exclude each other" in done.stderr
+        assert "--socket-path, --connect and --fd exclude each other" in done.stderr
 
 
 def test_fd_must_be_a_unix_stream_socket(program):

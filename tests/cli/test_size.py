@@ -47,5 +47,5 @@ def test_all_memory_of_no_guest_is_not_8_eib(bed, program):
 
 def test_an_option_takes_the_same_sizes(bed):
     balloon = SimulatedBalloon(bed, "b1", "--target=0.75GiB")
-    with balloon.talk() as client:
-        assert client.ask("query-balloon")["return"]["target"] == 768 * MIB
+    shown = balloon.ctl("--json", balloon.control, "query-balloon").stdout
+    assert json.loads(shown)["target"] == 768 * MIB

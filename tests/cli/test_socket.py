@@ -18,7 +18,7 @@ class Program:
 
     def __init__(self, bed, command, *options, name="s0", umask=0o022):
         self.bed = bed
-        self.socket = bed.path(f"{name}.vm")
+        self.socket = bed.path("vm")
         words = [bed.program, command, f"--socket-path={self.socket}", f"--name={name}", *options]
         if command == "shadow":
             words.append(f"--backend=unix:{bed.path('nowhere')}")
@@ -27,7 +27,7 @@ class Program:
             self.process = bed.start(Process(name, words, bed.log(name)))
         finally:
             os.umask(before)
-        wait_until(lambda: listens(self.socket) or not self.process.alive(), "the socket")
+        self.wait_log("listening at")
 
     def wait_log(self, *parts):
         def line():
@@ -96,7 +96,7 @@ def test_a_mode_without_a_socket_is_refused(bed, command):
                    *(["--backend=unix:/x"] if command == "shadow" else []),
                    pass_fds=[ours.fileno()])
     assert done.returncode == 2
-    assert "--socket-path, which is not given" in done.stderr
+    assert "--socket-mode and --socket-group are for the socket" in done.stderr
 
 
 def test_the_end_leaves_a_successors_socket_alone(bed, command):
@@ -104,7 +104,7 @@ def test_the_end_leaves_a_successors_socket_alone(bed, command):
     gives numbers again."""
     first = Program(bed, command)
     first.socket.unlink()
-    second = Program(bed, command)
+    second = Program(bed, command, name="s1")
     first.end()
     assert listens(second.socket) and second.socket.exists()
     with connect(second.socket):

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Who is at the other end of a socket: see peer_name.h. */
-#include "port/peer_name.h"
+/* The other end of a socket: see peer.h. */
+#include "port/peer.h"
 
 #include <ctype.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -45,4 +46,11 @@ const char *peer_name(int fd, char text[PEER_NAME_SIZE])
 	comm_read(peer.pid, comm);
 	snprintf(text, PEER_NAME_SIZE, "pid %d%s%s", (int)peer.pid, comm[0] ? ", " : "", comm);
 	return text;
+}
+
+bool peer_has_gone(int fd)
+{
+	struct pollfd peer = { .fd = fd, .events = POLLRDHUP };
+
+	return poll(&peer, 1, 0) > 0 && peer.revents & (POLLRDHUP | POLLHUP | POLLERR);
 }
