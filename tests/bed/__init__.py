@@ -4,11 +4,19 @@ A test asks for the `bed` fixture and starts what it needs; each thing is one
 file here:
 
 	Backend		qemu-storage-daemon, a vhost-user-blk device
+	Virtiofsd	a file system, by one of the rust-vmm family
+	Passt		a network card whose back-end is made of sockets
+	DpdkBackend	a network card whose back-end polls: DPDK's testpmd
+	DpdkFrontend	the same as a front-end and driver, without a guest
 	Umbra		the program under test, with its control socket
 	UmbraBalloon	the same, as a balloon
 	Uml		a User Mode Linux guest: native speed, one CPU
 	Qemu		a QEMU guest under software emulation: firmware, PCI, two CPUs
-	Fio, Job	verified load inside a guest
+	Fio		verified load on a guest's disk
+	Files		verified load on a guest's shared file system
+	Stream		verified load on a guest's TCP connection to the host
+	Ping		verified load on a guest's network, each packet counted
+	Job		any program inside a guest
 	SimulatedBalloon	a balloon device that checks the driver, and can misbehave
 	BalloonDriver	the project's driver in a guest
 	SilentFiles	a simulated file server that stops answering
@@ -26,19 +34,26 @@ from . import procfs
 from .backend import Backend
 from .balloon_driver import BalloonDriver
 from .bed import Bed
+from .dpdk import DpdkBackend, DpdkFrontend
+from .files import Files
 from .fio import Fio
 from .frontend import Frontend
+from .passt import Passt
+from .ping import Ping
 from .peers import SimulatedBackend, SimulatedVmm
 from .qemu import Qemu
 from .qmp import QmpClient, QmpError
 from .silent_files import SilentFiles
 from .simulated_balloon import SimulatedBalloon
+from .stream import Stream
 from .uml import Uml
 from .umbra import Umbra, UmbraBalloon
+from .virtiofsd import Virtiofsd
 from .wait import Deadline, TimedOut, wait_until
 
 __all__ = [
-    "Backend", "BalloonDriver", "Bed", "Deadline", "Fio", "Frontend", "Qemu",
-    "QmpClient", "QmpError", "SilentFiles", "SimulatedBackend", "SimulatedBalloon", "SimulatedVmm",
-    "TimedOut", "Uml", "Umbra", "UmbraBalloon", "procfs", "wait_until",
+    "Backend", "BalloonDriver", "Bed", "Deadline", "DpdkBackend", "DpdkFrontend", "Files",
+    "Fio", "Frontend", "Passt", "Ping", "Qemu", "QmpClient", "QmpError", "SilentFiles",
+    "SimulatedBackend", "SimulatedBalloon", "SimulatedVmm", "Stream", "TimedOut", "Umbra",
+    "UmbraBalloon", "Uml", "Virtiofsd", "procfs", "wait_until",
 ]

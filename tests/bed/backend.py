@@ -1,8 +1,10 @@
-"""qemu-storage-daemon as the vhost-user-blk back-end."""
+"""Programs that serve a vhost-user device, and the first of them:
+qemu-storage-daemon, which serves a disk."""
 
 import signal
 
 from .process import Process
+from .virtio_id import BLOCK
 from .wait import wait_until
 
 
@@ -19,45 +21,36 @@ def listens(path):
     return False
 
 
-class Backend:
-    """A disk.  The image file outlives the daemon, so that it can be
-    restarted, or looked at from outside once it is stopped."""
+class BackendProgram:
+    """A back-end's program and its socket.  Subclasses say what they serve by
+    device_id, and how they are run by argv()."""
 
-    def __init__(self, bed, name="disk", size=64 << 20, queues=1, null=False):
-        """With null, a disk that takes everything and returns zeroes."""
+    #: The virtio device id.
+    device_id = None
+
+    def __init__(self, bed, name):
         self.bed = bed
         self.name = name
-        self.queues = queues
         self.socket = bed.path(f"{name}.sock")
-        if null:
-            self.image = None
-            self._blockdev = f"driver=null-co,size={size},read-zeroes=on"
-        else:
-            self.image = bed.path(f"{name}.img")
-            with open(self.image, "wb") as image:
-                image.truncate(size)
-            self._blockdev = (f"driver=file,filename={self.image},"
-                              "cache.direct=off,discard=unmap")
         self.process = None
         self.start()
+
+    def argv(self):
+        """The words that run it."""
+        raise NotImplementedError
 
     def start(self):
         """Start, or start again after kill() or stop()."""
         assert not self.process or not self.process.alive()
-        self.socket.unlink(missing_ok=True)     # it does not remove its own
-        self.process = self.bed.start(Process(
-            self.name,
-            ["qemu-storage-daemon",
-             "--blockdev", f"{self._blockdev},node-name=node",
-             "--export", "type=vhost-user-blk,id=export,node-name=node,"
-                         f"writable=on,num-queues={self.queues},"
-                         f"addr.type=unix,addr.path={self.socket}"],
-            self.bed.log(self.name)))
+        self.socket.unlink(missing_ok=True)     # few remove their own
+        self.process = self.bed.start(self.make_process(), stop=self.kill)
         wait_until(self._ready, f"{self.socket} to listen")
 
+    def make_process(self):
+        return Process(self.name, self.argv(), self.bed.log(self.name))
+
     def _ready(self):
-        assert self.process.alive(), \
-            f"qemu-storage-daemon ended: {self.process.tail()}"
+        assert self.process.alive(), f"{self.name} ended: {self.process.tail()}"
         return listens(self.socket)
 
     def kill(self):
@@ -70,3 +63,43 @@ class Backend:
 
     def thaw(self):
         self.process.signal(signal.SIGCONT)
+
+
+class Backend(BackendProgram):
+    """A disk.  The image file outlives the daemon, so that it can be
+    restarted, or looked at from outside once it is stopped."""
+
+    device_id = BLOCK
+
+    def __init__(self, bed, name="disk", size=64 << 20, queues=1, null=False,
+                 latency=0, rate=0):
+        """With null, a disk that takes everything and returns zeroes, each
+        request after so many nanoseconds of latency.  With a rate, a disk that
+        does so many requests a second, and lets the others wait."""
+        assert null or not latency, "only a null disk has a latency"
+        self.queues = queues
+        if null:
+            self.image = None
+            blockdev = (f"driver=null-co,size={size},read-zeroes=on,"
+                        f"latency-ns={latency}")
+        else:
+            self.image = bed.path(f"{name}.img")
+            with open(self.image, "wb") as image:
+                image.truncate(size)
+            blockdev = (f"driver=file,filename={self.image},"
+                        "cache.direct=off,discard=unmap")
+        if rate:
+            self._node = [
+                "--object", f"throttle-group,id=rate,x-iops-total={rate}",
+                "--blockdev", f"{blockdev},node-name=fast",
+                "--blockdev", "driver=throttle,throttle-group=rate,file=fast,"
+                              "node-name=node"]
+        else:
+            self._node = ["--blockdev", f"{blockdev},node-name=node"]
+        super().__init__(bed, name)
+
+    def argv(self):
+        return ["qemu-storage-daemon", *self._node,
+                "--export", "type=vhost-user-blk,id=export,node-name=node,"
+                            f"writable=on,num-queues={self.queues},"
+                            f"addr.type=unix,addr.path={self.socket}"]

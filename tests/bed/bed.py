@@ -7,10 +7,13 @@ import tempfile
 from pathlib import Path
 
 from .backend import Backend
+from .dpdk import DpdkBackend, DpdkFrontend
+from .passt import Passt
 from .qemu import Qemu
 from .qmp import QmpClient
 from .uml import Uml
 from .umbra import Umbra, UmbraBalloon
+from .virtiofsd import Virtiofsd
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -55,6 +58,18 @@ class Bed:
 
     def backend(self, **options):
         return Backend(self, **options)
+
+    def virtiofsd(self, **options):
+        return Virtiofsd(self, **options)
+
+    def passt(self, **options):
+        return Passt(self, **options)
+
+    def dpdk(self, **options):
+        return DpdkBackend(self, **options)
+
+    def dpdk_frontend(self, device, **options):
+        return DpdkFrontend(self, device, **options)
 
     def umbra(self, backend, **options):
         return Umbra(self, backend, **options)

@@ -67,9 +67,9 @@ class Guest:
         """Run one simple command in the background; returns a Job."""
         return Job(self, next(self._jobs), command)
 
-    def script(self, text):
-        """The words that run shell text as one simple command."""
-        return shlex.join(["sh", "-ec", text])
+    def script(self, text, *arguments):
+        """The words that run shell text as one simple command; its $1, $2, ..."""
+        return shlex.join(["sh", "-ec", text, "-", *arguments])
 
     def disk_requests(self, disk="vda"):
         """Requests that the guest has seen completed on a disk."""

@@ -2,8 +2,8 @@
 SeaBIOS before Linux, more than one CPU and queue.
 
 Slow in computing, and honest in protocol.  Its memory is a memfd.  A disk gets
-bookworm's QEMU; any other device needs one that has a generic front-end, which
-is trixie's.
+bookworm's QEMU, and any other device trixie's, which has a front-end of its own
+for network cards and file systems, and a generic one.
 """
 
 import os
@@ -13,7 +13,8 @@ from . import initramfs, kernel, tools, trixie
 from .guest import HOST_SETUP, Guest
 from .procfs import allocated
 from .qmp import QmpClient
-from .uml import BALLOON, BLOCK
+from .virtiofsd import TAG
+from .virtio_id import BALLOON, BLOCK, FS, NET
 from .wait import wait_until
 
 #: The tools disk is found by its serial number, since disks are named in the
@@ -46,7 +47,7 @@ class Qemu(Guest):
         words of the kernel's command line."""
         shown = _shown(bed, device, queues, queue_size)
         payload = (["-serial", "stdio"] if from_disk
-                   else _linux(bed, name, linux, modules, parameters))
+                   else _linux(bed, name, linux, shown.drivers, modules, parameters))
         self._monitor_path = bed.path(f"{name}.qmp")
         self._monitor = None
         super().__init__(
@@ -111,7 +112,7 @@ class Qemu(Guest):
 class _Disk:
     """How bookworm's QEMU shows a disk to its guest."""
 
-    program, env = ["qemu-system-x86_64"], None
+    program, env, drivers = ["qemu-system-x86_64"], None, []
 
     def __init__(self, socket, queues, queue_size):
         self.words = ["-chardev", f"socket,id=vhost,path={socket}",
@@ -122,32 +123,59 @@ class _Disk:
 class _Own:
     """A device of bookworm's QEMU itself."""
 
-    program, env = _Disk.program, None
+    program, env, drivers = _Disk.program, None, []
 
     def __init__(self, text):
         self.words = ["-device", text]
 
 
-class _Any:
+class _New:
+    """What trixie's QEMU shows to its guest."""
+
+    drivers = []
+
+    def __init__(self, bed, device):
+        self.tree = trixie.fetch(bed.cache, "qemu-system-x86")
+        self.program = [*trixie.program(self.tree, "qemu-system-x86_64"),
+                        "-L", self.tree / "usr/share/qemu",
+                        "-L", self.tree / "usr/share/seabios"]
+        self.env = {"QEMU_MODULE_DIR": str(self.tree / "usr/lib/x86_64-linux-gnu/qemu")}
+        self.words = ["-chardev", f"socket,id=vhost,path={device.socket}"]
+
+
+class _Net(_New):
+    drivers = ["virtio_net"]
+
+    def __init__(self, bed, device):
+        super().__init__(bed, device)
+        self.words += ["-netdev", "vhost-user,id=net,chardev=vhost",
+                       "-device", "virtio-net-pci,netdev=net"]
+
+
+class _Fs(_New):
+    drivers = ["virtiofs"]
+
+    def __init__(self, bed, device):
+        super().__init__(bed, device)
+        self.words += ["-device", f"vhost-user-fs-pci,chardev=vhost,tag={TAG}"]
+
+
+class _Any(_New):
     """How trixie's QEMU shows any other device, in a slot of its own, from which
     it can be pulled."""
 
     SLOT = "slot9"
 
     def __init__(self, bed, device):
-        tree = trixie.fetch(bed.cache, "qemu-system-x86")
-        self.program = [*trixie.program(tree, "qemu-system-x86_64"),
-                        "-L", tree / "usr/share/qemu", "-L", tree / "usr/share/seabios"]
-        self.env = {"QEMU_MODULE_DIR": str(tree / "usr/lib/x86_64-linux-gnu/qemu")}
+        super().__init__(bed, device)
         asked = subprocess.run([*self.program, "-device", f"{GENERIC},help"], text=True,
                                capture_output=True, env={**os.environ, **self.env})
         if asked.returncode != 0:
-            raise FileNotFoundError(f"the newest QEMU on Debian's mirror, in {tree}, has no "
+            raise FileNotFoundError(f"the newest QEMU on Debian's mirror, in {self.tree}, has no "
                                     f"{GENERIC}: {asked.stderr}")
         options = ",".join(f"{name}={value}" for name, value in self.options(device).items())
-        self.words = ["-device", f"pcie-root-port,id={self.SLOT},slot=9",
-                      "-chardev", f"socket,id=vhost,path={device.socket}",
-                      "-device", f"{GENERIC},{options}"]
+        self.words += ["-device", f"pcie-root-port,id={self.SLOT},slot=9",
+                       "-device", f"{GENERIC},{options}"]
 
     @classmethod
     def options(cls, device, name="vhost"):
@@ -158,15 +186,15 @@ class _Any:
 def _shown(bed, device, queues, queue_size):
     if isinstance(device, str):
         return _Own(device)
-    if getattr(device, "device_id", BLOCK) == BLOCK:
+    if device.device_id == BLOCK:
         return _Disk(device.socket, queues, queue_size)
-    return _Any(bed, device)
+    return {NET: _Net, FS: _Fs}.get(device.device_id, _Any)(bed, device)
 
 
-def _linux(bed, name, linux, modules, parameters):
+def _linux(bed, name, linux, drivers, modules, parameters):
     found = kernel.fetch(bed.cache, linux)
     needed = initramfs.module_files(
-        found.modules, ["virtio_pci", "virtio_blk", "virtio_console"])
+        found.modules, ["virtio_pci", "virtio_blk", "virtio_console", *drivers])
     return ["-kernel", found.image,
             "-initrd", initramfs.build(bed.cache, needed, SETUP, modules),
             "-append", " ".join(["console=ttyS0 quiet panic=-1 mitigations=off "

@@ -16,6 +16,7 @@ import struct
 import threading
 from typing import NamedTuple
 
+from .virtio_id import BALLOON
 from .wait import PATIENCE, Deadline
 
 PAGE = 4096
@@ -67,7 +68,7 @@ class _Ring:
 
 
 class SimulatedBalloon:
-    device_id = 5
+    device_id = BALLOON
 
     def __init__(self, bed, features=(PAGE_BITMAP,), name="balloon"):
         self.socket = bed.path(f"{name}.sock")

@@ -37,11 +37,12 @@ def fetch(cache, package):
     return tree
 
 
-def program(tree, name):
-    """The words that run a program of a tree."""
-    return [tree / "usr/lib64/ld-linux-x86-64.so.2",
-            "--library-path", tree / "usr/lib/x86_64-linux-gnu",
-            tree / "usr/bin" / name]
+def program(tree, name, folder="usr/bin", libraries=()):
+    """The words that run a program of a tree; with folders of libraries that it
+    loads by name, besides the usual one."""
+    path = ":".join(map(str, (tree / "usr/lib/x86_64-linux-gnu", *libraries)))
+    return [tree / "usr/lib64/ld-linux-x86-64.so.2", "--library-path", path,
+            tree / folder / name]
 
 
 def _unpack(package, tree):

@@ -8,6 +8,7 @@ from .backend import listens
 from .process import Process
 from .procfs import allocated, context_switches, fds, mappings
 from .qmp import QmpClient
+from .virtio_id import BALLOON, BLOCK
 from .wait import PATIENCE, wait_until
 
 #: What a sanitizer says when it has found something.
@@ -117,6 +118,8 @@ class Umbra(UmbraProgram):
     """`umbra shadow` between a socket for the VM and a back-end's socket."""
 
     def __init__(self, bed, backend, name="u0", shadow="auto", connect=None, options=()):
+        #: What a guest sees: what the back-end says that it is, or else a disk.
+        self.device_id = getattr(backend, "device_id", BLOCK)
         address = getattr(backend, "address", f"unix:{backend.socket}")
         super().__init__(bed, name, "shadow", f"--backend={address}",
                          f"--shadow={shadow}", *options, connect=connect)
@@ -146,14 +149,15 @@ class Umbra(UmbraProgram):
             self.shadow(mode == "shadowed")
         assert self.state() == mode
 
-    def switch(self, times, load):
+    def switch(self, times, load, progress=100):
         """Switch to and fro under a load, as fast as it goes; the load must
-        make headway in the midst of it.  Every switch must succeed."""
+        make headway, by its own measure, in the midst of it.  Every switch must
+        succeed."""
         before = self.switches()
         shadowed = self.state() == "shadowed"
         for number in range(times):
             if number % 250 == 125:
-                load.wait_progress(100)
+                load.wait_progress(progress)
             shadowed = not shadowed
             self.shadow(shadowed)
         after = self.switches()
@@ -164,7 +168,7 @@ class Umbra(UmbraProgram):
 class UmbraBalloon(UmbraProgram):
     """`umbra balloon`, for a guest that has it as a device."""
 
-    device_id = 5
+    device_id = BALLOON
 
     def __init__(self, bed, *options, name="b0", connect=None):
         super().__init__(bed, name, "balloon", *options, connect=connect)

@@ -13,11 +13,13 @@ from pathlib import Path
 from . import initramfs
 from .guest import HOST_SETUP, Guest
 from .procfs import pids_running
+from .virtio_id import BLOCK, FS, NET
 from .wait import wait_until
 
 MODULES = Path("/usr/lib/uml/modules")
 
-BLOCK, BALLOON = 2, 5           # virtio device ids
+#: The guest's driver of each device.  A balloon's is for the test to choose.
+DRIVERS = {NET: "virtio_net", BLOCK: "virtio_blk", FS: "virtiofs"}
 
 SETUP = f"""
 mount -t hostfs none /host -o ro
@@ -31,18 +33,19 @@ class Uml(Guest):
 
     def __init__(self, bed, devices, name="uml", memory="512M", modules=(),
                  parameters=()):
-        """A guest with these devices: a disk each (vda, vdb, ...), or whatever
-        their device_id says.  Files of further modules lie in /modules, for a
+        """A guest with these devices, each what its device_id says: a disk (vda,
+        vdb, ...), a network card (eth0, ...), and so on.  Files of further modules lie in /modules, for a
         test to insert; parameters are words of the kernel's command line."""
+        drivers = sorted({DRIVERS[device.device_id] for device in devices
+                          if device.device_id in DRIVERS})
         image = initramfs.build(
-            bed.cache, initramfs.module_files(MODULES, ["virtio_blk"]), SETUP,
-            modules)
+            bed.cache, initramfs.module_files(MODULES, drivers), SETUP, modules)
         super().__init__(
             bed, name,
             ["linux.uml", f"mem={memory}", f"initrd={image}", "root=/dev/ram0",
              f"uml_dir={bed.path(name)}/", "con0=fd:0,fd:1", "con=null", "quiet",
-             *(f"virtio_uml.device={device.socket}:"
-               f"{getattr(device, 'device_id', BLOCK)}" for device in devices),
+             *(f"virtio_uml.device={device.socket}:{device.device_id}"
+               for device in devices),
              *parameters],
             env={"TMPDIR": str(bed.memory_directory)})
 

@@ -1,0 +1,3 @@
+"""Virtio device ids."""
+
+NET, BLOCK, BALLOON, FS = 1, 2, 5, 26
