@@ -124,11 +124,10 @@ class Side:
 
     def move(self, bytes_):
         """To a balloon of this size; a Move."""
-        target = self.balloon.query()["memory"] - bytes_
         stages = self._stages()
         query, before = self.balloon.query(), os.stat(self._file)
         begin = time.monotonic()
-        data = self.balloon.settle(target, PATIENCE)
+        data = self.balloon.settle(take=bytes_, force=True, deadline=PATIENCE)
         # The device's account; the driver may have to see it, or to free pages.
         if data["reached"]:
             limit = Deadline(PATIENCE, f"the driver of {self.name} to be done")

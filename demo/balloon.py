@@ -101,16 +101,16 @@ class Demo:
         self.guest.check("mount -t tmpfs -o size=100% tmpfs /mnt && "
                          f"insmod /modules/{side.driver}.ko")
         self.balloon.wait_driver()
-        self.memory = self.balloon.query()["memory"]
+        self.memory = self.balloon.query()["table"]
         self.took = self.memory * 3 // 4 // MIB * MIB
 
     def run(self):
         self.show("has booted", time.monotonic() - self.began)
         self.touch("fills its memory", self.free_mib() - SPARE_MIB)
         free, before = self.free_mib(), self.balloon.query()
-        inflate_ms = self.move("gives it away", self.memory - self.took)
+        inflate_ms = self.move("gives it away", self.took)
         free_between, between = self.free_mib(), self.balloon.query()
-        deflate_ms = self.move("gets it back", self.memory)
+        deflate_ms = self.move("gets it back", 0)
         free_after = self.free_mib()
         emptied = self.balloon.query()
         self.touch("fills it again", free_after - SPARE_MIB)
@@ -162,11 +162,11 @@ class Demo:
             f"dd if=/dev/zero of=/mnt/it bs=1M count={mib} 2>/dev/null && rm /mnt/it",
             PATIENCE))
 
-    def move(self, what, target):
-        """To this much memory for the guest; in milliseconds."""
+    def move(self, what, bytes_):
+        """To a balloon of this size; in milliseconds."""
         begin = time.monotonic()
         self.balloon.qmp.events.clear()
-        self.balloon.set(target)
+        self.balloon.take(bytes_)
         while True:
             try:
                 self.balloon.qmp.wait_event("BALLOON_SETTLED", deadline=FRAME)

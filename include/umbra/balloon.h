@@ -17,8 +17,8 @@
  *	umbra_balloon_destroy(&balloon);
  *
  * Threads: _run() takes the calling thread for the vhost-user messages and starts
- * another for the rings.  _stop(), _set_target() and _query() may be called from
- * any thread at any time between _create() and _destroy(); _stop() also from a
+ * another for the rings.  _stop(), _set_target(), _query() and _regions() may be called
+ * from any thread at any time between _create() and _destroy(); _stop() also from a
  * signal handler.
  *
  * Implements: virtio 1.2, section 5.5 (without free page hinting); the vhost-user
@@ -37,7 +37,31 @@
 extern "C" {
 #endif
 
-#define UMBRA_BALLOON_ALL_MEMORY UINT64_MAX /* a target: an empty balloon */
+#define UMBRA_BALLOON_ALL_MEMORY UINT64_MAX /* to be kept: an empty balloon */
+
+/* What shall become of the guest's memory. */
+struct umbra_balloon_target {
+	uint64_t bytes;
+	bool take;  /* are to be taken from the guest; else they are what it shall keep */
+	bool force; /* also below the floor */
+};
+
+/* What a target is measured against, and `memory_bytes` is: */
+enum umbra_balloon_base {
+	UMBRA_BALLOON_BASE_NONE,   /* nothing: no guest is there */
+	UMBRA_BALLOON_BASE_TABLE,  /* the regions of the memory table that may be touched */
+	UMBRA_BALLOON_BASE_GUEST,  /* what the guest says that it has, in its statistics */
+	UMBRA_BALLOON_BASE_OPTION, /* what the config says */
+};
+
+/* "none", "table", "guest", "option". */
+UMBRA_API const char *umbra_balloon_base_name(enum umbra_balloon_base base);
+
+/* Guest-physical addresses [start, end). */
+struct umbra_balloon_range {
+	uint64_t start, end;
+};
+#define UMBRA_BALLOON_RANGES_MAX 16u
 
 enum umbra_balloon_state {
 	UMBRA_BALLOON_WAITING,     /* for a front-end */
@@ -93,8 +117,13 @@ struct umbra_balloon_info {
 	enum umbra_balloon_phase phase;
 	char reason[UMBRA_ERROR_SIZE];   /* of the state; "" */
 	char obstacle[UMBRA_ERROR_SIZE]; /* of the phase; "" */
-	uint64_t memory_bytes;           /* of the guest, as the front-end says; 0: none is there */
-	uint64_t target_bytes;           /* that the guest shall have: all, or fewer */
+	enum umbra_balloon_base base;    /* where memory_bytes comes from */
+	uint64_t memory_bytes;           /* of the guest; 0: none is there */
+	uint64_t table_bytes;            /* of the regions that the balloon may touch */
+	uint64_t floor_bytes;            /* that stay with the guest unless a target is forced */
+	uint64_t target_bytes;           /* that the guest shall keep: all, or fewer */
+	uint64_t take_bytes;             /* that shall be in the balloon */
+	uint64_t target_id;              /* which call of _set_target() it is; 0: none was made */
 	uint64_t ballooned_bytes;        /* in the balloon, by our own count */
 	uint64_t driver_bytes;           /* in the balloon, as the driver says (`actual`) */
 	uint64_t host_bytes;             /* that the host holds for the guest's memory */
@@ -119,7 +148,7 @@ struct umbra_balloon_info {
 	uint64_t offered_features; /* to it */
 	uint64_t frontends;        /* connections served so far */
 	uint32_t memory_regions;
-	uint64_t kept_memory_bytes;         /* of memory_bytes; are never given back */
+	uint64_t kept_memory_bytes;         /* of table_bytes; are never given back */
 	char kept_reason[UMBRA_ERROR_SIZE]; /* why, of the first region of these; "" */
 	struct umbra_balloon_stats stats;
 };
@@ -154,13 +183,21 @@ struct umbra_balloon_config {
 	const char *socket_path;                  /* listen here; copied; NULL: one of the others */
 	struct umbra_socket_access socket_access; /* who may connect there */
 	const char *connect_path; /* a VMM listens here: connect to it, again and again; copied */
-	int socket_fd;         /* a listening or a connected socket; consumed on success; else -1 */
-	uint64_t target_bytes; /* to begin with; 0: UMBRA_BALLOON_ALL_MEMORY */
-	unsigned int stall_ms; /* without progress, before the target is called out of reach;
-				  0: 5000 */
-	unsigned int stats_ms; /* how often the driver is asked for statistics; 0: never */
-	unsigned int hide;     /* enum umbra_balloon_hide: features that are not offered */
-	bool single_pages;     /* give back page by page, as other devices do: to compare */
+	int socket_fd; /* a listening or a connected socket; consumed on success; else -1 */
+	struct umbra_balloon_target target; /* to begin with; 0 bytes kept: all */
+	uint64_t memory_bytes;              /* of the guest; 0: what the guest says, or the table */
+	uint64_t floor_bytes; /* that stay with the guest unless a target is forced; 0: a
+				 sixteenth of its memory, but 64 MiB, or half of it where
+				 that is less */
+	/* Regions of the memory table that lie in none of these are not given back, and are
+	 * not counted; @only_count 0: there are none such.  Copied. */
+	const struct umbra_balloon_range *only;
+	unsigned int only_count; /* up to UMBRA_BALLOON_RANGES_MAX */
+	unsigned int stall_ms;   /* without progress, before the target is called out of reach;
+				    0: 5000 */
+	unsigned int stats_ms;   /* how often the driver is asked for statistics; 0: never */
+	unsigned int hide;       /* enum umbra_balloon_hide: features that are not offered */
+	bool single_pages;       /* give back page by page, as other devices do: to compare */
 	/*
 	 * Memory is given back if it is memory and nothing else (a memfd, or a file on
 	 * tmpfs or hugetlbfs) and has no name in any folder.  Other files of a local file
@@ -206,11 +243,16 @@ UMBRA_API UMBRA_MUST_CHECK int umbra_balloon_run(struct umbra_balloon *balloon,
 UMBRA_API void umbra_balloon_stop(struct umbra_balloon *balloon);
 
 /*
- * From now on the guest shall have @bytes of memory (UMBRA_BALLOON_ALL_MEMORY: all
- * of it), rounded down to 4 KiB pages.  The target before is forgotten, reached or
- * not.  Without a driver the target waits for one.
+ * Replace the target, reached or not; it is rounded to pages of 4 KiB in the guest's
+ * favour.  Without a driver it waits for one.  What is made of it, a number of pages,
+ * is settled when a driver is there: memory that the guest gets later is added to what
+ * it keeps.  *@id (may be NULL) is what umbra_balloon_info::target_id says as long as
+ * nobody else has set one.
+ * -EINVAL: it is below the floor and not forced; the target before stays.
  */
-UMBRA_API void umbra_balloon_set_target(struct umbra_balloon *balloon, uint64_t bytes);
+UMBRA_API UMBRA_MUST_CHECK int umbra_balloon_set_target(struct umbra_balloon *balloon,
+							const struct umbra_balloon_target *target,
+							uint64_t *id, struct umbra_error *err);
 
 /* Ask the driver for new statistics; they come a moment later, if it is there. */
 UMBRA_API void umbra_balloon_ask_stats(struct umbra_balloon *balloon);

@@ -22,11 +22,13 @@
 #define CONFIG_ACTUAL 4u
 #define CONFIG_POISON_VAL 12u
 
-/* --- the account and the target ---------------------------------------------------- */
+/* --- the account ------------------------------------------------------------------- */
 
 bool balloon_device_has_driver(const struct balloon_device *d)
 {
-	return d->rings[0].started && d->rings[1].started;
+	/* A front-end need not say more than "disabled" when a driver goes. */
+	return d->rings[0].started && d->rings[0].enabled && d->rings[1].started &&
+	       d->rings[1].enabled;
 }
 
 /* The driver that filled the balloon is no more. */
@@ -37,33 +39,7 @@ void balloon_device_clear_account(struct balloon_device *d)
 	__atomic_store_n(&d->shared.counters.pages, 0, __ATOMIC_RELAXED);
 	d->actual = 0;
 	balloon_stats_clear(&d->shared.stats);
-}
-
-uint64_t balloon_device_memory_bytes(const struct balloon_device *d)
-{
-	uint64_t sum = 0;
-
-	for (unsigned int i = 0; d->memory && i < d->memory->count; i++)
-		sum += d->memory->regions[i].size;
-	return sum;
-}
-
-/* Pages that shall be in the balloon. */
-uint32_t balloon_device_target_pages(const struct balloon_device *d)
-{
-	uint64_t memory = balloon_device_memory_bytes(d), pages;
-
-	if (d->config.target_bytes >= memory)
-		return 0;
-	pages = (memory - d->config.target_bytes) >> PAGE_RUN_SHIFT;
-	return pages > UINT32_MAX ? UINT32_MAX : (uint32_t)pages;
-}
-
-void balloon_device_set_target(struct balloon_device *d, uint64_t bytes)
-{
-	d->config.target_bytes = bytes;
-	d->target_anew = true;
-	d->host->ops->config_changed(d->host);
+	balloon_device_aim_anew(d);
 }
 
 /* --- the front-end's messages ------------------------------------------------------ */
@@ -154,11 +130,18 @@ static int get_memory_slots(void *opaque, uint64_t *count, struct umbra_error *e
 	return 0;
 }
 
+/* May it be discarded? */
+static void region_judge(struct balloon_device *d, const struct memory_region *r)
+{
+	d->host->ops->judge(d->host, r);
+	if (r->backing && !balloon_device_touches(&d->config, r->gpa.v, r->size))
+		__atomic_store_n(&r->backing->keeps, BALLOON_KEEP_OUTSIDE, __ATOMIC_RELAXED);
+}
+
 /* Consumes *@memory on success. */
 static int memory_exchange(struct balloon_device *d, struct memory **memory,
 			   struct umbra_error *err)
 {
-	uint32_t target = balloon_device_target_pages(d);
 	struct ledger *ledger;
 	int rc;
 
@@ -166,7 +149,7 @@ static int memory_exchange(struct balloon_device *d, struct memory **memory,
 	 * inherits from it. */
 	balloon_queues_pause(d);
 	for (unsigned int i = 0; i < (*memory)->count; i++)
-		d->host->ops->judge(d->host, &(*memory)->regions[i]);
+		region_judge(d, &(*memory)->regions[i]);
 	rc = ledger_create(*memory, d->ledger, &ledger, err);
 	if (rc) {
 		balloon_queues_resume(d);
@@ -193,8 +176,7 @@ static int memory_exchange(struct balloon_device *d, struct memory **memory,
 		r->queue.ring.memory_hint = r->queue.ring.table_hint = 0;
 	}
 	balloon_queues_resume(d);
-	if (balloon_device_target_pages(d) != target)
-		d->host->ops->config_changed(d->host);
+	balloon_device_aim(d);
 	return 0;
 }
 
@@ -266,7 +248,7 @@ static uint32_t get_le32(const uint8_t *at)
 static void config_fill(const struct balloon_device *d, uint8_t *config)
 {
 	memset(config, 0, BALLOON_CONFIG_BYTES);
-	put_le32(config + CONFIG_NUM_PAGES, balloon_device_target_pages(d));
+	put_le32(config + CONFIG_NUM_PAGES, d->aim.pages);
 	put_le32(config + CONFIG_ACTUAL, d->actual);
 	put_le32(config + CONFIG_POISON_VAL, d->poison);
 }
@@ -399,6 +381,11 @@ int balloon_device_create(struct balloon_host *host, const struct balloon_device
 	}
 	d->host = host;
 	d->config = *config;
+	d->aim.wish = config->target;
+	if (config->target.bytes)
+		d->aim.id = 1;
+	else if (!config->target.take)
+		d->aim.wish.bytes = UMBRA_BALLOON_ALL_MEMORY;
 	d->offered = features_of(config->hide);
 	d->shared.batch.single_pages = config->single_pages;
 	balloon_progress_init(&d->progress, config->stall_ms * UINT64_C(1000));

@@ -45,7 +45,10 @@
 struct balloon_device;
 
 struct balloon_device_config {
-	uint64_t target_bytes; /* UMBRA_BALLOON_ALL_MEMORY: an empty balloon */
+	struct umbra_balloon_target target; /* 0 bytes kept: nobody wishes anything */
+	uint64_t memory_bytes, floor_bytes; /* as in struct umbra_balloon_config */
+	struct umbra_balloon_range only[UMBRA_BALLOON_RANGES_MAX];
+	unsigned int only_count;
 	unsigned int stall_ms;
 	unsigned int hide; /* enum umbra_balloon_hide */
 	bool single_pages;
@@ -63,7 +66,13 @@ void balloon_device_destroy(struct balloon_device **device);
 void balloon_device_attach(struct balloon_device *d);
 void balloon_device_detach(struct balloon_device *d);
 
-void balloon_device_set_target(struct balloon_device *d, uint64_t bytes);
+/* @id: what balloon_device_info() calls it. */
+void balloon_device_set_target(struct balloon_device *d, const struct umbra_balloon_target *wish,
+			       uint64_t id);
+
+/* May the balloon touch a region? */
+bool balloon_device_touches(const struct balloon_device_config *config, uint64_t start,
+			    uint64_t bytes);
 
 /* A queue in service has set `broken`. */
 void balloon_device_check_queues(struct balloon_device *d);

@@ -12,7 +12,9 @@
 #include "balloon/balloon_device.h"
 #include "balloon/balloon_progress.h"
 #include "balloon/balloon_queue.h"
+#include "balloon/balloon_target.h"
 #include "base/bits.h"
+#include "base/log.h"
 
 /* virtio 1.2, 5.5.3; older kernel headers lack it. */
 #ifndef VIRTIO_BALLOON_F_REPORTING
@@ -36,6 +38,22 @@ struct balloon_ring {
 	char error[UMBRA_ERROR_SIZE]; /* why it is broken; "" */
 };
 
+/* What the driver is told, and why: balloon_aim.c. */
+struct balloon_aim {
+	struct umbra_balloon_target wish;
+	uint64_t id;           /* of the wish; 0: nobody has had one */
+	uint64_t wished_us;    /* when it came */
+	bool settled;          /* `pages` is made of it */
+	bool fresh;            /* statistics that are newer than it may correct that both ways */
+	uint32_t pages;        /* that shall be in the balloon */
+	uint64_t since_us;     /* that the driver is there; 0: it is not */
+	uint64_t guest_bytes;  /* the guest says that it has, with an empty balloon; 0 */
+	uint64_t stats_us;     /* when the last statistics came that were looked at; 0: never */
+	uint64_t base_bytes;   /* that `pages` was last judged by */
+	uint64_t within_bytes; /* and of the table */
+	struct log_limit floor_limit, base_limit;
+};
+
 struct balloon_device {
 	struct balloon_host *host;
 	struct balloon_device_config config;
@@ -47,14 +65,29 @@ struct balloon_device {
 	enum umbra_balloon_state told_state;
 	struct memory *memory; /* or NULL */
 	struct ledger *ledger; /* of the memory; or of the one that was there last */
+	struct balloon_aim aim;
 	struct balloon_progress progress;
 	struct balloon_shared shared;
 	struct balloon_ring rings[BALLOON_QUEUES];
 };
 
-/* Pages that shall be in the balloon. */
-uint32_t balloon_device_target_pages(const struct balloon_device *d);
-uint64_t balloon_device_memory_bytes(const struct balloon_device *d);
+/*
+ * Look at driver, table and statistics, and settle or correct what shall be in the
+ * balloon.  After whatever changes one of them.  When to call again at the latest, or
+ * UINT64_MAX.
+ */
+uint64_t balloon_device_aim(struct balloon_device *d);
+/* May what shall be in the balloon still change by what the guest is about to say? */
+bool balloon_device_waits(const struct balloon_device *d);
+/* Another driver: nothing is known of its guest. */
+void balloon_device_aim_anew(struct balloon_device *d);
+
+struct balloon_base balloon_device_base(const struct balloon_device *d);
+uint64_t balloon_device_floor(const struct balloon_device *d, const struct balloon_base *base);
+/* What the guest shall keep; UMBRA_BALLOON_ALL_MEMORY is possible without a base. */
+uint64_t balloon_device_target_bytes(const struct balloon_device *d,
+				     const struct balloon_base *base);
+/* Both queues that move pages are there and enabled. */
 bool balloon_device_has_driver(const struct balloon_device *d);
 
 /* The driver that filled the balloon is no more.  No queue is in service. */

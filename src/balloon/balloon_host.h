@@ -22,6 +22,7 @@ enum balloon_keep {
 	BALLOON_KEEP_PINNED,  /* the operator says that devices have it pinned */
 	BALLOON_KEEP_FILE,    /* a file on a file system: its content may be meant to stay */
 	BALLOON_KEEP_NAMED,   /* memory, but somebody can open it by a name */
+	BALLOON_KEEP_OUTSIDE, /* the operator has named other regions */
 };
 
 /* Memory to be given back to the host. */
@@ -61,8 +62,8 @@ struct balloon_host_ops {
 	/* Write to an eventfd (or a socket that stands for one); -1: nothing. */
 	void (*notify)(struct balloon_host *host, int fd);
 
-	/* The size of the balloon has changed: call balloon_device_step() soon.  On
-	 * the queues' thread. */
+	/* The size of the balloon has changed, or statistics have come: call balloon_device_step()
+	 * soon.  On the queues' thread. */
 	void (*moved)(struct balloon_host *host);
 	/* The configuration space has changed: tell the front-end. */
 	void (*config_changed)(struct balloon_host *host);

@@ -25,10 +25,19 @@ unsigned int balloon_device_step(struct balloon_device *d, uint64_t *next_us)
 	enum umbra_balloon_state state;
 	unsigned int progress, tell = 0;
 	const char *reason;
+	uint64_t aim_us = balloon_device_aim(d);
+	struct balloon_progress_view view;
 
-	progress = balloon_progress_step(&d->progress, d->host->ops->now_us(d->host),
-					 d->memory ? balloon_device_target_pages(d) : pages, pages,
-					 balloon_device_has_driver(d), d->target_anew, next_us);
+	view = (struct balloon_progress_view){
+		.target = d->memory ? d->aim.pages : pages,
+		.pages = pages,
+		.driver = balloon_device_has_driver(d),
+		.waits = balloon_device_waits(d),
+		.anew = d->target_anew,
+	};
+	progress =
+		balloon_progress_step(&d->progress, d->host->ops->now_us(d->host), &view, next_us);
+	*next_us = MIN(*next_us, aim_us);
 	d->target_anew = false;
 	state = state_of(d, &reason);
 	if (state != d->told_state)
@@ -36,8 +45,11 @@ unsigned int balloon_device_step(struct balloon_device *d, uint64_t *next_us)
 	d->told_state = state;
 	if (progress & BALLOON_TELL_CHANGE)
 		tell |= 1u << UMBRA_BALLOON_EVENT_CHANGE;
-	if (progress & BALLOON_TELL_SETTLED)
+	if (progress & BALLOON_TELL_SETTLED) {
 		tell |= 1u << UMBRA_BALLOON_EVENT_SETTLED;
+		/* What the guest says now is too late for that target. */
+		d->aim.fresh = false;
+	}
 	return tell;
 }
 
@@ -46,7 +58,7 @@ static void obstacle_tell(const struct balloon_device *d, struct umbra_balloon_i
 {
 	const struct umbra_balloon_stats *s = &info->stats;
 	bool knows_free = s->age_ms != UINT64_MAX && s->present & 1u << UMBRA_BALLOON_FREE_MEMORY;
-	uint64_t target = (uint64_t)balloon_device_target_pages(d) << PAGE_RUN_SHIFT;
+	uint64_t target = (uint64_t)d->aim.pages << PAGE_RUN_SHIFT;
 	int n;
 
 	if (info->phase == UMBRA_BALLOON_PENDING) {
@@ -115,6 +127,9 @@ const char *balloon_keep_text(const struct memory_region *region, char *text, un
 			 "--discard-file= names none such",
 			 b->file_links, b->file_links == 1 ? "" : "s");
 		break;
+	case BALLOON_KEEP_OUTSIDE:
+		snprintf(text, size, "no --only-region= holds it");
+		break;
 	default:
 		break;
 	}
@@ -129,7 +144,9 @@ static void kept_tell(const struct balloon_device *d, struct umbra_balloon_info 
 	for (unsigned int i = 0; d->memory && i < d->memory->count; i++) {
 		const struct memory_region *r = &d->memory->regions[i];
 
-		if (!balloon_keep_text(r, text, sizeof(text))[0])
+		/* What is not counted is not missing. */
+		if (!balloon_device_touches(&d->config, r->gpa.v, r->size) ||
+		    !balloon_keep_text(r, text, sizeof(text))[0])
 			continue;
 		info->kept_memory_bytes += r->size;
 		if (!info->kept_reason[0])
@@ -141,17 +158,21 @@ static void kept_tell(const struct balloon_device *d, struct umbra_balloon_info 
 
 void balloon_device_info(const struct balloon_device *d, struct umbra_balloon_info *info)
 {
+	struct balloon_base base = balloon_device_base(d);
 	const char *reason;
 
 	*info = (struct umbra_balloon_info){ .phase = d->progress.phase };
 	info->state = state_of(d, &reason);
 	snprintf(info->reason, sizeof(info->reason), "%s", reason);
-	info->memory_bytes = balloon_device_memory_bytes(d);
+	info->base = base.kind;
+	info->memory_bytes = base.bytes;
+	info->table_bytes = base.within;
+	info->floor_bytes = balloon_device_floor(d, &base);
 	info->memory_regions = d->memory ? d->memory->count : 0;
 	kept_tell(d, info);
-	info->target_bytes = d->config.target_bytes;
-	if (d->memory)
-		info->target_bytes = MIN(info->target_bytes, info->memory_bytes);
+	info->target_bytes = balloon_device_target_bytes(d, &base);
+	info->take_bytes = base.bytes - MIN(base.bytes, info->target_bytes);
+	info->target_id = d->aim.id;
 	info->driver_bytes = d->memory ? (uint64_t)d->actual << PAGE_RUN_SHIFT : 0;
 	info->rate_bytes = d->progress.rate << PAGE_RUN_SHIFT;
 	info->guest_features = d->features;

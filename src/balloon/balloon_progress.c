@@ -28,22 +28,23 @@ static void measure_rate(struct balloon_progress *p, uint64_t now_us)
 }
 
 /* Which phase holds now. */
-static enum umbra_balloon_phase judge(struct balloon_progress *p, uint64_t now_us, bool driver)
+static enum umbra_balloon_phase judge(struct balloon_progress *p, uint64_t now_us,
+				      const struct balloon_progress_view *v)
 {
 	uint64_t far = distance(p->target, p->pages);
 
-	if (!far) {
+	if (!far && !v->waits) {
 		p->nearest = 0;
 		return UMBRA_BALLOON_SETTLED;
 	}
-	if (!driver)
+	if (!v->driver)
 		return UMBRA_BALLOON_PENDING;
 	if (far < p->nearest) {
 		p->nearest = far;
 		p->moved_us = now_us;
 	}
 	if (now_us - p->moved_us < p->stall_us)
-		return p->target > p->pages ? UMBRA_BALLOON_INFLATING : UMBRA_BALLOON_DEFLATING;
+		return p->target < p->pages ? UMBRA_BALLOON_DEFLATING : UMBRA_BALLOON_INFLATING;
 	return far < BALLOON_SLACK_PAGES ? UMBRA_BALLOON_SETTLED : UMBRA_BALLOON_STALLED;
 }
 
@@ -52,16 +53,18 @@ static bool has_ended(enum umbra_balloon_phase phase)
 	return phase == UMBRA_BALLOON_SETTLED || phase == UMBRA_BALLOON_STALLED;
 }
 
-unsigned int balloon_progress_step(struct balloon_progress *p, uint64_t now_us, uint64_t target,
-				   uint64_t pages, bool driver, bool anew, uint64_t *next_us)
+unsigned int balloon_progress_step(struct balloon_progress *p, uint64_t now_us,
+				   const struct balloon_progress_view *view, uint64_t *next_us)
 {
 	enum umbra_balloon_phase before = p->phase;
+	uint64_t target = view->target, pages = view->pages;
+	bool anew = view->anew || target != p->target;
 	unsigned int tell = 0;
 
-	if (anew || target != p->target || (before == UMBRA_BALLOON_PENDING && driver)) {
+	if (anew || (before == UMBRA_BALLOON_PENDING && view->driver)) {
 		p->nearest = UINT64_MAX;
 		p->moved_us = now_us;
-		p->tells_end = p->tells_end || anew || target != p->target;
+		p->tells_end = p->tells_end || anew;
 	}
 	p->target = target;
 	p->pages = pages;
@@ -73,7 +76,7 @@ unsigned int balloon_progress_step(struct balloon_progress *p, uint64_t now_us, 
 		p->tells_end = true;
 	}
 	measure_rate(p, now_us);
-	p->phase = judge(p, now_us, driver);
+	p->phase = judge(p, now_us, view);
 	*next_us = UINT64_MAX;
 	if (p->phase == UMBRA_BALLOON_INFLATING || p->phase == UMBRA_BALLOON_DEFLATING)
 		*next_us = MIN(p->moved_us + p->stall_us, now_us + BALLOON_CHANGE_US);

@@ -8,7 +8,8 @@
  * come nearer for `stall_us` although a driver is there ("stalled"; one that comes
  * to life again is simply on its way again).  A guest whose pages are larger than
  * 4 KiB cannot meet every target: less than BALLOON_SLACK_PAGES apart is met, once
- * nothing moves.
+ * nothing moves.  A target that may yet change is not met before the guest has said
+ * what it hangs on, or has stood still for `stall_us`.
  *
  * Time comes in as a parameter.  Threads: one.
  */
@@ -43,9 +44,17 @@ struct balloon_progress {
 
 void balloon_progress_init(struct balloon_progress *p, uint64_t stall_us);
 
-/* @driver: one is there.  @anew: the target was set again.  Returns what to tell;
- * *@next_us: when to step again at the latest, UINT64_MAX: when something moves. */
-unsigned int balloon_progress_step(struct balloon_progress *p, uint64_t now_us, uint64_t target,
-				   uint64_t pages, bool driver, bool anew, uint64_t *next_us);
+/* Where everything is. */
+struct balloon_progress_view {
+	uint64_t target, pages;
+	bool driver; /* one is there */
+	bool waits;  /* the target hangs on what the guest is about to say */
+	bool anew;   /* it was set again */
+};
+
+/* Returns what to tell; *@next_us: when to step again at the latest, UINT64_MAX: when
+ * something moves. */
+unsigned int balloon_progress_step(struct balloon_progress *p, uint64_t now_us,
+				   const struct balloon_progress_view *view, uint64_t *next_us);
 
 #endif

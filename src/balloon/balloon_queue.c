@@ -313,6 +313,7 @@ static int pass_stats(struct balloon_queue *q, unsigned int *owed)
 	if (rc > 0) {
 		balloon_stats_store(&s->stats, bytes, chain_read(q, bytes, sizeof(bytes)),
 				    s->host->ops->now_us(s->host));
+		s->host->ops->moved(s->host); /* they say what the guest has */
 		q->held = q->chain.head;
 		q->holds = true;
 		taken = 1;

@@ -313,6 +313,7 @@ int balloon_ring_set_kick(void *opaque, unsigned int index, int *fd, struct umbr
 		r->kick_fd = fd_take(fd);
 	}
 	balloon_queues_resume(d);
+	balloon_device_aim(d);
 	return rc;
 }
 
@@ -348,6 +349,7 @@ int balloon_ring_enable(void *opaque, unsigned int index, bool enabled, struct u
 	ring_pause(opaque, r);
 	r->enabled = enabled;
 	ring_resume(opaque, r);
+	balloon_device_aim(opaque);
 	return 0;
 }
 

@@ -9,7 +9,9 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/bits.h"
@@ -30,6 +32,9 @@ enum {
 	OPTION_CONTROL,
 	OPTION_NAME,
 	OPTION_TARGET,
+	OPTION_MEMORY,
+	OPTION_FLOOR,
+	OPTION_ONLY_REGION,
 	OPTION_STALL,
 	OPTION_STATS,
 	OPTION_HIDE,
@@ -47,6 +52,9 @@ static const struct option long_options[] = {
 	{ "control", required_argument, NULL, OPTION_CONTROL },
 	{ "name", required_argument, NULL, OPTION_NAME },
 	{ "target", required_argument, NULL, OPTION_TARGET },
+	{ "memory", required_argument, NULL, OPTION_MEMORY },
+	{ "floor", required_argument, NULL, OPTION_FLOOR },
+	{ "only-region", required_argument, NULL, OPTION_ONLY_REGION },
 	{ "stall", required_argument, NULL, OPTION_STALL },
 	{ "stats-interval", required_argument, NULL, OPTION_STATS },
 	{ "hide", required_argument, NULL, OPTION_HIDE },
@@ -79,8 +87,14 @@ void balloon_print_help(void)
 	      "                        instead\n"
 	      "  --control=PATH        listen here for QMP: umbra ctl PATH ...\n"
 	      "  --name=ID             the device's name on the control socket (balloon0)\n"
-	      "  --target=SIZE         memory that the guest shall have to begin with (all);\n"
+	      "  --target=SIZE         memory that the guest shall keep to begin with (all);\n"
 	      "                        bytes, or with K, M, G or T\n"
+	      "  --memory=SIZE         memory that the guest has; else what it says itself, or\n"
+	      "                        the VMM's memory table\n"
+	      "  --floor=SIZE          what stays with the guest unless a target is forced (a\n"
+	      "                        sixteenth, but 64M, or half of it where that is less)\n"
+	      "  --only-region=FROM-TO touch and count only memory at these guest-physical\n"
+	      "                        addresses, whole regions; can be repeated\n"
 	      "  --stall=MS            without progress for so long, a target is called out of\n"
 	      "                        reach (5000)\n"
 	      "  --stats-interval=MS   how often the guest is asked for statistics (0: only when\n"
@@ -130,6 +144,43 @@ static int parse_discard_file(struct balloon_options *options, const char *path,
 	return 0;
 }
 
+/* A guest-physical address: hexadecimal with 0x, or a size. */
+static bool parse_address(const char *text, const char *end, uint64_t *value)
+{
+	char word[32], *stop;
+	struct umbra_error ignored;
+
+	if (end - text >= (int)sizeof(word))
+		return false;
+	memcpy(word, text, (size_t)(end - text));
+	word[end - text] = '\0';
+	if (strncmp(word, "0x", 2) != 0 && strcmp(word, "0") != 0)
+		return !option_size("", word, value, &ignored);
+	errno = 0;
+	*value = strtoull(word, &stop, 0);
+	return !*stop && !errno;
+}
+
+static int parse_range(struct balloon_options *options, const char *text, struct umbra_error *err)
+{
+	struct umbra_balloon_config *config = &options->config;
+	struct umbra_balloon_range *range = &options->only[config->only_count];
+	const char *dash = strchr(text, '-');
+
+	if (config->only_count == UMBRA_BALLOON_RANGES_MAX)
+		return error_set(err, -EINVAL, "--only-region=%.60s: one more than %u", text,
+				 UMBRA_BALLOON_RANGES_MAX);
+	if (!dash || !parse_address(text, dash, &range->start) ||
+	    !parse_address(dash + 1, text + strlen(text), &range->end) ||
+	    range->start >= range->end)
+		return error_set(err, -EINVAL,
+				 "--only-region=%.60s: expected FROM-TO, two guest-physical "
+				 "addresses such as 0-4G or 0x100000000-0x180000000",
+				 text);
+	config->only_count++;
+	return 0;
+}
+
 static int parse_option(struct balloon_options *options, int option, const char *value,
 			struct umbra_error *err)
 {
@@ -156,7 +207,13 @@ static int parse_option(struct balloon_options *options, int option, const char 
 		config->name = value;
 		return option_name("--name", value, err);
 	case OPTION_TARGET:
-		return option_size("--target", value, &config->target_bytes, err);
+		return option_size("--target", value, &config->target.bytes, err);
+	case OPTION_MEMORY:
+		return option_size("--memory", value, &config->memory_bytes, err);
+	case OPTION_FLOOR:
+		return option_size("--floor", value, &config->floor_bytes, err);
+	case OPTION_ONLY_REGION:
+		return parse_range(options, value, err);
 	case OPTION_STALL:
 		return option_number("--stall", value, 1, STALL_MAX_MS, &config->stall_ms, err);
 	case OPTION_STATS:
@@ -195,6 +252,11 @@ static int check_together(const struct balloon_options *options, struct umbra_er
 		return error_set(err, -EINVAL,
 				 "--socket-mode and --socket-group are for the socket of "
 				 "--socket-path, which is not given");
+	if (config->target.bytes && config->target.bytes < config->floor_bytes)
+		return error_set(err, -EINVAL,
+				 "--target=%" PRIu64 ": expected at least --floor=%" PRIu64
+				 "; what is meant below it is set with umbra ctl and --force",
+				 config->target.bytes, config->floor_bytes);
 	if (options->control && config->socket_path &&
 	    option_is_same_path(options->control, config->socket_path))
 		return error_set(
@@ -225,5 +287,6 @@ int balloon_options_parse(struct balloon_options *options, int argc, char **argv
 		return error_set(err, -EINVAL, "%.80s: expected only options; see " HELP,
 				 argv[optind]);
 	options->config.discard_files = options->discard_files;
+	options->config.only = options->only;
 	return check_together(options, err);
 }

@@ -36,8 +36,8 @@ struct ctl {
 	const char *socket, *command;
 	char **words; /* after the command */
 	int word_count;
-	json_t *arguments; /* made of the words, or NULL */
-	json_int_t target; /* of the balloon, bytes; 0: only look */
+	json_t *arguments;        /* made of the words, or NULL */
+	struct balloon_wish wish; /* of the balloon; 0 bytes: only look */
 	struct qmp_client *client;
 };
 
@@ -65,14 +65,16 @@ void ctl_print_help(void)
 	      "  queues             its queues, features and counters (query-vhost)\n"
 	      "  shadow on|off      switch to the shadow, or back (x-vhost-enable-shadow-vq)\n"
 	      "  balloon            how much memory a balloon has taken (query-balloon)\n"
-	      "  balloon SIZE|all   let the guest have so much, and show how it comes along;\n"
+	      "  balloon SIZE|all   let the guest keep so much, and show how it comes along;\n"
 	      "                     bytes, or with K, M, G or T\n"
+	      "  balloon take=SIZE  take so much from it\n"
 	      "  stats              ask the guest of its memory, and show what it answers\n"
 	      "  events             print events as they come\n"
 	      "  COMMAND            any command of the socket; query-commands lists them\n"
 	      "\n"
 	      "A VALUE is JSON (true, 5, \"text\", [...]) or else taken for a string.\n"
 	      "\n"
+	      "  --force            balloon: also if that leaves the guest less than the floor\n"
 	      "  --json             print answers as JSON on one line\n"
 	      "  --timeout=SECONDS  how long to wait for an answer (30); 0: for ever.  For events\n"
 	      "                     there is no limit unless one is given\n"
@@ -83,12 +85,13 @@ void ctl_print_help(void)
 	      stdout);
 }
 
-enum { OPTION_JSON = 256, OPTION_TIMEOUT, OPTION_COUNT };
+enum { OPTION_JSON = 256, OPTION_TIMEOUT, OPTION_COUNT, OPTION_FORCE };
 
 static const struct option long_options[] = {
 	{ "json", no_argument, NULL, OPTION_JSON },
 	{ "timeout", required_argument, NULL, OPTION_TIMEOUT },
 	{ "count", required_argument, NULL, OPTION_COUNT },
+	{ "force", no_argument, NULL, OPTION_FORCE },
 	{ "help", no_argument, NULL, 'h' },
 	{ 0 },
 };
@@ -98,6 +101,9 @@ static int parse_option(struct ctl *ctl, int option, const char *value, struct u
 	switch (option) {
 	case OPTION_JSON:
 		ctl->json = true;
+		return 0;
+	case OPTION_FORCE:
+		ctl->wish.force = true;
 		return 0;
 	case OPTION_TIMEOUT:
 		ctl->timeout_given = true;
@@ -301,12 +307,17 @@ static int check_words(struct ctl *ctl, struct umbra_error *err)
 				 ctl->words[0]);
 	}
 	/* "balloon value=..." is the command as the socket has it. */
-	if (!strcmp(ctl->command, "balloon") && ctl->word_count && !strchr(ctl->words[0], '=')) {
+	if (!strcmp(ctl->command, "balloon") && ctl->word_count &&
+	    balloon_is_target(ctl->words[0])) {
 		if (ctl->word_count > 1)
 			return error_set(err, -EINVAL, "balloon %.80s: expected no more words",
 					 ctl->words[1]);
-		return balloon_parse_target(ctl->words[0], &ctl->target, err);
+		return balloon_parse_target(ctl->words[0], &ctl->wish, err);
 	}
+	if (ctl->wish.force)
+		return error_set(
+			err, -EINVAL,
+			"--force: only 'balloon SIZE' and 'balloon take=SIZE' can be forced");
 	return parse_arguments(ctl, &ctl->arguments, err);
 }
 
@@ -324,8 +335,8 @@ static int run(struct ctl *ctl, struct umbra_error *err)
 	else if (!strcmp(ctl->command, "stats"))
 		result = stats_ask(ctl->client, ctl->timeout_s ? (int)ctl->timeout_s * 1000 : -1,
 				   ctl->json, err);
-	else if (ctl->target)
-		result = balloon_follow(ctl->client, ctl->target, ctl->json, err);
+	else if (ctl->wish.bytes)
+		result = balloon_follow(ctl->client, &ctl->wish, ctl->json, err);
 	else
 		result = run_command(ctl, err);
 	qmp_client_close(&ctl->client);

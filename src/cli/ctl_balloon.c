@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/bits.h"
 #include "base/error.h"
 #include "cli/ctl_show.h"
 #include "cli/options.h"
@@ -17,17 +18,26 @@
 #define LOOK_NS (100 * 1000000l) /* between two looks at the balloon */
 #define LABEL_WIDTH 19           /* columns of "driver-ballooned" and some blanks */
 
-int balloon_parse_target(const char *word, json_int_t *value, struct umbra_error *err)
+#define TAKE "take="
+
+bool balloon_is_target(const char *word)
+{
+	return !strchr(word, '=') || !strncmp(word, TAKE, strlen(TAKE));
+}
+
+int balloon_parse_target(const char *word, struct balloon_wish *wish, struct umbra_error *err)
 {
 	uint64_t bytes = 0;
 	int result;
 
+	wish->take = !strncmp(word, TAKE, strlen(TAKE));
 	if (!strcmp(word, "all")) {
-		*value = INT64_MAX;
+		wish->bytes = INT64_MAX;
 		return 0;
 	}
-	result = option_size("balloon", word, &bytes, err);
-	*value = (json_int_t)bytes;
+	result = option_size(wish->take ? "balloon take" : "balloon",
+			     wish->take ? word + strlen(TAKE) : word, &bytes, err);
+	wish->bytes = (json_int_t)bytes;
 	return result;
 }
 
@@ -82,6 +92,36 @@ static void show_word(const json_t *object, const char *name)
 	show_text(stdout, text);
 }
 
+/* Where the size of the memory comes from. */
+static void show_base(const char *base)
+{
+	static const char *const texts[][2] = {
+		{ "table", "the VMM's memory table" },
+		{ "guest", "the guest's statistics" },
+		{ "option", "--memory=" },
+	};
+
+	for (unsigned int i = 0; base && i < ARRAY_SIZE(texts); i++)
+		if (!strcmp(base, texts[i][0]))
+			printf("%-*s%s\n", LABEL_WIDTH, "  as said by", texts[i][1]);
+}
+
+static void show_regions(const json_t *regions)
+{
+	char size[SIZE_TEXT], page[SIZE_TEXT];
+	const json_t *region;
+	size_t i;
+
+	json_array_foreach(regions, i, region)
+	{
+		printf("%-*s0x%" PRIx64 ", %s in pages of %s%s\n", LABEL_WIDTH, "region",
+		       (uint64_t)member(region, "gpa"), size_text(size, member(region, "size")),
+		       size_text(page, member(region, "page-size")),
+		       json_is_false(json_object_get(region, "given-back")) ? ", not given back"
+									    : "");
+	}
+}
+
 void show_balloon(const json_t *balloon)
 {
 	static const char *const counts[] = { "discards",         "discard-errors",  "messages",
@@ -91,7 +131,10 @@ void show_balloon(const json_t *balloon)
 	show_word(balloon, "phase");
 	show_word(balloon, "obstacle");
 	show_size("memory", balloon, "memory");
+	show_base(json_string_value(json_object_get(balloon, "base")));
 	show_size("target", balloon, "target");
+	show_size("  to be taken", balloon, "take");
+	show_size("floor", balloon, "floor");
 	show_size("actual", balloon, "actual");
 	show_size("ballooned", balloon, "ballooned");
 	show_size("  driver says", balloon, "driver-ballooned");
@@ -105,6 +148,7 @@ void show_balloon(const json_t *balloon)
 	show_size("rate (a second)", balloon, "rate");
 	for (i = 0; counts[i]; i++)
 		show_count(balloon, counts[i]);
+	show_regions(json_object_get(balloon, "regions"));
 }
 
 /* Those that are bytes; the others are counts. */
@@ -164,8 +208,9 @@ static void bar_draw(const json_t *balloon, json_int_t start)
 	fflush(stdout);
 }
 
-/* Query until the way is over. */
-static int follow(struct qmp_client *client, json_t **balloon, struct umbra_error *err)
+/* Query until the way to target @id is over; @id 0: the server has no numbers. */
+static int follow(struct qmp_client *client, json_int_t id, json_t **balloon,
+		  struct umbra_error *err)
 {
 	const struct timespec pause = { .tv_nsec = LOOK_NS };
 	bool draws = isatty(STDOUT_FILENO), first = true;
@@ -183,6 +228,8 @@ static int follow(struct qmp_client *client, json_t **balloon, struct umbra_erro
 		if (draws)
 			bar_draw(*balloon, start);
 		phase = json_string_value(json_object_get(*balloon, "phase"));
+		if (id && member(*balloon, "target-id") != id)
+			break;
 		if (!phase || (strcmp(phase, "inflating") != 0 && strcmp(phase, "deflating") != 0))
 			break;
 		json_decref(*balloon);
@@ -194,28 +241,44 @@ static int follow(struct qmp_client *client, json_t **balloon, struct umbra_erro
 	return 0;
 }
 
-int balloon_follow(struct qmp_client *client, json_int_t value, bool json, struct umbra_error *err)
+/* Has the guest got there? */
+static int judge(const json_t *balloon, json_int_t id, struct umbra_error *err)
 {
-	json_t *balloon = NULL, *ignored = NULL;
-	const char *phase, *why;
+	const char *phase = json_string_value(json_object_get(balloon, "phase"));
+	const char *why = json_string_value(json_object_get(balloon, "obstacle"));
+
+	if (id && member(balloon, "target-id") != id)
+		return error_set(err, -EREMOTEIO,
+				 "the target is not reached: another client has set another one "
+				 "meanwhile");
+	if (phase && strcmp(phase, "settled") != 0)
+		return error_set(err, -EREMOTEIO, "the target is not reached: %.200s",
+				 why ? why : phase);
+	return 0;
+}
+
+int balloon_follow(struct qmp_client *client, const struct balloon_wish *wish, bool json,
+		   struct umbra_error *err)
+{
+	json_t *arguments = json_pack("{s:I}", wish->take ? "take" : "value", wish->bytes);
+	json_t *balloon = NULL, *answer = NULL;
+	json_int_t id;
 	int result;
 
-	result = qmp_client_execute(client, "balloon", json_pack("{s:I}", "value", value), &ignored,
-				    err);
-	json_decref(ignored);
+	if (wish->force)
+		json_object_set_new(arguments, "force", json_true());
+	result = qmp_client_execute(client, "balloon", arguments, &answer, err);
+	id = member(answer, "target-id");
+	json_decref(answer);
 	if (!result)
-		result = follow(client, &balloon, err);
+		result = follow(client, id, &balloon, err);
 	if (result)
 		return result;
 	if (json)
 		show_json(balloon, true);
 	else
 		show_balloon(balloon);
-	phase = json_string_value(json_object_get(balloon, "phase"));
-	why = json_string_value(json_object_get(balloon, "obstacle"));
-	if (phase && strcmp(phase, "settled") != 0)
-		result = error_set(err, -EREMOTEIO, "the target is not reached: %.200s",
-				   why ? why : phase);
+	result = judge(balloon, id, err);
 	json_decref(balloon);
 	return result;
 }

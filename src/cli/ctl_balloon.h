@@ -8,17 +8,27 @@
 
 #include "cli/qmp_client.h"
 
-/* Is @word a size, or "all"?  -EINVAL. */
-UMBRA_MUST_CHECK int balloon_parse_target(const char *word, json_int_t *value,
+struct balloon_wish {
+	json_int_t bytes;
+	bool take;  /* these from the guest; else they are what it shall keep */
+	bool force; /* below the floor, too */
+};
+
+/* Does @word ask for a target, rather than being an argument of the command? */
+bool balloon_is_target(const char *word);
+
+/* SIZE, "all", or take=SIZE.  -EINVAL. */
+UMBRA_MUST_CHECK int balloon_parse_target(const char *word, struct balloon_wish *wish,
 					  struct umbra_error *err);
 
 /*
  * Set the target and follow the balloon to the end of its way: with a bar on a
  * terminal, else in silence.  Then what query-balloon says, with @json as JSON.
- * -EREMOTEIO: the guest did not get there; @err says how far it got, and why.
+ * -EREMOTEIO: the guest did not get there, or another client has set another target;
+ * @err says how far it got, and why.
  */
-UMBRA_MUST_CHECK int balloon_follow(struct qmp_client *client, json_int_t value, bool json,
-				    struct umbra_error *err);
+UMBRA_MUST_CHECK int balloon_follow(struct qmp_client *client, const struct balloon_wish *wish,
+				    bool json, struct umbra_error *err);
 
 void show_balloon(const json_t *balloon);
 void show_balloon_stats(const json_t *stats);

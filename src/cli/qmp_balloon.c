@@ -67,9 +67,10 @@ json_t *report_balloon_state(const char *name, const struct umbra_balloon_info *
 
 json_t *report_balloon_settled(const char *name, const struct umbra_balloon_info *info)
 {
-	return with_text(json_pack("{s:o, s:b, s:I, s:o, s:I}", "name", json_text(name), "reached",
-				   info->phase == UMBRA_BALLOON_SETTLED, "actual",
-				   number(actual(info)), "target", target(info), "ballooned",
+	return with_text(json_pack("{s:o, s:b, s:I, s:o, s:I, s:I}", "name", json_text(name),
+				   "reached", info->phase == UMBRA_BALLOON_SETTLED, "actual",
+				   number(actual(info)), "target", target(info), "target-id",
+				   number(info->target_id), "ballooned",
 				   number(info->ballooned_bytes)),
 			 "reason", info->obstacle);
 }
@@ -101,15 +102,32 @@ static int run_query_status(struct qmp_call *call)
 static int run_balloon(struct qmp_call *call)
 {
 	const struct balloon_control *control = call->control->subject;
-	json_int_t value = json_integer_value(json_object_get(call->arguments, "value"));
+	const json_t *keep = json_object_get(call->arguments, "value");
+	const json_t *take = json_object_get(call->arguments, "take");
+	json_int_t value = json_integer_value(take ? take : keep);
+	struct umbra_balloon_target wish = {
+		.bytes = (uint64_t)value,
+		.take = take,
+		.force = json_is_true(json_object_get(call->arguments, "force")),
+	};
+	struct umbra_error err = { "" };
+	uint64_t id;
 
-	if (value <= 0)
+	if (!keep == !take)
 		return qmp_refuse(call, -EINVAL, QMP_GENERIC_ERROR,
-				  "argument 'value' is %" JSON_INTEGER_FORMAT
-				  ", expected the bytes of memory that the guest shall have",
-				  value);
-	umbra_balloon_set_target(control->balloon, (uint64_t)value);
-	return 0;
+				  "expected either argument 'value', the bytes of memory that the "
+				  "guest shall keep, or 'take', those that it shall give");
+	if (keep ? value <= 0 : value < 0)
+		return qmp_refuse(call, -EINVAL, QMP_GENERIC_ERROR,
+				  "argument '%s' is %" JSON_INTEGER_FORMAT
+				  ", expected the bytes of memory that the guest shall %s",
+				  keep ? "value" : "take", value, keep ? "have" : "give");
+	/* QEMU's clients say "all" by more than there can be. */
+	if (keep && value == INT64_MAX)
+		wish.bytes = UMBRA_BALLOON_ALL_MEMORY;
+	if (umbra_balloon_set_target(control->balloon, &wish, &id, &err))
+		return qmp_refuse(call, -EINVAL, QMP_GENERIC_ERROR, "%s", err.text);
+	return qmp_answer(call, json_pack("{s:I}", "target-id", number(id)));
 }
 
 static json_t *regions(const struct balloon_control *control, unsigned int count)
@@ -137,7 +155,7 @@ static json_t *memory_report(const struct balloon_control *control,
 	const char *discarding = "all";
 
 	if (info->kept_reason[0])
-		discarding = info->kept_memory_bytes < info->memory_bytes ? "some" : "none";
+		discarding = info->kept_memory_bytes < info->table_bytes ? "some" : "none";
 	return with_text(json_pack("{s:s, s:I, s:I, s:o, s:o}", "discarding", discarding, "kept",
 				   number(info->kept_bytes), "host-bytes", number(info->host_bytes),
 				   "host-bytes-age-ms",
@@ -155,9 +173,12 @@ static int run_query_balloon(struct qmp_call *call)
 
 	query(call, &info);
 	memory = memory_report(call->control->subject, &info);
-	sizes = json_pack("{s:I, s:o, s:I, s:I, s:I, s:s, s:I}", "actual", number(actual(&info)),
-			  "target", target(&info), "memory", number(info.memory_bytes), "ballooned",
-			  number(info.ballooned_bytes), "driver-ballooned",
+	sizes = json_pack("{s:I, s:o, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:s, s:I}", "actual",
+			  number(actual(&info)), "target", target(&info), "target-id",
+			  number(info.target_id), "take", number(info.take_bytes), "memory",
+			  number(info.memory_bytes), "base", umbra_balloon_base_name(info.base),
+			  "table", number(info.table_bytes), "floor", number(info.floor_bytes),
+			  "ballooned", number(info.ballooned_bytes), "driver-ballooned",
 			  number(info.driver_bytes), "phase", umbra_balloon_phase_name(info.phase),
 			  "rate", number(info.rate_bytes));
 	counts = json_pack(
@@ -207,7 +228,11 @@ static int run_query_stats(struct qmp_call *call)
 
 const struct qmp_command qmp_balloon_commands[] = {
 	{ "query-status", run_query_status, { { 0 } } },
-	{ "balloon", run_balloon, { { "value", JSON_INTEGER, true } } },
+	{ "balloon",
+	  run_balloon,
+	  { { "value", JSON_INTEGER, false },
+	    { "take", JSON_INTEGER, false },
+	    { "force", JSON_TRUE, false } } },
 	{ "query-balloon", run_query_balloon, { { 0 } } },
 	{ "query-balloon-stats", run_query_stats, { { 0 } } },
 };

@@ -58,7 +58,7 @@ struct qmp_call {
 	struct qmp_pending *pending; /* if the result is 1: for qmp_pending_forget() */
 };
 
-#define QMP_ARGUMENTS_MAX 3 /* of one command, with the end mark */
+#define QMP_ARGUMENTS_MAX 4 /* of one command, with the end mark */
 
 struct qmp_argument {
 	const char *name; /* NULL ends the list */

@@ -18,6 +18,7 @@
  * Ownership: this struct owns everything below it; see destroy.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -28,6 +29,8 @@
 #include <unistd.h>
 
 #include "balloon/balloon_device.h"
+#include "balloon/balloon_target.h"
+#include "balloon/page_run.h"
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/fd.h"
@@ -49,6 +52,7 @@ struct umbra_balloon {
 	struct balloon_device *device;
 
 	char *name;
+	struct balloon_device_config config;
 	uint64_t stats_us, stats_asked_us; /* interval, 0: none; last time */
 	void (*on_event)(void *opaque, enum umbra_balloon_event_kind kind,
 			 const struct umbra_balloon_info *info);
@@ -67,7 +71,8 @@ struct umbra_balloon {
 	pthread_mutex_t lock; /* guards the rest */
 	bool wants_target, wants_stats;
 	bool takes_target; /* the device has the wish, and `info` does not show it yet */
-	uint64_t target_bytes;
+	struct umbra_balloon_target target;
+	uint64_t target_id; /* of the last wish */
 	uint64_t frontends;
 	struct memory *memory; /* of the guest, for who asks what the host holds of it */
 	struct umbra_balloon_info info;
@@ -236,19 +241,21 @@ static int look(struct umbra_balloon *u)
 
 static void wishes_serve(struct umbra_balloon *u)
 {
+	struct umbra_balloon_target target;
 	bool wants_target, wants_stats;
-	uint64_t target;
+	uint64_t id;
 
 	notifier_drain(u->wish_fd);
 	pthread_mutex_lock(&u->lock);
 	wants_target = u->wants_target;
 	wants_stats = u->wants_stats;
-	target = u->target_bytes;
+	target = u->target;
+	id = u->target_id;
 	u->takes_target |= wants_target;
 	u->wants_target = u->wants_stats = false;
 	pthread_mutex_unlock(&u->lock);
 	if (wants_target)
-		balloon_device_set_target(u->device, target);
+		balloon_device_set_target(u->device, &target, id);
 	if (wants_stats)
 		balloon_device_ask_stats(u->device);
 }
@@ -396,13 +403,28 @@ void umbra_balloon_stop(struct umbra_balloon *balloon)
 		return;
 }
 
-void umbra_balloon_set_target(struct umbra_balloon *balloon, uint64_t bytes)
+int umbra_balloon_set_target(struct umbra_balloon *balloon,
+			     const struct umbra_balloon_target *target, uint64_t *id,
+			     struct umbra_error *err)
 {
+	const struct umbra_balloon_info *info = &balloon->info;
+	int rc = 0;
+
 	pthread_mutex_lock(&balloon->lock);
-	balloon->wants_target = true;
-	balloon->target_bytes = bytes;
+	/* Without a guest it is judged when one comes, and held at the floor then. */
+	if (info->base != UMBRA_BALLOON_BASE_NONE)
+		rc = balloon_target_check(target, info->memory_bytes, info->floor_bytes, err);
+	if (!rc) {
+		balloon->wants_target = true;
+		balloon->target = *target;
+		balloon->target_id++;
+		if (id)
+			*id = balloon->target_id;
+	}
 	pthread_mutex_unlock(&balloon->lock);
-	eventfd_ring(balloon->wish_fd);
+	if (!rc)
+		eventfd_ring(balloon->wish_fd);
+	return rc;
 }
 
 void umbra_balloon_ask_stats(struct umbra_balloon *balloon)
@@ -414,14 +436,26 @@ void umbra_balloon_ask_stats(struct umbra_balloon *balloon)
 }
 
 /* Who has set a target and asks at once must not hear how the one before went. */
-static void wish_show(uint64_t target, struct umbra_balloon_info *info)
+static void wish_show(const struct umbra_balloon_target *target, uint64_t id,
+		      struct umbra_balloon_info *info)
 {
-	info->target_bytes = info->memory_bytes ? MIN(target, info->memory_bytes) : target;
+	const struct balloon_base base = {
+		.kind = info->base,
+		.bytes = info->memory_bytes,
+		.within = info->table_bytes,
+	};
+
+	info->target_id = id;
 	info->obstacle[0] = '\0';
-	if (info->memory_bytes)
-		info->phase = info->memory_bytes - info->target_bytes < info->ballooned_bytes
-				      ? UMBRA_BALLOON_DEFLATING
-				      : UMBRA_BALLOON_INFLATING;
+	if (base.kind == UMBRA_BALLOON_BASE_NONE) {
+		info->target_bytes = target->take ? 0 : target->bytes;
+		return;
+	}
+	info->take_bytes = (uint64_t)balloon_target_pages(target, &base, info->floor_bytes)
+			   << PAGE_RUN_SHIFT;
+	info->target_bytes = base.bytes - MIN(base.bytes, info->take_bytes);
+	info->phase = info->take_bytes < info->ballooned_bytes ? UMBRA_BALLOON_DEFLATING
+							       : UMBRA_BALLOON_INFLATING;
 }
 
 /*
@@ -446,7 +480,8 @@ static void look_await(struct umbra_balloon *u)
 
 void umbra_balloon_query(struct umbra_balloon *balloon, struct umbra_balloon_info *info)
 {
-	uint64_t target;
+	struct umbra_balloon_target target;
+	uint64_t id;
 	bool wished;
 
 	pthread_mutex_lock(&balloon->lock);
@@ -457,11 +492,12 @@ void umbra_balloon_query(struct umbra_balloon *balloon, struct umbra_balloon_inf
 				    ? (host_now_us(&balloon->host) - balloon->looked_us) / 1000
 				    : UINT64_MAX;
 	wished = balloon->wants_target || balloon->takes_target;
-	target = balloon->target_bytes;
+	target = balloon->target;
+	id = balloon->target_id;
 	pthread_mutex_unlock(&balloon->lock);
 	balloon_device_freshen(balloon->device, info);
 	if (wished)
-		wish_show(target, info);
+		wish_show(&target, id, info);
 }
 
 unsigned int umbra_balloon_regions(struct umbra_balloon *balloon,
@@ -490,6 +526,20 @@ unsigned int umbra_balloon_regions(struct umbra_balloon *balloon,
 
 /* --- life ------------------------------------------------------------------------------ */
 
+static int config_check(const struct umbra_balloon_config *config, struct umbra_error *err)
+{
+	if (config->only_count > UMBRA_BALLOON_RANGES_MAX)
+		return error_set(err, -EINVAL, "%u ranges of memory; expected up to %u",
+				 config->only_count, UMBRA_BALLOON_RANGES_MAX);
+	for (unsigned int i = 0; i < config->only_count; i++)
+		if (config->only[i].start >= config->only[i].end)
+			return error_set(err, -EINVAL,
+					 "the range from 0x%" PRIx64 " to 0x%" PRIx64
+					 " of memory is empty",
+					 config->only[i].start, config->only[i].end);
+	return 0;
+}
+
 static int eventfd_make(int *fd, struct umbra_error *err)
 {
 	*fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -499,23 +549,29 @@ static int eventfd_make(int *fd, struct umbra_error *err)
 static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_config *config,
 			struct umbra_error *err)
 {
-	const struct balloon_device_config device = {
-		.target_bytes =
-			config->target_bytes ? config->target_bytes : UMBRA_BALLOON_ALL_MEMORY,
-		.stall_ms = config->stall_ms ? config->stall_ms : STALL_MS,
-		.hide = config->hide,
-		.single_pages = config->single_pages,
-	};
 	const struct doorway_config doorway = {
 		.path = config->socket_path,
 		.access = config->socket_access,
 		.connect_path = config->connect_path,
 		.fd = config->socket_fd,
 	};
+	struct balloon_device_config *device = &u->config;
 	int rc = mapping_guard_install();
 
 	if (rc)
 		return error_set(err, rc, "SIGBUS cannot be handled: %s", strerror(-rc));
+	*device = (struct balloon_device_config){
+		.target = config->target,
+		.memory_bytes = config->memory_bytes,
+		.floor_bytes = config->floor_bytes,
+		.only_count = config->only_count,
+		.stall_ms = config->stall_ms ? config->stall_ms : STALL_MS,
+		.hide = config->hide,
+		.single_pages = config->single_pages,
+	};
+	for (unsigned int i = 0; i < config->only_count; i++)
+		device->only[i] = config->only[i];
+	u->target_id = config->target.bytes ? 1 : 0;
 	u->host.ops = &host_ops;
 	u->stats_us = config->stats_ms * UINT64_C(1000);
 	u->on_event = config->on_event;
@@ -534,7 +590,7 @@ static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_conf
 	if (!rc)
 		rc = eventfd_make(&u->moved_fd, err);
 	if (!rc)
-		rc = balloon_device_create(&u->host, &device, &u->device, err);
+		rc = balloon_device_create(&u->host, device, &u->device, err);
 	if (!rc)
 		rc = worker_create(u->broken_fd, &u->worker, err);
 	if (rc)
@@ -549,8 +605,10 @@ int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra
 {
 	struct umbra_balloon *u;
 	pthread_condattr_t clock;
-	int rc;
+	int rc = config_check(config, err);
 
+	if (rc)
+		return rc;
 	u = calloc(1, sizeof(*u));
 	if (!u)
 		return error_set(err, -ENOMEM, "no memory for a device");

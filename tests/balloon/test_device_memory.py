@@ -416,7 +416,7 @@ def test_a_driver_that_sends_anything_while_everything_else_changes(bed, balloon
         chance = random.Random(seed + 1)
         while not done.is_set():
             other.execute("query-balloon")
-            other.execute("balloon", {"value": chance.randrange(1, 1 << 24)})
+            other.execute("balloon", {"value": chance.randrange(1, 1 << 24), "force": True})
             other.execute("query-balloon-stats")
 
     asker = threading.Thread(target=ask)

@@ -228,6 +228,11 @@ class Frontend:
     def _used(self, index):
         return struct.unpack_from("<H", self._arena.map, index * _RING_BYTES + 3072 + 2)[0]
 
+    def config(self):
+        """(num_pages, actual): what the device wants, and has been told, in pages."""
+        answer = self._ask(24, struct.pack("<III8x", 0, 8, 0))
+        return struct.unpack("<II", answer[12:20])
+
     def set_actual(self, pages):
         self.request(25, struct.pack("<IIII", 4, 4, 0, pages))
 

@@ -38,13 +38,15 @@ class Qemu(Guest):
 
     def __init__(self, bed, device, name="qemu", cpus=1, queues=1, queue_size=128,
                  memory="256M",
-                 from_disk=False, linux="bookworm", modules=(), parameters=()):
+                 from_disk=False, linux="bookworm", modules=(), parameters=(),
+                 room=None, words=()):
         """The device: anything with a .socket, a disk or whatever its device_id
         says; or the text of one of QEMU's own, for bookworm's QEMU.  With
         from_disk, the firmware starts what it finds on the disk, and no Linux is
         at hand.  Otherwise linux is the kernel's name (kernel.py), files of
         further modules lie in /modules, for a test to insert, and parameters are
-        words of the kernel's command line."""
+        words of the kernel's command line.  With room, so much memory may be plugged
+        in, up to a sum like "8G"; words are more of QEMU's own command line."""
         shown = _shown(bed, device, queues, queue_size)
         payload = (["-serial", "stdio"] if from_disk
                    else _linux(bed, name, linux, shown.drivers, modules, parameters))
@@ -53,11 +55,12 @@ class Qemu(Guest):
         super().__init__(
             bed, name,
             [*shown.program, "-machine", "q35,memory-backend=memory",
-             "-accel", "tcg", "-cpu", "qemu64", "-smp", cpus, "-m", memory,
+             "-accel", "tcg", "-cpu", "qemu64", "-smp", cpus,
+             "-m", f"{memory},slots=4,maxmem={room}" if room else memory,
              "-object", f"memory-backend-memfd,id=memory,size={memory},share=on",
              "-nodefaults", "-display", "none",
              "-qmp", f"unix:{self._monitor_path},server=on,wait=off",
-             *shown.words, *payload],
+             *shown.words, *words, *payload],
             env=shown.env, boot_deadline=90)
 
     @property

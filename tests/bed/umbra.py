@@ -176,19 +176,26 @@ class UmbraBalloon(UmbraProgram):
     def query(self):
         return self.qmp.execute("query-balloon")
 
-    def set(self, value):
-        """A target: bytes of memory that the guest shall have."""
-        self.qmp.execute("balloon", {"value": value})
+    def set(self, value, **more):
+        """A target: bytes of memory that the guest shall keep."""
+        return self.qmp.execute("balloon", {"value": value, **more})
 
-    def settle(self, value, deadline=PATIENCE):
-        """The same, and wait for the end of the way there; its event's data."""
+    def take(self, value, **more):
+        """A target: bytes of memory that the guest shall give."""
+        return self.qmp.execute("balloon", {"take": value, **more})
+
+    def settle(self, value=None, deadline=PATIENCE, **more):
+        """The same (by take=, what it shall give), and wait for the end of the way
+        there; its event's data."""
         self.qmp.events.clear()
-        self.set(value)
-        return self.qmp.wait_event("BALLOON_SETTLED", deadline=deadline)
+        target = self.qmp.execute("balloon", {
+            **({} if value is None else {"value": value}), **more})["target-id"]
+        return self.qmp.wait_event("BALLOON_SETTLED",
+                                   lambda data: data["target-id"] == target, deadline=deadline)
 
-    def reach(self, value, deadline=PATIENCE):
+    def reach(self, value=None, deadline=PATIENCE, **more):
         """The same, and it must be reached; what query-balloon says then."""
-        data = self.settle(value, deadline)
+        data = self.settle(value, deadline, **more)
         assert data["reached"], data
         return self.query()
 

@@ -17,6 +17,7 @@
 #include "base/fd.h"
 
 #define MEMORY (UINT64_C(1) << 30)
+#define FLOOR (UINT64_C(1) << 20)
 #define STALL_STEPS 100
 
 struct umbra_balloon {
@@ -46,6 +47,13 @@ const char *umbra_balloon_phase_name(enum umbra_balloon_phase phase)
 					     "stalled" };
 
 	return names[phase];
+}
+
+const char *umbra_balloon_base_name(enum umbra_balloon_base base)
+{
+	static const char *const names[] = { "none", "table", "guest", "option" };
+
+	return names[base];
 }
 
 static bool knob(struct umbra_balloon *b, const char *name, char *text, size_t size)
@@ -81,8 +89,10 @@ int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra
 	b->info = (struct umbra_balloon_info){
 		.state = UMBRA_BALLOON_RUNNING,
 		.memory_bytes = MEMORY,
-		.memory_regions = 1,
-		.target_bytes = config->target_bytes ? config->target_bytes : MEMORY,
+		.memory_regions = 2,
+		.base = UMBRA_BALLOON_BASE_TABLE,
+		.table_bytes = MEMORY,
+		.target_bytes = config->target.bytes ? config->target.bytes : MEMORY,
 		.host_bytes = MEMORY,
 		.guest_features = 0x4000100000003,
 		.refused_records = 3,
@@ -184,14 +194,22 @@ void umbra_balloon_stop(struct umbra_balloon *b)
 	(void)ignored;
 }
 
-void umbra_balloon_set_target(struct umbra_balloon *b, uint64_t bytes)
+int umbra_balloon_set_target(struct umbra_balloon *b, const struct umbra_balloon_target *target,
+			     uint64_t *id, struct umbra_error *err)
 {
+	uint64_t keep = target->take ? MEMORY - target->bytes : target->bytes;
+
+	if (keep < FLOOR && !target->force)
+		return error_set(err, -EINVAL, "simulated: below the floor");
 	pthread_mutex_lock(&b->lock);
-	b->info.target_bytes = bytes < MEMORY ? bytes : MEMORY;
+	b->info.target_bytes = keep < MEMORY ? keep : MEMORY;
+	b->info.take_bytes = MEMORY - b->info.target_bytes;
 	b->info.phase = UMBRA_BALLOON_INFLATING;
 	b->on_the_way = true;
 	b->still = 0;
+	*id = ++b->info.target_id;
 	pthread_mutex_unlock(&b->lock);
+	return 0;
 }
 
 void umbra_balloon_ask_stats(struct umbra_balloon *b)
@@ -211,10 +229,18 @@ void umbra_balloon_ask_stats(struct umbra_balloon *b)
 unsigned int umbra_balloon_regions(struct umbra_balloon *b, struct umbra_balloon_region *regions,
 				   unsigned int max)
 {
+	static const struct umbra_balloon_region all[] = {
+		{ .size = MEMORY, .page = 4096 },
+		{ .gpa = UINT64_C(1) << 32,
+		  .size = 4096,
+		  .page = 4096,
+		  .kept_reason = "simulated" },
+	};
+
 	(void)b;
-	if (max)
-		regions[0] = (struct umbra_balloon_region){ .size = MEMORY, .page = 4096 };
-	return 1;
+	for (unsigned int i = 0; i < 2 && i < max; i++)
+		regions[i] = all[i];
+	return 2;
 }
 
 void umbra_balloon_query(struct umbra_balloon *b, struct umbra_balloon_info *info)

@@ -21,10 +21,10 @@ def wait_settled(client):
 
 def test_balloon_answers_at_once_and_events_tell_the_way(simulated_balloon):
     with simulated_balloon.talk() as client:
-        assert client.ask("balloon", {"value": GIB // 4}) == {"return": {}}
+        assert client.ask("balloon", {"value": GIB // 4}) == {"return": {"target-id": 1}}
         data = wait_settled(client)
         assert data == {"name": "b0", "reached": True, "actual": GIB // 4,
-                        "target": GIB // 4, "ballooned": GIB * 3 // 4}
+                        "target": GIB // 4, "target-id": 1, "ballooned": GIB * 3 // 4}
         balloon = client.ask("query-balloon")["return"]
         assert balloon["actual"] == balloon["target"] == balloon["host-bytes"] == GIB // 4
         assert balloon["phase"] == "settled" and balloon["refused-records"] == 3
@@ -56,7 +56,11 @@ def test_a_new_target_takes_the_place_of_the_old(simulated_balloon):
     ({"value": 0}, "bytes of memory"),
     ({"value": -5}, "bytes of memory"),
     ({"value": "1G"}, "expected an integer"),
-    ({}, "argument 'value' is missing"),
+    ({}, "expected either argument 'value'"),
+    ({"value": 5, "take": 5}, "expected either argument 'value'"),
+    ({"take": -1}, "bytes of memory that the guest shall give"),
+    ({"value": 5, "force": 1}, "expected true or false"),
+    ({"value": 5}, "below the floor"),
     ({"value": 5, "wait": True}, "argument 'wait' is unexpected"),
 ])
 def test_a_wrong_value_is_refused(simulated_balloon, arguments, wrong):
@@ -112,6 +116,42 @@ def test_ctl_fails_when_the_guest_does_not_get_there(simulated_balloon):
     assert "512.0 MiB" in done.stdout
 
 
+def test_ctl_takes_so_much_from_a_guest_and_below_the_floor_only_by_force(simulated_balloon):
+    def ctl(*words):
+        return simulated_balloon.ctl(*words[:-2], simulated_balloon.control, *words[-2:])
+
+    done = ctl("balloon", "take=256M")
+    assert done.returncode == 0
+    assert "target             768.0 MiB\n" in done.stdout
+    assert "  to be taken      256.0 MiB\n" in done.stdout
+    done = ctl("balloon", "4096")
+    assert done.returncode == 1 and "below the floor" in done.stderr
+    done = ctl("--force", "balloon", "4096")
+    assert done.returncode == 0 and "actual             4.0 KiB\n" in done.stdout
+    done = ctl("--force", "balloon", "value=4096")
+    assert done.returncode == 2 and "--force: only" in done.stderr
+
+
+def test_ctl_fails_when_another_client_sets_another_target(simulated_balloon):
+    simulated_balloon.knob("floor", str(GIB // 2))
+    first = subprocess.Popen(
+        [simulated_balloon.program, "ctl", simulated_balloon.control, "balloon", "1M"],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    with simulated_balloon.talk() as client:
+        while client.ask("query-balloon")["return"]["target-id"] == 0:
+            pass
+        client.ask("balloon", {"value": GIB * 3 // 4})
+        assert first.wait() == 1
+    assert "another client has set another" in first.stderr.read()
+
+
+def test_ctl_shows_what_the_balloon_may_touch(simulated_balloon):
+    shown = simulated_balloon.ctl(simulated_balloon.control, "balloon").stdout
+    assert "  as said by       the VMM's memory table\n" in shown
+    assert "region             0x0, 1.0 GiB in pages of 4.0 KiB\n" in shown
+    assert "region             0x100000000, 4.0 KiB in pages of 4.0 KiB, not given back\n" in shown
+
+
 def test_ctl_draws_a_bar_on_a_terminal(simulated_balloon):
     ours, theirs = pty.openpty()
     done = subprocess.Popen([simulated_balloon.program, "ctl", simulated_balloon.control,
@@ -141,7 +181,8 @@ def test_ctl_shows_and_asks(simulated_balloon):
 @pytest.mark.parametrize("words, wrong", [
     (["0"], "expected a number of bytes"), (["5X"], "expected a number of bytes"),
     (["-1"], "such option"), (["1G", "2G"], "no more words"),
-    (["99999999999G"], "expected a number of bytes"),
+    (["99999999999G"], "expected a number of bytes"), (["take="], "expected a number of bytes"),
+    (["take=1G", "2G"], "no more words"),
 ])
 def test_ctl_refuses_a_wrong_size_before_it_connects(program, words, wrong):
     done = run(program, "ctl", "/nowhere", "balloon", *words)
@@ -154,6 +195,13 @@ def test_ctl_refuses_a_wrong_size_before_it_connects(program, words, wrong):
     (["--socket-path=a", "--fd=3"], "--fd=3"),
     (["--socket-path=a", "--control=a"], "the same path"),
     (["--socket-path=a", "--target=0"], "--target=0: expected a number of bytes"),
+    (["--socket-path=a", "--floor=0"], "--floor=0: expected a number of bytes"),
+    (["--socket-path=a", "--memory=some"], "--memory=some: expected a number of bytes"),
+    (["--socket-path=a", "--target=1M", "--floor=2M"], "expected at least --floor=2097152"),
+    (["--socket-path=a", "--only-region=1G"], "--only-region=1G: expected FROM-TO"),
+    (["--socket-path=a", "--only-region=2G-1G"], "expected FROM-TO"),
+    (["--socket-path=a", "--only-region=0-0xffffffffffffffffffff"], "expected FROM-TO"),
+    (["--socket-path=a", *["--only-region=0-1G"] * 17], "one more than 16"),
     (["--socket-path=a", "--stall=0"], "--stall=0: expected a number from 1"),
     (["--socket-path=a", "--hide=everything"], "expected must-tell-host, stats"),
     (["--socket-path=a", "--backend=unix:b"], "there is no such option"),

@@ -267,6 +267,7 @@ static void event(struct balloon_device *d, unsigned int what, unsigned int queu
 		  uint64_t features)
 {
 	struct umbra_error err;
+	static const struct umbra_balloon_target half = { .bytes = MEMORY / 2 };
 	uint16_t base;
 
 	switch (what) {
@@ -295,7 +296,7 @@ static void event(struct balloon_device *d, unsigned int what, unsigned int queu
 		rings_start(d, size);
 		break;
 	case 7:
-		balloon_device_set_target(d, MEMORY / 2);
+		balloon_device_set_target(d, &half, 2);
 		break;
 	default:
 		break;
@@ -338,7 +339,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 					     VIRTIO_BALLOON_F_REPORTING,
 					     VIRTIO_BALLOON_F_PAGE_POISON,
 					     VIRTIO_RING_F_EVENT_IDX };
-	const struct balloon_device_config config = { .target_bytes = 1, .stall_ms = 1 };
+	const struct balloon_device_config config = { .target = { .bytes = 1, .force = true },
+						      .stall_ms = 1 };
 	uint64_t features = BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_RING_F_INDIRECT_DESC);
 	struct balloon_host host = { .ops = &ops };
 	struct balloon_device *d;

@@ -163,14 +163,6 @@ static void buffers_that_an_earlier_life_took_and_kept_are_served(void **state)
 
 /* --- statistics and reports --------------------------------------------------------------- */
 
-static size_t stat_put(uint8_t *at, uint16_t tag, uint64_t value)
-{
-	at[0] = (uint8_t)tag;
-	at[1] = (uint8_t)(tag >> 8);
-	put_word(at + 2, value);
-	return 10;
-}
-
 static void statistics_are_kept_and_asked_for(void **state)
 {
 	struct rig *g = begin(STATS);
@@ -294,27 +286,18 @@ static void reported_pages_that_are_poisoned_stay_as_they_are(void **state)
 
 /* --- configuration and features --------------------------------------------------------------- */
 
-static uint32_t config_get(struct rig *g, uint32_t offset)
-{
-	uint8_t bytes[4];
-	struct umbra_error err;
-
-	assert_int_equal(balloon_device_ops.get_config(g->device, offset, bytes, 4, &err), 0);
-	return bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
-	       (uint32_t)bytes[3] << 24;
-}
-
 static void the_driver_is_told_the_target_and_cannot_write_it(void **state)
 {
 	static const uint8_t ones[16] = { 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0,
 					  0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0 };
+	const struct umbra_balloon_target wish = { .bytes = LOW_BYTES + HIGH_BYTES - 5 * PAGE };
 	struct rig *g = begin(0);
 	struct umbra_error err;
 
 	(void)state;
 	assert_int_equal(config_get(g, 0), 0);
 	g->configs_changed = 0;
-	balloon_device_set_target(g->device, (LOW_BYTES + HIGH_BYTES) - 5 * PAGE);
+	balloon_device_set_target(g->device, &wish, 1);
 	assert_int_equal(g->configs_changed, 1);
 	assert_int_equal(config_get(g, 0), 5);
 	assert_int_equal(balloon_device_ops.set_config(g->device, 0, ones, 16, 0, &err), 0);
@@ -328,7 +311,7 @@ static void the_driver_is_told_the_target_and_cannot_write_it(void **state)
 	assert_int_equal(balloon_device_ops.set_config(g->device, 17, ones, 0, 0, &err), -EINVAL);
 	assert_int_equal(balloon_device_ops.set_config(g->device, UINT32_MAX - 3, ones, 8, 0, &err),
 			 -EINVAL);
-	/* Memory that comes later is the guest's, and the target stays what it was. */
+	/* What is left of the memory is less than the guest shall keep. */
 	g->configs_changed = 0;
 	rig_set_memory(g, true, false);
 	assert_int_equal(config_get(g, 0), 0);

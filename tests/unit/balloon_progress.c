@@ -24,8 +24,18 @@ static int setup(void **state)
 
 static unsigned int step(uint64_t passed_us, uint64_t target, uint64_t pages)
 {
+	const struct balloon_progress_view view = { target, pages, .driver = true };
+
 	now += passed_us;
-	return balloon_progress_step(&p, now, target, pages, true, false, &next);
+	return balloon_progress_step(&p, now, &view, &next);
+}
+
+/* The same, with a target that is set again. */
+static unsigned int step_anew(uint64_t target, uint64_t pages, bool driver)
+{
+	const struct balloon_progress_view view = { target, pages, .driver = driver, .anew = true };
+
+	return balloon_progress_step(&p, now, &view, &next);
 }
 
 static void a_target_that_is_reached_is_told_once(void **state)
@@ -89,20 +99,21 @@ static void a_new_target_begins_a_new_way_also_the_same_again(void **state)
 	assert_int_equal(step(1000, 500, 0), 0);
 	assert_int_equal(p.phase, UMBRA_BALLOON_INFLATING);
 	step(STALL, 500, 0);
-	assert_int_equal(balloon_progress_step(&p, now, 500, 0, true, true, &next), 0);
+	assert_int_equal(step_anew(500, 0, true), 0);
 	assert_int_equal(p.phase, UMBRA_BALLOON_INFLATING);
 	/* One that is reached already is answered, too. */
-	assert_int_equal(balloon_progress_step(&p, now, 0, 0, true, true, &next),
-			 BALLOON_TELL_SETTLED);
+	assert_int_equal(step_anew(0, 0, true), BALLOON_TELL_SETTLED);
 }
 
 static void without_a_driver_a_target_waits_for_one(void **state)
 {
+	const struct balloon_progress_view nobody = { 1000, 0, .driver = false };
+
 	(void)state;
-	assert_int_equal(balloon_progress_step(&p, now, 1000, 0, false, true, &next), 0);
+	assert_int_equal(step_anew(1000, 0, false), 0);
 	assert_int_equal(p.phase, UMBRA_BALLOON_PENDING);
 	now += 10 * STALL;
-	assert_int_equal(balloon_progress_step(&p, now, 1000, 0, false, false, &next), 0);
+	assert_int_equal(balloon_progress_step(&p, now, &nobody, &next), 0);
 	assert_int_equal(step(0, 1000, 0), 0);
 	assert_int_equal(p.phase, UMBRA_BALLOON_INFLATING);
 	assert_int_equal(step(1000, 1000, 1000) & BALLOON_TELL_SETTLED, BALLOON_TELL_SETTLED);
@@ -127,6 +138,32 @@ static void a_guest_that_helps_itself_is_on_the_way_again(void **state)
 	assert_int_equal(p.phase, UMBRA_BALLOON_INFLATING);
 	assert_int_equal(step(STALL, 1000, 700) & BALLOON_TELL_SETTLED, BALLOON_TELL_SETTLED);
 	assert_int_equal(p.phase, UMBRA_BALLOON_STALLED);
+}
+
+static void a_target_that_hangs_on_the_guests_word_is_on_the_way_until_it_is_made(void **state)
+{
+	struct balloon_progress_view view = { 0, 0, .driver = true, .waits = true, .anew = true };
+
+	(void)state;
+	assert_int_equal(balloon_progress_step(&p, now, &view, &next), 0);
+	assert_int_equal(p.phase, UMBRA_BALLOON_INFLATING);
+	/* Made, and it is nothing. */
+	assert_int_equal(step(1, 0, 0), BALLOON_TELL_SETTLED);
+	assert_int_equal(p.phase, UMBRA_BALLOON_SETTLED);
+	/* Reached, and it may have to go on. */
+	view.target = view.pages = 1000;
+	now += STALL;
+	assert_int_equal(balloon_progress_step(&p, now, &view, &next) & BALLOON_TELL_SETTLED, 0);
+	view.anew = false;
+	assert_true(next <= now + STALL);
+	now += STALL - 1;
+	assert_int_equal(balloon_progress_step(&p, now, &view, &next) & BALLOON_TELL_SETTLED, 0);
+	assert_int_equal(p.phase, UMBRA_BALLOON_INFLATING);
+	/* No word for so long, and no move either. */
+	now++;
+	assert_int_equal(balloon_progress_step(&p, now, &view, &next) & BALLOON_TELL_SETTLED,
+			 BALLOON_TELL_SETTLED);
+	assert_int_equal(p.phase, UMBRA_BALLOON_SETTLED);
 }
 
 static void the_rate_is_what_moved_lately_and_fades(void **state)
@@ -155,6 +192,9 @@ int main(void)
 		cmocka_unit_test_setup(less_than_a_large_page_apart_is_reached_once_nothing_moves,
 				       setup),
 		cmocka_unit_test_setup(a_guest_that_helps_itself_is_on_the_way_again, setup),
+		cmocka_unit_test_setup(
+			a_target_that_hangs_on_the_guests_word_is_on_the_way_until_it_is_made,
+			setup),
 		cmocka_unit_test_setup(the_rate_is_what_moved_lately_and_fades, setup),
 	};
 

@@ -221,11 +221,13 @@ uint64_t rig_put(struct rig *g, const void *bytes, size_t size)
 
 struct rig *rig_new(unsigned int hide)
 {
-	const struct balloon_device_config config = {
-		.target_bytes = UMBRA_BALLOON_ALL_MEMORY,
-		.stall_ms = 5000,
-		.hide = hide,
-	};
+	const struct balloon_device_config config = { .stall_ms = RIG_STALL_MS, .hide = hide };
+
+	return rig_make(&config);
+}
+
+struct rig *rig_make(const struct balloon_device_config *config)
+{
 	struct rig *g = calloc(1, sizeof(*g));
 	struct umbra_error err = { "" };
 
@@ -237,7 +239,7 @@ struct rig *rig_new(unsigned int hide)
 	g->high_file = file_make(2);
 	g->now_us = 1000000;
 	rig_reuse(g);
-	REQUIRE(!balloon_device_create(&g->host, &config, &g->device, &err));
+	REQUIRE(!balloon_device_create(&g->host, config, &g->device, &err));
 	balloon_device_attach(g->device);
 	return g;
 }

@@ -58,7 +58,10 @@ struct rig {
 	uint64_t buffer; /* the next free byte behind BUFFERS; grows until rig_reuse() */
 };
 
+#define RIG_STALL_MS 5000u
+
 struct rig *rig_new(unsigned int hide);
+struct rig *rig_make(const struct balloon_device_config *config);
 void rig_free(struct rig *g);
 
 /* The memory table: both regions, unless told otherwise. */

@@ -33,16 +33,46 @@
 /* The first page of LOW behind the rings. */
 #define FREE_PFN (LOW_PFN + (RINGS_BYTES >> 12))
 
-static inline struct rig *begin(uint64_t features)
+static inline void begin_driver(struct rig *g, uint64_t features)
 {
-	struct rig *g = rig_new(0);
-
 	rig_negotiate(g, BASIC | features);
 	rig_set_memory(g, true, true);
 	rig_start(g, INFLATE, RING_SIZE, 0);
 	rig_start(g, DEFLATE, RING_SIZE, 0);
 	rig_run(g);
+}
+
+static inline struct rig *begin(uint64_t features)
+{
+	struct rig *g = rig_new(0);
+
+	begin_driver(g, features);
 	return g;
+}
+
+static inline uint32_t config_get(struct rig *g, uint32_t offset)
+{
+	uint8_t bytes[4];
+	struct umbra_error err;
+
+	assert_int_equal(balloon_device_ops.get_config(g->device, offset, bytes, 4, &err), 0);
+	return bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
+	       (uint32_t)bytes[3] << 24;
+}
+
+/* What the driver is told to have in the balloon, pages. */
+static inline uint32_t told_pages(struct rig *g)
+{
+	return config_get(g, 0);
+}
+
+static inline size_t stat_put(uint8_t *at, uint16_t tag, uint64_t value)
+{
+	at[0] = (uint8_t)tag;
+	at[1] = (uint8_t)(tag >> 8);
+	for (unsigned int i = 0; i < 8; i++)
+		at[2 + i] = (uint8_t)(value >> 8 * i);
+	return 10;
 }
 
 static inline struct umbra_balloon_info info_of(struct rig *g)

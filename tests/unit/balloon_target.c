@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Promises about what is asked of a driver: of what memory, how much at most, and when
+ * that changes.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "balloon/balloon_target.h"
+#include "balloon_talk.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define TABLE (LOW_BYTES + HIGH_BYTES)
+#define STATS_QUEUE 2u
+#define OOM BIT64(VIRTIO_BALLOON_F_DEFLATE_ON_OOM)
+#define PAGES(bytes) ((bytes) / PAGE)
+
+static void wish(struct rig *g, struct umbra_balloon_target target)
+{
+	balloon_device_set_target(g->device, &target, 2);
+}
+
+static void keep(struct rig *g, uint64_t bytes)
+{
+	wish(g, (struct umbra_balloon_target){ .bytes = bytes });
+}
+
+/* What the worker's bell makes the device's thread do. */
+static void look(struct rig *g)
+{
+	uint64_t next;
+
+	rig_run(g);
+	balloon_device_step(g->device, &next);
+}
+
+/* The driver has new statistics: it has @total bytes. */
+static void say_total(struct rig *g, uint64_t total)
+{
+	uint8_t bytes[16];
+	uint32_t len;
+
+	rig_reuse(g);
+	g->now_us += 1000;
+	balloon_device_ask_stats(g->device);
+	rig_run(g);
+	rig_get(g, STATS_QUEUE, &len);
+	rig_send(g, STATS_QUEUE, bytes, stat_put(bytes, VIRTIO_BALLOON_S_MEMTOT, total), NULL);
+	look(g);
+}
+
+static struct rig *begin_with(const struct balloon_device_config *config, uint64_t features)
+{
+	struct balloon_device_config all = *config;
+	struct rig *g;
+
+	all.stall_ms = RIG_STALL_MS;
+	g = rig_make(&all);
+	begin_driver(g, features);
+	rig_start(g, STATS_QUEUE, 8, 0);
+	rig_run(g);
+	return g;
+}
+
+static void what_the_guest_says_that_it_has_is_what_a_target_is_measured_against(void **state)
+{
+	const struct balloon_device_config config = { .floor_bytes = MIB };
+	struct rig *g = begin_with(&config, STATS | OOM);
+
+	(void)state;
+	assert_int_equal(info_of(g).base, UMBRA_BALLOON_BASE_TABLE);
+	assert_int_equal(info_of(g).memory_bytes, TABLE);
+	say_total(g, 5 * MIB);
+	assert_int_equal(info_of(g).base, UMBRA_BALLOON_BASE_GUEST);
+	assert_int_equal(info_of(g).memory_bytes, 5 * MIB);
+	keep(g, 4 * MIB);
+	assert_int_equal(told_pages(g), PAGES(MIB));
+	assert_int_equal(info_of(g).target_bytes, 4 * MIB);
+	/* It cannot have more than there is. */
+	say_total(g, UINT64_MAX);
+	assert_int_equal(info_of(g).memory_bytes, TABLE);
+	rig_free(g);
+}
+
+static void a_target_that_is_there_first_waits_for_the_guests_word(void **state)
+{
+	const struct balloon_device_config config = { .target = { .bytes = 4 * MIB },
+						      .floor_bytes = MIB };
+	struct rig *g = begin_with(&config, STATS | OOM);
+
+	(void)state;
+	look(g);
+	assert_int_equal(told_pages(g), 0);
+	assert_int_equal(info_of(g).phase, UMBRA_BALLOON_INFLATING);
+	g->configs_changed = 0;
+	say_total(g, 5 * MIB);
+	assert_int_equal(told_pages(g), PAGES(MIB));
+	assert_int_equal(g->configs_changed, 1);
+	rig_free(g);
+}
+
+static void a_guest_that_keeps_silent_is_measured_by_the_table_until_it_speaks(void **state)
+{
+	const struct balloon_device_config config = { .target = { .bytes = 4 * MIB },
+						      .floor_bytes = MIB };
+	struct rig *g = begin_with(&config, STATS | OOM);
+	uint64_t end = g->now_us + RIG_STALL_MS * 1000, next;
+
+	(void)state;
+	g->now_us = end - 1;
+	balloon_device_step(g->device, &next);
+	assert_int_equal(told_pages(g), 0);
+	assert_int_equal(next, end);
+	g->now_us = end;
+	look(g);
+	assert_int_equal(told_pages(g), PAGES(TABLE - 4 * MIB));
+	say_total(g, 5 * MIB);
+	assert_int_equal(told_pages(g), PAGES(MIB));
+	rig_free(g);
+}
+
+static void
+the_first_statistics_after_a_wish_correct_it_both_ways_and_later_ones_downwards(void **state)
+{
+	const struct balloon_device_config config = { .floor_bytes = MIB };
+	struct rig *g = begin_with(&config, STATS | OOM | BITMAP);
+
+	(void)state;
+	say_total(g, 5 * MIB);
+	g->now_us += 1000;
+	keep(g, 4 * MIB);
+	assert_int_equal(told_pages(g), PAGES(MIB));
+	send_run(g, INFLATE, FREE_PFN, PAGES(MIB));
+	look(g);
+	/* It is there, and may yet have to go on. */
+	assert_int_equal(info_of(g).phase, UMBRA_BALLOON_INFLATING);
+	say_total(g, 6 * MIB); /* more was plugged in just before */
+	assert_int_equal(told_pages(g), PAGES(2 * MIB));
+	say_total(g, 10 * MIB);
+	assert_int_equal(told_pages(g), PAGES(2 * MIB));
+	assert_int_equal(info_of(g).target_bytes, 8 * MIB);
+	say_total(g, 5 * MIB);
+	assert_int_equal(told_pages(g), PAGES(MIB));
+	say_total(g, 10 * MIB);
+	assert_int_equal(told_pages(g), PAGES(MIB));
+	rig_free(g);
+}
+
+static void a_guest_that_stops_to_speak_holds_no_way_up(void **state)
+{
+	const struct balloon_device_config config = { .floor_bytes = MIB };
+	struct rig *g = begin_with(&config, STATS | OOM | BITMAP);
+	uint64_t next;
+
+	(void)state;
+	say_total(g, 5 * MIB);
+	g->now_us += 1000;
+	keep(g, 4 * MIB);
+	send_run(g, INFLATE, FREE_PFN, PAGES(MIB));
+	assert_int_equal(balloon_device_step(g->device, &next) & 1u << UMBRA_BALLOON_EVENT_SETTLED,
+			 0);
+	g->now_us += RIG_STALL_MS * 1000;
+	assert_int_not_equal(
+		balloon_device_step(g->device, &next) & 1u << UMBRA_BALLOON_EVENT_SETTLED, 0);
+	assert_int_equal(info_of(g).phase, UMBRA_BALLOON_SETTLED);
+	rig_free(g);
+}
+
+static void a_table_that_grows_leaves_the_driver_its_target(void **state)
+{
+	struct rig *g = begin(0);
+
+	(void)state;
+	rig_set_memory(g, true, false);
+	keep(g, 6 * MIB);
+	assert_int_equal(told_pages(g), PAGES(2 * MIB));
+	g->configs_changed = 0;
+	rig_set_memory(g, true, true);
+	assert_int_equal(told_pages(g), PAGES(2 * MIB));
+	assert_int_equal(g->configs_changed, 0);
+	assert_int_equal(info_of(g).memory_bytes, TABLE);
+	assert_int_equal(info_of(g).target_bytes, TABLE - 2 * MIB);
+	/* One that shrinks does not take more than was asked for. */
+	rig_set_memory(g, true, false);
+	assert_int_equal(told_pages(g), PAGES(2 * MIB));
+	rig_free(g);
+}
+
+static void what_the_operator_says_is_not_argued_with(void **state)
+{
+	const struct balloon_device_config config = { .memory_bytes = 7 * MIB,
+						      .floor_bytes = MIB,
+						      .target = { .bytes = 4 * MIB } };
+	struct rig *g = begin_with(&config, STATS | OOM);
+
+	(void)state;
+	assert_int_equal(told_pages(g), PAGES(3 * MIB));
+	say_total(g, 5 * MIB);
+	assert_int_equal(told_pages(g), PAGES(3 * MIB));
+	assert_int_equal(info_of(g).base, UMBRA_BALLOON_BASE_OPTION);
+	assert_int_equal(info_of(g).memory_bytes, 7 * MIB);
+	rig_free(g);
+}
+
+static void memory_that_is_not_to_be_touched_is_neither_counted_nor_discarded(void **state)
+{
+	const struct balloon_device_config config = {
+		.only = { { 0, HIGH_GPA } },
+		.only_count = 1,
+		.floor_bytes = MIB,
+	};
+	struct rig *g = begin_with(&config, BITMAP);
+
+	(void)state;
+	assert_int_equal(info_of(g).memory_bytes, LOW_BYTES);
+	keep(g, 6 * MIB);
+	assert_int_equal(told_pages(g), PAGES(2 * MIB));
+	/* The driver knows nothing of that, and gives what it has. */
+	send_run(g, INFLATE, HIGH_PFN, 10);
+	assert_int_equal(g->discard_count, 0);
+	assert_int_equal(ballooned(g), 10);
+	send_run(g, INFLATE, FREE_PFN, 10);
+	assert_discards(g, { FREE_PFN, 10 });
+	rig_free(g);
+}
+
+static void a_size_to_take_is_taken_whatever_the_guest_has(void **state)
+{
+	struct rig *g = begin(0);
+
+	(void)state;
+	wish(g, (struct umbra_balloon_target){ .bytes = 3 * MIB, .take = true });
+	assert_int_equal(told_pages(g), PAGES(3 * MIB));
+	rig_set_memory(g, true, false);
+	assert_int_equal(told_pages(g), PAGES(3 * MIB));
+	assert_int_equal(info_of(g).target_bytes, 5 * MIB);
+	rig_free(g);
+}
+
+static void the_floor_stays_with_the_guest_unless_it_is_meant(void **state)
+{
+	const struct umbra_balloon_target low = { .bytes = MIB },
+					  much = { .bytes = 11 * MIB, .take = true },
+					  meant = { .bytes = MIB, .force = true },
+					  all = { .bytes = UMBRA_BALLOON_ALL_MEMORY };
+	struct umbra_error err = { "" };
+	struct rig *g = begin(0);
+
+	(void)state;
+	/* A sixteenth; 64 MiB; half. */
+	assert_int_equal(balloon_target_floor(0, 8192 * MIB), 512 * MIB);
+	assert_int_equal(balloon_target_floor(0, 512 * MIB), 64 * MIB);
+	assert_int_equal(balloon_target_floor(0, 100 * MIB), 50 * MIB);
+	assert_int_equal(balloon_target_floor(3 * MIB, 8192 * MIB), 3 * MIB);
+
+	assert_int_equal(balloon_target_check(&low, TABLE, 6 * MIB, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "1 MiB left"));
+	assert_non_null(strstr(err.text, "floor of 6 MiB"));
+	assert_int_equal(balloon_target_check(&much, TABLE, 6 * MIB, &err), -EINVAL);
+	assert_int_equal(balloon_target_check(&meant, TABLE, 6 * MIB, &err), 0);
+	assert_int_equal(balloon_target_check(&all, MIB, 6 * MIB, &err), 0);
+	/* One that could not be judged when it was set. */
+	wish(g, low);
+	assert_int_equal(told_pages(g), PAGES(TABLE / 2));
+	wish(g, meant);
+	assert_int_equal(told_pages(g), PAGES(TABLE - MIB));
+	rig_free(g);
+}
+
+/* Linux takes what is in the balloon off its total then. */
+static void a_total_that_shrinks_with_the_balloon_is_seen_through(void **state)
+{
+	const struct balloon_device_config config = { .floor_bytes = MIB };
+	struct rig *g = begin_with(&config, STATS | BITMAP);
+
+	(void)state;
+	say_total(g, 6 * MIB);
+	keep(g, 5 * MIB);
+	send_run(g, INFLATE, FREE_PFN, PAGES(MIB) / 2);
+	say_total(g, 6 * MIB); /* older than half of what it counts */
+	assert_int_equal(told_pages(g), PAGES(MIB));
+	send_run(g, INFLATE, FREE_PFN + PAGES(MIB) / 2, PAGES(MIB) / 2);
+	say_total(g, 5 * MIB);
+	assert_int_equal(info_of(g).memory_bytes, 6 * MIB);
+	assert_int_equal(told_pages(g), PAGES(MIB));
+	rig_free(g);
+}
+
+static void the_next_driver_is_measured_by_what_it_says_itself(void **state)
+{
+	const struct balloon_device_config config = { .floor_bytes = MIB };
+	struct rig *g = begin_with(&config, STATS | OOM);
+
+	(void)state;
+	say_total(g, 6 * MIB);
+	keep(g, 5 * MIB);
+	rig_start(g, INFLATE, RING_SIZE, 0);
+	rig_start(g, DEFLATE, RING_SIZE, 0);
+	rig_start(g, STATS_QUEUE, 8, 0);
+	look(g);
+	assert_int_equal(told_pages(g), 0);
+	say_total(g, 8 * MIB);
+	assert_int_equal(told_pages(g), PAGES(3 * MIB));
+	rig_free(g);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			what_the_guest_says_that_it_has_is_what_a_target_is_measured_against),
+		cmocka_unit_test(a_target_that_is_there_first_waits_for_the_guests_word),
+		cmocka_unit_test(
+			a_guest_that_keeps_silent_is_measured_by_the_table_until_it_speaks),
+		cmocka_unit_test(
+			the_first_statistics_after_a_wish_correct_it_both_ways_and_later_ones_downwards),
+		cmocka_unit_test(a_guest_that_stops_to_speak_holds_no_way_up),
+		cmocka_unit_test(a_table_that_grows_leaves_the_driver_its_target),
+		cmocka_unit_test(what_the_operator_says_is_not_argued_with),
+		cmocka_unit_test(memory_that_is_not_to_be_touched_is_neither_counted_nor_discarded),
+		cmocka_unit_test(a_size_to_take_is_taken_whatever_the_guest_has),
+		cmocka_unit_test(the_floor_stays_with_the_guest_unless_it_is_meant),
+		cmocka_unit_test(a_total_that_shrinks_with_the_balloon_is_seen_through),
+		cmocka_unit_test(the_next_driver_is_measured_by_what_it_says_itself),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
