@@ -271,7 +271,8 @@ static bool session_step(struct umbra_balloon *u)
 		{ .fd = u->wish_fd, .events = POLLIN },
 		{ .fd = u->broken_fd, .events = POLLIN },
 		{ .fd = u->moved_fd, .events = POLLIN },
-		{ .fd = vhost_user_server_fd(u->server), .events = POLLIN },
+		{ .fd = vhost_user_server_fd(u->server),
+		  .events = vhost_user_server_events(u->server) },
 		{ .fd = doorway_fd(&u->doorway), .events = POLLIN },
 	};
 	int wait_ms = look(u), rc;

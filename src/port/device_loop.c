@@ -48,6 +48,7 @@
 #include "port/mapping.h"
 #include "port/mapping_guard.h"
 #include "port/notifier.h"
+#include "port/peer.h"
 #include "port/shadow_frontend.h"
 #include "port/vhost_user_server.h"
 #include "port/worker.h"
@@ -65,7 +66,8 @@ enum request_kind { REQUEST_NONE, REQUEST_SWITCH, REQUEST_SAVE, REQUEST_LOAD };
 
 struct request {
 	enum request_kind kind;
-	bool told; /* it has been answered (its deadline passed) */
+	bool told;         /* it has been answered (its deadline passed) */
+	uint64_t since_us; /* when it was made */
 	bool shadowed;
 	void *bytes; /* to load; owned */
 	size_t size;
@@ -94,10 +96,11 @@ struct umbra_shadow_device {
 	/* While a front-end is there. */
 	struct vhost_user_server *server;
 	struct backend *backend;
-	bool awaits_backend; /* a front-end is there, a back-end is not */
-	bool config_changed; /* the back-end said so; the front-end is told next */
-	bool switching;      /* the request is being carried out */
-	bool slow_told;      /* the log says that the back-end is slow */
+	bool awaits_backend;     /* a front-end is there, a back-end is not */
+	bool config_changed;     /* the back-end said so; the front-end is told next */
+	bool switching;          /* the request is being carried out */
+	bool slow_told;          /* the log says that the back-end is slow */
+	struct umbra_error left; /* why the back-end is no longer waited for; "" */
 
 	pthread_mutex_t lock; /* guards the rest */
 	struct request request;
@@ -321,34 +324,67 @@ static void request_serve(struct umbra_shadow_device *u)
 	request_answer(u, rc, &err);
 }
 
+/*
+ * The thread waits, for what @waits_for says.  A request that has been there for longer
+ * than its deadline is answered: one that is being carried out is undone when the wait is
+ * over, one that is not has not happened.
+ */
+static void request_overdue(struct umbra_shadow_device *u, const char *waits_for)
+{
+	struct umbra_error err = { "" };
+	uint64_t waited_ms;
+	struct request r;
+
+	pthread_mutex_lock(&u->lock);
+	r = u->request;
+	pthread_mutex_unlock(&u->lock);
+	waited_ms = (host_now_us(&u->host) - r.since_us) / 1000;
+	if (r.kind == REQUEST_NONE || r.told || waited_ms < u->deadline_ms)
+		return;
+	if (u->switching) {
+		error_set(&err, -ETIMEDOUT,
+			  "%s, and the switch has taken %" PRIu64 " ms; the device goes on in its "
+			  "old mode as soon as it can",
+			  waits_for, waited_ms);
+		shadow_device_switch_overdue(u->device, err.text);
+	} else {
+		error_set(&err, -ETIMEDOUT,
+			  "%s, and has not come to this for %" PRIu64 " ms: nothing was changed",
+			  waits_for, waited_ms);
+	}
+	request_answer(u, -ETIMEDOUT, &err);
+}
+
 /* The back-end has been waited for, for @waited_ms, to answer @message. */
-static int on_backend_wait(void *opaque, const char *message, unsigned int waited_ms)
+static int on_backend_wait(void *opaque, const char *message, unsigned int waited_ms,
+			   struct umbra_error *err)
 {
 	struct umbra_shadow_device *u = opaque;
-	struct pollfd front = { .fd = u->server ? vhost_user_server_fd(u->server) : -1,
-				.events = POLLRDHUP };
-	struct umbra_error err = { "" };
+	char waits_for[96];
 
-	if (poll(&front, 1, 0) > 0 && front.revents & (POLLHUP | POLLERR | POLLRDHUP))
-		return error_set(&err, -ECANCELED, "the front-end has gone");
-	if (is_end_overdue(u))
+	if (u->server && peer_has_gone(vhost_user_server_fd(u->server))) {
+		error_set(err, -ECANCELED,
+			  "the front-end has gone, while the back-end had not answered %s for %u "
+			  "ms",
+			  message, waited_ms);
+		u->left = *err;
 		return -ECANCELED;
+	}
+	if (is_end_overdue(u))
+		return error_set(err, -ECANCELED,
+				 "the device is stopped, and the back-end has not answered %s for "
+				 "%u ms",
+				 message, waited_ms);
+	snprintf(waits_for, sizeof(waits_for), "the back-end has not answered %s for %u ms",
+		 message, waited_ms);
+	request_overdue(u, waits_for);
 	if (waited_ms < u->deadline_ms) {
 		u->slow_told = false;
 		return 0;
 	}
 	if (!u->slow_told)
-		log_warning("the back-end has not answered %s for %u ms; still waiting", message,
-			    waited_ms);
+		log_warning("%s; still waiting", waits_for);
 	u->slow_told = true;
-	if (u->switching) {
-		error_set(&err, -ETIMEDOUT,
-			  "the back-end has not answered %s for %u ms; the device goes on in its "
-			  "old mode as soon as it does",
-			  message, waited_ms);
-		shadow_device_switch_overdue(u->device, err.text);
-		request_answer(u, -ETIMEDOUT, &err);
-	}
 	return 0;
 }
 
@@ -425,7 +461,8 @@ static bool session_step(struct umbra_shadow_device *u, struct umbra_error *lost
 		{ .fd = u->end_fd, .events = POLLIN },
 		{ .fd = u->request_fd, .events = POLLIN },
 		{ .fd = u->broken_fd, .events = POLLIN },
-		{ .fd = vhost_user_server_fd(u->server), .events = POLLIN },
+		{ .fd = vhost_user_server_fd(u->server),
+		  .events = vhost_user_server_events(u->server) },
 		{ .fd = doorway_fd(&u->doorway), .events = POLLIN },
 		[SESSION_FDS + BACKEND_FDS_MAX - 1] = { .fd = -1 },
 	};
@@ -457,12 +494,17 @@ static bool session_step(struct umbra_shadow_device *u, struct umbra_error *lost
 		request_serve(u);
 	else if (fds[3].revents) {
 		rc = vhost_user_server_receive(u->server, &err);
-		if (rc < 0 && !is_ending(u))
+		if (rc < 0 && rc != -ECANCELED && !is_ending(u))
 			log_error("the front-end is disconnected: %s", err.text);
-		if (rc <= 0)
+		if (rc <= 0 && !u->left.text[0])
 			return false;
 	}
-	shadow_device_tend(u->device);
+	if (!u->left.text[0])
+		shadow_device_tend(u->device);
+	if (u->left.text[0]) {
+		log_info("%s", u->left.text);
+		return false;
+	}
 	if (u->config_changed) {
 		u->config_changed = false;
 		vhost_user_server_config_changed(u->server);
@@ -518,6 +560,7 @@ static int session_run(struct umbra_shadow_device *u, int *front_fd, struct umbr
 		return rc;
 	}
 	u->config_changed = false;
+	u->left.text[0] = '\0';
 	u->backend->ops->listen(u->backend, &listener);
 	rc = vhost_user_server_create(front_fd, &device, u->end_fd, &u->server, err);
 	if (rc) {
@@ -634,8 +677,10 @@ static int request_make(struct umbra_shadow_device *u, const struct request *r)
 		rc = -ECANCELED;
 	else if (u->request.kind != REQUEST_NONE)
 		rc = -EBUSY;
-	else
+	else {
 		u->request = *r;
+		u->request.since_us = host_now_us(&u->host);
+	}
 	pthread_mutex_unlock(&u->lock);
 	if (!rc)
 		notifier_send(&bell);

@@ -185,8 +185,8 @@ static int reset_sleep(struct vdpa_node *node, unsigned int ms, unsigned int *wa
 		return error_set(err, -ECANCELED, "back-end: the process is asked to stop");
 	*waited_ms += ms;
 	if (node->listener.waiting)
-		rc = node->listener.waiting(node->listener.opaque, "a reset", *waited_ms);
-	else if (*waited_ms >= node->timeout_ms)
+		return node->listener.waiting(node->listener.opaque, "a reset", *waited_ms, err);
+	if (*waited_ms >= node->timeout_ms)
 		rc = -ETIMEDOUT;
 	if (rc)
 		return error_set(err, rc, "back-end: the device has not been reset after %u ms",

@@ -40,8 +40,6 @@
 /* libvhost-user drops a front-end whose message has more than this of it. */
 #define CONFIG_SIZE_MAX 256u /* bytes */
 
-#define CONNECT_RETRY_MS 10 /* while the back-end's backlog is full */
-
 struct client {
 	struct backend backend; /* first member */
 	struct vhost_user_requester r;
@@ -731,25 +729,19 @@ int vhost_user_client_attach(int *socket_fd, int stop_fd, unsigned int timeout_m
 
 /* connect() to a UNIX socket does not go on in the background: it succeeds,
  * fails, or says EAGAIN while the listener's backlog is full. */
-static int connect_path(int fd, const struct sockaddr_un *address, int stop_fd, int64_t deadline,
-			struct umbra_error *err)
+static int connect_path(int fd, const struct sockaddr_un *address, struct umbra_error *err)
 {
-	for (;;) {
-		struct pollfd stop = { .fd = stop_fd, .events = POLLIN };
+	int rc;
 
-		if (!connect(fd, (const struct sockaddr *)address, sizeof(*address)))
-			return 0;
-		if (errno == EINTR)
-			continue;
-		if (errno != EAGAIN)
-			return error_set(err, -errno, "back-end: cannot connect to %s: %s",
-					 address->sun_path, strerror(errno));
-		if (vhost_user_deadline(0) >= deadline)
-			return error_set(err, -ETIMEDOUT, "back-end: %s accepts no connection",
-					 address->sun_path);
-		if (poll(&stop, 1, CONNECT_RETRY_MS) > 0)
-			return error_set(err, -ECANCELED, "back-end: the process is asked to stop");
-	}
+	do {
+		rc = connect(fd, (const struct sockaddr *)address, sizeof(*address)) ? -errno : 0;
+	} while (rc == -EINTR);
+	if (rc == -EAGAIN)
+		return error_set(err, rc, "back-end: %s has no room for another connection",
+				 address->sun_path);
+	return rc ? error_set(err, rc, "back-end: cannot connect to %s: %s", address->sun_path,
+			      strerror(-rc))
+		  : 0;
 }
 
 int vhost_user_client_connect(const char *path, int stop_fd, unsigned int timeout_ms,
@@ -767,7 +759,7 @@ int vhost_user_client_connect(const char *path, int stop_fd, unsigned int timeou
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return error_set(err, -errno, "back-end: socket: %s", strerror(errno));
-	rc = connect_path(fd, &address, stop_fd, vhost_user_deadline(timeout_ms), err);
+	rc = connect_path(fd, &address, err);
 	if (!rc)
 		rc = vhost_user_client_attach(&fd, stop_fd, timeout_ms, out, err);
 	fd_close(&fd);

@@ -42,6 +42,7 @@
  * Connect to the socket at @path and send SET_OWNER.  @timeout_ms bounds this
  * and every later call.  @stop_fd (an eventfd, or -1) is borrowed until
  * destroy().
+ * Does not wait for the listener: -EAGAIN while its backlog is full.
  * -ENOENT, -ECONNREFUSED and others of connect(2); -ENAMETOOLONG; -ENOMEM;
  * -ETIMEDOUT, -ECANCELED, -ECONNRESET.
  */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -28,15 +29,24 @@ int vhost_user_requester_lose(struct vhost_user_requester *r, int rc, struct umb
 
 /* Answer @m, which asks for it, with 0 (done) or 1 (refused). */
 static int channel_answer(struct vhost_user_requester *r, struct vhost_user_message *m, bool done,
-			  int64_t deadline, struct umbra_error *err)
+			  struct umbra_error *err)
 {
+	struct vhost_user_outgoing progress = { 0 };
+	int rc;
+
 	vhost_user_message_init(m, m->header.request, VHOST_USER_REPLY, sizeof(m->payload.u64));
 	m->payload.u64 = !done;
-	return vhost_user_socket_send(&r->channel, m, deadline, err);
+	rc = vhost_user_socket_send(&r->channel, m, 1, &progress, err);
+	if (rc == -EAGAIN)
+		return error_set(err, -ECONNRESET,
+				 "%s: leaves answers unread, and there is no room "
+				 "for another",
+				 r->channel.peer);
+	return rc;
 }
 
 static int channel_handle(struct vhost_user_requester *r, struct vhost_user_message *m,
-			  int64_t deadline, struct umbra_error *err)
+			  struct umbra_error *err)
 {
 	const struct vhost_request_info *info =
 		vhost_request_info(VHOST_FROM_BACKEND, m->header.request);
@@ -60,21 +70,22 @@ static int channel_handle(struct vhost_user_requester *r, struct vhost_user_mess
 	}
 	wants_answer = (m->header.flags & VHOST_USER_NEED_REPLY) ||
 		       (info && vhost_reply_owed(info, &r->terms));
-	return wants_answer ? channel_answer(r, m, done, deadline, err) : 0;
+	return wants_answer ? channel_answer(r, m, done, err) : 0;
 }
 
-/* As vhost_user_client_channel_dispatch(). */
-static int channel_dispatch(struct vhost_user_requester *r, int64_t deadline,
-			    struct umbra_error *err)
+int vhost_user_requester_dispatch(struct vhost_user_requester *r, struct umbra_error *err)
 {
-	struct vhost_user_message m;
+	struct umbra_error local = { "" };
 	int rc;
 
+	err = err ? err : &local;
 	if (r->channel_dead)
 		return 0;
-	rc = vhost_user_socket_receive(&r->channel, &m, deadline, err);
+	rc = vhost_user_socket_receive(&r->channel, &r->channel_in, &r->channel_done, err);
+	if (rc == -EAGAIN)
+		return 1;
 	if (rc > 0) {
-		rc = channel_handle(r, &m, deadline, err);
+		rc = channel_handle(r, &r->channel_in, err);
 		if (rc == 0)
 			return 1;
 	}
@@ -84,64 +95,90 @@ static int channel_dispatch(struct vhost_user_requester *r, int64_t deadline,
 }
 
 /* Serve the channel while a call waits; its end is not the call's. */
-static int channel_serve(struct vhost_user_requester *r, int64_t deadline, struct umbra_error *err)
+static void channel_serve(struct vhost_user_requester *r)
 {
 	struct umbra_error why = { "" };
-	int rc = channel_dispatch(r, deadline, &why);
 
-	if (rc == -ECANCELED)
-		return error_set(err, rc, "%s", why.text);
-	if (rc < 0)
+	if (vhost_user_requester_dispatch(r, &why) < 0)
 		log_limited(&r->log, LOG_WARNING, "%s; the channel is closed", why.text);
-	return 0;
 }
 
 /* --- requests ------------------------------------------------------------ */
 
-/* Wait until the socket or the channel can be read: until @deadline, or as long
- * as the owner has patience. */
-static int reply_wait(struct vhost_user_requester *r, const char *name, bool *channel_ready,
-		      int64_t deadline, struct umbra_error *err)
-{
-	int channel = r->channel_dead ? -1 : r->channel.fd;
-	unsigned int waited_ms = 0;
-	int rc;
+/* How long a burst has been waited for, sent or not. */
+struct patience {
+	const char *name;    /* of the request that is not answered */
+	int64_t start, next; /* next: when the owner is to be asked, or patience ends */
+};
 
-	if (!r->listener.waiting)
-		return vhost_user_socket_wait(&r->socket, channel, channel_ready, deadline, err);
+static struct patience patience_begin(const struct vhost_user_requester *r, const char *name)
+{
+	unsigned int ms = r->listener.waiting ? VHOST_USER_CLIENT_PATIENCE_MS : r->timeout_ms;
+
+	return (struct patience){ name, vhost_user_deadline(0), vhost_user_deadline(ms) };
+}
+
+/* Wait until the socket is ready for @events, for as long as the owner has patience, or
+ * until the limit; serve the channel meanwhile. */
+static int request_wait(struct vhost_user_requester *r, short events, struct patience *p,
+			struct umbra_error *err)
+{
 	for (;;) {
-		rc = vhost_user_socket_wait(&r->socket, channel, channel_ready,
-					    vhost_user_deadline(VHOST_USER_CLIENT_PATIENCE_MS),
-					    err);
-		if (rc != -ETIMEDOUT)
+		int channel = r->channel_dead ? -1 : r->channel.fd;
+		bool channel_ready;
+		int rc = vhost_user_socket_wait(&r->socket, events, channel, &channel_ready,
+						p->next, err);
+
+		if (rc == -ETIMEDOUT && r->listener.waiting) {
+			p->next = vhost_user_deadline(VHOST_USER_CLIENT_PATIENCE_MS);
+			rc = r->listener.waiting(r->listener.opaque, p->name,
+						 (unsigned int)(vhost_user_deadline(0) - p->start),
+						 err);
+			if (!rc)
+				continue;
+		}
+		if (rc || !channel_ready)
 			return rc;
-		waited_ms += VHOST_USER_CLIENT_PATIENCE_MS;
-		rc = r->listener.waiting(r->listener.opaque, name, waited_ms);
-		if (rc)
-			return error_set(err, rc,
-					 "back-end: not waited for any longer, after %u ms",
-					 waited_ms);
+		channel_serve(r);
 	}
 }
 
 static int receive_reply(struct vhost_user_requester *r, struct vhost_user_message *m,
-			 const char *name, int64_t deadline, struct umbra_error *err)
+			 struct patience *p, struct umbra_error *err)
 {
-	bool channel_ready = true;
+	size_t done = 0;
 	int rc;
 
-	while (channel_ready) {
-		rc = reply_wait(r, name, &channel_ready, deadline, err);
-		if (!rc && channel_ready)
-			rc = channel_serve(r, vhost_user_deadline(r->timeout_ms), err);
-		if (rc)
-			return rc;
+	for (;;) {
+		rc = vhost_user_socket_receive(&r->socket, m, &done, err);
+		if (rc != -EAGAIN)
+			break;
+		rc = request_wait(r, POLLIN, p, err);
+		if (!rc)
+			continue;
+		if (done)
+			vhost_user_message_close(m);
+		return rc;
 	}
-	/* A reply that has begun has its own time to end. */
-	rc = vhost_user_socket_receive(&r->socket, m, vhost_user_deadline(r->timeout_ms), err);
 	if (rc == 0)
 		return error_set(err, -ECONNRESET, "back-end: closed the connection");
 	return rc < 0 ? rc : 0;
+}
+
+static int send_burst(struct vhost_user_requester *r, const struct vhost_user_message *m,
+		      unsigned int count, struct patience *p, struct umbra_error *err)
+{
+	struct vhost_user_outgoing progress = { 0 };
+	int rc;
+
+	do {
+		rc = vhost_user_socket_send(&r->socket, m, count, &progress, err);
+		if (rc == -EAGAIN)
+			rc = request_wait(r, POLLOUT, p, err);
+		else
+			break;
+	} while (!rc);
+	return rc;
 }
 
 /* Will the back-end answer @m?  Asked before it is sent. */
@@ -156,12 +193,13 @@ static bool is_answered(const struct vhost_user_requester *r, const struct vhost
 
 /* Replace @m by its answer. */
 static int answer_get(struct vhost_user_requester *r, struct vhost_user_message *m,
-		      struct umbra_error *err)
+		      struct patience *p, struct umbra_error *err)
 {
 	uint32_t request = m->header.request;
-	int rc = receive_reply(r, m, vhost_request_name(VHOST_FROM_FRONTEND, request),
-			       vhost_user_deadline(r->timeout_ms), err);
+	int rc;
 
+	p->name = vhost_request_name(VHOST_FROM_FRONTEND, request);
+	rc = receive_reply(r, m, p, err);
 	if (rc)
 		return error_prefix(err, rc, "%s",
 				    vhost_request_name(VHOST_FROM_FRONTEND, request));
@@ -176,6 +214,7 @@ int vhost_user_requester_burst(struct vhost_user_requester *r, struct vhost_user
 {
 	const char *name = vhost_request_name(VHOST_FROM_FRONTEND, m->header.request);
 	bool answered[VHOST_USER_BURST_MAX];
+	struct patience p = patience_begin(r, name);
 	struct umbra_error local = { "" };
 	int rc;
 
@@ -185,14 +224,13 @@ int vhost_user_requester_burst(struct vhost_user_requester *r, struct vhost_user
 				 r->lost_why.text);
 	for (unsigned int i = 0; i < count; i++)
 		answered[i] = is_answered(r, &m[i]);
-	rc = vhost_user_socket_send_burst(&r->socket, m, count, vhost_user_deadline(r->timeout_ms),
-					  err);
+	rc = send_burst(r, m, count, &p, err);
 	if (rc)
 		error_prefix(err, rc, "%s", name);
 	for (unsigned int i = 0; i < count; i++) {
 		m[i].fd_count = 0; /* they were borrowed */
 		if (!rc && answered[i])
-			rc = answer_get(r, &m[i], err);
+			rc = answer_get(r, &m[i], &p, err);
 	}
 	return rc ? vhost_user_requester_lose(r, rc, err) : 0;
 }
@@ -260,13 +298,6 @@ int vhost_user_requester_check(struct vhost_user_requester *r, struct umbra_erro
 	return vhost_user_requester_lose(r, -ECONNRESET, err);
 }
 
-int vhost_user_requester_dispatch(struct vhost_user_requester *r, struct umbra_error *err)
-{
-	struct umbra_error local = { "" };
-
-	return channel_dispatch(r, vhost_user_deadline(r->timeout_ms), err ? err : &local);
-}
-
 void vhost_user_requester_init(struct vhost_user_requester *r, int socket_fd, int stop_fd,
 			       unsigned int timeout_ms)
 {
@@ -279,6 +310,8 @@ void vhost_user_requester_init(struct vhost_user_requester *r, int socket_fd, in
 
 void vhost_user_requester_close(struct vhost_user_requester *r)
 {
+	if (r->channel_done)
+		vhost_user_message_close(&r->channel_in);
 	fd_close(&r->channel.fd);
 	fd_close(&r->socket.fd);
 }

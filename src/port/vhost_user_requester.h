@@ -11,7 +11,10 @@
  * and closes the connection next.
  *
  * While an answer is awaited, the back-end's own channel is served, because
- * the back-end may wait for an answer on it before it goes on.
+ * the back-end may wait for an answer on it before it goes on.  What it does there has
+ * no influence on how long is waited: a request has one start time.  The channel is never
+ * waited for: half a message stays until the rest has come, and a back-end that leaves
+ * so many answers unread that there is no room for another loses the channel.
  *
  * Internal to vhost_user_client.c, which says what the requests mean.
  *
@@ -41,6 +44,8 @@ struct vhost_user_requester {
 
 	struct vhost_user_socket channel; /* the back-end's; fd -1: there is none */
 	bool channel_dead;
+	struct vhost_user_message channel_in; /* of which channel_done bytes have come */
+	size_t channel_done;
 	/* All zeros: nobody listens, and timeout_ms is the limit of a wait. */
 	struct backend_listener listener;
 	struct log_limit log;

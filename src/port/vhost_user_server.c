@@ -31,7 +31,8 @@
  * Fds: a handler takes the fds that it wants out of the message; those that
  * are left are closed.
  * Trust: the front-end is hostile.  No message ends the process, and nothing
- * waits for it longer than VHOST_USER_SERVER_TIMEOUT_MS.
+ * waits for it: a message in pieces is kept until it is whole, an answer that finds no
+ * room until there is some, and who makes that last holds up itself alone.
  *
  * Implements: vhost-user specification, "Front-end message types", "Suspended
  * device state", "VHOST_USER_PROTOCOL_F_REPLY_ACK".
@@ -40,6 +41,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,9 +77,19 @@ struct server_ring {
 	bool started;    /* between SET_VRING_KICK and GET_VRING_BASE */
 };
 
+/* A request and, where one is owed, the reply that the handler makes. */
+struct exchange {
+	struct vhost_user_message request;
+	struct vhost_user_message reply; /* header.size: payload bytes */
+};
+
 struct vhost_user_server {
 	struct vhost_user_socket socket;
 	struct vhost_device device;
+	struct exchange exchange;
+	size_t received; /* bytes of its request, while that is not whole */
+	bool owes;       /* its reply is not out */
+	struct vhost_user_outgoing sent;
 	bool terms_known; /* terms.offered is valid */
 	struct vhost_terms terms;
 	struct vhost_user_socket channel; /* fd -1: there is none */
@@ -91,6 +103,7 @@ struct vhost_user_server {
 
 static void channel_send_config_changed(struct vhost_user_server *s)
 {
+	struct vhost_user_outgoing progress = { 0 };
 	struct vhost_user_message m;
 	struct umbra_error err;
 	int rc;
@@ -99,9 +112,9 @@ static void channel_send_config_changed(struct vhost_user_server *s)
 	vhost_user_message_init(&m, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG, 0, 0);
 	/* No need_reply, no waiting: the front-end may itself be waiting for
 	 * our reply on the other socket. */
-	rc = vhost_user_socket_send(&s->channel, &m, vhost_user_deadline(0), &err);
+	rc = vhost_user_socket_send(&s->channel, &m, 1, &progress, &err);
 	/* No room: it has not read the same news from before either. */
-	if (rc && rc != -ETIMEDOUT) {
+	if (rc && rc != -EAGAIN) {
 		log_limited(&s->log, LOG_WARNING, "%s; the channel is closed", err.text);
 		closer_close(&s->channel.fd);
 	}
@@ -129,12 +142,6 @@ static void ring_set_started(struct vhost_user_server *s, unsigned int index, bo
 }
 
 /* --- handlers ------------------------------------------------------------- */
-
-/* A request and, where one is owed, the reply that the handler makes. */
-struct exchange {
-	struct vhost_user_message request;
-	struct vhost_user_message reply; /* header.size: payload bytes */
-};
 
 static int reply_u64(struct exchange *x, uint64_t value)
 {
@@ -565,11 +572,15 @@ static const struct {
 
 /* --- one message ------------------------------------------------------------ */
 
-static int send_reply(struct vhost_user_server *s, struct vhost_user_message *reply,
-		      struct umbra_error *err)
+/* Send the reply, or what is left of it. */
+static int send_reply(struct vhost_user_server *s, struct umbra_error *err)
 {
-	return vhost_user_socket_send(&s->socket, reply,
-				      vhost_user_deadline(VHOST_USER_SERVER_TIMEOUT_MS), err);
+	int rc = vhost_user_socket_send(&s->socket, &s->exchange.reply, 1, &s->sent, err);
+
+	s->owes = rc == -EAGAIN;
+	if (!s->owes)
+		s->sent = (struct vhost_user_outgoing){ 0 };
+	return s->owes ? 0 : rc;
 }
 
 static int answer_success(struct vhost_user_server *s, const struct vhost_request_info *info,
@@ -580,7 +591,7 @@ static int answer_success(struct vhost_user_server *s, const struct vhost_reques
 			return 0;
 		reply_u64(x, 0);
 	}
-	return send_reply(s, &x->reply, err);
+	return send_reply(s, err);
 }
 
 /* The request failed with @rc, and @err says why.  0: the connection lives. */
@@ -612,7 +623,7 @@ static int answer_failure(struct vhost_user_server *s, const struct vhost_reques
 		return error_prefix(err, rc, "front-end");
 	}
 	log_limited(&s->log, LOG_WARNING, "front-end: %s; refused", err->text);
-	return send_reply(s, &x->reply, err);
+	return send_reply(s, err);
 }
 
 static int handle(struct vhost_user_server *s, const struct vhost_request_info *info,
@@ -637,28 +648,38 @@ static int handle(struct vhost_user_server *s, const struct vhost_request_info *
 	return rc;
 }
 
+short vhost_user_server_events(const struct vhost_user_server *server)
+{
+	return server->owes ? POLLOUT : POLLIN;
+}
+
 int vhost_user_server_receive(struct vhost_user_server *server, struct umbra_error *err)
 {
-	int64_t deadline = vhost_user_deadline(VHOST_USER_SERVER_TIMEOUT_MS);
 	const struct vhost_request_info *info;
+	struct exchange *x = &server->exchange;
 	struct umbra_error local = { "" };
-	struct exchange x;
 	int rc;
 
 	err = err ? err : &local;
-	rc = vhost_user_socket_receive(&server->socket, &x.request, deadline, err);
+	if (server->owes) {
+		rc = send_reply(server, err);
+		return rc ? rc : 1;
+	}
+	rc = vhost_user_socket_receive(&server->socket, &x->request, &server->received, err);
+	if (rc == -EAGAIN)
+		return 1;
 	if (rc <= 0)
 		return rc;
-	info = vhost_request_info(VHOST_FROM_FRONTEND, x.request.header.request);
-	vhost_user_message_init(&x.reply, x.request.header.request, VHOST_USER_REPLY, 0);
-	rc = handle(server, info, &x, err);
-	vhost_user_message_close(&x.request);
+	info = vhost_request_info(VHOST_FROM_FRONTEND, x->request.header.request);
+	vhost_user_message_init(&x->reply, x->request.header.request, VHOST_USER_REPLY, 0);
+	rc = handle(server, info, x, err);
+	vhost_user_message_close(&x->request);
 	if (rc == -EBADMSG)
 		return error_prefix(err, rc, "front-end");
 	if (rc)
-		rc = answer_failure(server, info, &x, rc, err);
+		rc = answer_failure(server, info, x, rc, err);
 	else
-		rc = answer_success(server, info, &x, err);
+		rc = answer_success(server, info, x, err);
 	return rc ? rc : 1;
 }
 
@@ -691,6 +712,8 @@ void vhost_user_server_destroy(struct vhost_user_server **server)
 	*server = NULL;
 	if (!s)
 		return;
+	if (s->received)
+		vhost_user_message_close(&s->exchange.request);
 	closer_close(&s->channel.fd);
 	fd_close(&s->socket.fd);
 	free(s);

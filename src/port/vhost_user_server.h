@@ -27,14 +27,17 @@ UMBRA_MUST_CHECK int vhost_user_server_create(int *socket_fd, const struct vhost
 /* To be polled for reading; the same until destroy(). */
 int vhost_user_server_fd(const struct vhost_user_server *server);
 
+/* What to poll it for: POLLIN, or POLLOUT while an answer has found no room. */
+short vhost_user_server_events(const struct vhost_user_server *server);
+
 /*
- * Receive one message, carry it out, answer it.  Call it when the fd is
- * readable; it waits for the rest of a message that has begun, at most
- * VHOST_USER_SERVER_TIMEOUT_MS.
- * 1: handled (or refused, see @err of the log).  0: the front-end has closed
- * the connection.  Negative: the connection is of no more use; @err says why.
+ * Receive one message, carry it out, answer it.  Call it when the fd is ready for
+ * _events().  Waits for nothing: half a message stays until the rest comes, and no
+ * further one is taken before the answer to the last is out.
+ * 1: handled (or refused, see @err of the log), or not all of it has come.  0: the
+ * front-end has closed the connection.  Negative: the connection is of no more use;
+ * @err says why.
  */
-#define VHOST_USER_SERVER_TIMEOUT_MS 10000u
 UMBRA_MUST_CHECK int vhost_user_server_receive(struct vhost_user_server *server,
 					       struct umbra_error *err);
 

@@ -47,9 +47,9 @@ void vhost_user_message_close(struct vhost_user_message *m)
 	m->fd_count = 0;
 }
 
-/* Wait for @events on the socket or for @other; the stop comes first. */
-static int wait_for(struct vhost_user_socket *s, short events, int other, bool *other_ready,
-		    int64_t deadline, struct umbra_error *err)
+/* The stop comes first. */
+int vhost_user_socket_wait(struct vhost_user_socket *s, short events, int other, bool *other_ready,
+			   int64_t deadline, struct umbra_error *err)
 {
 	struct pollfd fds[] = {
 		{ .fd = s->stop_fd, .events = POLLIN },
@@ -68,20 +68,12 @@ static int wait_for(struct vhost_user_socket *s, short events, int other, bool *
 	if (n == 0)
 		return error_set(err, -ETIMEDOUT, "%s: no %s within the time limit", s->peer,
 				 events & POLLOUT ? "room for a message" : "complete message");
-	if (!other_ready)
-		return 0;
 	*other_ready = !fds[1].revents;
-	/* Whatever @other brings must not move the deadline of the message. */
+	/* Whatever @other brings must not move the deadline. */
 	if (*other_ready && remaining_ms(deadline) == 0)
-		return error_set(err, -ETIMEDOUT, "%s: no complete message within the time limit",
-				 s->peer);
+		return error_set(err, -ETIMEDOUT, "%s: no %s within the time limit", s->peer,
+				 events & POLLOUT ? "room for a message" : "complete message");
 	return 0;
-}
-
-int vhost_user_socket_wait(struct vhost_user_socket *s, int other, bool *other_ready,
-			   int64_t deadline, struct umbra_error *err)
-{
-	return wait_for(s, POLLIN, other, other_ready, deadline, err);
 }
 
 /* One message on its way out, from byte @from on. */
@@ -126,56 +118,37 @@ static void outgoing_make(struct outgoing *out, struct msghdr *msg,
 	};
 }
 
-/* Send what can be sent without waiting of @count messages, the first from byte
- * *@from on.  Returns how many went out whole, *@from of the next did. */
-static int send_some(struct vhost_user_socket *s, const struct vhost_user_message *m,
-		     unsigned int count, size_t *from)
+int vhost_user_socket_send(struct vhost_user_socket *s, const struct vhost_user_message *m,
+			   unsigned int count, struct vhost_user_outgoing *progress,
+			   struct umbra_error *err)
 {
 	struct outgoing out[VHOST_USER_BURST_MAX];
 	struct mmsghdr headers[VHOST_USER_BURST_MAX];
 	int n;
 
-	for (unsigned int i = 0; i < count; i++)
-		outgoing_make(&out[i], &headers[i].msg_hdr, &m[i], i ? 0 : *from);
-	n = sendmmsg(s->fd, headers, count, MSG_NOSIGNAL | MSG_DONTWAIT);
-	for (int i = 0; i < n; i++) {
-		*from += headers[i].msg_len;
-		if (*from < message_bytes(&m[i]))
-			return i; /* only the last of a burst can be cut */
-		*from = 0;
-	}
-	return n < 0 ? -errno : n;
-}
+	while (progress->messages < count) {
+		unsigned int left = count - progress->messages;
 
-int vhost_user_socket_send_burst(struct vhost_user_socket *s, const struct vhost_user_message *m,
-				 unsigned int count, int64_t deadline, struct umbra_error *err)
-{
-	unsigned int done = 0;
-	size_t from = 0;
-
-	while (done < count) {
-		int n = send_some(s, m + done, count - done, &from);
-
-		if (n >= 0) {
-			done += (unsigned int)n;
+		for (unsigned int i = 0; i < left; i++)
+			outgoing_make(&out[i], &headers[i].msg_hdr, &m[progress->messages + i],
+				      i ? 0 : progress->bytes);
+		n = sendmmsg(s->fd, headers, left, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n < 0 && errno == EINTR)
 			continue;
-		}
-		if (n == -EINTR)
-			continue;
-		if (n != -EAGAIN)
+		if (n < 0 && errno == EAGAIN)
+			return -EAGAIN;
+		if (n < 0)
 			return error_set(err, -ECONNRESET, "%s: cannot send: %s", s->peer,
-					 strerror(-n));
-		n = wait_for(s, POLLOUT, -1, NULL, deadline, err);
-		if (n)
-			return n;
+					 strerror(errno));
+		for (int i = 0; i < n; i++) {
+			progress->bytes += headers[i].msg_len;
+			if (progress->bytes < message_bytes(&m[progress->messages]))
+				break; /* only the last of a burst can be cut */
+			progress->messages++;
+			progress->bytes = 0;
+		}
 	}
 	return 0;
-}
-
-int vhost_user_socket_send(struct vhost_user_socket *s, const struct vhost_user_message *m,
-			   int64_t deadline, struct umbra_error *err)
-{
-	return vhost_user_socket_send_burst(s, m, 1, deadline, err);
 }
 
 /* Keep the fds of one piece; -EBADMSG if there are more than fit, after
@@ -215,80 +188,90 @@ static int collect_fds(struct vhost_user_socket *s, struct msghdr *msg,
 	return 0;
 }
 
-/* Fill @buf with exactly @size bytes.  1, 0 (closed before the first byte) or
- * -errno. */
-static int receive_exactly(struct vhost_user_socket *s, void *buf, size_t size,
-			   struct vhost_user_message *m, int64_t deadline, struct umbra_error *err)
+/* Take a piece: bytes *@done to @end of @m, header and payload being one after the
+ * other.  1: some came; 0: the other end is closed; -EAGAIN: nothing there yet. */
+static int receive_piece(struct vhost_user_socket *s, struct vhost_user_message *m, size_t *done,
+			 size_t end, struct umbra_error *err)
 {
-	size_t done = 0;
-
-	while (done < size) {
-		union {
-			struct cmsghdr align;
-			char bytes[CONTROL_SIZE];
-		} control;
-		struct iovec iov = { .iov_base = (char *)buf + done, .iov_len = size - done };
-		struct msghdr msg = {
-			.msg_iov = &iov,
-			.msg_iovlen = 1,
-			.msg_control = control.bytes,
-			.msg_controllen = sizeof(control.bytes),
-		};
-		ssize_t n = recvmsg(s->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-		int rc;
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && errno == EAGAIN) {
-			rc = wait_for(s, POLLIN, -1, NULL, deadline, err);
-			if (rc)
-				return rc;
-			continue;
-		}
-		if (n < 0)
-			return error_set(err, -ECONNRESET, "%s: cannot receive: %s", s->peer,
-					 strerror(errno));
-		rc = collect_fds(s, &msg, m, err);
-		if (rc)
-			return rc;
-		if (n == 0 && done == 0)
-			return 0;
-		if (n == 0)
-			return error_set(err, -ECONNRESET,
-					 "%s: closed the connection after %zu of %zu bytes",
-					 s->peer, done, size);
-		done += (size_t)n;
-	}
-	return 1;
-}
-
-int vhost_user_socket_receive(struct vhost_user_socket *s, struct vhost_user_message *m,
-			      int64_t deadline, struct umbra_error *err)
-{
+	bool in_header = *done < sizeof(m->header);
+	union {
+		struct cmsghdr align;
+		char bytes[CONTROL_SIZE];
+	} control;
+	struct iovec iov = {
+		.iov_base = in_header ? (char *)&m->header + *done
+				      : (char *)&m->payload + (*done - sizeof(m->header)),
+		.iov_len = end - *done,
+	};
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes),
+	};
+	ssize_t n;
 	int rc;
 
-	m->fd_count = 0;
-	rc = receive_exactly(s, &m->header, sizeof(m->header), m, deadline, err);
-	if (rc <= 0)
-		goto fail;
-	if (m->header.size > sizeof(m->payload)) {
-		rc = error_set(
+	do {
+		n = recvmsg(s->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EAGAIN)
+		return -EAGAIN;
+	if (n < 0)
+		return error_set(err, -ECONNRESET, "%s: cannot receive: %s", s->peer,
+				 strerror(errno));
+	rc = collect_fds(s, &msg, m, err);
+	if (rc)
+		return rc;
+	*done += (size_t)n;
+	return n > 0;
+}
+
+/* How far @m goes, as far as is known after @done bytes.  -EBADMSG. */
+static int message_end(const struct vhost_user_socket *s, const struct vhost_user_message *m,
+		       size_t done, size_t *end, struct umbra_error *err)
+{
+	*end = sizeof(m->header);
+	if (done < *end)
+		return 0;
+	if (m->header.size > sizeof(m->payload))
+		return error_set(
 			err, -EBADMSG,
 			"%s: request %u announces %u bytes of payload; at most %zu are legal",
 			s->peer, m->header.request, m->header.size, sizeof(m->payload));
-		goto fail;
+	*end += m->header.size;
+	return 0;
+}
+
+int vhost_user_socket_receive(struct vhost_user_socket *s, struct vhost_user_message *m,
+			      size_t *done, struct umbra_error *err)
+{
+	size_t end;
+	int rc;
+
+	if (*done == 0)
+		m->fd_count = 0;
+	for (;;) {
+		rc = message_end(s, m, *done, &end, err);
+		if (rc)
+			break;
+		if (*done == end) {
+			*done = 0;
+			return 1;
+		}
+		rc = receive_piece(s, m, done, end, err);
+		if (rc == -EAGAIN)
+			return rc;
+		if (rc == 0 && *done)
+			rc = error_set(err, -ECONNRESET,
+				       "%s: closed the connection after %zu of %zu bytes%s",
+				       s->peer, *done, end,
+				       *done < sizeof(m->header) ? " of a header"
+								 : " of a message");
+		if (rc <= 0)
+			break;
 	}
-	if (m->header.size == 0)
-		return 1;
-	rc = receive_exactly(s, &m->payload, m->header.size, m, deadline, err);
-	if (rc == 0)
-		rc = error_set(err, -ECONNRESET,
-			       "%s: closed the connection between header and payload of request %u",
-			       s->peer, m->header.request);
-	if (rc < 0)
-		goto fail;
-	return 1;
-fail:
+	*done = 0;
 	vhost_user_message_close(m);
 	return rc;
 }

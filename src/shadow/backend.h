@@ -22,7 +22,8 @@
  *
  * Threads: all calls come from the device's thread.  Each blocks until the
  * back-end has answered or acknowledged, at most the transport's deadline:
- * -ETIMEDOUT.  -ECANCELED: the process is asked to stop.  -ECONNRESET: the
+ * -ETIMEDOUT.  -ECANCELED: the process is asked to stop, or the owner has
+ * nobody left to serve.  -ECONNRESET: the
  * back-end is gone.  After any of the three the connection is unusable and
  * only destroy() may follow.  -EREMOTEIO: the back-end refused; the connection
  * lives on.  -EOPNOTSUPP: this back-end has no such thing.
@@ -106,9 +107,11 @@ struct backend_listener {
 	/* The configuration space has changed.  Must call nothing of the
 	 * back-end: note it, or pass it on. */
 	void (*config_changed)(void *opaque);
-	/* A call has waited @waited_ms for the answer to @message: 0 to wait
-	 * on, a negative errno value to give the back-end up. */
-	int (*waiting)(void *opaque, const char *message, unsigned int waited_ms);
+	/* A call has waited @waited_ms, from its beginning, for the answer to @message: 0 to
+	 * wait on, a negative errno value, with the reason in @err, to give the back-end
+	 * up.  Asked every so often, whatever the back-end does meanwhile. */
+	int (*waiting)(void *opaque, const char *message, unsigned int waited_ms,
+		       struct umbra_error *err);
 };
 
 #define BACKEND_FDS_MAX 4u

@@ -169,6 +169,10 @@ int shadow_device_lose(struct shadow_device *d, int code, const struct umbra_err
 	if (!shadow_device_is_fatal(code) || d->state == UMBRA_DEVICE_BACKEND_LOST)
 		return code;
 	rings_discard(d);
+	/* The back-end is there; it is on our side that nobody waits any more. */
+	d->given_up = code == -ECANCELED;
+	if (d->given_up)
+		return code;
 	shadow_device_set_state(d, UMBRA_DEVICE_BACKEND_LOST,
 				err && err->text[0] ? err->text : "the back-end is gone");
 	return code;
@@ -178,6 +182,8 @@ int shadow_device_check_backend(const struct shadow_device *d, struct umbra_erro
 {
 	if (!d->backend || d->state == UMBRA_DEVICE_BACKEND_LOST)
 		return error_set(err, -ECONNRESET, "there is no back-end: %s", d->reason);
+	if (d->given_up)
+		return error_set(err, -ECANCELED, "the back-end is no longer waited for");
 	return 0;
 }
 
@@ -269,6 +275,7 @@ void shadow_device_limit_tables(struct shadow_device *d, uint32_t table_max)
 void shadow_device_attach(struct shadow_device *d, struct backend *backend)
 {
 	d->backend = backend;
+	d->given_up = false;
 	shadow_device_set_state(d, UMBRA_DEVICE_NEGOTIATING, "");
 }
 

@@ -57,7 +57,8 @@ struct shadow_device {
 	uint64_t start_at;  /* host time when the wanted rings shall be started; 0: never */
 	uint64_t retry_us;  /* until the next attempt, if one fails */
 	char start_error[UMBRA_ERROR_SIZE]; /* why wanted rings were not started; "" */
-	bool overdue; /* the switch under way has been given up by who asked for it */
+	bool given_up; /* the back-end's connection is unusable, because the host waits no more */
+	bool overdue;  /* the switch under way has been given up by who asked for it */
 	uint64_t switches, switches_failed, last_pause_us, longest_pause_us;
 
 	unsigned int ring_count; /* one more than the highest that was named */
@@ -68,7 +69,7 @@ struct shadow_device {
 void shadow_device_set_state(struct shadow_device *d, enum umbra_device_state state,
 			     const char *reason);
 
-/* Every message that needs the back-end begins here: -ECONNRESET. */
+/* Every message that needs the back-end begins here: -ECONNRESET, -ECANCELED. */
 UMBRA_MUST_CHECK int shadow_device_check_backend(const struct shadow_device *d,
 						 struct umbra_error *err);
 
@@ -164,7 +165,8 @@ void shadow_device_start_failed(struct shadow_device *d, const struct umbra_erro
 /* @code means that the back-end's connection cannot be used any more. */
 bool shadow_device_is_fatal(int code);
 
-/* If @code is fatal, let go of all rings and enter BACKEND_LOST.  Returns @code. */
+/* If @code is fatal, let go of all rings and enter BACKEND_LOST, unless it is only that
+ * nobody waits for the back-end any more (-ECANCELED).  Returns @code. */
 int shadow_device_lose(struct shadow_device *d, int code, const struct umbra_error *err);
 
 /* Ring @r is broken, for @reason or (NULL) for what its queue found: let it be,

@@ -8,6 +8,7 @@ does what it is told with the rings that it has.
 
 import mmap
 import os
+import select
 import socket
 import struct
 import threading
@@ -200,14 +201,16 @@ class SimulatedVmm:
 class SimulatedBackend:
     """A back-end that answers everything, and serves rings by hand.
 
-    Requests in `holds` are not answered until release().
+    At a request in `holds` it falls silent, until release().  It reads its kicks, as
+    every back-end does, until ignore_kicks(), and serves nothing by itself.
     """
 
     def __init__(self, bed, name="simulated", queues=4, features=VERSION_1 | PROTOCOL | INDIRECT,
                  protocol=PROTOCOL_FEATURES):
         self.socket = bed.path(f"{name}.sock")
         self.queues, self.features, self.protocol = queues, features, protocol
-        self.holds, self._held = set(), []
+        self.holds, self._released = set(), threading.Event()
+        self._reads_kicks = self._wants_kicks = True
         self.seen = []                  # requests
         self.connection = self.channel = None
         self.connections = 0
@@ -233,20 +236,23 @@ class SimulatedBackend:
         self._forget()
 
     def hang_up(self):
+        self._released.set()
         if connection := self.connection:
             try:
                 connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
 
+    def ignore_kicks(self):
+        self._wants_kicks = False
+        wait_until(lambda: not self._reads_kicks, "the last kick to be read")
+
     def wait_seen(self, request, count=1):
         wait_until(lambda: self.seen.count(request) >= count, f"request {request} to come")
 
     def release(self):
         self.holds.clear()
-        held, self._held = self._held, []
-        for request, reply in held:
-            self.connection.sendall(encode(request, reply, _REPLY))
+        self._released.set()
 
     # Rings, by hand
 
@@ -319,7 +325,22 @@ class SimulatedBackend:
             self.channel.close()
         self.channel = None
 
+    def _wait_message(self):
+        """Until there is one; reads kicks meanwhile."""
+        while True:
+            self._reads_kicks = self._wants_kicks
+            kicks = [ring[SET_VRING_KICK] for ring in self._rings.values()
+                     if self._reads_kicks and SET_VRING_KICK in ring]
+            # Wakes up now and then for what a test wants meanwhile.
+            ready = select.select([self.connection, *kicks], [], [], 0.1)[0]
+            for kick in kicks:
+                if kick in ready:
+                    os.read(kick, 8)
+            if self.connection in ready:
+                return
+
     def _one(self):
+        self._wait_message()
         header, fds, _, _ = socket.recv_fds(self.connection, 12, 32)
         if not header:
             raise ConnectionError
@@ -330,8 +351,9 @@ class SimulatedBackend:
         if reply is None and flags & _NEED_REPLY:
             reply = u64(0)
         if request in self.holds:
-            self._held.append((request, reply))
-        elif reply is not None:
+            self._released.clear()
+            self._released.wait()
+        if reply is not None:
             self.connection.sendall(encode(request, reply, _REPLY))
 
     def _handle(self, request, payload, fds):

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -591,6 +592,62 @@ static void a_channel_that_nobody_reads_never_blocks(void **state)
 	assert_int_equal(send_message(VHOST_USER_GET_FEATURES, 0, 0), 1);
 }
 
+/* --- a front-end that takes its time ------------------------------------------ */
+
+static void a_message_in_pieces_is_kept_and_waited_for_by_nobody(void **state)
+{
+	const struct vhost_user_header question = { VHOST_USER_GET_FEATURES, VHOST_USER_VERSION,
+						    0 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(question); i++) {
+		expect_silence();
+		assert_int_equal(vhost_user_server_receive(server, &err), 1);
+		assert_int_equal(vhost_user_server_events(server), POLLIN);
+		wire_send_bytes(front, (const char *)&question + i, 1, NULL, 0);
+	}
+	assert_int_equal(vhost_user_server_receive(server, &err), 1);
+	expect_u64(VHOST_USER_GET_FEATURES, BIT64(32) | BIT64(30));
+}
+
+/* The end closes what has come of it: teardown counts the fds. */
+static void a_message_that_stays_half_leaves_no_fd_behind(void **state)
+{
+	const struct vhost_user_header half = { VHOST_USER_SET_VRING_KICK, VHOST_USER_VERSION, 8 };
+	int fd = eventfd(0, EFD_CLOEXEC);
+
+	(void)state;
+	wire_send_bytes(front, &half, 5, &fd, 1);
+	close(fd);
+	assert_int_equal(vhost_user_server_receive(server, &err), 1);
+}
+
+static void an_answer_that_finds_no_room_is_kept_and_no_further_request_taken(void **state)
+{
+	static const struct vhost_user_header question = { VHOST_USER_GET_FEATURES,
+							   VHOST_USER_VERSION, 0 };
+	unsigned int asked = 0, answered = 0;
+
+	(void)state;
+	while (vhost_user_server_events(server) == POLLIN) {
+		wire_send_bytes(front, &question, sizeof(question), NULL, 0);
+		asked++;
+		assert_int_equal(vhost_user_server_receive(server, &err), 1);
+	}
+	/* It has not been taken while an answer is owed. */
+	wire_send_bytes(front, &question, sizeof(question), NULL, 0);
+	asked++;
+	assert_int_equal(vhost_user_server_receive(server, &err), 1);
+	assert_int_equal(vhost_user_server_events(server), POLLOUT);
+	while (answered < asked) {
+		assert_int_equal(wire_receive(front, &m), 1);
+		assert_int_equal(m.payload.u64, BIT64(32) | BIT64(30));
+		answered++;
+		assert_int_equal(vhost_user_server_receive(server, &err), 1);
+	}
+	expect_silence();
+}
+
 /* --- a hostile front-end ------------------------------------------------------ */
 
 static uint64_t seed;
@@ -686,6 +743,9 @@ int main(void)
 		T(config_changes_are_told_while_a_ring_runs_and_kept_until_then),
 		T(config_changes_are_not_told_to_who_did_not_ask),
 		T(a_channel_that_nobody_reads_never_blocks),
+		T(a_message_in_pieces_is_kept_and_waited_for_by_nobody),
+		T(a_message_that_stays_half_leaves_no_fd_behind),
+		T(an_answer_that_finds_no_room_is_kept_and_no_further_request_taken),
 		T(no_message_leaks_an_fd_or_ends_the_process),
 	};
 
