@@ -133,13 +133,14 @@ static void ring_pause(struct balloon_device *d, struct balloon_ring *r)
 	r->serving = false;
 }
 
-static void ring_resume(struct balloon_device *d, struct balloon_ring *r)
+/* 0: it is served, or has no reason to be. */
+static int ring_serve(struct balloon_device *d, struct balloon_ring *r, struct umbra_error *err)
 {
-	struct umbra_error err = { "" };
+	int rc;
 
 	if (r->serving || !r->built || !r->started || !r->enabled || r->error[0] ||
 	    r->queue.kind == BALLOON_QUEUE_UNUSED)
-		return;
+		return 0;
 	r->service = (struct queue_service){
 		.pass = balloon_queue_pass,
 		.queue = &r->queue,
@@ -150,10 +151,17 @@ static void ring_resume(struct balloon_device *d, struct balloon_ring *r)
 		.call_out = r->call_fd,
 		.kicks_in = &d->shared.counters.kicks,
 	};
-	if (d->host->ops->serve_begin(d->host, &r->service, &err))
+	rc = d->host->ops->serve_begin(d->host, &r->service, err);
+	r->serving = !rc;
+	return rc;
+}
+
+static void ring_resume(struct balloon_device *d, struct balloon_ring *r)
+{
+	struct umbra_error err = { "" };
+
+	if (ring_serve(d, r, &err))
 		balloon_ring_break(d, r, err.text);
-	else
-		r->serving = true;
 }
 
 /* The ring is looked at no more until it is started again, at r->base. */
@@ -278,11 +286,32 @@ int balloon_ring_set_base(void *opaque, unsigned int index, uint32_t base, struc
 	return 0;
 }
 
+/* The new fd is proven before the old one is let go of: after an error *@fd is still the
+ * caller's, and the old one serves on. */
+static int ring_exchange_fd(struct balloon_device *d, struct balloon_ring *r, int *slot, int *fd,
+			    struct umbra_error *err)
+{
+	int before = *slot, rc;
+
+	ring_pause(d, r);
+	*slot = *fd;
+	rc = ring_serve(d, r, err);
+	if (rc) {
+		*slot = before;
+		ring_resume(d, r);
+		return rc;
+	}
+	fd_close(&before);
+	*fd = -1;
+	return 0;
+}
+
 int balloon_ring_set_kick(void *opaque, unsigned int index, int *fd, struct umbra_error *err)
 {
 	struct balloon_device *d = opaque;
 	struct balloon_ring *r = ring_get(d, index, err);
-	int rc = 0;
+	struct umbra_error why = { "" };
+	int rc;
 
 	if (!r)
 		return -EINVAL;
@@ -291,23 +320,21 @@ int balloon_ring_set_kick(void *opaque, unsigned int index, int *fd, struct umbr
 	if (!d->features)
 		return error_set(err, -EINVAL, "queue %u: it is started before SET_FEATURES",
 				 index);
+	if (r->started)
+		return ring_exchange_fd(d, r, &r->kick_fd, fd, err);
 	balloon_queues_pause(d);
-	if (!r->started) {
-		struct umbra_error why = { "" };
-
-		rc = ring_build(d, r, &why);
-		/* A fresh driver: see the header. */
-		if (!rc && index == 0 && r->base == 0)
-			balloon_device_clear_account(d);
-		if (rc == -EPROTO) {
-			balloon_ring_break(d, r, why.text);
-			d->host->ops->config_changed(d->host);
-			rc = 0;
-		} else if (rc) {
-			error_set(err, rc, "%s", why.text);
-		}
-		r->started = !rc;
+	rc = ring_build(d, r, &why);
+	/* A fresh driver: see the header. */
+	if (!rc && index == 0 && r->base == 0)
+		balloon_device_clear_account(d);
+	if (rc == -EPROTO) {
+		balloon_ring_break(d, r, why.text);
+		d->host->ops->config_changed(d->host);
+		rc = 0;
+	} else if (rc) {
+		error_set(err, rc, "%s", why.text);
 	}
+	r->started = !rc;
 	if (!rc) {
 		fd_close(&r->kick_fd);
 		r->kick_fd = fd_take(fd);
@@ -317,27 +344,18 @@ int balloon_ring_set_kick(void *opaque, unsigned int index, int *fd, struct umbr
 	return rc;
 }
 
-static int ring_set_fd(struct balloon_device *d, struct balloon_ring *r, int *slot, int *fd)
-{
-	ring_pause(d, r);
-	fd_close(slot);
-	*slot = fd_take(fd);
-	ring_resume(d, r);
-	return 0;
-}
-
 int balloon_ring_set_call(void *opaque, unsigned int index, int *fd, struct umbra_error *err)
 {
 	struct balloon_ring *r = ring_get(opaque, index, err);
 
-	return !r ? -EINVAL : ring_set_fd(opaque, r, &r->call_fd, fd);
+	return !r ? -EINVAL : ring_exchange_fd(opaque, r, &r->call_fd, fd, err);
 }
 
 int balloon_ring_set_err(void *opaque, unsigned int index, int *fd, struct umbra_error *err)
 {
 	struct balloon_ring *r = ring_get(opaque, index, err);
 
-	return !r ? -EINVAL : ring_set_fd(opaque, r, &r->err_fd, fd);
+	return !r ? -EINVAL : ring_exchange_fd(opaque, r, &r->err_fd, fd, err);
 }
 
 int balloon_ring_enable(void *opaque, unsigned int index, bool enabled, struct umbra_error *err)

@@ -227,6 +227,20 @@ static int ring_begin(struct shadow_device *d, struct shadow_ring *r, struct umb
 	return rc;
 }
 
+/* A device that is started as a whole must not be stopped for a queue that it has not got. */
+static int queue_check(struct shadow_device *d, unsigned int index, struct umbra_error *err)
+{
+	uint64_t count;
+	int rc = d->backend->ops->get_queue_num(d->backend, &count, err);
+
+	if (rc == -EOPNOTSUPP || (!rc && index < count))
+		return 0;
+	if (rc)
+		return shadow_device_lose(d, rc, err);
+	return error_set(err, -EINVAL, "queue %u does not exist: the back-end has %" PRIu64, index,
+			 count);
+}
+
 /* The front-end has started ring @r. */
 static int ring_want(struct shadow_device *d, struct shadow_ring *r, struct umbra_error *err)
 {
@@ -240,7 +254,9 @@ static int ring_want(struct shadow_device *d, struct shadow_ring *r, struct umbr
 		return error_set(err, -EINVAL, "queue %u: it is started before SET_FEATURES",
 				 r->index);
 	/* What is wrong with it is said now, even if it begins later. */
-	rc = shadow_ring_resolve(r, &c, err);
+	rc = shadow_device_is_whole(d) ? queue_check(d, r->index, err) : 0;
+	if (!rc)
+		rc = shadow_ring_resolve(r, &c, err);
 	if (!rc && c.control)
 		shadow_control_begins(d, r);
 	if (rc)
@@ -251,29 +267,79 @@ static int ring_want(struct shadow_device *d, struct shadow_ring *r, struct umbr
 	return 0;
 }
 
-/*
- * Exchange one of a ring's eventfds.  A shadowed ring is paused meanwhile, so
- * that no thread uses the old one; a passed one hears of it from the back-end.
- */
-static int ring_exchange_fd(struct shadow_device *d, struct shadow_ring *r, int *slot_fd, int *fd,
-			    int (*tell)(struct backend *, unsigned int, int, struct umbra_error *),
+/* The old eventfd of ring @r cannot be had back: the ring must not look as if it ran. */
+static void ring_lose_fd(struct shadow_device *d, struct shadow_ring *r,
+			 const struct umbra_error *why)
+{
+	shadow_device_break_ring(d, r, why->text);
+	shadow_device_settle(d);
+}
+
+typedef int fd_tell(struct backend *b, unsigned int index, int fd, struct umbra_error *err);
+
+/* Tell the back-end of an eventfd in place of the one in @slot_fd.  One that it refuses
+ * leaves it with that, which is said again, since it may have let go of it first. */
+static int fd_exchange_there(struct shadow_device *d, struct shadow_ring *r, fd_tell *tell,
+			     const int *slot_fd, int fd, struct umbra_error *err)
+{
+	int rc = shadow_device_lose(d, tell(d->backend, r->index, fd, err), err);
+	struct umbra_error later = { "" };
+	int back;
+
+	if (!rc || shadow_device_is_fatal(rc))
+		return rc;
+	back = shadow_device_lose(d, tell(d->backend, r->index, *slot_fd, &later), &later);
+	if (!back)
+		return rc;
+	if (shadow_device_is_fatal(back)) {
+		*err = later;
+		return back;
+	}
+	if (slot_fd != &r->err_fd)
+		ring_lose_fd(d, r, &later);
+	return rc;
+}
+
+/* Serve a shadowed ring with @fd in @slot_fd; where that cannot be, with what was there. */
+static int fd_exchange_here(struct shadow_device *d, struct shadow_ring *r, int *slot_fd, int fd,
 			    struct umbra_error *err)
 {
 	struct memory_region slot;
 	struct ring_context c = shadow_device_context(d, r, &slot);
-	int rc = 0;
+	struct umbra_error later = { "" };
+	int before = *slot_fd, rc;
 
-	if (r->run == RING_PASSED)
-		rc = shadow_device_lose(d, tell(d->backend, r->index, *fd, err), err);
+	shadow_ring_pause(r, &c); /* no thread uses the old one */
+	*slot_fd = fd;
+	rc = shadow_ring_unpause(r, &c, err);
+	if (!rc)
+		return 0;
+	*slot_fd = before;
+	if (shadow_ring_unpause(r, &c, &later))
+		ring_lose_fd(d, r, &later);
+	return rc;
+}
+
+/*
+ * Exchange one of a ring's eventfds.  The new one is proven before the old one is let go
+ * of: after an error *@fd is still the caller's, and the old one serves on.
+ */
+static int ring_exchange_fd(struct shadow_device *d, struct shadow_ring *r, int *slot_fd, int *fd,
+			    fd_tell *tell, struct umbra_error *err)
+{
+	/* The errors of a shadow ring are the back-end's to tell, too. */
+	bool there = r->run == RING_PASSED || (r->run == RING_SHADOWED && slot_fd == &r->err_fd);
+	int before = *slot_fd, rc = 0;
+
+	if (there)
+		rc = fd_exchange_there(d, r, tell, slot_fd, *fd, err);
+	else if (r->run == RING_SHADOWED)
+		rc = fd_exchange_here(d, r, slot_fd, *fd, err);
 	if (rc)
 		return rc;
-	if (r->run == RING_SHADOWED)
-		shadow_ring_pause(r, &c);
-	fd_close(slot_fd);
+	fd_close(&before);
 	*slot_fd = fd_take(fd);
-	if (r->run == RING_SHADOWED)
-		rc = shadow_ring_unpause(r, &c, err);
-	return rc;
+	return 0;
 }
 
 int shadow_device_ring_set_kick(struct shadow_device *d, unsigned int index, int *fd,

@@ -101,8 +101,27 @@ void shadow_device_switch_overdue(struct shadow_device *d, const char *reason)
 	shadow_device_set_state(d, UMBRA_DEVICE_SWITCHING, reason);
 }
 
+static void broken_note(const struct shadow_device *d, bool broken[UMBRA_QUEUES_MAX])
+{
+	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
+		broken[i] = d->rings[i].run == RING_BROKEN;
+}
+
+/* Who asked is told of a queue that broke in the switch, though the others have switched. */
+static int broken_since(const struct shadow_device *d, const bool before[UMBRA_QUEUES_MAX],
+			bool shadowed, struct umbra_error *err)
+{
+	for (unsigned int i = 0; i < d->ring_count; i++)
+		if (d->rings[i].run == RING_BROKEN && !before[i])
+			return error_set(err, -EPROTO,
+					 "queue %u broke on the way, and the others are %s: %s", i,
+					 mode_name(shadowed), d->rings[i].error);
+	return 0;
+}
+
 static int mode_set(struct shadow_device *d, bool shadowed, struct umbra_error *err)
 {
+	bool broken[UMBRA_QUEUES_MAX];
 	enum umbra_device_state before = d->state;
 	uint64_t start = d->host->ops->now_us(d->host);
 	int rc;
@@ -110,6 +129,7 @@ static int mode_set(struct shadow_device *d, bool shadowed, struct umbra_error *
 	shadow_device_set_state(d, UMBRA_DEVICE_SWITCHING,
 				shadowed ? "to shadowed" : "to passed through");
 	d->overdue = false;
+	broken_note(d, broken);
 	rc = rings_switch(d, shadowed, err);
 	if (rc && !d->overdue)
 		d->switches_failed++;
@@ -122,19 +142,24 @@ static int mode_set(struct shadow_device *d, bool shadowed, struct umbra_error *
 		return rc == -ETIME ? -ETIMEDOUT : rc;
 	}
 	d->shadow_wanted = shadowed;
-	d->switches++;
+	rc = broken_since(d, broken, shadowed, err);
+	if (rc)
+		d->switches_failed++;
+	else
+		d->switches++;
 	d->last_pause_us = d->host->ops->now_us(d->host) - start;
 	if (d->last_pause_us > d->longest_pause_us)
 		d->longest_pause_us = d->last_pause_us;
 	log_debug("%s now, after a pause of %" PRIu64 " us (was %s)", mode_name(shadowed),
 		  d->last_pause_us, umbra_device_state_name(before));
 	shadow_device_settle(d);
-	return 0;
+	return rc;
 }
 
 int shadow_device_switch(struct shadow_device *d, bool shadowed, struct umbra_error *err)
 {
 	int rc = shadow_device_check_mode(d, shadowed, err);
+	bool broken[UMBRA_QUEUES_MAX];
 
 	if (rc || d->shadow_wanted == shadowed)
 		return rc;
@@ -145,8 +170,9 @@ int shadow_device_switch(struct shadow_device *d, bool shadowed, struct umbra_er
 	if (!shadow_device_any(d, RING_WANTED))
 		return 0;
 	/* What was about to start, or could not in the other mode, starts now. */
+	broken_note(d, broken);
 	rc = shadow_device_start_now(d, err);
 	if (rc && d->shadow_wanted == shadowed)
 		d->shadow_wanted = !shadowed;
-	return rc;
+	return rc ? rc : broken_since(d, broken, shadowed, err);
 }

@@ -444,6 +444,34 @@ static void a_base_that_cannot_be_breaks_the_queue(void **state)
 	}
 }
 
+static void an_eventfd_that_is_refused_leaves_the_old_one(void **state)
+{
+	int (*const setters[])(void *, unsigned int, int *, struct umbra_error *) = {
+		balloon_device_ops.ring_set_kick,
+		balloon_device_ops.ring_set_call,
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(setters); i++) {
+		struct rig *g = begin(BITMAP);
+		struct umbra_error err = { "" };
+		int fd = 987654; /* no fd, and not closed */
+
+		g->fail_serves = 1;
+		assert_int_equal(setters[i](g->device, INFLATE, &fd, &err), -EPERM);
+		assert_int_equal(fd, 987654);
+		assert_int_equal(info_of(g).state, UMBRA_BALLOON_RUNNING);
+		send_run(g, INFLATE, FREE_PFN, 8);
+		assert_int_equal(ballooned(g), 8);
+		/* Neither: it says so. */
+		g->fail_serves = 2;
+		assert_int_equal(setters[i](g->device, INFLATE, &fd, &err), -EPERM);
+		assert_int_equal(info_of(g).state, UMBRA_BALLOON_BROKEN);
+		assert_non_null(strstr(info_of(g).reason, "cannot be watched"));
+		rig_free(g);
+	}
+}
+
 /* --- what makes it forget -------------------------------------------------------------- */
 
 static void comes_again(struct rig *g)
@@ -536,6 +564,7 @@ int main(void)
 		cmocka_unit_test(a_ring_that_loses_its_memory_breaks_and_touches_nothing),
 		cmocka_unit_test(a_guest_may_balloon_its_own_rings),
 		cmocka_unit_test(a_base_that_cannot_be_breaks_the_queue),
+		cmocka_unit_test(an_eventfd_that_is_refused_leaves_the_old_one),
 		cmocka_unit_test(without_features_no_message_is_read),
 	};
 

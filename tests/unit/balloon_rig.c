@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "base/shm.h"
 
 /* Not open in any test: closing them is an error that nobody looks at. */
@@ -85,8 +86,10 @@ static int host_serve_begin(struct balloon_host *host, struct queue_service *ser
 {
 	struct rig *g = rig_of(host);
 
-	(void)err;
 	REQUIRE(service->index < BALLOON_QUEUES && !g->services[service->index]);
+	if (g->fail_serves && g->fail_serves--)
+		return error_set(err, -EPERM, "simulated: queue %u's eventfds cannot be watched",
+				 service->index);
 	g->services[service->index] = service;
 	g->ready[service->index] = true;
 	return 0;

@@ -48,6 +48,7 @@ struct rig {
 	struct rig_discard discards[RIG_DISCARDS_MAX];
 	unsigned int discard_count, discard_calls;
 	unsigned int moved, configs_changed;
+	unsigned int fail_serves;           /* the host does not serve so many queues */
 	unsigned int calls[BALLOON_QUEUES]; /* that the guest got */
 	struct queue_service *services[BALLOON_QUEUES];
 	bool ready[BALLOON_QUEUES]; /* was kicked, or begins */

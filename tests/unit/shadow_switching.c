@@ -250,7 +250,7 @@ static void a_backend_that_lies_about_its_base_breaks_that_ring_alone(void **sta
 	assert_int_equal(sim_guest_add(sim, 0, 0, 2, 1), 1);
 	sim_run(sim);
 	sim->base_lie = 5; /* more than it was given, on both */
-	assert_int_equal(shadow_device_switch(sim->device, false, &err), 0);
+	assert_int_equal(shadow_device_switch(sim->device, false, &err), -EPROTO);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_BROKEN);
 	shadow_device_info(sim->device, info);
 	assert_non_null(strstr(info->queues[0].error, "stopped at index 5"));

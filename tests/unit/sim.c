@@ -111,9 +111,11 @@ static int host_serve_begin(struct shadow_host *host, struct queue_service *serv
 {
 	struct sim *sim = sim_of_host(host);
 
-	(void)err;
 	assert_true(service->index < SIM_QUEUES);
 	assert_null(sim->services[service->index]);
+	if (sim->fail_serves && sim->fail_serves--)
+		return error_set(err, -EPERM, "simulated: queue %u's eventfds cannot be watched",
+				 service->index);
 	sim->services[service->index] = service;
 	sim->services_heard[service->index] = UINT64_MAX; /* one pass unasked */
 	return 0;
@@ -410,14 +412,25 @@ static int backend_ring_enable(struct backend *b, unsigned int index, bool enabl
 	return 0;
 }
 
+/* It has let go of the one that it had before it looks at the new one. */
+static bool refuses_fd(struct sim *sim, int *slot)
+{
+	if (!sim->fail_fds)
+		return false;
+	sim->fail_fds--;
+	*slot = -1;
+	return true;
+}
+
 static int backend_ring_set_kick(struct backend *b, unsigned int index, int fd,
 				 struct umbra_error *err)
 {
 	struct sim *sim = sim_of(b);
 	struct sim_queue *q = &sim->queues[index];
 
-	(void)err;
 	assert_int_equal(b->hush, BACKEND_HUSH_KICK); /* others do not bear it */
+	if (refuses_fd(sim, &q->told.kick_fd))
+		return error_set(err, -EREMOTEIO, "simulated: ring %u: no such fd", index);
 	/* What came on the old one has been heard. */
 	q->awake |= q->kicks_heard != sim_notified(sim, q->told.kick_fd);
 	q->kicks_heard = sim_notified(sim, fd);
@@ -428,7 +441,8 @@ static int backend_ring_set_kick(struct backend *b, unsigned int index, int fd,
 static int backend_ring_set_call(struct backend *b, unsigned int index, int fd,
 				 struct umbra_error *err)
 {
-	(void)err;
+	if (refuses_fd(sim_of(b), &sim_of(b)->queues[index].told.call_fd))
+		return error_set(err, -EREMOTEIO, "simulated: ring %u: no such fd", index);
 	sim_of(b)->queues[index].told.call_fd = fd;
 	return 0;
 }
@@ -436,7 +450,8 @@ static int backend_ring_set_call(struct backend *b, unsigned int index, int fd,
 static int backend_ring_set_err(struct backend *b, unsigned int index, int fd,
 				struct umbra_error *err)
 {
-	(void)err;
+	if (refuses_fd(sim_of(b), &sim_of(b)->queues[index].told.err_fd))
+		return error_set(err, -EREMOTEIO, "simulated: ring %u: no such fd", index);
 	sim_of(b)->queues[index].told.err_fd = fd;
 	return 0;
 }

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What is refused leaves what was there: the old eventfd serves on, the other queues run,
+ * and who asked is told the truth.
+ */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+#include <string.h>
+
+#include "sim.h"
+
+#define V1 BIT64(VIRTIO_F_VERSION_1)
+#define EVENT BIT64(VIRTIO_RING_F_EVENT_IDX)
+
+static struct sim *boot(unsigned int rings, bool shadowed)
+{
+	struct sim *sim = sim_new(UMBRA_SHADOW_AUTO, 8, V1 | EVENT);
+	struct umbra_error err;
+
+	sim_boot(sim, rings, V1 | EVENT);
+	assert_int_equal(shadow_device_switch(sim->device, shadowed, &err), 0);
+	sim_run(sim);
+	return sim;
+}
+
+/* The queue serves a request, woken by its eventfds alone. */
+static void serve(struct sim *sim, unsigned int queue, uint64_t serial)
+{
+	uint64_t got;
+	uint32_t len;
+
+	while (sim_guest_get(sim, queue, &got, &len)) /* it goes to sleep */
+		;
+	assert_int_equal(sim_guest_add(sim, queue, 1, 1, serial), 1);
+	sim_run(sim);
+	assert_int_equal(sim_backend_take(sim, queue, 8), 1);
+	sim_backend_complete(sim, queue, 0);
+	sim_run(sim);
+	assert_int_equal(sim_guest_get(sim, queue, &got, &len), 1);
+	assert_int_equal(got, serial);
+}
+
+static enum umbra_device_state state_of(struct sim *sim)
+{
+	return shadow_device_state(sim->device);
+}
+
+/* --- eventfds ----------------------------------------------------------------- */
+
+static int (*const setters[])(struct shadow_device *, unsigned int, int *, struct umbra_error *) = {
+	shadow_device_ring_set_kick,
+	shadow_device_ring_set_call,
+	shadow_device_ring_set_err,
+};
+
+static void an_eventfd_that_is_refused_leaves_the_old_one(void **state)
+{
+	(void)state;
+	for (unsigned int n = 0; n < 2 * ARRAY_SIZE(setters); n++) {
+		bool shadowed = n % 2, here = shadowed && n / 2 < 2;
+		struct sim *sim = boot(2, shadowed);
+		struct umbra_error err = { "" };
+		int fd = sim->next_fd++, given = fd;
+
+		if (here)
+			sim->fail_serves = 1;
+		else
+			sim->fail_fds = 1;
+		assert_int_equal(setters[n / 2](sim->device, 0, &fd, &err),
+				 here ? -EPERM : -EREMOTEIO);
+		assert_int_equal(fd, given); /* still the caller's */
+		assert_non_null(strstr(err.text, "simulated"));
+		assert_int_equal(state_of(sim),
+				 shadowed ? UMBRA_DEVICE_SHADOWED : UMBRA_DEVICE_PASSTHROUGH);
+		for (uint64_t i = 0; i < 20; i++)
+			serve(sim, 0, i);
+		serve(sim, 1, 50);
+		/* And the next one that is good is taken. */
+		sim->queues[0].kick_fd = n / 2 == 0 ? given : sim->queues[0].kick_fd;
+		sim->queues[0].call_fd = n / 2 == 1 ? given : sim->queues[0].call_fd;
+		sim->queues[0].calls_heard = sim_notified(sim, sim->queues[0].call_fd);
+		assert_int_equal(setters[n / 2](sim->device, 0, &fd, &err), 0);
+		assert_int_equal(fd, -1);
+		serve(sim, 0, 60);
+		assert_int_equal(shadow_device_switch(sim->device, !shadowed, &err), 0);
+		serve(sim, 0, 61);
+		sim_free(sim);
+	}
+}
+
+/* Nobody serves a queue without saying so. */
+static void a_queue_whose_old_eventfd_cannot_be_had_back_is_broken(void **state)
+{
+	(void)state;
+	for (unsigned int n = 0; n < 2 * 2; n++) { /* kick and call */
+		bool shadowed = n % 2;
+		struct sim *sim = boot(2, shadowed);
+		struct umbra_error err = { "" };
+		static struct umbra_shadow_info info;
+		int fd = sim->next_fd++;
+		uint16_t base;
+
+		if (shadowed)
+			sim->fail_serves = 2;
+		else
+			sim->fail_fds = 2;
+		assert_int_not_equal(setters[n / 2](sim->device, 0, &fd, &err), 0);
+		assert_int_equal(state_of(sim), UMBRA_DEVICE_BROKEN);
+		shadow_device_info(sim->device, &info);
+		assert_non_null(strstr(info.queues[0].error, "simulated"));
+		serve(sim, 1, 1);
+		/* The front-end stops it, and starts it anew. */
+		assert_int_equal(shadow_device_ring_stop(sim->device, 0, &base, &err), 0);
+		assert_int_equal(sim_ring_start(sim, 0, base), 0);
+		serve(sim, 0, 2);
+		sim_free(sim);
+	}
+}
+
+/* --- a queue too many ------------------------------------------------------------ */
+
+static void a_queue_too_many_is_refused_and_the_others_do_not_notice(void **state)
+{
+	static const unsigned int traits[] = {
+		0,
+		BACKEND_WHOLE | BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX,
+		BACKEND_WHOLE | BACKEND_MAPS | BACKEND_KEEPS_INDEX,
+	};
+
+	(void)state;
+	for (unsigned int n = 0; n < ARRAY_SIZE(traits); n++) {
+		struct sim *sim = sim_new(UMBRA_SHADOW_AUTO, 8, V1 | EVENT);
+		struct umbra_error err = { "" };
+		unsigned int events;
+		int fd;
+
+		sim->queue_num = 2;
+		sim->tells_base = true;
+		if (traits[n])
+			sim_be_whole(sim, traits[n]);
+		sim_boot(sim, 2, V1 | EVENT);
+		assert_int_equal(shadow_device_switch(sim->device, true, &err), 0);
+		serve(sim, 0, 1);
+		events = sim->event_count;
+		for (unsigned int q = 0; q < 2; q++)
+			sim->queues[q].starts = sim->queues[q].stops = 0;
+		sim->fail_start = 1; /* a back-end that is asked would refuse as well */
+		sim->fail_start_code = -EREMOTEIO;
+		{
+			struct split_offsets o = split_offsets(8);
+			uint64_t at = SIM_UVA + 2 * SIM_SLOT;
+
+			assert_int_equal(shadow_device_ring_set_size(sim->device, 2, 8, &err), 0);
+			assert_int_equal(shadow_device_ring_set_addr(sim->device, 2,
+								     (uva_t){ at + o.desc },
+								     (uva_t){ at + o.avail },
+								     (uva_t){ at + o.used }, &err),
+					 0);
+		}
+		fd = sim->next_fd++;
+		assert_int_equal(shadow_device_ring_enable(sim->device, 2, true, &err), 0);
+		assert_int_not_equal(shadow_device_ring_set_kick(sim->device, 2, &fd, &err), 0);
+		assert_non_null(strstr(err.text, "queue 2"));
+		assert_true(fd >= 0);
+		for (int i = 0; i < 5; i++)
+			sim_pause(sim);
+		for (unsigned int q = 0; q < 2; q++) {
+			assert_int_equal(sim->queues[q].starts, 0);
+			assert_int_equal(sim->queues[q].stops, 0);
+		}
+		assert_int_equal(state_of(sim), UMBRA_DEVICE_SHADOWED);
+		assert_int_equal(sim->event_count, events);
+		assert_int_equal(shadow_device_tend_ms(sim->device), -1);
+		serve(sim, 0, 2);
+		serve(sim, 1, 3);
+		sim->fail_start = 0;
+		assert_int_equal(shadow_device_switch(sim->device, false, &err), 0);
+		serve(sim, 0, 4);
+		sim_free(sim);
+	}
+}
+
+/* --- a switch ------------------------------------------------------------------- */
+
+static void a_switch_in_which_a_queue_breaks_is_no_success(void **state)
+{
+	(void)state;
+	for (int shadowed = 0; shadowed < 2; shadowed++) {
+		struct sim *sim = boot(2, shadowed);
+		struct umbra_error err = { "" };
+		static struct umbra_shadow_info info;
+
+		serve(sim, 0, 1);
+		sim->honest = 1u << 1;
+		sim->base_lie = 5;
+		assert_int_equal(shadow_device_switch(sim->device, !shadowed, &err), -EPROTO);
+		assert_non_null(strstr(err.text, "queue 0"));
+		assert_non_null(strstr(err.text, "stopped at index 6"));
+		assert_non_null(strstr(err.text, shadowed ? "others are passed through"
+							  : "others are shadowed"));
+		shadow_device_info(sim->device, &info);
+		assert_int_equal(info.queues[1].shadowed, !shadowed);
+		assert_int_equal(info.shadow_wanted, !shadowed);
+		assert_int_equal(info.switches_failed, 1);
+		serve(sim, 1, 2);
+		/* What is broken already breaks no further switch. */
+		assert_int_equal(shadow_device_switch(sim->device, shadowed, &err), 0);
+		serve(sim, 1, 3);
+		sim_free(sim);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_eventfd_that_is_refused_leaves_the_old_one),
+		cmocka_unit_test(a_queue_whose_old_eventfd_cannot_be_had_back_is_broken),
+		cmocka_unit_test(a_queue_too_many_is_refused_and_the_others_do_not_notice),
+		cmocka_unit_test(a_switch_in_which_a_queue_breaks_is_no_success),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
