@@ -60,6 +60,9 @@
 #define SWITCH_DEADLINE_MS 5000u
 #define CONNECT_TIMEOUT_MS 10000u /* for a back-end that is about to start */
 #define WORKERS_MAX 64u
+/* At the end, after the wait for requests: for the back-end to answer that its rings are
+ * stopped all the same. */
+#define END_GRACE_MS 1000u
 
 /* A request, as it waits for the device's thread. */
 enum request_kind { REQUEST_NONE, REQUEST_SWITCH, REQUEST_SAVE, REQUEST_LOAD };
@@ -133,7 +136,8 @@ static bool is_ending(struct umbra_shadow_device *u)
 	if (!__atomic_load_n(&u->asked_to_end, __ATOMIC_ACQUIRE))
 		return false;
 	if (!u->end_by_us)
-		u->end_by_us = host_now_us(&u->host) + u->deadline_ms * UINT64_C(1000);
+		u->end_by_us =
+			host_now_us(&u->host) + (u->deadline_ms + END_GRACE_MS) * UINT64_C(1000);
 	return true;
 }
 
