@@ -148,7 +148,8 @@ struct umbra_balloon_info {
 	uint64_t offered_features; /* to it */
 	uint64_t frontends;        /* connections served so far */
 	uint32_t memory_regions;
-	uint64_t kept_memory_bytes;         /* of table_bytes; are never given back */
+	bool pinned;                        /* see the config */
+	uint64_t kept_memory_bytes;         /* of table_bytes; are not given back */
 	char kept_reason[UMBRA_ERROR_SIZE]; /* why, of the first region of these; "" */
 	struct umbra_balloon_stats stats;
 };
@@ -206,6 +207,12 @@ struct umbra_balloon_config {
 	 */
 	const char *const *discard_files;
 	unsigned int discard_file_count;
+	/*
+	 * Nothing is given back.  For guests of which a device has pages pinned (VFIO,
+	 * vDPA, RDMA, AF_XDP): it would go on with pages that are the guest's no more.
+	 */
+	bool pinned;
+	bool report; /* let the guest report free pages, which are given back unasked */
 	/* Called on the thread of _run(): return soon, call nothing of this
 	 * device but _query().  May be NULL. */
 	void (*on_event)(void *opaque, enum umbra_balloon_event_kind kind,

@@ -49,7 +49,7 @@ static void note_failure(struct balloon_batch *b, const struct balloon_discard *
 
 static void discards_flush(struct balloon_batch *b)
 {
-	uint64_t bytes = 0, freed, start;
+	uint64_t bytes = 0, done = 0, freed, start;
 
 	if (!b->discard_count)
 		return;
@@ -57,12 +57,15 @@ static void discards_flush(struct balloon_batch *b)
 	freed = b->host->ops->discard(b->host, b->discards, b->discard_count);
 	counter_add(&b->counters->discard_us, b->host->ops->now_us(b->host) - start);
 	for (unsigned int i = 0; i < b->discard_count; i++) {
-		if (b->discards[i].result)
+		if (b->discards[i].result == BALLOON_KEPT)
+			counter_add(&b->counters->kept_bytes, b->discards[i].length);
+		else if (b->discards[i].result)
 			note_failure(b, &b->discards[i]);
 		else
 			bytes += b->discards[i].length;
+		done += b->discards[i].result != BALLOON_KEPT;
 	}
-	counter_add(&b->counters->discards, b->discard_count);
+	counter_add(&b->counters->discards, done);
 	counter_add(&b->counters->discarded_bytes, bytes);
 	counter_add(&b->counters->freed_bytes, freed);
 	b->discard_count = 0;

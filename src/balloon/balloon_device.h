@@ -52,6 +52,7 @@ struct balloon_device_config {
 	unsigned int stall_ms;
 	unsigned int hide; /* enum umbra_balloon_hide */
 	bool single_pages;
+	bool pinned; /* the host keeps everything */
 };
 
 /* Their first argument is a struct balloon_device. */

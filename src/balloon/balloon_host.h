@@ -23,13 +23,18 @@ enum balloon_keep {
 	BALLOON_KEEP_FILE,    /* a file on a file system: its content may be meant to stay */
 	BALLOON_KEEP_NAMED,   /* memory, but somebody can open it by a name */
 	BALLOON_KEEP_OUTSIDE, /* the operator has named other regions */
+	BALLOON_KEEP_HELD,    /* a process has told that a device has it pinned */
+	BALLOON_KEEP_UNKNOWN, /* it cannot be known whether one has */
 };
+
+/* balloon_discard::result: kept, as the region's `keeps` says now. */
+#define BALLOON_KEPT 1
 
 /* Memory to be given back to the host. */
 struct balloon_discard {
 	const struct memory_region *region;
 	uint64_t offset, length; /* in the region, bytes; within it */
-	int result;              /* 0 or -errno, filled by the host */
+	int result;              /* 0, BALLOON_KEPT or -errno, filled by the host */
 };
 
 struct balloon_host {

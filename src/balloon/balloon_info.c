@@ -5,6 +5,8 @@
 
 #include "balloon/balloon_device_private.h"
 
+#define PINNED_TEXT "--pinned: devices may have the guest's pages pinned"
+
 static enum umbra_balloon_state state_of(const struct balloon_device *d, const char **reason)
 {
 	*reason = "";
@@ -111,9 +113,10 @@ const char *balloon_keep_text(const struct memory_region *region, char *text, un
 	const struct memory_backing *b = region->backing;
 
 	text[0] = '\0';
-	switch (b ? __atomic_load_n(&b->keeps, __ATOMIC_RELAXED) : BALLOON_KEEP_NOTHING) {
+	/* Acquire; peer: the release in port/discard_policy.c, after keep_who. */
+	switch (b ? __atomic_load_n(&b->keeps, __ATOMIC_ACQUIRE) : BALLOON_KEEP_NOTHING) {
 	case BALLOON_KEEP_PINNED:
-		snprintf(text, size, "--pinned: a device may have its pages pinned");
+		snprintf(text, size, "%s", PINNED_TEXT);
 		break;
 	case BALLOON_KEEP_FILE:
 		snprintf(text, size,
@@ -130,6 +133,15 @@ const char *balloon_keep_text(const struct memory_region *region, char *text, un
 	case BALLOON_KEEP_OUTSIDE:
 		snprintf(text, size, "no --only-region= holds it");
 		break;
+	case BALLOON_KEEP_HELD:
+		snprintf(text, size, "a device may have its pages pinned (%s)", b->keep_who);
+		break;
+	case BALLOON_KEEP_UNKNOWN:
+		snprintf(text, size,
+			 "its file cannot be opened anew, to see whether a device has its pages "
+			 "pinned (%s)",
+			 b->keep_who);
+		break;
 	default:
 		break;
 	}
@@ -141,6 +153,12 @@ static void kept_tell(const struct balloon_device *d, struct umbra_balloon_info 
 {
 	char text[UMBRA_ERROR_SIZE];
 
+	info->pinned = d->config.pinned;
+	if (info->pinned) {
+		info->kept_memory_bytes = info->table_bytes;
+		snprintf(info->kept_reason, sizeof(info->kept_reason), "%s", PINNED_TEXT);
+		return;
+	}
 	for (unsigned int i = 0; d->memory && i < d->memory->count; i++) {
 		const struct memory_region *r = &d->memory->regions[i];
 

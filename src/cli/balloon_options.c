@@ -39,6 +39,8 @@ enum {
 	OPTION_STATS,
 	OPTION_HIDE,
 	OPTION_DISCARD_FILE,
+	OPTION_PINNED,
+	OPTION_REPORT,
 	OPTION_SINGLE_PAGES,
 	OPTION_PRINT_CAPABILITIES,
 };
@@ -59,6 +61,8 @@ static const struct option long_options[] = {
 	{ "stats-interval", required_argument, NULL, OPTION_STATS },
 	{ "hide", required_argument, NULL, OPTION_HIDE },
 	{ "discard-file", required_argument, NULL, OPTION_DISCARD_FILE },
+	{ "pinned", no_argument, NULL, OPTION_PINNED },
+	{ "report", no_argument, NULL, OPTION_REPORT },
 	{ "single-pages", no_argument, NULL, OPTION_SINGLE_PAGES },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "print-capabilities", no_argument, NULL, OPTION_PRINT_CAPABILITIES },
@@ -104,6 +108,9 @@ void balloon_print_help(void)
 	      "  --discard-file=PATH   memory in this file is given back, too, although the file\n"
 	      "                        has a name or is no mere memory; what it holds is lost;\n"
 	      "                        can be repeated\n"
+	      "  --pinned              give nothing back: a device of the guest's has its memory\n"
+	      "                        pinned (VFIO, vDPA, RDMA, AF_XDP)\n"
+	      "  --report              let the guest report free pages, and give them back\n"
 	      "  --single-pages        give memory back page by page, to compare\n"
 	      "  -v, --verbose         log more\n"
 	      "  --print-capabilities  print vhost-user's description of the program, as JSON\n"
@@ -223,6 +230,12 @@ static int parse_option(struct balloon_options *options, int option, const char 
 		return parse_hide(value, &config->hide, err);
 	case OPTION_DISCARD_FILE:
 		return parse_discard_file(options, value, err);
+	case OPTION_PINNED:
+		config->pinned = true;
+		return 0;
+	case OPTION_REPORT:
+		config->report = true;
+		return 0;
 	case OPTION_SINGLE_PAGES:
 		config->single_pages = true;
 		return 0;
@@ -239,6 +252,11 @@ static int check_together(const struct balloon_options *options, struct umbra_er
 {
 	const struct umbra_balloon_config *config = &options->config;
 
+	if (config->pinned && (config->report || config->discard_file_count))
+		return error_set(err, -EINVAL,
+				 "--pinned and %s exclude each other: what is pinned is not given "
+				 "back",
+				 config->report ? "--report" : "--discard-file");
 	if (!!config->socket_path + !!config->connect_path + (config->socket_fd >= 0) > 1)
 		return error_set(err, -EINVAL,
 				 "--socket-path, --connect and --fd exclude each other: all say "

@@ -154,7 +154,9 @@ static json_t *memory_report(const struct balloon_control *control,
 {
 	const char *discarding = "all";
 
-	if (info->kept_reason[0])
+	if (info->pinned)
+		discarding = "none";
+	else if (info->kept_reason[0])
 		discarding = info->kept_memory_bytes < info->table_bytes ? "some" : "none";
 	return with_text(json_pack("{s:s, s:I, s:I, s:o, s:o}", "discarding", discarding, "kept",
 				   number(info->kept_bytes), "host-bytes", number(info->host_bytes),

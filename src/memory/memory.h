@@ -57,6 +57,8 @@ struct memory_backing {
 	uint64_t block;   /* bytes, a multiple of @page; what the kernel likes to free as a whole */
 	int discard_with; /* atomic; port/discarder.c: what it found to work here */
 	int keeps;        /* atomic; why it must not be discarded: enum balloon_keep */
+	char keep_who[96];        /* for whom; complete before `keeps` says that it is kept */
+	struct memory_hold *hold; /* port/memory_hold.h; what is told to other processes */
 };
 
 struct memory_region {

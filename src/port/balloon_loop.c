@@ -62,6 +62,8 @@ struct umbra_balloon {
 	int stop_fd, wish_fd, broken_fd, moved_fd; /* eventfds */
 	bool moved;                                /* atomic: moved_fd has been written */
 	struct discard_policy policy;
+	char told_kept[UMBRA_ERROR_SIZE]; /* the thread's */
+	struct log_limit kept_limit;
 	struct worker *worker;
 
 	/* While a front-end is there. */
@@ -211,6 +213,17 @@ static void tell(struct umbra_balloon *u, enum umbra_balloon_event_kind kind)
 		u->on_event(u->opaque, kind, &info);
 }
 
+/* Say once for each reason that memory is not given back. */
+static void kept_tell(struct umbra_balloon *u)
+{
+	if (!strcmp(u->told_kept, u->info.kept_reason))
+		return;
+	snprintf(u->told_kept, sizeof(u->told_kept), "%s", u->info.kept_reason);
+	if (u->told_kept[0])
+		log_limited(&u->kept_limit, LOG_WARNING, "guest memory is not given back: %s",
+			    u->told_kept);
+}
+
 /* See how far the balloon is; returns how long to wait for the next look, ms. */
 static int look(struct umbra_balloon *u)
 {
@@ -223,6 +236,7 @@ static int look(struct umbra_balloon *u)
 	info_renew(u);
 	pthread_mutex_unlock(&u->lock);
 	files_look(u);
+	kept_tell(u);
 	for (unsigned int kind = 0; events; kind++, events >>= 1)
 		if (events & 1)
 			tell(u, (enum umbra_balloon_event_kind)kind);
@@ -567,8 +581,12 @@ static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_conf
 		.floor_bytes = config->floor_bytes,
 		.only_count = config->only_count,
 		.stall_ms = config->stall_ms ? config->stall_ms : STALL_MS,
-		.hide = config->hide,
+		/* What is pinned is not given back, and who reports it would be told
+		 * that it may be. */
+		.hide = config->hide |
+			(config->report && !config->pinned ? 0 : UMBRA_BALLOON_HIDE_REPORTING),
 		.single_pages = config->single_pages,
+		.pinned = config->pinned,
 	};
 	for (unsigned int i = 0; i < config->only_count; i++)
 		device->only[i] = config->only[i];
@@ -583,6 +601,7 @@ static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_conf
 	rc = discard_policy_init(&u->policy, config->discard_files, config->discard_file_count);
 	if (rc)
 		return error_set(err, rc, "no memory for a device");
+	u->policy.pinned = config->pinned;
 	rc = eventfd_make(&u->stop_fd, err);
 	if (!rc)
 		rc = eventfd_make(&u->wish_fd, err);

@@ -3,11 +3,13 @@
 #include "port/discard_policy.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "balloon/balloon_host.h"
 #include "port/file_kind.h"
+#include "port/memory_hold.h"
 
 int discard_policy_init(struct discard_policy *policy, const char *const *files, unsigned int count)
 {
@@ -46,15 +48,39 @@ static bool is_named(const struct discard_policy *policy, const struct memory_ba
 	return false;
 }
 
+static void keep_set(struct memory_backing *b, enum balloon_keep keep)
+{
+	/* Release; peer: the acquire in balloon_keep_text(), before it reads keep_who. */
+	__atomic_store_n(&b->keeps, keep, __ATOMIC_RELEASE);
+}
+
 void discard_policy_judge(const struct discard_policy *policy, struct memory_backing *b)
 {
 	enum balloon_keep keep = BALLOON_KEEP_NOTHING;
+	int rc;
 
-	if (!b->file_is_memory)
+	if (__atomic_load_n(&b->keeps, __ATOMIC_RELAXED) == BALLOON_KEEP_HELD)
+		return;
+	if (policy->pinned)
+		keep = BALLOON_KEEP_PINNED;
+	else if (!b->file_is_memory)
 		keep = BALLOON_KEEP_FILE;
 	else if (b->file_links)
 		keep = BALLOON_KEEP_NAMED;
-	if (keep != BALLOON_KEEP_NOTHING && is_named(policy, b))
+	if (!policy->pinned && keep != BALLOON_KEEP_NOTHING && is_named(policy, b))
 		keep = BALLOON_KEEP_NOTHING;
-	__atomic_store_n(&b->keeps, keep, __ATOMIC_RELAXED);
+	rc = keep == BALLOON_KEEP_NOTHING ? memory_hold_open(b) : 0;
+	if (rc) {
+		keep = BALLOON_KEEP_UNKNOWN;
+		snprintf(b->keep_who, sizeof(b->keep_who), "%s", strerror(-rc));
+	}
+	keep_set(b, keep);
+	if (keep == BALLOON_KEEP_NOTHING && memory_hold_is_pinned(b))
+		discard_policy_hold(b);
+}
+
+void discard_policy_hold(struct memory_backing *b)
+{
+	memory_hold_who(b, b->keep_who, sizeof(b->keep_who));
+	keep_set(b, BALLOON_KEEP_HELD);
 }

@@ -12,9 +12,12 @@
  * opened it.
  *
  * It is judged when a region comes: a file that loses its last name afterwards is kept
- * until the table is sent again.
+ * until the table is sent again.  And nothing is discarded that a device has pinned, as
+ * far as that is told (memory_hold.h): what was seen to be pinned once is kept until the
+ * table is sent again, also when it is no more, since a process that dies lets go of the
+ * device and of the lock in an order that nobody knows.
  *
- * Threads: the device's.
+ * Threads: the device's unless it says otherwise.
  */
 #ifndef UMBRA_PORT_DISCARD_POLICY_H
 #define UMBRA_PORT_DISCARD_POLICY_H
@@ -25,6 +28,7 @@
 #include "umbra/error.h"
 
 struct discard_policy {
+	bool pinned;  /* nothing may be */
 	char **files; /* paths */
 	unsigned int file_count;
 };
@@ -36,5 +40,8 @@ void discard_policy_fini(struct discard_policy *policy);
 
 /* Set @backing's `keeps`. */
 void discard_policy_judge(const struct discard_policy *policy, struct memory_backing *backing);
+
+/* Somebody has told that a device has it pinned: keep it.  Any thread, one at a time. */
+void discard_policy_hold(struct memory_backing *backing);
 
 #endif

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 
 #include "base/bits.h"
+#include "port/discard_policy.h"
+#include "port/memory_hold.h"
 
 #define BLOCK_BYTES 512u /* the unit of st_blocks, whatever st_blksize is */
 #define FILES_MAX 8u     /* that are worked on at the same time */
@@ -80,6 +82,7 @@ struct share {
 	const struct share *others;
 	unsigned int other_count;
 	uint64_t bytes, freed;
+	struct memory_backing *held; /* whose lock is held: see memory_hold.h */
 	pthread_t thread;
 	bool threaded;
 };
@@ -105,6 +108,26 @@ static bool share_has(const struct share *s, const struct balloon_discard *d)
 	return true;
 }
 
+/* Take the file's lock, unless it is the one that is held; false: it must be kept. */
+static bool share_hold(struct share *s, struct memory_backing *b)
+{
+	if (s->held == b || !b || b->fd < 0)
+		return true;
+	if (__atomic_load_n(&b->keeps, __ATOMIC_RELAXED))
+		return false;
+	if (s->held)
+		memory_hold_discarded(s->held);
+	s->held = memory_hold_discard(b) ? b : NULL;
+	if (!s->held)
+		discard_policy_hold(b);
+	return s->held;
+}
+
+static void share_discard(struct share *s, struct balloon_discard *d)
+{
+	d->result = share_hold(s, d->region->backing) ? discard_one(d) : BALLOON_KEPT;
+}
+
 static void *share_run(void *argument)
 {
 	struct share *s = argument;
@@ -112,7 +135,9 @@ static void *share_run(void *argument)
 
 	for (unsigned int i = 0; i < s->count; i++)
 		if (share_has(s, &s->list[i]))
-			s->list[i].result = discard_one(&s->list[i]);
+			share_discard(s, &s->list[i]);
+	if (s->held)
+		memory_hold_discarded(s->held);
 	/* The guest may take pages in the meantime; then it is a little more. */
 	after = held(s->file);
 	s->freed = before > after ? before - after : 0;

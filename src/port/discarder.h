@@ -15,6 +15,9 @@
  * several memory files (NUMA nodes, pluggable memory) has one thread for each that
  * has enough to do.
  *
+ * Before, it is told to others that have the file, and looked whether one of them has it
+ * pinned (memory_hold.h); then it is kept from now on, and the result says so.
+ *
  * Threads: one caller at a time; nothing goes on after discarder_run() has returned.
  */
 #ifndef UMBRA_PORT_DISCARDER_H

@@ -19,6 +19,7 @@
 #include "base/fd.h"
 #include "port/file_kind.h"
 #include "port/mapping_guard.h"
+#include "port/memory_hold.h"
 
 struct mapping {
 	struct memory_backing backing; /* first member */
@@ -32,6 +33,7 @@ static void mapping_release(struct memory_backing *backing)
 
 	mapping_guard_remove(m->base);
 	munmap(m->base, m->length);
+	memory_hold_close(backing);
 	fd_close(&backing->fd);
 	free(m);
 }

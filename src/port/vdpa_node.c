@@ -7,6 +7,7 @@
 #include <linux/vhost.h>
 #include <linux/virtio_config.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -230,6 +231,7 @@ int vdpa_node_open(struct vdpa_node *node, const char *path, const struct vhost_
 	int rc;
 
 	node->system = system;
+	snprintf(node->path, sizeof(node->path), "%s", path);
 	node->fd = system->open(system->opaque, path);
 	if (node->fd < 0)
 		return error_set(err, node->fd, "back-end: cannot open %s: %s%s", path,

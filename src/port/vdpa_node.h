@@ -37,6 +37,7 @@
 
 struct vdpa_node {
 	const struct vhost_vdpa_system *system;
+	char path[96]; /* for people */
 	int fd;
 	int stop_fd;             /* borrowed; -1: none */
 	unsigned int timeout_ms; /* for a reset, while nobody listens */

@@ -182,6 +182,8 @@ int vdpa_device_start(struct backend *b, struct umbra_error *err)
 	if (!v->is_prepared)
 		rc = vdpa_prepare(v, err);
 	if (!rc)
+		rc = vdpa_table_settle(&v->table, err);
+	if (!rc)
 		rc = vdpa_table_renew(&v->table, err);
 	/* A reset may take it away. */
 	if (!rc)

@@ -12,7 +12,9 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "memory/iova_space.h"
+#include "port/memory_hold.h"
 
 #define PAGE IOVA_ALIGN_MIN /* an IOMMU maps nothing smaller */
 
@@ -252,6 +254,45 @@ static int confused(struct vdpa_table *table, int rc, struct umbra_error *err)
 	return vdpa_node_lose(table->node, rc, err);
 }
 
+/* --- who else has it --------------------------------------------------------- */
+
+/* Tell others that the device has @r pinned.  A disk is not refused for that. */
+static void region_pin(struct vdpa_table *table, const struct memory_region *r)
+{
+	int rc;
+
+	if (!r->backing->file_inode)
+		return; /* our own */
+	rc = memory_hold_pin(r->backing, table->node->path);
+	if (rc)
+		log_limited(
+			&table->pin_limit, LOG_WARNING,
+			"memory region at gpa 0x%" PRIx64
+			": other processes cannot be told that %s has it pinned (%s); a balloon "
+			"of this guest must be told --pinned",
+			r->gpa.v, table->node->path, strerror(-rc));
+}
+
+static bool is_being_discarded(const struct memory_region *r)
+{
+	return r->backing && memory_hold_is_discarding(r->backing);
+}
+
+int vdpa_table_settle(struct vdpa_table *table, struct umbra_error *err)
+{
+	for (unsigned int i = 0; i < table->count; i++)
+		if (is_being_discarded(&table->regions[i])) {
+			table->stale = true;
+			return error_set(
+				err, -EREMOTEIO,
+				"back-end: memory region at gpa 0x%" PRIx64
+				" is being given back to the host by a balloon; the device "
+				"cannot start before that has ended",
+				table->regions[i].gpa.v);
+		}
+	return 0;
+}
+
 /* --- a new table ---------------------------------------------------------- */
 
 static bool overlaps(const struct memory_region *a, const struct memory_region *b)
@@ -419,6 +460,12 @@ int vdpa_table_set(struct vdpa_table *table, const struct memory_region *regions
 	for (unsigned int i = 0; i < count; i++)
 		c.total += regions[i].size;
 	c.limit = system->pin_limit(system->opaque, c.total);
+	/* Told first, looked then. */
+	for (unsigned int i = 0; i < count; i++)
+		if (!contains(table->regions, table->count, &regions[i])) {
+			region_pin(table, &regions[i]);
+			table->stale |= is_being_discarded(&regions[i]);
+		}
 	if (is_changed(table, &c)) {
 		rc = batch(table, VHOST_IOTLB_BATCH_BEGIN, err);
 		if (!rc) {

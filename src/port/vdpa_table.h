@@ -22,6 +22,11 @@
  * kernel's own list does but the device's may be gone, and nothing says whether:
  * so before the next start all is unmapped and mapped again (vdpa_table_renew()).
  *
+ * Most devices have what is mapped pinned, and a balloon that discards it meanwhile would
+ * leave them with pages that the guest has not: memory_hold.h.  A balloon that is in the
+ * midst of it when a region comes does not keep the region from being mapped; all is
+ * mapped anew before the next start, which waits until the balloon is done.
+ *
  * Ownership: holds a reference on the backing of every region that is mapped: the
  * device works on our mapping of it.
  * Threads: one.
@@ -34,6 +39,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/log.h"
 #include "memory/memory.h"
 #include "port/vdpa_node.h"
 #include "umbra/error.h"
@@ -43,8 +49,9 @@ struct vdpa_table {
 	struct vdpa_node *node;
 	uint64_t first, last; /* IO virtual addresses that the device can be given */
 	bool batches;
-	bool stale; /* a reset may have taken the mappings away */
-	gpa_t own;  /* of the region that is ours, when a place was last looked for */
+	bool stale; /* all must be mapped anew before the next start */
+	struct log_limit pin_limit;
+	gpa_t own; /* of the region that is ours, when a place was last looked for */
 	unsigned int count;
 	struct memory_region *regions; /* that are mapped */
 };
@@ -67,6 +74,9 @@ UMBRA_MUST_CHECK int vdpa_table_add(struct vdpa_table *table, const struct memor
 				    struct umbra_error *err);
 UMBRA_MUST_CHECK int vdpa_table_remove(struct vdpa_table *table, const struct memory_region *region,
 				       struct umbra_error *err);
+
+/* -EREMOTEIO: guest memory is being discarded, so that the device must not start yet. */
+UMBRA_MUST_CHECK int vdpa_table_settle(struct vdpa_table *table, struct umbra_error *err);
 
 /* Before a start: map all anew if a reset may have unmapped it.  An error is
  * fatal. */

@@ -203,7 +203,7 @@ def test_statistics_come_with_their_age_and_the_unsupported_are_null(bed):
 
 
 def test_free_pages_that_the_guest_reports_go_back_without_a_balloon(bed):
-    balloon = bed.balloon()
+    balloon = bed.balloon("--report")
     guest = boot(bed, balloon)
     touch(guest, 700)
     wait_until(lambda: balloon.query()["host-bytes"] < 300 * MIB, "reported pages to go back")

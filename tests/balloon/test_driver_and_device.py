@@ -241,7 +241,7 @@ def test_statistics_come_all_and_fresh(bed):
                          ids=["plain", "cleared"])
 def test_free_pages_are_reported_and_the_balloon_counts_none_of_them(bed, parameters):
     """A guest that clears free pages says what they hold, and so may report."""
-    with rig(bed, parameters=parameters) as made:
+    with rig(bed, "--report", parameters=parameters) as made:
         Content(made.guest).write(300).verify().remove()
         wait_until(lambda: made.balloon.query()["reported"] > 150 * MIB
                    and made.held < 250 * MIB, "reported pages to go back", deadline=120)

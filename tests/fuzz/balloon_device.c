@@ -65,6 +65,12 @@ static uint64_t discard(struct balloon_host *host, struct balloon_discard *list,
 	return 0;
 }
 
+static void judge(struct balloon_host *host, const struct memory_region *region)
+{
+	(void)host;
+	(void)region;
+}
+
 static int serve_begin(struct balloon_host *host, struct queue_service *service,
 		       struct umbra_error *err)
 {
@@ -95,6 +101,7 @@ static void nothing(struct balloon_host *host)
 
 static const struct balloon_host_ops ops = {
 	.now_us = now_us,
+	.judge = judge,
 	.discard = discard,
 	.serve_begin = serve_begin,
 	.serve_end = serve_end,
