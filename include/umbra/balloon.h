@@ -231,6 +231,8 @@ struct umbra_balloon;
  * signal, the highest that has no handler: a timer sends it to umbra's own threads,
  * and to the one that calls _run(), to get them out of a call that a peer lets
  * block.  No other thread ever receives it.
+ * What peers make the process open ends 64 fds short of RLIMIT_NOFILE, which is
+ * the program's to raise.
  * -EBUSY: every real-time signal has a handler.
  * -EINVAL, -EADDRINUSE, -ENOMEM, or the code of the system call that failed.
  */

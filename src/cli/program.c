@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/bits.h"
 #include "base/error.h"
@@ -254,6 +255,19 @@ static int program_run(struct program *program, struct umbra_error *err)
 	return program->result;
 }
 
+/* A device of many queues needs more fds than the usual 1024, which are for programs
+ * that use select(2). */
+static void raise_fd_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		log_warning("the limit of open files cannot be raised: %s", strerror(errno));
+}
+
 int program_main(struct program *program)
 {
 	struct umbra_error err = { "" };
@@ -261,6 +275,7 @@ int program_main(struct program *program)
 
 	log_begin(program->name);
 	signal(SIGPIPE, SIG_IGN);
+	raise_fd_limit();
 	result = program_run(program, &err);
 	program_close(program);
 	if (result)

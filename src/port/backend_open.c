@@ -164,7 +164,8 @@ void backend_source_begin(struct backend_source *source)
  * of whom it served before. */
 static bool is_early(int code)
 {
-	return code == -ENOENT || code == -ECONNREFUSED || code == -EBUSY || code == -EAGAIN;
+	return code == -ENOENT || code == -ECONNREFUSED || code == -EBUSY || code == -EAGAIN ||
+	       code == -EMFILE || code == -ENFILE;
 }
 
 int backend_source_try(struct backend_source *source, int stop_fd, unsigned int timeout_ms,

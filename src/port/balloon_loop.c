@@ -375,11 +375,9 @@ static int balloon_loop(struct umbra_balloon *u, struct umbra_error *err)
 			wishes_serve(u);
 		if (!fds[2].revents && doorway_wait_ms(&u->doorway))
 			continue;
-		fd = doorway_accept(&u->doorway, err);
-		if (fd == -EAGAIN)
-			continue;
+		fd = doorway_accept(&u->doorway);
 		if (fd < 0)
-			return fd;
+			continue;
 		if (session_run(u, &fd, err))
 			log_error("%s", err->text); /* the next front-end may fare better */
 	}

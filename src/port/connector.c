@@ -54,13 +54,15 @@ static void failure_note(struct connector *c, int code)
 	backoff_failed(&c->backoff);
 }
 
-int connector_try(struct connector *c, struct umbra_error *err)
+int connector_try(struct connector *c)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	if (fd < 0)
-		return error_set(err, -errno, "socket: %s", strerror(errno));
+	if (fd < 0) {
+		failure_note(c, -errno);
+		return -EAGAIN;
+	}
 	strcpy(address.sun_path, c->path); /* connector_open() has looked */
 	/* To a unix socket it succeeds or fails at once, also where the backlog is full. */
 	if (connect(fd, (const struct sockaddr *)&address, sizeof(address))) {

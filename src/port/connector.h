@@ -39,8 +39,8 @@ void connector_close(struct connector *c);
 /* While there is no connection: how long to wait for connector_try(), ms; 0: not at all. */
 int connector_wait_ms(struct connector *c);
 
-/* Connect: the fd, close-on-exec and non-blocking; -EAGAIN: not yet; others of socket(2). */
-UMBRA_MUST_CHECK int connector_try(struct connector *c, struct umbra_error *err);
+/* Connect: the fd, close-on-exec and non-blocking; -EAGAIN: not yet. */
+UMBRA_MUST_CHECK int connector_try(struct connector *c);
 
 /* Whom it waits for and how it stands, as a phrase. */
 void connector_describe(const struct connector *c, char *text, size_t size);

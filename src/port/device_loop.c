@@ -45,6 +45,7 @@
 #include "base/log.h"
 #include "port/backend_open.h"
 #include "port/doorway.h"
+#include "port/fd_budget.h"
 #include "port/mapping.h"
 #include "port/mapping_guard.h"
 #include "port/notifier.h"
@@ -173,6 +174,11 @@ static int host_make_eventfd(struct shadow_host *host, int *out, struct umbra_er
 	(void)host;
 	if (fd < 0)
 		return error_set(err, -errno, "eventfd: %s", strerror(errno));
+	/* Rings are as many as a front-end makes them. */
+	if (fd_budget_claim(&fd))
+		return error_set(err, -EMFILE,
+				 "the limit of open files (RLIMIT_NOFILE) leaves no room for an "
+				 "eventfd");
 	*out = fd;
 	return 0;
 }
@@ -624,13 +630,11 @@ static int device_loop(struct umbra_shadow_device *u, struct umbra_error *err)
 			request_serve(u);
 		if (!fds[2].revents && doorway_wait_ms(&u->doorway))
 			continue;
-		fd = doorway_accept(&u->doorway, err);
-		if (fd == -EAGAIN) {
+		fd = doorway_accept(&u->doorway);
+		if (fd < 0) {
 			info_renew(u);
 			continue;
 		}
-		if (fd < 0)
-			return fd;
 		if (session_run(u, &fd, err))
 			continue; /* logged; the next front-end may fare better */
 	}

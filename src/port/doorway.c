@@ -3,12 +3,15 @@
 #include "port/doorway.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "port/backoff.h"
+#include "port/fd_budget.h"
 #include "port/peer.h"
 
 int doorway_open(struct doorway *d, const struct doorway_config *config, struct umbra_error *err)
@@ -36,6 +39,9 @@ int doorway_open(struct doorway *d, const struct doorway_config *config, struct 
 	if (getsockopt(config->fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length))
 		return error_set(err, -errno, "fd %d is not a socket: %s", config->fd,
 				 strerror(errno));
+	/* Not to wait in accept(2) where somebody else who has the socket was faster. */
+	if (listens && fcntl(config->fd, F_SETFL, fcntl(config->fd, F_GETFL) | O_NONBLOCK))
+		return error_set(err, -errno, "fd %d: O_NONBLOCK: %s", config->fd, strerror(errno));
 	if (listens)
 		d->listener.fd = config->fd;
 	else
@@ -52,41 +58,72 @@ void doorway_close(struct doorway *d)
 	fd_close(&d->connected_fd);
 }
 
+/* How long the listening socket is left alone after a failure. */
+#define REST_US UINT64_C(1000000)
+
+static uint64_t rest_left_us(const struct doorway *d)
+{
+	uint64_t now = backoff_now_us();
+
+	return d->rest_until_us > now ? d->rest_until_us - now : 0;
+}
+
 int doorway_fd(const struct doorway *d)
 {
-	return d->listener.fd;
+	return rest_left_us(d) ? -1 : d->listener.fd;
 }
 
 int doorway_wait_ms(struct doorway *d)
 {
-	return d->connector.path ? connector_wait_ms(&d->connector) : -1;
+	if (d->connector.path)
+		return connector_wait_ms(&d->connector);
+	return d->rest_until_us ? (int)((rest_left_us(d) + 999) / 1000) : -1;
 }
 
-static int next(const struct doorway *d)
+/*
+ * Whatever accept(2) says is no reason to end: who has come waits in the backlog.  But the
+ * socket stays readable, so it is not looked at for a while.
+ */
+static int next(struct doorway *d)
 {
-	int fd = accept4(d->listener.fd, NULL, NULL, SOCK_CLOEXEC);
+	int fd;
 
-	return fd < 0 ? -errno : fd;
+	d->rest_until_us = 0;
+	fd = accept4(d->listener.fd, NULL, NULL, SOCK_CLOEXEC);
+	if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
+		return -EAGAIN;
+	if (fd < 0) {
+		log_limited(
+			&d->failures, LOG_WARNING,
+			"a VMM that has come cannot be taken in, and is left to wait: accept: %s",
+			strerror(errno));
+		d->rest_until_us = backoff_now_us() + REST_US;
+		return -EAGAIN;
+	}
+	if (fd_budget_claim(&fd)) {
+		log_limited(&d->failures, LOG_WARNING,
+			    "a VMM that has come is turned away: the limit of open files "
+			    "(RLIMIT_NOFILE) leaves no room for it");
+		return -EAGAIN;
+	}
+	return fd;
 }
 
-int doorway_accept(struct doorway *d, struct umbra_error *err)
+int doorway_accept(struct doorway *d)
 {
 	char name[PEER_NAME_SIZE];
 	int fd;
 
 	if (d->connector.path) {
-		fd = connector_try(&d->connector, err);
+		fd = connector_try(&d->connector);
 		if (fd >= 0)
 			log_limited(&d->arrivals, LOG_INFO, "connected to the VMM: %s",
 				    peer_name(fd, name));
 		return fd;
 	}
 	fd = next(d);
-	if (fd == -EAGAIN || fd == -EINTR || fd == -ECONNABORTED)
-		return -EAGAIN;
-	if (fd < 0)
-		return error_set(err, fd, "accept: %s", strerror(-fd));
-	log_limited(&d->arrivals, LOG_INFO, "a VMM has come: %s", peer_name(fd, name));
+	if (fd >= 0)
+		log_limited(&d->arrivals, LOG_INFO, "a VMM has come: %s", peer_name(fd, name));
 	return fd;
 }
 

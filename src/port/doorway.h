@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/log.h"
 #include "port/connector.h"
@@ -25,7 +26,8 @@ struct doorway {
 	struct listener listener;   /* its path is NULL if we were given the socket */
 	struct connector connector; /* its path is NULL if we do not connect */
 	int connected_fd;           /* or -1 */
-	struct log_limit arrivals, refusals;
+	uint64_t rest_until_us;     /* after a failure of accept(2): look no earlier; 0: none */
+	struct log_limit arrivals, refusals, failures;
 };
 
 #define DOORWAY_CLOSED ((struct doorway){ .listener = LISTENER_CLOSED, .connected_fd = -1 })
@@ -43,15 +45,16 @@ UMBRA_MUST_CHECK int doorway_open(struct doorway *d, const struct doorway_config
 				  struct umbra_error *err);
 void doorway_close(struct doorway *d);
 
-/* To be polled for reading: somebody has come.  -1: nobody can. */
+/* To be polled for reading: somebody has come.  -1: nobody can, or not just now. */
 int doorway_fd(const struct doorway *d);
 
 /* Without a front-end: how long until doorway_accept() is due although nobody has come, ms;
  * 0: it is due; -1: never. */
 int doorway_wait_ms(struct doorway *d);
 
-/* The next front-end's fd, close-on-exec; -EAGAIN: it has gone again, or not come yet. */
-UMBRA_MUST_CHECK int doorway_accept(struct doorway *d, struct umbra_error *err);
+/* The next front-end's fd, close-on-exec; -EAGAIN: it has gone again, not come yet, or
+ * cannot be taken in, which the log says. */
+UMBRA_MUST_CHECK int doorway_accept(struct doorway *d);
 
 /* doorway_fd() is readable while the front-end on @served_fd is served: turn away who has
  * come, unless that front-end has gone, for its successor may wait. */

@@ -50,6 +50,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "port/closer.h"
+#include "port/fd_budget.h"
 #include "port/mapping.h"
 #include "port/peer_fd.h"
 #include "port/vhost_user_socket.h"
@@ -632,6 +633,12 @@ static int handle(struct vhost_user_server *s, const struct vhost_request_info *
 	uint32_t request = x->request.header.request;
 	int rc;
 
+	if (info && x->request.lacks_fds)
+		return error_set(
+			err, -EMFILE,
+			"%s: the limit of open files (RLIMIT_NOFILE) leaves no room for its "
+			"file descriptors; the last %u are kept for the operator",
+			info->name, FD_RESERVE);
 	rc = vhost_message_check(VHOST_FROM_FRONTEND, &s->terms, &x->request.header,
 				 &x->request.payload, x->request.fd_count, err);
 	if (rc)

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "port/closer.h"
+#include "port/fd_budget.h"
 
 #define CONTROL_SIZE CMSG_SPACE(sizeof(int) * VHOST_USER_FDS_MAX)
 
@@ -168,7 +169,9 @@ static int collect_fds(struct vhost_user_socket *s, struct msghdr *msg,
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
-			if (m->fd_count < VHOST_USER_FDS_MAX) {
+			if (fd_budget_claim(&fd)) {
+				m->lacks_fds = true;
+			} else if (m->fd_count < VHOST_USER_FDS_MAX) {
 				m->fds[m->fd_count++] = fd;
 			} else {
 				closer_close(&fd);
@@ -249,8 +252,10 @@ int vhost_user_socket_receive(struct vhost_user_socket *s, struct vhost_user_mes
 	size_t end;
 	int rc;
 
-	if (*done == 0)
+	if (*done == 0) {
 		m->fd_count = 0;
+		m->lacks_fds = false;
+	}
 	for (;;) {
 		rc = message_end(s, m, *done, &end, err);
 		if (rc)

@@ -35,6 +35,7 @@ struct vhost_user_message {
 	struct vhost_user_header header;
 	unsigned int fd_count;
 	int fds[VHOST_USER_FDS_MAX];
+	bool lacks_fds; /* some came that may not be kept (fd_budget.h), and were closed */
 	union vhost_user_payload payload;
 };
 

@@ -32,6 +32,10 @@ void shadow_ring_forget(struct shadow_ring *r)
 	fd_close(&r->kick_fd);
 	fd_close(&r->call_fd);
 	fd_close(&r->err_fd);
+	/* Ours, too: no front-end leaves anything behind for the next. */
+	fd_close(&r->back_kick_fd);
+	fd_close(&r->back_call_fd);
+	fd_close(&r->quiet_fd);
 	r->size = 0;
 	r->has_addr = false;
 	r->base = 0;
@@ -54,9 +58,6 @@ void shadow_ring_reset(struct shadow_ring *r, bool enabled)
 void shadow_ring_fini(struct shadow_ring *r)
 {
 	shadow_ring_forget(r);
-	fd_close(&r->back_kick_fd);
-	fd_close(&r->back_call_fd);
-	fd_close(&r->quiet_fd);
 }
 
 /* --- finding the guest's ring ------------------------------------------- */
