@@ -73,16 +73,23 @@ enum umbra_balloon_state {
 /* The words of the control protocol: "waiting", "negotiating", "running", "broken". */
 UMBRA_API const char *umbra_balloon_state_name(enum umbra_balloon_state state);
 
-/* How the balloon stands to its target. */
+/* How the balloon stands to its target.  Each says what is so now. */
 enum umbra_balloon_phase {
-	UMBRA_BALLOON_SETTLED,   /* the target is reached */
+	UMBRA_BALLOON_NO_DRIVER, /* nobody is there that could do anything */
+	UMBRA_BALLOON_IDLE,      /* nobody has asked for anything, and nothing is in the balloon */
 	UMBRA_BALLOON_INFLATING, /* on the way; more pages are in the balloon every moment */
 	UMBRA_BALLOON_DEFLATING,
-	UMBRA_BALLOON_PENDING, /* no driver is there that could do it */
-	UMBRA_BALLOON_STALLED, /* the driver does not come any nearer; see the obstacle */
+	UMBRA_BALLOON_SETTLED,      /* the target is reached, and the host has got what it says */
+	UMBRA_BALLOON_UNFREED,      /* reached, but the host has not got all of it */
+	UMBRA_BALLOON_STALLED,      /* the driver does not come any nearer */
+	UMBRA_BALLOON_QUEUE_BROKEN, /* a queue that moves pages is broken */
+	UMBRA_BALLOON_UNKNOWN,      /* the driver holds pages from before this device was made, and
+				       has not said yet how many */
 };
+/* Of all but the first five, and of _NO_DRIVER, umbra_balloon_info::obstacle says why. */
 
-/* "settled", "inflating", "deflating", "pending", "stalled". */
+/* "no-driver", "idle", "inflating", "deflating", "settled", "unfreed", "stalled",
+ * "broken", "unknown". */
 UMBRA_API const char *umbra_balloon_phase_name(enum umbra_balloon_phase phase);
 
 /* The statistics of virtio 1.2, 5.5.6.3, and those that Linux 6.12 added, by tag. */
@@ -99,7 +106,7 @@ enum umbra_balloon_stat {
 	UMBRA_BALLOON_HUGETLB_FAILURES,
 	UMBRA_BALLOON_OOM_KILLS,
 	UMBRA_BALLOON_ALLOC_STALLS,
-	UMBRA_BALLOON_ASYNC_SCANS, /* pages */
+	UMBRA_BALLOON_ASYNC_SCANS, /* bytes, also of those that follow */
 	UMBRA_BALLOON_DIRECT_SCANS,
 	UMBRA_BALLOON_ASYNC_RECLAIMS,
 	UMBRA_BALLOON_DIRECT_RECLAIMS,
@@ -124,7 +131,10 @@ struct umbra_balloon_info {
 	uint64_t target_bytes;           /* that the guest shall keep: all, or fewer */
 	uint64_t take_bytes;             /* that shall be in the balloon */
 	uint64_t target_id;              /* which call of _set_target() it is; 0: none was made */
-	uint64_t ballooned_bytes;        /* in the balloon, by our own count */
+	uint64_t ballooned_bytes;        /* in the balloon, by our own count and what was adopted */
+	uint64_t adopted_bytes;          /* of it, what only the driver tells of: it was there when
+					    this device was made */
+	uint64_t unfreed_bytes;          /* of it, what the host has not got back */
 	uint64_t driver_bytes;           /* in the balloon, as the driver says (`actual`) */
 	uint64_t host_bytes;             /* that the host holds for the guest's memory */
 	uint64_t host_age_ms;            /* since it was looked up; UINT64_MAX: never.  A query has
@@ -164,8 +174,8 @@ struct umbra_balloon_region {
 enum umbra_balloon_event_kind {
 	UMBRA_BALLOON_EVENT_STATE,   /* info->state, info->reason */
 	UMBRA_BALLOON_EVENT_CHANGE,  /* the balloon's size; at most four a second */
-	UMBRA_BALLOON_EVENT_SETTLED, /* the way to a target has ended: info->phase is
-					UMBRA_BALLOON_SETTLED or _STALLED */
+	UMBRA_BALLOON_EVENT_SETTLED, /* the way to a target has ended, at it if info->phase is
+					UMBRA_BALLOON_SETTLED */
 };
 
 /* What a device may do without: bits of struct umbra_balloon_config::hide. */

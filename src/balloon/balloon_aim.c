@@ -82,7 +82,7 @@ static bool guest_total_read(struct balloon_device *d)
 	struct balloon_aim *aim = &d->aim;
 	struct umbra_balloon_stats stats;
 	uint64_t when = __atomic_load_n(&d->shared.stats.when_us, __ATOMIC_RELAXED);
-	uint64_t total, pages = __atomic_load_n(&d->shared.counters.pages, __ATOMIC_RELAXED);
+	uint64_t total, pages = balloon_device_pages(d);
 	bool gives_back = FEATURE(d, DEFLATE_ON_OOM);
 
 	if (!when || when == aim->stats_us)
@@ -218,6 +218,33 @@ void balloon_device_set_target(struct balloon_device *d, const struct umbra_ball
 	/* Also if it is the same: the driver may have given up. */
 	if (aim->pages == before)
 		d->host->ops->config_changed(d->host);
+}
+
+void balloon_device_aim_adopt(struct balloon_device *d, uint32_t pages)
+{
+	if (d->aim.id)
+		return;
+	d->aim.wish = (struct umbra_balloon_target){
+		.bytes = (uint64_t)pages << PAGE_RUN_SHIFT,
+		.take = true,
+		.force = true,
+	};
+	d->aim.settled = true;
+	d->aim.pages = pages;
+}
+
+/*
+ * A driver says how many pages it has when that changes, and so one that happens to
+ * have what it shall have would never say.  Told of one page more or less, it does;
+ * then it hears the right number.
+ */
+uint32_t balloon_device_told_pages(const struct balloon_device *d)
+{
+	uint32_t pages = d->aim.pages;
+
+	if (d->account != BALLOON_ACCOUNT_UNKNOWN || !d->aim.id || !d->aim.settled)
+		return pages;
+	return pages ? pages - 1 : 1;
 }
 
 void balloon_device_aim_anew(struct balloon_device *d)

@@ -38,11 +38,25 @@ void balloon_batch_begin(struct balloon_batch *b)
 
 /* --- discarding ------------------------------------------------------------- */
 
+/* Has the host got this back? */
+static void note_given(struct balloon_batch *b, const struct balloon_discard *d)
+{
+	unsigned int index = (unsigned int)(d->region - b->memory->regions);
+	uint64_t pfn = (d->region->gpa.v + d->offset) >> PAGE_RUN_SHIFT;
+	uint64_t count = d->length >> PAGE_RUN_SHIFT;
+
+	if (d->result)
+		ledger_keep(b->ledger, index, pfn, count);
+	else
+		ledger_give(b->ledger, index, pfn, count);
+}
+
 static void note_failure(struct balloon_batch *b, const struct balloon_discard *d)
 {
 	uint64_t gpa = d->region->gpa.v + d->offset;
 
 	counter_add(&b->counters->discard_errors, 1);
+	__atomic_store_n(&b->counters->discard_error, -d->result, __ATOMIC_RELAXED);
 	b->failed_first = MIN(b->failed_first, gpa >> PAGE_RUN_SHIFT);
 	b->failed_end = MAX(b->failed_end, (gpa + d->length + PAGE_BYTES - 1) >> PAGE_RUN_SHIFT);
 }
@@ -57,6 +71,7 @@ static void discards_flush(struct balloon_batch *b)
 	freed = b->host->ops->discard(b->host, b->discards, b->discard_count);
 	counter_add(&b->counters->discard_us, b->host->ops->now_us(b->host) - start);
 	for (unsigned int i = 0; i < b->discard_count; i++) {
+		note_given(b, &b->discards[i]);
 		if (b->discards[i].result == BALLOON_KEPT)
 			counter_add(&b->counters->kept_bytes, b->discards[i].length);
 		else if (b->discards[i].result)
@@ -110,6 +125,24 @@ static bool block_is_complete(const struct balloon_batch *b, unsigned int index,
 			  block >> PAGE_RUN_SHIFT);
 }
 
+/* Note what of @run lies in front of @start and behind @end, bytes of the file, which
+ * are discarded. */
+static void keep_beside(struct balloon_batch *b, unsigned int index, struct page_run run,
+			uint64_t start, uint64_t end)
+{
+	const struct ledger_region *r = &b->ledger->regions[index];
+	uint64_t from = r->file_offset + ((run.pfn - r->first) << PAGE_RUN_SHIFT);
+	uint64_t to = from + (run.count << PAGE_RUN_SHIFT);
+
+	if (start >= end)
+		start = end = to;
+	if (start > from)
+		ledger_keep(b->ledger, index, run.pfn, (start - from) >> PAGE_RUN_SHIFT);
+	if (end < to)
+		ledger_keep(b->ledger, index, run.pfn + ((end - from) >> PAGE_RUN_SHIFT),
+			    (to - end) >> PAGE_RUN_SHIFT);
+}
+
 /* Discard pages that region @index holds. */
 static void discard_run(struct balloon_batch *b, enum balloon_kind kind, unsigned int index,
 			struct page_run run)
@@ -125,6 +158,7 @@ static void discard_run(struct balloon_batch *b, enum balloon_kind kind, unsigne
 	 * record may be applied without discarding. */
 	if (region->backing && __atomic_load_n(&region->backing->keeps, __ATOMIC_RELAXED)) {
 		counter_add(&b->counters->kept_bytes, end - start);
+		ledger_keep(b->ledger, index, run.pfn, run.count);
 		return;
 	}
 	if (kind == BALLOON_INFLATE && b->whole_blocks && block > PAGE_BYTES) {
@@ -137,6 +171,7 @@ static void discard_run(struct balloon_batch *b, enum balloon_kind kind, unsigne
 	if (page > PAGE_BYTES) {
 		start = align_up(start, page);
 		end &= ~(page - 1);
+		keep_beside(b, index, run, start, end);
 		if (start >= end)
 			return;
 	}
@@ -215,6 +250,7 @@ void balloon_batch_apply(struct balloon_batch *b, enum balloon_kind kind)
 	}
 	b->count = 0;
 	__atomic_store_n(&b->counters->pages, b->ledger->pages, __ATOMIC_RELAXED);
+	__atomic_store_n(&b->counters->unfreed, b->ledger->kept, __ATOMIC_RELAXED);
 }
 
 /* --- collecting ---------------------------------------------------------------- */

@@ -39,7 +39,10 @@ enum balloon_kind {
 
 /* Written by the queues' thread with relaxed stores, read by any. */
 struct balloon_counters {
-	uint64_t pages; /* in the balloon */
+	uint64_t pages;    /* in the balloon */
+	uint64_t unfreed;  /* of them, that the host has not got back */
+	uint64_t adopted;  /* beside them: written by the device's thread */
+	int discard_error; /* of the last discard that failed, an errno; 0 */
 	uint64_t discards, discarded_bytes, freed_bytes, discard_errors;
 	uint64_t reported_bytes;
 	uint64_t kept_bytes; /* named by the guest, and not given back: memory_backing::keeps */

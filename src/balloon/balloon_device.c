@@ -31,12 +31,54 @@ bool balloon_device_has_driver(const struct balloon_device *d)
 	       d->rings[1].enabled;
 }
 
+uint64_t balloon_device_pages(const struct balloon_device *d)
+{
+	return __atomic_load_n(&d->shared.counters.pages, __ATOMIC_RELAXED) +
+	       __atomic_load_n(&d->shared.counters.adopted, __ATOMIC_RELAXED);
+}
+
+void balloon_device_account_changed(struct balloon_device *d)
+{
+	struct balloon_counters *c = &d->shared.counters;
+	const struct ledger *l = d->memory ? d->ledger : NULL;
+
+	__atomic_store_n(&c->pages, l ? l->pages : 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&c->unfreed, l ? l->kept : 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&c->adopted, l ? d->adopted : 0, __ATOMIC_RELAXED);
+}
+
+/*
+ * The driver says how many pages it has, and it has some that we have never seen: what
+ * the ledger lacks is taken over as a mere number.  It is made anew each time, so that
+ * pages that went back since, or came, are counted once.
+ */
+static void account_adopt(struct balloon_device *d)
+{
+	uint64_t pages = __atomic_load_n(&d->shared.counters.pages, __ATOMIC_RELAXED);
+	struct balloon_base base = balloon_device_base(d);
+	uint64_t most = base.within >> PAGE_RUN_SHIFT, actual = MIN(d->actual, most);
+
+	d->adopted = (uint32_t)(actual - MIN(actual, pages));
+	__atomic_store_n(&d->shared.counters.adopted, d->adopted, __ATOMIC_RELAXED);
+	if (d->account == BALLOON_ACCOUNT_ADOPTED)
+		return;
+	d->account = BALLOON_ACCOUNT_ADOPTED;
+	log_info("the driver says that %u MiB are in the balloon, from before this program began "
+		 "to serve it: taken over%s",
+		 d->actual >> (20 - PAGE_RUN_SHIFT),
+		 d->aim.id ? "" : ", and left there until a target is set");
+	balloon_device_aim_adopt(d, (uint32_t)actual);
+	d->host->ops->config_changed(d->host);
+}
+
 /* The driver that filled the balloon is no more. */
 void balloon_device_clear_account(struct balloon_device *d)
 {
 	if (d->ledger)
 		ledger_clear(d->ledger);
-	__atomic_store_n(&d->shared.counters.pages, 0, __ATOMIC_RELAXED);
+	d->account = BALLOON_ACCOUNT_KNOWN;
+	d->adopted = 0;
+	balloon_device_account_changed(d);
 	d->actual = 0;
 	balloon_stats_clear(&d->shared.stats);
 	balloon_device_aim_anew(d);
@@ -155,12 +197,17 @@ static int memory_exchange(struct balloon_device *d, struct memory **memory,
 		balloon_queues_resume(d);
 		return rc;
 	}
+	/* Another guest's, and nobody has said that its driver is a new one. */
+	if (!d->memory && d->ledger && !ledger_is_related(ledger, d->ledger)) {
+		d->account = BALLOON_ACCOUNT_UNKNOWN;
+		d->adopted = 0;
+	}
 	memory_unref(&d->memory);
 	ledger_destroy(&d->ledger);
 	d->memory = *memory;
 	d->ledger = ledger;
 	*memory = NULL;
-	__atomic_store_n(&d->shared.counters.pages, ledger->pages, __ATOMIC_RELAXED);
+	balloon_device_account_changed(d);
 	for (unsigned int i = 0; i < BALLOON_QUEUES; i++) {
 		struct balloon_ring *r = &d->rings[i];
 		struct umbra_error why = { "" };
@@ -248,7 +295,7 @@ static uint32_t get_le32(const uint8_t *at)
 static void config_fill(const struct balloon_device *d, uint8_t *config)
 {
 	memset(config, 0, BALLOON_CONFIG_BYTES);
-	put_le32(config + CONFIG_NUM_PAGES, d->aim.pages);
+	put_le32(config + CONFIG_NUM_PAGES, balloon_device_told_pages(d));
 	put_le32(config + CONFIG_ACTUAL, d->actual);
 	put_le32(config + CONFIG_POISON_VAL, d->poison);
 }
@@ -289,6 +336,9 @@ static int set_config(void *opaque, uint32_t offset, const void *data, uint32_t 
 	config_fill(d, config);
 	memcpy(config + offset, data, size);
 	d->actual = get_le32(config + CONFIG_ACTUAL);
+	if (offset <= CONFIG_ACTUAL && size >= CONFIG_ACTUAL + 4 - offset &&
+	    d->account != BALLOON_ACCOUNT_KNOWN && balloon_device_has_driver(d))
+		account_adopt(d);
 	if (d->poison == get_le32(config + CONFIG_POISON_VAL))
 		return 0;
 	balloon_queues_pause(d);
@@ -417,7 +467,7 @@ void balloon_device_detach(struct balloon_device *d)
 	/* The ledger stays, in case that the same guest comes back. */
 	memory_unref(&d->memory);
 	d->shared.batch.memory = NULL;
-	__atomic_store_n(&d->shared.counters.pages, 0, __ATOMIC_RELAXED);
+	balloon_device_account_changed(d);
 }
 
 void balloon_device_destroy(struct balloon_device **device)

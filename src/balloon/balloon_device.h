@@ -17,6 +17,11 @@
  *   - A reset empties it: RESET_DEVICE, status 0, or an inflate ring that starts at
  *     index 0, as only a fresh driver's does, since front-ends do not all tell of a
  *     reset.  The new driver owns all its pages again, and inflates anew.
+ *   - Rings that go on, of a driver that we have not served (we were killed and are
+ *     here again), have an account that only the driver knows.  It is unknown until
+ *     the driver writes `actual`; what the ledger lacks is then adopted as a number.
+ *     A driver writes when the number changes, so it is told of one page more or less
+ *     than it shall have, if anybody wants anything of it.
  * To err on the side of an empty ledger costs a count; to keep pages that a new
  * driver uses could cost their contents (balloon_batch.h, "Blocks").
  *

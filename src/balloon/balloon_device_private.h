@@ -54,6 +54,14 @@ struct balloon_aim {
 	struct log_limit floor_limit, base_limit;
 };
 
+/* What is known of the pages that are in the balloon. */
+enum balloon_account {
+	BALLOON_ACCOUNT_UNKNOWN, /* rings went on that we had not served: the driver may hold more
+				    than the ledger has, and has not said */
+	BALLOON_ACCOUNT_ADOPTED, /* the same, and it has: `adopted` are beside the ledger */
+	BALLOON_ACCOUNT_KNOWN,   /* a driver that began before us: the ledger has all */
+};
+
 struct balloon_device {
 	struct balloon_host *host;
 	struct balloon_device_config config;
@@ -65,6 +73,11 @@ struct balloon_device {
 	enum umbra_balloon_state told_state;
 	struct memory *memory; /* or NULL */
 	struct ledger *ledger; /* of the memory; or of the one that was there last */
+	enum balloon_account account;
+	uint32_t adopted;         /* pages */
+	uint64_t told_errors;     /* discards that have failed, as far as the log says */
+	uint64_t stats_wanted_us; /* when statistics were asked for because nothing moved */
+	struct log_limit error_limit;
 	struct balloon_aim aim;
 	struct balloon_progress progress;
 	struct balloon_shared shared;
@@ -79,6 +92,10 @@ struct balloon_device {
 uint64_t balloon_device_aim(struct balloon_device *d);
 /* May what shall be in the balloon still change by what the guest is about to say? */
 bool balloon_device_waits(const struct balloon_device *d);
+/* The driver has so many pages of which we did not know: without a wish, it keeps them. */
+void balloon_device_aim_adopt(struct balloon_device *d, uint32_t pages);
+/* What the driver is told to have. */
+uint32_t balloon_device_told_pages(const struct balloon_device *d);
 /* Another driver: nothing is known of its guest. */
 void balloon_device_aim_anew(struct balloon_device *d);
 
@@ -89,6 +106,11 @@ uint64_t balloon_device_target_bytes(const struct balloon_device *d,
 				     const struct balloon_base *base);
 /* Both queues that move pages are there and enabled. */
 bool balloon_device_has_driver(const struct balloon_device *d);
+
+/* Pages in the balloon, as far as we know. */
+uint64_t balloon_device_pages(const struct balloon_device *d);
+/* The ledger, or what was adopted, is another.  No queue is in service. */
+void balloon_device_account_changed(struct balloon_device *d);
 
 /* The driver that filled the balloon is no more.  No queue is in service. */
 void balloon_device_clear_account(struct balloon_device *d);

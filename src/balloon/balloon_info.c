@@ -2,6 +2,7 @@
 /* What others are told of a balloon device: see balloon_device.h. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "balloon/balloon_device_private.h"
 
@@ -21,26 +22,65 @@ static enum umbra_balloon_state state_of(const struct balloon_device *d, const c
 	return balloon_device_has_driver(d) ? UMBRA_BALLOON_RUNNING : UMBRA_BALLOON_NEGOTIATING;
 }
 
+static const struct balloon_ring *broken_ring(const struct balloon_device *d)
+{
+	for (unsigned int i = 0; i < 2; i++)
+		if (d->rings[i].error[0])
+			return &d->rings[i];
+	return NULL;
+}
+
+/* Say once, and then seldom, that the host does not get back what the guest gives. */
+static void errors_tell(struct balloon_device *d)
+{
+	const struct balloon_counters *c = &d->shared.counters;
+	uint64_t errors = __atomic_load_n(&c->discard_errors, __ATOMIC_RELAXED);
+
+	if (errors != d->told_errors)
+		log_limited(&d->error_limit, LOG_WARNING,
+			    "%" PRIu64
+			    " discards have failed so far, the last one by: %s; the host "
+			    "keeps that memory",
+			    errors, strerror(__atomic_load_n(&c->discard_error, __ATOMIC_RELAXED)));
+	d->told_errors = errors;
+}
+
+/* What stands in the way will be asked for: have the guest say how much it has free. */
+static void stats_prepare(struct balloon_device *d, uint64_t now_us)
+{
+	const struct balloon_progress *p = &d->progress;
+
+	if ((p->phase != UMBRA_BALLOON_INFLATING && p->phase != UMBRA_BALLOON_STALLED) ||
+	    now_us - p->moved_us < p->stall_us / 2 || d->stats_wanted_us > p->moved_us)
+		return;
+	d->stats_wanted_us = now_us;
+	balloon_device_ask_stats(d);
+}
+
 unsigned int balloon_device_step(struct balloon_device *d, uint64_t *next_us)
 {
-	uint64_t pages = __atomic_load_n(&d->shared.counters.pages, __ATOMIC_RELAXED);
-	enum umbra_balloon_state state;
-	unsigned int progress, tell = 0;
-	const char *reason;
+	uint64_t pages = balloon_device_pages(d), now = d->host->ops->now_us(d->host);
 	uint64_t aim_us = balloon_device_aim(d);
-	struct balloon_progress_view view;
-
-	view = (struct balloon_progress_view){
+	const struct balloon_progress_view view = {
 		.target = d->memory ? d->aim.pages : pages,
 		.pages = pages,
 		.driver = balloon_device_has_driver(d),
+		.broken = broken_ring(d),
+		.unknown = d->account == BALLOON_ACCOUNT_UNKNOWN,
+		.asked = d->aim.id,
+		.unfreed = __atomic_load_n(&d->shared.counters.unfreed, __ATOMIC_RELAXED),
 		.waits = balloon_device_waits(d),
 		.anew = d->target_anew,
 	};
-	progress =
-		balloon_progress_step(&d->progress, d->host->ops->now_us(d->host), &view, next_us);
+	enum umbra_balloon_state state;
+	unsigned int progress, tell = 0;
+	const char *reason;
+
+	progress = balloon_progress_step(&d->progress, now, &view, next_us);
 	*next_us = MIN(*next_us, aim_us);
 	d->target_anew = false;
+	errors_tell(d);
+	stats_prepare(d, now);
 	state = state_of(d, &reason);
 	if (state != d->told_state)
 		tell |= 1u << UMBRA_BALLOON_EVENT_STATE;
@@ -55,36 +95,90 @@ unsigned int balloon_device_step(struct balloon_device *d, uint64_t *next_us)
 	return tell;
 }
 
+#define MIB(bytes) ((bytes) >> 20)
+
 /* Why the guest does not come any nearer, as far as one can know. */
-static void obstacle_tell(const struct balloon_device *d, struct umbra_balloon_info *info)
+static void stalled_tell(const struct balloon_device *d, struct umbra_balloon_info *info,
+			 uint64_t now_us)
 {
 	const struct umbra_balloon_stats *s = &info->stats;
-	bool knows_free = s->age_ms != UINT64_MAX && s->present & 1u << UMBRA_BALLOON_FREE_MEMORY;
 	uint64_t target = (uint64_t)d->aim.pages << PAGE_RUN_SHIFT;
+	/* What the guest had before it came so far says nothing. */
+	bool fresh = s->age_ms != UINT64_MAX && now_us - s->age_ms * 1000 >= d->progress.moved_us;
+	bool knows_free = fresh && s->present & 1u << UMBRA_BALLOON_FREE_MEMORY;
 	int n;
 
-	if (info->phase == UMBRA_BALLOON_PENDING) {
-		snprintf(info->obstacle, sizeof(info->obstacle), "no driver runs in the guest");
-		return;
-	}
-	if (info->phase != UMBRA_BALLOON_STALLED)
-		return;
 	n = snprintf(info->obstacle, sizeof(info->obstacle),
 		     "the guest's driver stopped at %" PRIu64 " of %" PRIu64 " MiB",
-		     info->ballooned_bytes >> 20, target >> 20);
+		     MIB(info->ballooned_bytes), MIB(target));
 	if (info->ballooned_bytes > target)
 		return;
 	if (knows_free)
 		n += snprintf(info->obstacle + n, sizeof(info->obstacle) - (size_t)n,
 			      "; the guest has %" PRIu64 " MiB free",
-			      s->values[UMBRA_BALLOON_FREE_MEMORY] >> 20);
-	if (s->age_ms != UINT64_MAX && s->present & 1u << UMBRA_BALLOON_AVAILABLE_MEMORY)
+			      MIB(s->values[UMBRA_BALLOON_FREE_MEMORY]));
+	if (fresh && s->present & 1u << UMBRA_BALLOON_AVAILABLE_MEMORY)
 		n += snprintf(info->obstacle + n, sizeof(info->obstacle) - (size_t)n,
 			      "%s %" PRIu64 " MiB available", knows_free ? "," : "; the guest has",
-			      s->values[UMBRA_BALLOON_AVAILABLE_MEMORY] >> 20);
+			      MIB(s->values[UMBRA_BALLOON_AVAILABLE_MEMORY]));
 	if (info->discard_errors)
 		snprintf(info->obstacle + n, sizeof(info->obstacle) - (size_t)n,
 			 "; %" PRIu64 " discards have failed", info->discard_errors);
+}
+
+/* Why the host has not got what is in the balloon. */
+static void unfreed_tell(const struct balloon_device *d, struct umbra_balloon_info *info)
+{
+	int error = __atomic_load_n(&d->shared.counters.discard_error, __ATOMIC_RELAXED);
+	int n;
+
+	n = snprintf(info->obstacle, sizeof(info->obstacle),
+		     "the host has not got %" PRIu64 " KiB of the %" PRIu64
+		     " KiB in the balloon back: ",
+		     info->unfreed_bytes >> 10, info->ballooned_bytes >> 10);
+	if (info->kept_reason[0])
+		snprintf(info->obstacle + n, sizeof(info->obstacle) - (size_t)n, "%.160s",
+			 info->kept_reason);
+	else if (error)
+		snprintf(info->obstacle + n, sizeof(info->obstacle) - (size_t)n,
+			 "%" PRIu64 " discards have failed, the last one by: %s",
+			 info->discard_errors, strerror(error));
+	else
+		snprintf(info->obstacle + n, sizeof(info->obstacle) - (size_t)n,
+			 "it lies in regions that are left alone, or in parts of large pages");
+}
+
+static void obstacle_tell(const struct balloon_device *d, struct umbra_balloon_info *info)
+{
+	const struct balloon_ring *broken = broken_ring(d);
+
+	switch (info->phase) {
+	case UMBRA_BALLOON_NO_DRIVER:
+		snprintf(info->obstacle, sizeof(info->obstacle), "%s",
+			 d->attached ? "no driver runs in the guest" : "no VMM is connected");
+		break;
+	case UMBRA_BALLOON_QUEUE_BROKEN:
+		if (broken)
+			snprintf(info->obstacle, sizeof(info->obstacle),
+				 "queue %u is broken: %.200s", broken->index, broken->error);
+		break;
+	case UMBRA_BALLOON_UNKNOWN:
+		snprintf(info->obstacle, sizeof(info->obstacle),
+			 "the driver ran before this program began to serve it, and has not said "
+			 "since how much it has in the balloon");
+		break;
+	case UMBRA_BALLOON_STALLED:
+		stalled_tell(d, info, d->host->ops->now_us(d->host));
+		break;
+	case UMBRA_BALLOON_UNFREED:
+		unfreed_tell(d, info);
+		break;
+	case UMBRA_BALLOON_IDLE:
+	case UMBRA_BALLOON_INFLATING:
+	case UMBRA_BALLOON_DEFLATING:
+	case UMBRA_BALLOON_SETTLED:
+		break;
+	}
 }
 
 void balloon_device_freshen(const struct balloon_device *d, struct umbra_balloon_info *info)
@@ -92,7 +186,9 @@ void balloon_device_freshen(const struct balloon_device *d, struct umbra_balloon
 	const struct balloon_counters *c = &d->shared.counters;
 
 #define COUNTER(field) __atomic_load_n(&c->field, __ATOMIC_RELAXED)
-	info->ballooned_bytes = COUNTER(pages) << PAGE_RUN_SHIFT;
+	info->adopted_bytes = COUNTER(adopted) << PAGE_RUN_SHIFT;
+	info->ballooned_bytes = (COUNTER(pages) << PAGE_RUN_SHIFT) + info->adopted_bytes;
+	info->unfreed_bytes = COUNTER(unfreed) << PAGE_RUN_SHIFT;
 	info->discards = COUNTER(discards);
 	info->discarded_bytes = COUNTER(discarded_bytes);
 	info->freed_bytes = COUNTER(freed_bytes);
@@ -219,16 +315,24 @@ const char *umbra_balloon_state_name(enum umbra_balloon_state state)
 const char *umbra_balloon_phase_name(enum umbra_balloon_phase phase)
 {
 	switch (phase) {
-	case UMBRA_BALLOON_SETTLED:
-		return "settled";
+	case UMBRA_BALLOON_NO_DRIVER:
+		return "no-driver";
+	case UMBRA_BALLOON_IDLE:
+		return "idle";
 	case UMBRA_BALLOON_INFLATING:
 		return "inflating";
 	case UMBRA_BALLOON_DEFLATING:
 		return "deflating";
-	case UMBRA_BALLOON_PENDING:
-		return "pending";
+	case UMBRA_BALLOON_SETTLED:
+		return "settled";
+	case UMBRA_BALLOON_UNFREED:
+		return "unfreed";
 	case UMBRA_BALLOON_STALLED:
 		return "stalled";
+	case UMBRA_BALLOON_QUEUE_BROKEN:
+		return "broken";
+	case UMBRA_BALLOON_UNKNOWN:
+		return "unknown";
 	}
-	return "unknown";
+	return "?";
 }

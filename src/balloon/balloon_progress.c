@@ -6,7 +6,7 @@
 
 void balloon_progress_init(struct balloon_progress *p, uint64_t stall_us)
 {
-	*p = (struct balloon_progress){ .stall_us = stall_us, .phase = UMBRA_BALLOON_SETTLED };
+	*p = (struct balloon_progress){ .stall_us = stall_us, .phase = UMBRA_BALLOON_NO_DRIVER };
 }
 
 static uint64_t distance(uint64_t a, uint64_t b)
@@ -27,30 +27,51 @@ static void measure_rate(struct balloon_progress *p, uint64_t now_us)
 	p->rate_us = now_us;
 }
 
+/* The way's end, if it is reached: see the header for the order. */
+static enum umbra_balloon_phase arrived(const struct balloon_progress *p,
+					const struct balloon_progress_view *v)
+{
+	if (!v->asked && !p->target && !p->pages)
+		return UMBRA_BALLOON_IDLE;
+	return v->unfreed ? UMBRA_BALLOON_UNFREED : UMBRA_BALLOON_SETTLED;
+}
+
 /* Which phase holds now. */
 static enum umbra_balloon_phase judge(struct balloon_progress *p, uint64_t now_us,
 				      const struct balloon_progress_view *v)
 {
 	uint64_t far = distance(p->target, p->pages);
 
-	if (!far && !v->waits) {
-		p->nearest = 0;
-		return UMBRA_BALLOON_SETTLED;
-	}
 	if (!v->driver)
-		return UMBRA_BALLOON_PENDING;
+		return UMBRA_BALLOON_NO_DRIVER;
+	if (v->broken)
+		return UMBRA_BALLOON_QUEUE_BROKEN;
+	if (v->unknown && !v->asked)
+		return UMBRA_BALLOON_UNKNOWN;
+	if (!far && !v->waits && !v->unknown) {
+		p->nearest = 0;
+		return arrived(p, v);
+	}
 	if (far < p->nearest) {
 		p->nearest = far;
 		p->moved_us = now_us;
 	}
 	if (now_us - p->moved_us < p->stall_us)
 		return p->target < p->pages ? UMBRA_BALLOON_DEFLATING : UMBRA_BALLOON_INFLATING;
-	return far < BALLOON_SLACK_PAGES ? UMBRA_BALLOON_SETTLED : UMBRA_BALLOON_STALLED;
+	if (v->unknown)
+		return UMBRA_BALLOON_UNKNOWN;
+	return far < BALLOON_SLACK_PAGES ? arrived(p, v) : UMBRA_BALLOON_STALLED;
 }
 
-static bool has_ended(enum umbra_balloon_phase phase)
+static bool is_moving(enum umbra_balloon_phase phase)
 {
-	return phase == UMBRA_BALLOON_SETTLED || phase == UMBRA_BALLOON_STALLED;
+	return phase == UMBRA_BALLOON_INFLATING || phase == UMBRA_BALLOON_DEFLATING;
+}
+
+static bool has_arrived(enum umbra_balloon_phase phase)
+{
+	return phase == UMBRA_BALLOON_SETTLED || phase == UMBRA_BALLOON_UNFREED ||
+	       phase == UMBRA_BALLOON_IDLE;
 }
 
 unsigned int balloon_progress_step(struct balloon_progress *p, uint64_t now_us,
@@ -61,7 +82,7 @@ unsigned int balloon_progress_step(struct balloon_progress *p, uint64_t now_us,
 	bool anew = view->anew || target != p->target;
 	unsigned int tell = 0;
 
-	if (anew || (before == UMBRA_BALLOON_PENDING && view->driver)) {
+	if (anew || (before == UMBRA_BALLOON_NO_DRIVER && view->driver)) {
 		p->nearest = UINT64_MAX;
 		p->moved_us = now_us;
 		p->tells_end = p->tells_end || anew;
@@ -69,7 +90,7 @@ unsigned int balloon_progress_step(struct balloon_progress *p, uint64_t now_us,
 	p->target = target;
 	p->pages = pages;
 	/* Away from a target that had been met: the guest has helped itself. */
-	if (before == UMBRA_BALLOON_SETTLED && distance(target, pages) >= BALLOON_SLACK_PAGES &&
+	if (has_arrived(before) && distance(target, pages) >= BALLOON_SLACK_PAGES &&
 	    p->nearest < distance(target, pages)) {
 		p->nearest = UINT64_MAX;
 		p->moved_us = now_us;
@@ -78,9 +99,9 @@ unsigned int balloon_progress_step(struct balloon_progress *p, uint64_t now_us,
 	measure_rate(p, now_us);
 	p->phase = judge(p, now_us, view);
 	*next_us = UINT64_MAX;
-	if (p->phase == UMBRA_BALLOON_INFLATING || p->phase == UMBRA_BALLOON_DEFLATING)
+	if (is_moving(p->phase))
 		*next_us = MIN(p->moved_us + p->stall_us, now_us + BALLOON_CHANGE_US);
-	if (has_ended(p->phase) && p->tells_end) {
+	if (!is_moving(p->phase) && p->phase != UMBRA_BALLOON_NO_DRIVER && p->tells_end) {
 		tell |= BALLOON_TELL_SETTLED;
 		p->tells_end = false;
 	}

@@ -2,14 +2,26 @@
 /*
  * How a balloon comes along on the way to its target.
  *
- * Theory of operation: balloon_progress_step() is told, now and then, where the
- * target and the balloon are, and says what there is to tell.  A way begins when
- * the two differ and ends when they meet ("settled"), or when the balloon has not
- * come nearer for `stall_us` although a driver is there ("stalled"; one that comes
- * to life again is simply on its way again).  A guest whose pages are larger than
- * 4 KiB cannot meet every target: less than BALLOON_SLACK_PAGES apart is met, once
- * nothing moves.  A target that may yet change is not met before the guest has said
- * what it hangs on, or has stood still for `stall_us`.
+ * Theory of operation: balloon_progress_step() is told, now and then, where
+ * everything is, makes a phase of it, and says what there is to tell.  The first of
+ * these that holds is the phase:
+ *
+ *	no-driver	no driver is there, whatever the numbers are
+ *	broken		a queue that moves pages is
+ *	unknown		how much is in the balloon, and nobody wants anything of it; or the
+ *			driver has been asked, and has stood still for `stall_us`
+ *	idle		nobody has asked for anything, and nothing is in the balloon
+ *	inflating,	the target and the balloon differ, and the driver has come nearer in
+ *	deflating	the last `stall_us`; or they meet, and the target may yet change
+ *	stalled		they differ, by BALLOON_SLACK_PAGES or more, and it has not
+ *	unfreed		they meet (or nearly so, and nothing moves: a guest whose pages are
+ *			larger than 4 KiB cannot meet every target), but the host has not
+ *			got all that is in the balloon
+ *	settled		they meet, and it has
+ *
+ * A way begins with a target, and with a balloon that leaves one that was met.  It
+ * ends with the first phase below that is not one of moving; that is told once.  No
+ * driver is not an end: the way goes on when one comes.
  *
  * Time comes in as a parameter.  Threads: one.
  */
@@ -47,9 +59,13 @@ void balloon_progress_init(struct balloon_progress *p, uint64_t stall_us);
 /* Where everything is. */
 struct balloon_progress_view {
 	uint64_t target, pages;
-	bool driver; /* one is there */
-	bool waits;  /* the target hangs on what the guest is about to say */
-	bool anew;   /* it was set again */
+	bool driver;  /* one is there */
+	bool broken;  /* a queue of it */
+	bool unknown; /* `pages` are not all: the driver has more of which only it knows */
+	bool asked;   /* somebody wants the target */
+	bool unfreed; /* the host has not got all of `pages` */
+	bool waits;   /* the target hangs on what the guest is about to say */
+	bool anew;    /* it was set again */
 };
 
 /* Returns what to tell; *@next_us: when to step again at the latest, UINT64_MAX: when

@@ -73,9 +73,41 @@ uint64_t ledger_take(struct ledger *ledger, unsigned int index, uint64_t pfn, ui
 			continue;
 		changed += popcount(there);
 		r->bits[p.word] &= ~p.mask;
+		if (ledger->kept) {
+			ledger->kept -= popcount(there & r->kept[p.word]);
+			r->kept[p.word] &= ~there;
+		}
 	}
 	ledger->pages -= changed;
 	return changed;
+}
+
+void ledger_keep(struct ledger *ledger, unsigned int index, uint64_t pfn, uint64_t count)
+{
+	struct ledger_region *r = &ledger->regions[index];
+	struct word_part p = words_of(r, pfn, count);
+
+	while (word_next(&p)) {
+		uint64_t more = p.mask & r->bits[p.word] & ~r->kept[p.word];
+
+		ledger->kept += popcount(more);
+		if (more)
+			r->kept[p.word] |= more;
+	}
+}
+
+void ledger_give(struct ledger *ledger, unsigned int index, uint64_t pfn, uint64_t count)
+{
+	struct ledger_region *r = &ledger->regions[index];
+	struct word_part p = words_of(r, pfn, count);
+
+	while (ledger->kept && word_next(&p)) {
+		uint64_t less = p.mask & r->kept[p.word];
+
+		ledger->kept -= popcount(less);
+		if (less)
+			r->kept[p.word] &= ~less;
+	}
 }
 
 bool ledger_has(const struct ledger *ledger, unsigned int index, uint64_t pfn, uint64_t count)
@@ -142,6 +174,20 @@ static struct ledger_region region_describe(const struct memory_region *m)
 	return r;
 }
 
+static bool same_file(const struct ledger_region *a, const struct ledger_region *b)
+{
+	return a->file_device == b->file_device && a->file_inode == b->file_inode;
+}
+
+bool ledger_is_related(const struct ledger *ledger, const struct ledger *other)
+{
+	for (unsigned int i = 0; i < ledger->count; i++)
+		for (unsigned int j = 0; j < other->count; j++)
+			if (same_file(&ledger->regions[i], &other->regions[j]))
+				return true;
+	return false;
+}
+
 /* Put what @old has of the pages that region @index of @ledger shares with it. */
 static void region_inherit(struct ledger *ledger, unsigned int index,
 			   const struct ledger_region *old)
@@ -150,8 +196,7 @@ static void region_inherit(struct ledger *ledger, unsigned int index,
 	uint64_t first = MAX(r->first, old->first);
 	uint64_t end = MIN(r->first + r->count, old->first + old->count);
 
-	if (first >= end || r->file_device != old->file_device ||
-	    r->file_inode != old->file_inode ||
+	if (first >= end || !same_file(r, old) ||
 	    r->file_offset - (r->first << PAGE_RUN_SHIFT) !=
 		    old->file_offset - (old->first << PAGE_RUN_SHIFT))
 		return;
@@ -160,8 +205,11 @@ static void region_inherit(struct ledger *ledger, unsigned int index,
 		uint64_t n = MIN(WORD_BITS - bit % WORD_BITS, end - pfn);
 
 		for (uint64_t i = 0; word && i < n; i++)
-			if (word & BIT64(bit % WORD_BITS + i))
+			if (word & BIT64(bit % WORD_BITS + i)) {
 				ledger_put(ledger, index, pfn + i, 1);
+				if (old->kept[bit / WORD_BITS] & BIT64(bit % WORD_BITS + i))
+					ledger_keep(ledger, index, pfn + i, 1);
+			}
 		pfn += n;
 	}
 }
@@ -189,7 +237,9 @@ int ledger_create(const struct memory *memory, const struct ledger *before, stru
 		}
 		/* calloc() of much is mapped zeros: only what is written costs memory. */
 		r->bits = calloc(r->count / WORD_BITS + 1, sizeof(*r->bits));
-		if (!r->bits) {
+		r->kept = calloc(r->count / WORD_BITS + 1, sizeof(*r->kept));
+		if (!r->bits || !r->kept) {
+			l->count++;
 			ledger_destroy(&l);
 			return error_set(err, -ENOMEM,
 					 "no memory for the balloon's ledger of %" PRIu64 " pages",
@@ -210,7 +260,9 @@ void ledger_destroy(struct ledger **ledger)
 	*ledger = NULL;
 	if (!l)
 		return;
-	for (unsigned int i = 0; i < l->count; i++)
+	for (unsigned int i = 0; i < l->count; i++) {
 		free(l->regions[i].bits);
+		free(l->regions[i].kept);
+	}
 	free(l);
 }

@@ -138,6 +138,7 @@ void show_balloon(const json_t *balloon)
 	show_size("actual", balloon, "actual");
 	show_size("ballooned", balloon, "ballooned");
 	show_size("  driver says", balloon, "driver-ballooned");
+	show_size("  not freed", balloon, "unfreed");
 	show_size("host holds", balloon, "host-bytes");
 	show_size("given back", balloon, "given-back");
 	show_size("  discarded", balloon, "discarded");
@@ -154,7 +155,8 @@ void show_balloon(const json_t *balloon)
 /* Those that are bytes; the others are counts. */
 static bool is_bytes(const char *name)
 {
-	return strstr(name, "memory") || strstr(name, "swap") || strstr(name, "caches");
+	return strstr(name, "memory") || strstr(name, "swap") || strstr(name, "caches") ||
+	       strstr(name, "scans") || strstr(name, "reclaims");
 }
 
 void show_balloon_stats(const json_t *answer)
@@ -251,6 +253,7 @@ static int judge(const json_t *balloon, json_int_t id, struct umbra_error *err)
 		return error_set(err, -EREMOTEIO,
 				 "the target is not reached: another client has set another one "
 				 "meanwhile");
+	/* A server that has no phases is believed. */
 	if (phase && strcmp(phase, "settled") != 0)
 		return error_set(err, -EREMOTEIO, "the target is not reached: %.200s",
 				 why ? why : phase);

@@ -175,14 +175,15 @@ static int run_query_balloon(struct qmp_call *call)
 
 	query(call, &info);
 	memory = memory_report(call->control->subject, &info);
-	sizes = json_pack("{s:I, s:o, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:s, s:I}", "actual",
-			  number(actual(&info)), "target", target(&info), "target-id",
+	sizes = json_pack("{s:I, s:o, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I}",
+			  "actual", number(actual(&info)), "target", target(&info), "target-id",
 			  number(info.target_id), "take", number(info.take_bytes), "memory",
 			  number(info.memory_bytes), "base", umbra_balloon_base_name(info.base),
 			  "table", number(info.table_bytes), "floor", number(info.floor_bytes),
 			  "ballooned", number(info.ballooned_bytes), "driver-ballooned",
-			  number(info.driver_bytes), "phase", umbra_balloon_phase_name(info.phase),
-			  "rate", number(info.rate_bytes));
+			  number(info.driver_bytes), "adopted", number(info.adopted_bytes),
+			  "unfreed", number(info.unfreed_bytes), "phase",
+			  umbra_balloon_phase_name(info.phase), "rate", number(info.rate_bytes));
 	counts = json_pack(
 		"{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "given-back",
 		number(info.freed_bytes), "discarded", number(info.discarded_bytes), "discards",

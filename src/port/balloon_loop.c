@@ -459,7 +459,8 @@ static void wish_show(const struct umbra_balloon_target *target, uint64_t id,
 	};
 
 	info->target_id = id;
-	info->obstacle[0] = '\0';
+	if (info->phase != UMBRA_BALLOON_NO_DRIVER && info->phase != UMBRA_BALLOON_QUEUE_BROKEN)
+		info->obstacle[0] = '\0';
 	if (base.kind == UMBRA_BALLOON_BASE_NONE) {
 		info->target_bytes = target->take ? 0 : target->bytes;
 		return;
@@ -467,8 +468,9 @@ static void wish_show(const struct umbra_balloon_target *target, uint64_t id,
 	info->take_bytes = (uint64_t)balloon_target_pages(target, &base, info->floor_bytes)
 			   << PAGE_RUN_SHIFT;
 	info->target_bytes = base.bytes - MIN(base.bytes, info->take_bytes);
-	info->phase = info->take_bytes < info->ballooned_bytes ? UMBRA_BALLOON_DEFLATING
-							       : UMBRA_BALLOON_INFLATING;
+	if (info->phase != UMBRA_BALLOON_NO_DRIVER && info->phase != UMBRA_BALLOON_QUEUE_BROKEN)
+		info->phase = info->take_bytes < info->ballooned_bytes ? UMBRA_BALLOON_DEFLATING
+								       : UMBRA_BALLOON_INFLATING;
 }
 
 /*

@@ -136,7 +136,7 @@ def test_changes_are_told_a_few_times_a_second(stock):
 
 def test_a_target_may_be_set_before_there_is_a_guest(bed):
     balloon = bed.balloon("--target=512M")
-    assert balloon.status()["phase"] == "settled"
+    assert balloon.status()["phase"] == "no-driver"
     assert balloon.query()["memory"] == 0
     guest = boot(bed, balloon)
     wait_until(lambda: balloon.query()["actual"] == 512 * MIB, "the guest to shrink")

@@ -43,8 +43,9 @@ const char *umbra_balloon_state_name(enum umbra_balloon_state state)
 
 const char *umbra_balloon_phase_name(enum umbra_balloon_phase phase)
 {
-	static const char *const names[] = { "settled", "inflating", "deflating", "pending",
-					     "stalled" };
+	static const char *const names[] = { "no-driver", "idle",    "inflating",
+					     "deflating", "settled", "unfreed",
+					     "stalled",   "broken",  "unknown" };
 
 	return names[phase];
 }
@@ -97,7 +98,8 @@ int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra
 		.guest_features = 0x4000100000003,
 		.refused_records = 3,
 	};
-	b->info.stats.present = 0x7f;
+	b->info.stats.present = 0x7f | 1u << UMBRA_BALLOON_ASYNC_SCANS;
+	b->info.stats.values[UMBRA_BALLOON_ASYNC_SCANS] = 12288;
 	b->info.stats.age_ms = UINT64_MAX;
 	if (config->socket_path) {
 		snprintf(b->socket_path, sizeof(b->socket_path), "%s", config->socket_path);

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from bed.wait import wait_until
 from simulated import run
 
 GIB = 1 << 30
@@ -137,12 +138,17 @@ def test_ctl_fails_when_another_client_sets_another_target(simulated_balloon):
     first = subprocess.Popen(
         [simulated_balloon.program, "ctl", simulated_balloon.control, "balloon", "1M"],
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    with simulated_balloon.talk() as client:
-        while client.ask("query-balloon")["return"]["target-id"] == 0:
-            pass
-        client.ask("balloon", {"value": GIB * 3 // 4})
-        assert first.wait() == 1
+    wait_until(lambda: json.loads(simulated_balloon.ctl(
+        "--json", simulated_balloon.control, "query-balloon").stdout)["target-id"],
+        "the first one's target")
+    simulated_balloon.ctl(simulated_balloon.control, "balloon", "768M")
+    assert first.wait() == 1
     assert "another client has set another" in first.stderr.read()
+
+
+def test_scans_and_reclaims_are_bytes_as_linux_sends_them(simulated_balloon):
+    shown = simulated_balloon.ctl(simulated_balloon.control, "stats").stdout
+    assert "async-scans        12.0 KiB\n" in shown
 
 
 def test_ctl_shows_what_the_balloon_may_touch(simulated_balloon):

@@ -24,7 +24,7 @@ static int setup(void **state)
 
 static unsigned int step(uint64_t passed_us, uint64_t target, uint64_t pages)
 {
-	const struct balloon_progress_view view = { target, pages, .driver = true };
+	const struct balloon_progress_view view = { target, pages, .driver = true, .asked = true };
 
 	now += passed_us;
 	return balloon_progress_step(&p, now, &view, &next);
@@ -33,7 +33,8 @@ static unsigned int step(uint64_t passed_us, uint64_t target, uint64_t pages)
 /* The same, with a target that is set again. */
 static unsigned int step_anew(uint64_t target, uint64_t pages, bool driver)
 {
-	const struct balloon_progress_view view = { target, pages, .driver = driver, .anew = true };
+	const struct balloon_progress_view view = { target, pages, .driver = driver, .asked = true,
+						    .anew = true };
 
 	return balloon_progress_step(&p, now, &view, &next);
 }
@@ -111,7 +112,7 @@ static void without_a_driver_a_target_waits_for_one(void **state)
 
 	(void)state;
 	assert_int_equal(step_anew(1000, 0, false), 0);
-	assert_int_equal(p.phase, UMBRA_BALLOON_PENDING);
+	assert_int_equal(p.phase, UMBRA_BALLOON_NO_DRIVER);
 	now += 10 * STALL;
 	assert_int_equal(balloon_progress_step(&p, now, &nobody, &next), 0);
 	assert_int_equal(step(0, 1000, 0), 0);
@@ -140,9 +141,79 @@ static void a_guest_that_helps_itself_is_on_the_way_again(void **state)
 	assert_int_equal(p.phase, UMBRA_BALLOON_STALLED);
 }
 
+/* Everything that can be said of a balloon at once, against the order in the header. */
+static void the_phase_is_the_first_that_holds(void **state)
+{
+	static const uint64_t targets[] = { 0, 1000 }, far[] = { 0, 1, 500 };
+
+	(void)state;
+	for (unsigned int bits = 0; bits < 1024; bits++) {
+		struct balloon_progress_view view = {
+			.target = targets[bits >> 6 & 1],
+			.driver = bits & 1,
+			.broken = bits & 2,
+			.unknown = bits & 4,
+			.asked = bits & 8,
+			.unfreed = bits & 16,
+			.waits = bits & 32,
+		};
+		enum umbra_balloon_phase want;
+		bool still = bits & 128;
+		uint64_t off = far[(bits >> 8) % 3];
+
+		view.pages = view.target > off ? view.target - off : view.target + off;
+		balloon_progress_init(&p, STALL);
+		balloon_progress_step(&p, now, &view, &next);
+		if (still)
+			now += STALL;
+		balloon_progress_step(&p, now, &view, &next);
+		if (!view.driver)
+			want = UMBRA_BALLOON_NO_DRIVER;
+		else if (view.broken)
+			want = UMBRA_BALLOON_QUEUE_BROKEN;
+		else if (view.unknown && (!view.asked || still))
+			want = UMBRA_BALLOON_UNKNOWN;
+		else if (!still && (view.unknown || view.waits || off))
+			want = view.target < view.pages ? UMBRA_BALLOON_DEFLATING
+							: UMBRA_BALLOON_INFLATING;
+		else if (off == 500)
+			want = UMBRA_BALLOON_STALLED;
+		else if (!view.asked && !view.target && !view.pages)
+			want = UMBRA_BALLOON_IDLE;
+		else
+			want = view.unfreed ? UMBRA_BALLOON_UNFREED : UMBRA_BALLOON_SETTLED;
+		if (p.phase != want)
+			print_error("case 0x%x\n", bits);
+		assert_int_equal(p.phase, want);
+	}
+}
+
+static void every_end_of_a_way_is_told_and_no_driver_is_none(void **state)
+{
+	struct balloon_progress_view view = { 1000, 1000, .driver = true, .asked = true };
+	bool *const ends[] = { &view.broken, &view.unfreed };
+
+	(void)state;
+	for (unsigned int i = 0; i < 2; i++) {
+		*ends[i] = view.anew = true;
+		assert_true(balloon_progress_step(&p, now, &view, &next) & BALLOON_TELL_SETTLED);
+		view.anew = false;
+		assert_false(balloon_progress_step(&p, now, &view, &next) & BALLOON_TELL_SETTLED);
+		*ends[i] = false;
+	}
+	view.driver = false;
+	view.anew = true;
+	assert_false(balloon_progress_step(&p, now, &view, &next) & BALLOON_TELL_SETTLED);
+	view.driver = true;
+	view.anew = false;
+	assert_true(balloon_progress_step(&p, now, &view, &next) & BALLOON_TELL_SETTLED);
+}
+
 static void a_target_that_hangs_on_the_guests_word_is_on_the_way_until_it_is_made(void **state)
 {
-	struct balloon_progress_view view = { 0, 0, .driver = true, .waits = true, .anew = true };
+	struct balloon_progress_view view = {
+		.driver = true, .asked = true, .waits = true, .anew = true
+	};
 
 	(void)state;
 	assert_int_equal(balloon_progress_step(&p, now, &view, &next), 0);
@@ -192,6 +263,8 @@ int main(void)
 		cmocka_unit_test_setup(less_than_a_large_page_apart_is_reached_once_nothing_moves,
 				       setup),
 		cmocka_unit_test_setup(a_guest_that_helps_itself_is_on_the_way_again, setup),
+		cmocka_unit_test_setup(the_phase_is_the_first_that_holds, setup),
+		cmocka_unit_test_setup(every_end_of_a_way_is_told_and_no_driver_is_none, setup),
 		cmocka_unit_test_setup(
 			a_target_that_hangs_on_the_guests_word_is_on_the_way_until_it_is_made,
 			setup),

@@ -286,6 +286,37 @@ static void a_total_that_shrinks_with_the_balloon_is_seen_through(void **state)
 	rig_free(g);
 }
 
+static void an_obstacle_quotes_what_the_guest_said_since_it_stands_still(void **state)
+{
+	const struct balloon_device_config config = { .floor_bytes = MIB, .memory_bytes = TABLE };
+	struct rig *g = begin_with(&config, STATS | OOM | BITMAP);
+	uint8_t bytes[16];
+	uint32_t len;
+
+	(void)state;
+	rig_send(g, STATS_QUEUE, bytes, stat_put(bytes, VIRTIO_BALLOON_S_MEMFREE, 9 * MIB), NULL);
+	look(g);
+	g->now_us += 1000;
+	keep(g, 5 * MIB);
+	look(g);
+	rig_get(g, STATS_QUEUE, &len);
+	send_run(g, INFLATE, FREE_PFN, PAGES(MIB));
+	look(g);
+	/* Halfway to a stall the guest is asked anew. */
+	g->now_us += RIG_STALL_MS * 500;
+	look(g);
+	g->now_us += RIG_STALL_MS * 500;
+	look(g);
+	assert_int_equal(info_of(g).phase, UMBRA_BALLOON_STALLED);
+	assert_string_equal(info_of(g).obstacle, "the guest's driver stopped at 1 of 7 MiB");
+	rig_reuse(g);
+	rig_send(g, STATS_QUEUE, bytes, stat_put(bytes, VIRTIO_BALLOON_S_MEMFREE, 2 * MIB), NULL);
+	look(g);
+	assert_string_equal(info_of(g).obstacle,
+			    "the guest's driver stopped at 1 of 7 MiB; the guest has 2 MiB free");
+	rig_free(g);
+}
+
 static void the_next_driver_is_measured_by_what_it_says_itself(void **state)
 {
 	const struct balloon_device_config config = { .floor_bytes = MIB };
@@ -321,6 +352,7 @@ int main(void)
 		cmocka_unit_test(a_size_to_take_is_taken_whatever_the_guest_has),
 		cmocka_unit_test(the_floor_stays_with_the_guest_unless_it_is_meant),
 		cmocka_unit_test(a_total_that_shrinks_with_the_balloon_is_seen_through),
+		cmocka_unit_test(an_obstacle_quotes_what_the_guest_said_since_it_stands_still),
 		cmocka_unit_test(the_next_driver_is_measured_by_what_it_says_itself),
 	};
 
