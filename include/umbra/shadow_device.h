@@ -86,6 +86,10 @@ struct umbra_shadow_config {
 	/* Descriptors of the longest indirect table that a guest may build, where its
 	 * ring is shorter (at most 32768); 0: 2048.  See umbra/ring.h. */
 	uint32_t table_max;
+	/* Bytes of umbra's own memory that the back-end maps, at the most, and from the
+	 * start where it can be given no more later; 0: as many as the queues need that
+	 * are started, up to 64 MiB, and 8 MiB from the start. */
+	uint64_t shadow_memory;
 	/* Called on the device's or a ring's thread: return soon, call nothing
 	 * of this device but _query().  May be NULL. */
 	void (*on_event)(void *opaque, const struct umbra_event *event);
@@ -256,6 +260,8 @@ struct umbra_shadow_info {
 	char dropped_features[UMBRA_ERROR_SIZE]; /* which bits were not offered, and why */
 	uint64_t memory_bytes;                   /* of the guest */
 	uint32_t memory_regions;
+	uint64_t shadow_memory_bytes; /* umbra's own, that the back-end has */
+	uint32_t shadow_memory_regions;
 	uint64_t frontends; /* connections served so far */
 	uint64_t switches, switches_failed;
 	uint64_t last_pause_us, longest_pause_us; /* rings stopped by a switch */

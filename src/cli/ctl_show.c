@@ -201,6 +201,7 @@ void show_vhost(const json_t *vhost)
 	show_optional(features, "dropped");
 	show_member("memory bytes", memory, "bytes");
 	show_member("memory regions", memory, "regions");
+	show_member("shadow bytes", memory, "shadow-bytes");
 	show_member("switches", switches, "count");
 	show_member("  failed", switches, "failed");
 	show_member("  last us", switches, "last-pause-us");

@@ -159,11 +159,13 @@ json_t *report_vhost(const char *backend, const struct umbra_shadow_info *info)
 			queues = NULL;
 		}
 	}
-	vhost = json_pack("{s:o, s:o, s:{s:I, s:I}, s:o, s:{s:I, s:I, s:I, s:I}, s:I}", "backend",
-			  report_backend(backend, info), "features", report_features(info),
-			  "memory", "bytes", number(info->memory_bytes), "regions",
-			  number(info->memory_regions), "queues", queues, "switches", "count",
-			  number(info->switches), "failed", number(info->switches_failed),
+	vhost = json_pack("{s:o, s:o, s:{s:I, s:I, s:I, s:I}, s:o, s:{s:I, s:I, s:I, s:I}, s:I}",
+			  "backend", report_backend(backend, info), "features",
+			  report_features(info), "memory", "bytes", number(info->memory_bytes),
+			  "regions", number(info->memory_regions), "shadow-bytes",
+			  number(info->shadow_memory_bytes), "shadow-regions",
+			  number(info->shadow_memory_regions), "queues", queues, "switches",
+			  "count", number(info->switches), "failed", number(info->switches_failed),
 			  "last-pause-us", number(info->last_pause_us), "longest-pause-us",
 			  number(info->longest_pause_us), "frontends", number(info->frontends));
 	if (!vhost || !(info->control.is_followed || info->control.is_waiting))

@@ -36,6 +36,7 @@ enum {
 	OPTION_SWITCH_DEADLINE,
 	OPTION_THREADS,
 	OPTION_TABLE_MAX,
+	OPTION_SHADOW_MEMORY,
 	OPTION_PRINT_CAPABILITIES,
 };
 
@@ -51,6 +52,7 @@ static const struct option long_options[] = {
 	{ "name", required_argument, NULL, OPTION_NAME },
 	{ "switch-deadline", required_argument, NULL, OPTION_SWITCH_DEADLINE },
 	{ "threads", required_argument, NULL, OPTION_THREADS },
+	{ "shadow-memory", required_argument, NULL, OPTION_SHADOW_MEMORY },
 	{ "table-max", required_argument, NULL, OPTION_TABLE_MAX },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "print-capabilities", no_argument, NULL, OPTION_PRINT_CAPABILITIES },
@@ -86,6 +88,8 @@ void shadow_print_help(void)
 	      "  --threads=N           how many threads forward (1)\n"
 	      "  --table-max=N         the longest indirect table that a guest may build, in\n"
 	      "                        descriptors, where its queue is shorter (2048)\n"
+	      "  --shadow-memory=SIZE  how much memory of umbra's own the back-end maps at most\n"
+	      "                        (64M; 8M where it can be given no more later)\n"
 	      "  -v, --verbose         log more\n"
 	      "  --print-capabilities  print vhost-user's description of the program, as JSON\n"
 	      "  -h, --help            print this text\n"
@@ -118,6 +122,18 @@ static int parse_backend(const char *text, const char **backend, struct umbra_er
 		return 0;
 	return error_set(err, -EINVAL,
 			 "--backend=%.80s: expected unix:PATH, listen:PATH or vdpa:PATH", text);
+}
+
+static int parse_memory(const char *text, uint64_t *bytes, struct umbra_error *err)
+{
+	int rc = option_size("--shadow-memory", text, bytes, err);
+
+	if (!rc && (*bytes % 4096 || *bytes > UINT64_C(1) << 40))
+		rc = error_set(
+			err, -EINVAL,
+			"--shadow-memory=%.80s: expected whole pages of 4096 bytes, 1T at most",
+			text);
+	return rc;
 }
 
 static int parse_option(struct shadow_options *options, int option, const char *value,
@@ -161,6 +177,8 @@ static int parse_option(struct shadow_options *options, int option, const char *
 	case OPTION_TABLE_MAX:
 		return option_number("--table-max", value, 1, UMBRA_RING_SIZE_MAX,
 				     &config->table_max, err);
+	case OPTION_SHADOW_MEMORY:
+		return parse_memory(value, &config->shadow_memory, err);
 	case 'v':
 		options->verbose = true;
 		return 0;

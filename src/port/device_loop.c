@@ -792,6 +792,12 @@ static int config_check(const struct umbra_shadow_config *config, struct umbra_e
 	if (config->threads > WORKERS_MAX)
 		return error_set(err, -EINVAL, "%u threads were asked for, at most %u are possible",
 				 config->threads, WORKERS_MAX);
+	if (config->shadow_memory % 4096 || config->shadow_memory > UINT64_C(1) << 40)
+		return error_set(
+			err, -EINVAL,
+			"%llu bytes of shadow memory were asked for, expected whole pages of "
+			"4096 bytes, and 1 TiB at most",
+			(unsigned long long)config->shadow_memory);
 	if (config->table_max > UMBRA_RING_SIZE_MAX)
 		return error_set(err, -EINVAL,
 				 "indirect tables of %u descriptors were asked for, at most %u are "
@@ -847,6 +853,7 @@ static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_
 		return error_set(err, rc, "no memory for a device");
 	if (config->table_max)
 		shadow_device_limit_tables(u->device, config->table_max);
+	shadow_device_limit_memory(u->device, config->shadow_memory);
 	rc = workers_start(u, config->threads ? config->threads : 1, err);
 	if (!rc)
 		rc = backend_source_open(config->backend, &config->socket_access, &u->source, err);

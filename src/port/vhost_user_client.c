@@ -30,10 +30,11 @@
 	 BIT64(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |                                               \
 	 BIT64(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | BIT64(VHOST_USER_PROTOCOL_F_STATUS))
 
-/* What is negotiated whatever the caller takes, because this file needs it: MQ for
- * GET_QUEUE_NUM, whose answer the shadow's memory is made for. */
+/* What is negotiated whatever the caller takes: MQ for GET_QUEUE_NUM, and the slots for
+ * regions of the shadow's own beside the caller's table. */
 #define PROTOCOL_FEATURES_OWN                                                                      \
-	(BIT64(VHOST_USER_PROTOCOL_F_REPLY_ACK) | BIT64(VHOST_USER_PROTOCOL_F_MQ))
+	(BIT64(VHOST_USER_PROTOCOL_F_REPLY_ACK) | BIT64(VHOST_USER_PROTOCOL_F_MQ) |                \
+	 BIT64(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS))
 
 #define F_PROTOCOL BIT64(VHOST_USER_F_PROTOCOL_FEATURES)
 

@@ -137,8 +137,8 @@ struct backend_ops {
 
 	/* vhost-user protocol features.  get: what this transport can do with
 	 * this back-end, already cut down to what the shadow knows to relay.
-	 * set: what the front-end took of it; the transport adds what it wants
-	 * for itself (REPLY_ACK). */
+	 * set: what the front-end took of it; the transport adds what it and the
+	 * shadow want for themselves (REPLY_ACK, CONFIGURE_MEM_SLOTS). */
 	int (*get_protocol_features)(struct backend *b, uint64_t *features,
 				     struct umbra_error *err);
 	int (*set_protocol_features)(struct backend *b, uint64_t features, struct umbra_error *err);

@@ -113,17 +113,7 @@ void shadow_device_settle(struct shadow_device *d)
 struct ring_context shadow_device_context(const struct shadow_device *d,
 					  const struct shadow_ring *r, struct memory_region *slot)
 {
-	uint64_t offset = r->index * SHADOW_SLOT_BYTES;
-
-	*slot = d->own;
-	slot->size = 0;
-	if (d->own.backing && offset < d->own.size) {
-		slot->gpa.v += offset;
-		slot->uva.v += offset;
-		slot->iova += offset;
-		slot->host += offset;
-		slot->size = SHADOW_SLOT_BYTES;
-	}
+	*slot = r->own;
 	return (struct ring_context){
 		.host = d->host,
 		.backend = d->backend,
@@ -272,6 +262,11 @@ void shadow_device_limit_tables(struct shadow_device *d, uint32_t table_max)
 	d->table_max = MIN(table_max, SPLIT_SIZE_MAX);
 }
 
+void shadow_device_limit_memory(struct shadow_device *d, uint64_t bytes)
+{
+	d->own.max = bytes;
+}
+
 void shadow_device_attach(struct shadow_device *d, struct backend *backend)
 {
 	d->backend = backend;
@@ -286,10 +281,7 @@ void shadow_device_detach(struct shadow_device *d)
 		shadow_ring_forget(&d->rings[i]);
 	d->ring_count = 0;
 	memory_unref(&d->memory);
-	if (d->own.backing)
-		memory_backing_unref(d->own.backing);
-	d->own = (struct memory_region){ 0 };
-	d->own_sent = false;
+	shadow_own_fini(d);
 	d->slots_max = 0;
 	d->no_shadow[0] = '\0';
 	d->has_features = d->features_said = false;
@@ -459,8 +451,7 @@ int shadow_device_get_memory_slots(struct shadow_device *d, uint64_t *count,
 			d, d->backend->ops->get_memory_slots(d->backend, &d->slots_max, err), err);
 	if (rc)
 		return rc;
-	/* One is ours. */
-	*count = d->slots_max > 1 && d->mode != UMBRA_SHADOW_OFF ? d->slots_max - 1 : d->slots_max;
+	*count = d->slots_max - shadow_own_slots(d, d->slots_max);
 	return 0;
 }
 
@@ -592,6 +583,13 @@ void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_info 
 	info->memory_regions = d->memory ? d->memory->count : 0;
 	for (unsigned int i = 0; i < info->memory_regions; i++)
 		info->memory_bytes += d->memory->regions[i].size;
+	info->shadow_memory_bytes = info->shadow_memory_regions = 0;
+	for (unsigned int i = 0; i < d->own.count; i++) {
+		if (!d->own.regions[i].sent)
+			continue;
+		info->shadow_memory_bytes += d->own.regions[i].at.size;
+		info->shadow_memory_regions++;
+	}
 	shadow_control_info(d, &info->control);
 	info->switches = d->switches;
 	info->switches_failed = d->switches_failed;

@@ -52,6 +52,10 @@ void shadow_device_wait(struct shadow_device *d);
  * descriptors, where it is longer than its ring.  The default is SHADOW_TABLE_MAX. */
 void shadow_device_limit_tables(struct shadow_device *d, uint32_t table_max);
 
+/* Likewise: our own memory that the back-end maps, in bytes, whole pages, at the most; and from
+ * the start where it can get no more later.  See shadow_own.c for what is so otherwise. */
+void shadow_device_limit_memory(struct shadow_device *d, uint64_t bytes);
+
 /* The modes: see umbra_shadow_device_switch(). */
 UMBRA_MUST_CHECK int shadow_device_switch(struct shadow_device *d, bool shadowed,
 					  struct umbra_error *err);

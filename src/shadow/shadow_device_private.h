@@ -3,7 +3,7 @@
  * The inside of a shadow device, shared by shadow_device.c (life, negotiation,
  * what is relayed), shadow_rings.c (messages about rings), shadow_start.c and
  * shadow_quiesce.c (rings come to life, and to a standstill), shadow_switch.c
- * (modes) and shadow_memory.c (tables).
+ * (modes), shadow_memory.c (tables) and shadow_own.c (our own memory).
  */
 #ifndef UMBRA_SHADOW_SHADOW_DEVICE_PRIVATE_H
 #define UMBRA_SHADOW_SHADOW_DEVICE_PRIVATE_H
@@ -11,8 +11,6 @@
 #include "shadow/features.h"
 #include "shadow/shadow_device.h"
 #include "shadow/shadow_ring.h"
-
-#define QUEUES_DEFAULT 16u /* assumed where the back-end does not say (no MQ) */
 
 /* What the guest has said on the control queue: shadow_control.c. */
 struct shadow_control {
@@ -25,6 +23,21 @@ struct shadow_control {
 	struct ring_control ring; /* the four above */
 	uint8_t *loaded;          /* a saved state that waits for terms; NULL */
 	size_t loaded_bytes;
+};
+
+#define SHADOW_OWN_REGIONS 4u              /* of our own memory; each doubles what there is */
+#define SHADOW_OWN_BYTES_MAX (64ull << 20) /* in all, if nothing else is said */
+
+/* Our own memory at the back-end: shadow_own.c. */
+struct shadow_own {
+	uint64_t max; /* bytes in all; 0: nothing was said */
+	unsigned int count;
+	struct own_region {
+		struct memory_region at; /* gpa 0: it has no place yet */
+		bool sent;               /* the back-end has it */
+		bool spoiled;            /* a piece of it can never be given again */
+		uint64_t given;          /* bytes, from the start */
+	} regions[SHADOW_OWN_REGIONS];
 };
 
 struct shadow_device {
@@ -45,8 +58,7 @@ struct shadow_device {
 
 	/* Memory. */
 	struct memory *memory;            /* the guest's, or NULL */
-	struct memory_region own;         /* ours, at the back-end; backing NULL: none */
-	bool own_sent;                    /* the back-end has it in its table */
+	struct shadow_own own;            /* ours, at the back-end */
 	uint64_t slots_max;               /* regions that the back-end takes; 0: not asked yet */
 	char no_shadow[UMBRA_ERROR_SIZE]; /* why the memory allows no shadow; "" */
 
@@ -137,7 +149,41 @@ UMBRA_MUST_CHECK int shadow_device_quiesce(struct shadow_device *d, struct shado
  * mode that they had. */
 UMBRA_MUST_CHECK int shadow_device_resume(struct shadow_device *d, struct umbra_error *err);
 
+/* --- shadow_own.c --------------------------------------------------------- */
+
+/* A piece of our own memory for each ring that is about to start, as of
+ * shadow_device_begin(), more of it if it is short.  -EOPNOTSUPP: that cannot be had;
+ * or as of backend.h. */
+UMBRA_MUST_CHECK int shadow_own_find(struct shadow_device *d, const struct shadow_ring *only,
+				     bool shadowed, struct umbra_error *err);
+/* Before: -EOPNOTSUPP if it is sure that shadow_own_find() would fail. */
+UMBRA_MUST_CHECK int shadow_own_check(struct shadow_device *d, const struct shadow_ring *only,
+				      struct umbra_error *err);
+/* Where our regions shall be beside @m, the guest's next memory: *@plan.  Nothing moves yet.
+ * -EINVAL: a running shadow is in the way of @m; -ENOMEM. */
+UMBRA_MUST_CHECK int shadow_own_plan(struct shadow_device *d, const struct memory *m,
+				     struct shadow_own *plan, struct umbra_error *err);
+/* Tell the back-end that our region @index is where @to says, and note what it was told,
+ * also if it fails half-way. */
+UMBRA_MUST_CHECK int shadow_own_move(struct shadow_device *d, unsigned int index,
+				     const struct own_region *to, struct umbra_error *err);
+/* It has been told with a table, or (@sent false) was left out. */
+void shadow_own_put(struct shadow_device *d, unsigned int index, const struct own_region *to,
+		    bool sent);
+/* Is a shadow in it? */
+bool shadow_own_is_used(const struct shadow_device *d, unsigned int index);
+/* Is there room for our region @index beside so many of the guest's?  Of the first, the
+ * answer is in d->no_shadow as well. */
+bool shadow_own_fits(struct shadow_device *d, unsigned int guest_regions, unsigned int index);
+/* Of the back-end's @slots, how many are ours? */
+uint64_t shadow_own_slots(const struct shadow_device *d, uint64_t slots);
+/* Let go of all of it. */
+void shadow_own_fini(struct shadow_device *d);
+
 /* --- shadow_start.c ------------------------------------------------------ */
+
+/* Is ring @r one of those that begin, if @only (NULL: all) do? */
+bool shadow_device_may_start(const struct shadow_ring *r, const struct shadow_ring *only);
 
 /* Every halted ring is let go of: it is WANTED. */
 void shadow_device_finish(struct shadow_device *d);

@@ -191,6 +191,20 @@ static uint16_t back_size(const struct shadow_ring *r, const struct ring_context
 	return size;
 }
 
+#define SIZE_ASSUMED 256u /* entries, before the front-end has said it */
+#define OWN_ALIGN 4096u   /* bytes; so that pieces are whole pages */
+
+uint64_t shadow_ring_own_bytes(const struct shadow_ring *r, const struct ring_context *c)
+{
+	uint16_t size = r->size ? back_size(r, c) : SIZE_ASSUMED;
+	uint64_t features =
+		c->guest_features ? c->shadow_features : BIT64(VIRTIO_RING_F_INDIRECT_DESC);
+	size_t bytes = c->control ? control_queue_layout(size, features).shared_bytes
+				  : driver_ring_layout(size, features, c->table_max).shared_bytes;
+
+	return align_up(bytes, OWN_ALIGN);
+}
+
 /* Lay the shadow ring out in our own memory and join it to the guest's. */
 static int shadow_build(struct shadow_ring *r, const struct ring_context *c,
 			struct umbra_error *err)
@@ -200,11 +214,12 @@ static int shadow_build(struct shadow_ring *r, const struct ring_context *c,
 	struct shadow_queue_config config;
 	uint64_t at;
 
-	/* Without tables of its own a ring always fits: 852 KiB for 32768. */
-	if (layout.shared_bytes > c->own->size) {
-		features &= ~BIT64(VIRTIO_RING_F_INDIRECT_DESC);
-		layout = driver_ring_layout(r->back_size, features, c->table_max);
-	}
+	if (layout.shared_bytes > c->own->size)
+		return error_set(
+			err, -EOPNOTSUPP,
+			"queue %u: a shadow of %u entries needs %zu bytes of shadow memory, "
+			"and there are %" PRIu64,
+			r->index, r->back_size, layout.shared_bytes, c->own->size);
 	r->queue = calloc(1, sizeof(*r->queue));
 	r->private = calloc(1, layout.private_bytes);
 	r->segs = calloc(MAX(r->size, c->table_max), sizeof(*r->segs));
@@ -450,6 +465,9 @@ char *shadow_ring_queue_error(const struct shadow_ring *r, char *text, size_t si
 void shadow_ring_discard(struct shadow_ring *r, const struct ring_context *c)
 {
 	shadow_ring_pause(r, c);
+	/* What it has not brought back it may bring later, to where this shadow was. */
+	if (r->queue && c->backend && !backend_is_reset_by_stop(c->backend))
+		r->own_spoiled |= shadow_ring_undrained(r) > 0;
 	shadow_free(r);
 	r->run = RING_STOPPED;
 	r->halted = r->hushed = r->muted = r->forgotten = r->fresh = false;

@@ -131,6 +131,11 @@ struct shadow_ring {
 	struct queue_service service;
 	bool serving;
 
+	/* Its piece of our own memory, with a reference on it, which it keeps over its lives
+	 * (shadow_own.c); size 0: none. */
+	struct memory_region own;
+	bool own_spoiled; /* something may yet be written there for a life that is over */
+
 	struct shadow_counters counters;
 	bool table_said; /* it was logged that there are tables longer than the ring */
 	char error[UMBRA_ERROR_SIZE];
@@ -271,7 +276,8 @@ void shadow_ring_break(struct shadow_ring *r, const struct ring_context *c, cons
  */
 #define SHADOW_TABLE_MAX 2048u
 
-/* Bytes of our own memory that a shadow ring may need, whatever its size. */
-#define SHADOW_SLOT_BYTES (4ull << 20)
+/* Bytes of our own memory that the ring's shadow needs, whole pages; of a ring without a
+ * size yet or before SET_FEATURES, what it will probably be. */
+uint64_t shadow_ring_own_bytes(const struct shadow_ring *r, const struct ring_context *c);
 
 #endif

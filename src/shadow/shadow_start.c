@@ -42,7 +42,7 @@
 
 /* --- beginning ------------------------------------------------------------ */
 
-static bool may_start(const struct shadow_ring *r, const struct shadow_ring *only)
+bool shadow_device_may_start(const struct shadow_ring *r, const struct shadow_ring *only)
 {
 	return r->run == RING_WANTED && (!only || r == only) && r->enabled;
 }
@@ -71,7 +71,7 @@ static void rings_judge(struct shadow_device *d, const struct shadow_ring *only)
 		struct ring_context c = shadow_device_context(d, r, &slot);
 		struct umbra_error err;
 
-		if (may_start(r, only) && shadow_ring_judge(r, &c, &err) == -EPROTO)
+		if (shadow_device_may_start(r, only) && shadow_ring_judge(r, &c, &err) == -EPROTO)
 			shadow_device_break_ring(d, r, err.text);
 	}
 }
@@ -85,11 +85,6 @@ static int ring_start(struct shadow_device *d, struct shadow_ring *r, bool shado
 
 	c.is_held = is_held && !c.control;
 	shadowed |= c.control != NULL;
-	if (shadowed && !slot.size)
-		return error_set(err, -EOPNOTSUPP,
-				 "queue %u cannot be shadowed: there is shadow memory for %" PRIu64
-				 " queues",
-				 r->index, (uint64_t)(d->own.size / SHADOW_SLOT_BYTES));
 	return shadow_ring_start(r, &c, shadowed, err);
 }
 
@@ -178,8 +173,9 @@ int shadow_device_begin(struct shadow_device *d, const struct shadow_ring *only,
 
 	rings_judge(d, only);
 	control = shadow_control_replayer(d);
+	rc = shadow_own_find(d, only, shadowed, err);
 	for (unsigned int i = 0; i < d->ring_count && !rc; i++) {
-		if (!may_start(&d->rings[i], only))
+		if (!shadow_device_may_start(&d->rings[i], only))
 			continue;
 		rc = ring_start(d, &d->rings[i], shadowed, control, err);
 		any = true;
@@ -208,18 +204,8 @@ static int mode_check(struct shadow_device *d, const struct shadow_ring *only, b
 {
 	int rc = shadow_device_check_mode(d, shadowed, err);
 
-	for (unsigned int i = 0; i < d->ring_count && !rc && shadowed; i++) {
-		struct memory_region slot;
-
-		if (!may_start(&d->rings[i], only))
-			continue;
-		(void)shadow_device_context(d, &d->rings[i], &slot);
-		if (!slot.size)
-			rc = error_set(err, -EOPNOTSUPP,
-				       "queue %u cannot be shadowed: there is shadow memory for "
-				       "%" PRIu64 " queues",
-				       i, (uint64_t)(d->own.size / SHADOW_SLOT_BYTES));
-	}
+	if (!rc && shadowed)
+		rc = shadow_own_check(d, only, err);
 	return rc;
 }
 
@@ -308,7 +294,7 @@ int shadow_device_start_now(struct shadow_device *d, struct umbra_error *err)
 	for (unsigned int i = 0; i < d->ring_count; i++) {
 		const struct shadow_ring *r = &d->rings[i];
 
-		any |= may_start(r, NULL);
+		any |= shadow_device_may_start(r, NULL);
 		still |= shadow_ring_runs(r) && (r->hushed || r->halted);
 	}
 	d->start_at = 0;

@@ -261,6 +261,7 @@ static int backend_set_memory(struct backend *b, const struct memory_region *reg
 	rc = memory_create(table, count, &m, err);
 	if (!rc)
 		backend_memory_replace(sim, m);
+	sim->tables++;
 	return rc;
 }
 
@@ -273,6 +274,9 @@ static int backend_add_region(struct backend *b, const struct memory_region *reg
 	unsigned int count = 0;
 	int rc;
 
+	sim->adds++;
+	if (sim->fail_add && !--sim->fail_add)
+		return error_set(err, sim->fail_add_code, "simulated: no region for you");
 	if (sim->backend_memory) {
 		count = sim->backend_memory->count;
 		memcpy(table, sim->backend_memory->regions, count * sizeof(*table));
@@ -295,6 +299,7 @@ static int backend_remove_region(struct backend *b, const struct memory_region *
 	unsigned int count = 0;
 	int rc;
 
+	sim->removes++;
 	for (unsigned int i = 0; i < sim->backend_memory->count; i++)
 		if (sim->backend_memory->regions[i].gpa.v != as_seen(sim, region).gpa.v)
 			table[count++] = sim->backend_memory->regions[i];
@@ -347,7 +352,7 @@ static int backend_ring_start(struct backend *b, unsigned int index,
 	assert_false(q->started);
 	assert_true(sim->accepted & BIT64(VIRTIO_F_VERSION_1)); /* it would be a legacy driver's */
 	if (sim->fail_start && --sim->fail_start == 0)
-		return error_set(err, sim->fail_start_code, "simulated: ring %u does not start",
+		return error_set(err, sim->fail_start_code, "simulated: queue %u does not start",
 				 index);
 	if (b->traits & BACKEND_WHOLE)
 		return sim_whole_ring_start(sim, index, ring, err);

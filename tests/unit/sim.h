@@ -95,13 +95,15 @@ struct sim {
 	int fail_serves; /* the host does not serve so many rings */
 	int fail_fds;    /* so many fds are refused */
 	int fail_memory_code;
+	int fail_add, fail_add_code;
 	int fail_reset_code;  /* though it forgets all the same */
 	int base_lie;         /* added to the base that ring_stop answers, ... */
 	bool answers_at_once; /* of the NOT family: a stop, and completes later all the same */
 	unsigned int honest;  /* ... but for these rings' (bits) */
 
-	struct memory *backend_memory; /* what it was told */
-	struct memory_region guest;    /* the one region of the guest */
+	struct memory *backend_memory;      /* what it was told */
+	unsigned int tables, adds, removes; /* how often it was told: whole, a region */
+	struct memory_region guest;         /* the one region of the guest */
 	struct sim_queue queues[SIM_QUEUES];
 	unsigned int configs_changed;
 

@@ -308,7 +308,7 @@ static void a_back_end_without_protocol_features_is_asked_for_none(void **state)
 	assert_alive();
 }
 
-static void only_what_can_be_relayed_is_offered_and_reply_ack_is_added(void **state)
+static void only_what_can_be_relayed_is_offered_and_what_we_need_is_added(void **state)
 {
 	uint64_t protocol, passed = P(MQ) | P(RARP) | P(MTU) | P(BACKEND_REQ) | P(CONFIG) |
 				    P(BACKEND_SEND_FD) | P(RESET_DEVICE) | P(CONFIGURE_MEM_SLOTS) |
@@ -321,7 +321,7 @@ static void only_what_can_be_relayed_is_offered_and_reply_ack_is_added(void **st
 	assert_int_equal(protocol, passed);
 	assert_int_equal(b->ops->set_protocol_features(b, P(LOG_SHMFD), &err), -EINVAL);
 	assert_int_equal(b->ops->set_protocol_features(b, P(MQ), &err), 0);
-	assert_int_equal(script.negotiated, P(MQ) | P(REPLY_ACK));
+	assert_int_equal(script.negotiated, P(MQ) | P(REPLY_ACK) | P(CONFIGURE_MEM_SLOTS));
 	assert_int_equal(vhost_user_client_channel_fd(b), -1);
 }
 
@@ -427,7 +427,8 @@ static void what_is_needed_here_is_negotiated_whatever_the_front_end_takes(void 
 	connect_with_timeout(LONG_MS);
 	assert_int_equal(b->ops->get_features(b, &features, &err), 0);
 	assert_int_equal(b->ops->set_protocol_features(b, P(CONFIG), &err), 0);
-	assert_int_equal(script.negotiated, P(CONFIG) | P(MQ) | P(REPLY_ACK));
+	assert_int_equal(script.negotiated,
+			 P(CONFIG) | P(MQ) | P(REPLY_ACK) | P(CONFIGURE_MEM_SLOTS));
 	assert_int_equal(b->ops->set_features(b, BIT64(32) | BIT30, &err), 0);
 	assert_int_equal(b->ops->get_queue_num(b, &value, &err), 0);
 	disconnect();
@@ -439,7 +440,7 @@ static void what_is_needed_here_is_negotiated_whatever_the_front_end_takes(void 
 	assert_int_equal(b->ops->get_queue_num(b, &value, &err), 0);
 	assert_int_equal(value, 16);
 	assert_int_equal(script.accepted, BIT64(32) | BIT30);
-	assert_int_equal(script.negotiated, P(MQ) | P(REPLY_ACK));
+	assert_int_equal(script.negotiated, P(MQ) | P(REPLY_ACK) | P(CONFIGURE_MEM_SLOTS));
 	assert_int_equal(b->ops->ring_enable(b, 0, true, &err), 0);
 	disconnect();
 
@@ -1051,7 +1052,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(a_ring_is_programmed_in_order_and_each_step_acknowledged),
 		T(a_back_end_without_protocol_features_is_asked_for_none),
-		T(only_what_can_be_relayed_is_offered_and_reply_ack_is_added),
+		T(only_what_can_be_relayed_is_offered_and_what_we_need_is_added),
 		T(memory_goes_out_with_its_files_and_offsets),
 		T(config_is_read_from_its_start_and_the_part_handed_out),
 		T(a_refused_ring_is_stopped_named_and_the_connection_lives),
