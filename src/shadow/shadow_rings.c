@@ -342,6 +342,43 @@ static int ring_exchange_fd(struct shadow_device *d, struct shadow_ring *r, int 
 	return 0;
 }
 
+/*
+ * Does the back-end hear the kicks of a new fd that it is given for a running ring?  Those of
+ * the rust-vmm crates never watch it, and end at the next stop (vhost_user_family.h); so
+ * only those that are hushed in that way are told so.
+ */
+static bool hears_of_kick(const struct shadow_device *d)
+{
+	return d->backend && d->backend->hush == BACKEND_HUSH_KICK;
+}
+
+/* The others' ring @r, which is passed through, is stopped and started with the new fd. */
+static int kick_restart(struct shadow_device *d, struct shadow_ring *r, int *fd,
+			struct umbra_error *err)
+{
+	struct memory_region slot;
+	struct ring_context c = shadow_device_context(d, r, &slot);
+	struct umbra_error later;
+	int before = r->kick_fd, rc;
+
+	rc = ring_halt(d, r, err);
+	if (rc)
+		return rc;
+	if (shadow_ring_runs(r))
+		shadow_ring_finish(r, &c);
+	r->kick_fd = *fd;
+	rc = r->run == RING_WANTED ? ring_begin(d, r, err) : 0;
+	if (!rc) {
+		fd_close(&before);
+		*fd = -1;
+		return 0;
+	}
+	r->kick_fd = before;
+	if (!shadow_device_is_fatal(rc) && ring_begin(d, r, &later))
+		shadow_device_start_failed(d, &later);
+	return rc;
+}
+
 int shadow_device_ring_set_kick(struct shadow_device *d, unsigned int index, int *fd,
 				struct umbra_error *err)
 {
@@ -350,6 +387,8 @@ int shadow_device_ring_set_kick(struct shadow_device *d, unsigned int index, int
 
 	if (!r)
 		return -EINVAL;
+	if (r->run == RING_PASSED && !hears_of_kick(d))
+		return kick_restart(d, r, fd, err);
 	if (!is_stopped(r)) {
 		rc = ring_exchange_fd(d, r, &r->kick_fd, fd,
 				      d->backend ? d->backend->ops->ring_set_kick : NULL, err);

@@ -359,6 +359,43 @@ static void a_stopped_ring_goes_on_where_it_was_whatever_its_mode(void **state)
 	sim_free(sim);
 }
 
+static void a_kick_fd_that_is_exchanged_under_a_running_ring_is_heard(void **state)
+{
+	static const enum backend_hush hushes[] = { BACKEND_HUSH_NOT, BACKEND_HUSH_KICK,
+						    BACKEND_HUSH_ENABLE };
+
+	(void)state;
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(hushes); i++) {
+		struct sim *sim = sim_new(UMBRA_SHADOW_AUTO, 8, V1 | EVENT);
+		struct umbra_error err = { "" };
+		uint64_t got = 0, given = 0;
+
+		sim->backend.hush = hushes[i / 2];
+		sim->while_waiting = complete_oldest;
+		sim_boot(sim, 1, V1 | EVENT);
+		assert_int_equal(switch_to(sim, i % 2), 0);
+		sim->now_us = 1000;
+		for (int round = 0; round < 10; round++) {
+			int fd = sim->next_fd++;
+
+			/* one in its hands, one that it has not seen */
+			assert_int_equal(sim_guest_add(sim, 0, 1, 1, given++), 1);
+			sim_run(sim);
+			assert_int_equal(sim_backend_take(sim, 0, 1), 1);
+			assert_int_equal(sim_guest_add(sim, 0, 1, 1, given++), 1);
+			sim->queues[0].kick_fd = fd;
+			assert_int_equal(shadow_device_ring_set_kick(sim->device, 0, &fd, &err), 0);
+			assert_int_equal(fd, -1);
+			settle(sim, 0, &got);
+			assert_int_equal(got, given);
+			assert_int_equal(sim_guest_add(sim, 0, 1, 1, given++), 1);
+			settle(sim, 0, &got);
+			assert_int_equal(got, given);
+		}
+		sim_free(sim);
+	}
+}
+
 /* --- memory ------------------------------------------------------------------ */
 
 static void a_table_that_leaves_no_slot_is_passed_through_and_says_why(void **state)
@@ -787,6 +824,7 @@ int main(void)
 		cmocka_unit_test(a_guest_that_breaks_its_ring_keeps_its_other_rings),
 		cmocka_unit_test(messages_that_repeat_what_is_known_do_not_touch_the_backend),
 		cmocka_unit_test(a_stopped_ring_goes_on_where_it_was_whatever_its_mode),
+		cmocka_unit_test(a_kick_fd_that_is_exchanged_under_a_running_ring_is_heard),
 		cmocka_unit_test(a_table_that_leaves_no_slot_is_passed_through_and_says_why),
 		cmocka_unit_test(the_table_can_change_under_running_rings),
 		cmocka_unit_test(random_switching_loses_repeats_and_drops_nothing),
