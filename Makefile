@@ -96,7 +96,7 @@ check-threads: build-tsan
 	TSAN_OPTIONS=halt_on_error=1 UMBRA_BUILD=build-tsan $(PYTEST) tests/balloon/test_device_memory.py
 
 check-valgrind: build
-	meson test -C $(BUILD) --print-errorlogs --suite unit --timeout-multiplier 10 \
+	meson test -C $(BUILD) --print-errorlogs --suite unit --timeout-multiplier 100 \
 		--wrap='valgrind --quiet --error-exitcode=99 --leak-check=full --track-fds=no'
 
 check-docs: build

@@ -93,14 +93,14 @@ def test_kept_pages_keep_their_contents_over_random_steps(stock):
 def test_a_guest_that_cannot_reach_the_target_is_told_of_and_recovers(stock):
     balloon, guest = stock
     guest.check("dd if=/dev/zero of=/mnt/needed bs=1M count=400 2>/dev/null")
-    data = balloon.settle(64 * MIB, deadline=120)
+    data = balloon.settle(64 * MIB)
     assert not data["reached"]
     assert data["target"] == 64 * MIB < data["actual"]
     assert re.search(r"stopped at \d+ of \d+ MiB", data["reason"])
     status = balloon.status()
     assert status["phase"] == "stalled" and status["obstacle"]
     # A target that it can reach ends that.
-    balloon.reach(900 * MIB, deadline=120)
+    balloon.reach(900 * MIB)
     assert balloon.status()["phase"] == "settled"
     assert guest.check("stat -c %s /mnt/needed").strip() == str(400 * MIB)
 

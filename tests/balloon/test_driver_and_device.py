@@ -54,7 +54,7 @@ class Rig:
         self.balloon.take(pages * 4096)
         wait_until(lambda: (query := self.balloon.query())["ballooned"]
                    == query["driver-ballooned"] == pages * 4096,
-                   f"a balloon of {pages} pages", deadline=120)
+                   f"a balloon of {pages} pages")
         return self.balloon.query()
 
     def check_books(self):
@@ -201,7 +201,7 @@ def test_more_than_the_guest_has_ends_gently_and_the_device_says_how_far_and_why
     with rig(bed, *hide("reporting"), load={"retries": 2}) as made:
         content = Content(made.guest).write(150)
         most = made.balloon.query()["memory"] // MIB
-        data = made.balloon.settle(1 * MIB, deadline=120, force=True)
+        data = made.balloon.settle(1 * MIB, force=True)
         assert not data["reached"]
         far = made.balloon.query()["ballooned"] // MIB
         assert 200 < far < 350
@@ -244,7 +244,7 @@ def test_free_pages_are_reported_and_the_balloon_counts_none_of_them(bed, parame
     with rig(bed, "--report", parameters=parameters) as made:
         Content(made.guest).write(300).verify().remove()
         wait_until(lambda: made.balloon.query()["reported"] > 150 * MIB
-                   and made.held < 250 * MIB, "reported pages to go back", deadline=120)
+                   and made.held < 250 * MIB, "reported pages to go back")
         query = made.balloon.query()
         assert query["ballooned"] == 0
         made.ballooned(200)
@@ -263,7 +263,7 @@ def test_a_guest_whose_device_is_killed_lives_on_and_the_next_pair_starts_anew(b
     made.balloon.ended = True
     content.verify()
     # It gets its pages back without the device.
-    made.driver.unload(deadline=120)
+    made.driver.unload()
     content.write(200, "more").verify("more").verify()
     log = made.driver.kernel_log()
     said = re.findall(r"(?:WARNING|BUG|Oops|Bad page).*", log)

@@ -6,7 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from .wait import wait_until
+from .wait import PATIENCE, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -42,7 +42,7 @@ class BalloonDriver:
             f"{name}={value}" for name, value in parameters.items()))
         return self
 
-    def unload(self, deadline=60):
+    def unload(self, deadline=PATIENCE):
         self.guest.check("rmmod umbra_balloon", deadline)
 
     def attribute(self, name):
@@ -55,13 +55,13 @@ class BalloonDriver:
     def held(self):
         return self.number("chunk_pages") + self.number("piece_pages")
 
-    def wait_state(self, *states, deadline=60):
+    def wait_state(self, *states, deadline=PATIENCE):
         pattern = "|".join(states)
         self.guest.check(f"""
             until cat /sys/bus/virtio/drivers/umbra_balloon/virtio*/balloon/state |
                     grep -qxE '{pattern}'; do usleep 10000; done""", deadline)
 
-    def run_out_of_memory(self, mib, deadline=180):
+    def run_out_of_memory(self, mib, deadline=PATIENCE):
         """Fill the guest's memory until the driver has given so much of it back on
         OOM; all that was written must be there.  (Needs Content's file system.)
 
@@ -170,16 +170,16 @@ class Content:
             deadline)
         return self
 
-    def write(self, mib, name="kept", deadline=120):
+    def write(self, mib, name="kept", deadline=PATIENCE):
         self._counts[name] = mib * 16
         return self._run("write", name, deadline)
 
-    def fragment(self, name="kept", deadline=120):
+    def fragment(self, name="kept", deadline=PATIENCE):
         """Free every other 64 KiB."""
         return self._run("fragment", name, deadline)
 
-    def verify(self, name="kept", deadline=120):
+    def verify(self, name="kept", deadline=PATIENCE):
         return self._run("verify", name, deadline)
 
-    def remove(self, name="kept", deadline=120):
+    def remove(self, name="kept", deadline=PATIENCE):
         self.guest.check(f"rm -r /host/mnt/{name} /host/mnt/{name}.seed", deadline)

@@ -34,7 +34,7 @@ class Fio:
             self._words.append(f"--cpus_allowed={cpu}")
         self._job = None
 
-    def once(self, deadline=120):
+    def once(self, deadline=PATIENCE):
         """Write every block once, then read back and verify them all."""
         status, output = self.guest.run(
             self.guest.host_tool(*self._words), deadline)
@@ -55,7 +55,7 @@ class Fio:
         self.guest.wait_disk_requests(requests, self.disk, deadline)
         return self
 
-    def stop(self, deadline=120):
+    def stop(self, deadline=PATIENCE):
         """End the load started by start(); what fio said of it."""
         assert self.running(), \
             f"fio ended by itself: {self._job.wait(deadline)[1]}"

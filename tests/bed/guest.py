@@ -27,10 +27,9 @@ class Guest:
     #: What the guest's memory is called in the maps of those who share it.
     memory_name = None
 
-    def __init__(self, bed, name, argv, env=None, boot_deadline=PATIENCE):
+    def __init__(self, bed, name, argv, env=None):
         self.bed = bed
         self.name = name
-        self._boot_deadline = boot_deadline
         self._jobs = itertools.count(1)
         log = bed.log(name)
         self.process = bed.start(Process(name, argv, log, env=env, console=True),
@@ -39,7 +38,7 @@ class Guest:
                                self.process.popen.stdin, log)
 
     def wait_boot(self):
-        self.console.wait_ready(self._boot_deadline)
+        self.console.wait_ready()
         return self
 
     def alive(self):

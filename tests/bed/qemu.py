@@ -61,7 +61,7 @@ class Qemu(Guest):
              "-nodefaults", "-display", "none",
              "-qmp", f"unix:{self._monitor_path},server=on,wait=off",
              *shown.words, *words, *payload],
-            env=shown.env, boot_deadline=90)
+            env=shown.env)
 
     @property
     def monitor(self):

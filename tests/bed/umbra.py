@@ -61,14 +61,14 @@ class UmbraProgram:
 
     # Its end
 
-    def terminate(self, deadline=20):
+    def terminate(self, deadline=PATIENCE):
         """SIGTERM, and its consequences: exit status 0 within the deadline,
         sockets removed, a log without findings of a sanitizer."""
         self.ended = True
         self.process.signal(signal.SIGTERM)
         self.check_end(deadline)
 
-    def check_end(self, deadline=20):
+    def check_end(self, deadline=PATIENCE):
         self.ended = True
         status = self.process.wait(deadline)
         assert status == 0, \

@@ -131,7 +131,7 @@ class Front:
         # What is written to a pipe that nobody has open is gone.
         self.guest.check(f"until [ -e {self._base}.open ]; do usleep 10000; done")
 
-    def do(self, command, deadline=300):
+    def do(self, command, deadline=PATIENCE):
         """Have a command executed, and return its answer, a dictionary.  A failure
         of the front-end, and any byte that was not right, fails the test."""
         # The pipe of answers is held open before anything is written to it, since
@@ -150,7 +150,7 @@ class Front:
             f"'{command}': {line.strip()}\n{self.job.output()}\numbra: {self.umbra.output()}"
         return answer
 
-    def stop(self, deadline=300):
+    def stop(self, deadline=PATIENCE):
         """End the load, verify all that was written, disconnect; the last answer."""
         answer = self.do("stop", deadline)
         status, output = self.job.wait(deadline)
@@ -187,8 +187,7 @@ class VdpaGuest(Guest):
              # The console, as in qemu.py.
              "-device", "virtio-serial-pci",
              "-chardev", "stdio,id=console,signal=off",
-             "-device", "virtconsole,chardev=console"],
-            boot_deadline=120)
+             "-device", "virtconsole,chardev=console"])
         self.serial = bed.log(f"{name}-serial")
 
     # Devices

@@ -6,7 +6,7 @@ import subprocess
 import threading
 
 import pytest
-from bed.wait import wait_until
+from bed.wait import PATIENCE, wait_until
 from simulated import run
 
 
@@ -157,7 +157,7 @@ def test_events_are_printed_as_they_come(simulated):
             simulated.knob("state", "broken the reason")
             simulated.wait_done("state")
             assert other.read()["event"] == "SHADOW_STATE_CHANGE"
-    lines = process.communicate(timeout=60)[0].splitlines()
+    lines = process.communicate(timeout=PATIENCE)[0].splitlines()
     assert process.returncode == 0
     assert len(lines) == 2
     assert "SHADOW_STATE_CHANGE name=u0 from=" in lines[0]
@@ -176,7 +176,7 @@ def test_events_end_with_the_program(simulated):
         stdout=subprocess.PIPE, text=True)
     wait_until(lambda: clients(simulated), "the follower to connect")
     simulated.terminate()
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     # Ended while it was greeting, or later: an error, or the end of the events.
     assert process.returncode in (0, 1)
 

@@ -5,6 +5,7 @@ import os
 import socket
 
 import pytest
+from bed.wait import PATIENCE
 from simulated import run
 
 GOOD = ["--socket-path=/tmp/vm", "--backend=unix:/tmp/be"]
@@ -114,7 +115,7 @@ CTL_WRONG = [
 @pytest.mark.parametrize("words, parts", CTL_WRONG, ids=lambda case: repr(case)[:60])
 def test_a_wrong_word_of_ctl_is_named_with_what_was_expected(program, words, parts):
     import subprocess
-    done = subprocess.run([str(program), "ctl", *words], capture_output=True, timeout=60)
+    done = subprocess.run([str(program), "ctl", *words], capture_output=True, timeout=PATIENCE)
     error = done.stderr.decode(errors="replace")
     assert done.returncode == 2, error
     assert error.startswith("umbra ctl: ")
@@ -154,6 +155,6 @@ def test_a_full_disk_behind_standard_output_is_an_error(program):
     with open("/dev/full", "w") as full:
         import subprocess
         done = subprocess.run([str(program), "--help"], stdout=full,
-                              stderr=subprocess.PIPE, text=True, timeout=60)
+                              stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
     assert done.returncode == 1
     assert "standard output" in done.stderr

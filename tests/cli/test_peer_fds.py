@@ -14,7 +14,7 @@ import pytest
 from bed import SimulatedBackend, SimulatedVmm, procfs
 from bed.peers import (SET_BACKEND_REQ_FD, SET_VRING_CALL, SET_VRING_ERR, SET_VRING_KICK,
                        u64)
-from bed.wait import wait_until
+from bed.wait import PATIENCE, wait_until
 
 WHICH = {"kick": SET_VRING_KICK, "call": SET_VRING_CALL, "err": SET_VRING_ERR}
 
@@ -129,7 +129,7 @@ def test_pipes_and_socketpairs_do_as_eventfds(bed, umbra):
     os.write(writes, u64(1))
     if hasattr(bed, "disk"):
         bed.disk.serve_one(0)
-    right.settimeout(60)
+    right.settimeout(PATIENCE)
     assert right.recv(8) == u64(1)
     assert vmm.refuses(SET_VRING_KICK, u64(0), [writes]), "it cannot be read"
     assert vmm.refuses(SET_VRING_CALL, u64(0), [reads]), "it cannot be written"

@@ -8,7 +8,7 @@ import stat
 
 import pytest
 from bed.qmp import QmpClient, QmpError
-from bed.wait import wait_until
+from bed.wait import PATIENCE, wait_until
 from simulated import Conversation, Simulated, fds, switch
 
 PING = '{"execute":"query-status","id":"ping"}'
@@ -165,7 +165,7 @@ def test_a_client_that_ignores_events_is_disconnected(simulated):
 
 def deaf_rest(client):
     """What had been sent: whole messages, and perhaps a part of one."""
-    client.socket.settimeout(10)
+    client.socket.settimeout(PATIENCE)
     text = client.received
     while chunk := client.socket.recv(1 << 20):
         text += chunk
@@ -307,7 +307,7 @@ def test_it_still_serves_when_file_descriptors_run_out(bed):
     assert first.ask("query-status")["return"]
     wait_until(lambda: "cannot accept" in simulated.log(), "a word on it")
     resource.prlimit(simulated.process.pid, resource.RLIMIT_NOFILE, (used + 20, used + 20))
-    waiting.settimeout(30)
+    waiting.settimeout(PATIENCE)
     assert waiting.recv(100).startswith(b'{"QMP"')
     waiting.close()
     first.socket.close()

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from bed.backend import listens
 from bed.process import Process
-from bed.wait import wait_until
+from bed.wait import PATIENCE, wait_until
 from simulated import Conversation, switch
 
 pytestmark = pytest.mark.skipif(not shutil.which("valgrind"), reason="needs valgrind")
@@ -53,5 +53,5 @@ def test_a_client_leaves_nothing_behind(simulated, plain):
     for words, status in ((["queues"], 0), (["shadow", "on"], 0), (["nothing", "a=1"], 1),
                           (["nothing", "a=1", "a=2"], 2), (["status", "--frob"], 2)):
         done = subprocess.run([*VALGRIND, plain, "ctl", simulated.control, *words],
-                              capture_output=True, text=True, timeout=120)
+                              capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == status, done.stderr

@@ -11,7 +11,7 @@ import pytest
 from bed import QmpError, SimulatedBackend, SimulatedVmm
 from bed.peers import (CONFIG_CHANGE, GET_FEATURES, GET_VRING_BASE, SET_VRING_ENABLE,
                        encode)
-from bed.wait import wait_until
+from bed.wait import PATIENCE, wait_until
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_half_a_message_on_the_back_ends_channel_holds_nobody_up(umbra, backend,
     vmm.channel.setblocking(False)
     with pytest.raises(BlockingIOError):
         vmm.channel.recv(12)
-    vmm.channel.settimeout(60)
+    vmm.channel.settimeout(PATIENCE)
     backend.channel.sendall(whole[5:])
     assert vmm.channel.recv(12) == whole
 

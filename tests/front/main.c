@@ -20,7 +20,7 @@
  * and those of the workload.
  *
  *	--control=PATH --name=NAME	of the umbra to switch
- *	--patience=S	without any progress, it is a failure (default 60)
+ *	--patience=S	without any progress, it is a failure (default 600)
  *	--queues=N	use at most so many queues of a disk (default 16)
  *	--ring-size=N	(default 128)
  *	--table-max=N	build indirect tables of up to N descriptors, whatever the ring's size,
@@ -335,7 +335,7 @@ int main(int argc, char **argv)
 						 { 0 } };
 	int option;
 
-	m.options = (struct front_options){ .patience_s = 60,
+	m.options = (struct front_options){ .patience_s = 600,
 					    .regions = 1,
 					    .gpa_base = 0x40000000,
 					    .indirect = true,

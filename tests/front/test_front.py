@@ -7,6 +7,7 @@ import json
 import subprocess
 
 import pytest
+from bed.wait import PATIENCE
 
 
 def front(bed, umbra, *words):
@@ -14,7 +15,7 @@ def front(bed, umbra, *words):
     done = subprocess.run(
         [bed.build / "tests/front/front", f"--socket={umbra.socket}",
          f"--control={umbra.control}", f"--name={umbra.name}", *words],
-        capture_output=True, text=True, timeout=600)
+        capture_output=True, text=True, timeout=PATIENCE)
     answers = [json.loads(line) for line in done.stdout.splitlines() if line.endswith("}")]
     return done.returncode, answers, done.stderr
 

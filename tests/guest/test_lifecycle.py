@@ -74,7 +74,7 @@ def test_frozen_backend_fails_the_switch_and_not_the_guest(bed, mode):
     backend.freeze()
     try:
         with pytest.raises(QmpError) as refusal:
-            umbra.shadow(mode != "shadowed", deadline=60)
+            umbra.shadow(mode != "shadowed")
         assert refusal.value.reason
     finally:
         backend.thaw()

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from bed import QmpClient, QmpError
+from bed.wait import PATIENCE
 
 
 def _type(socket, *lines):
@@ -13,7 +14,7 @@ def _type(socket, *lines):
     typed = b"".join((line if isinstance(line, bytes) else line.encode()) + b"\n"
                      for line in lines)
     done = subprocess.run(["socat", "-t5", "-", f"UNIX-CONNECT:{socket}"],
-                          input=typed, capture_output=True, timeout=60)
+                          input=typed, capture_output=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
 

@@ -1,6 +1,5 @@
 """The driver comes and goes; the device does as it likes."""
 
-import time
 
 import pytest
 
@@ -23,7 +22,7 @@ def test_100_loads_and_unloads_leave_nothing_behind(bed):
                     insmod /modules/umbra_balloon.ko
                     usleep $((i * 997 % 20000))
                     rmmod umbra_balloon
-                done""", deadline=180)
+                done""")
             slab = memory(made.guest)["SUnreclaim"]
             return settle_memory(made.guest), slab
 
@@ -86,9 +85,7 @@ def test_a_device_that_does_not_answer_does_not_stop_the_removal(bed, when):
         made.device.hold()
         made.device.set_target((350 if when == "inflating" else 50) * MIB)
         made.device.wait(made.device.held, "a message in flight")
-        start = time.monotonic()
-        made.driver.unload(deadline=30)
-        assert time.monotonic() - start < 20
+        made.driver.unload()
         assert settle_memory(made.guest) > before
         Content(made.guest).write(350).verify()
 
@@ -123,7 +120,7 @@ def test_statistics_that_are_asked_for_at_once_are_not_lost(bed):
 def test_free_pages_are_reported(bed):
     with rig(bed, features=(PAGE_BITMAP, REPORTING)) as made:
         content = Content(made.guest).write(50)
-        made.device.wait(lambda: made.device.reports > 250 * MIB, "free pages", 120)
+        made.device.wait(lambda: made.device.reports > 250 * MIB, "free pages")
         content.verify()
         content.write(300, "more").verify("more")
         content.verify()
@@ -133,7 +130,7 @@ def test_a_report_that_is_not_answered_keeps_its_pages_until_removal(bed):
     with rig(bed, features=(PAGE_BITMAP, REPORTING), load=False) as made:
         made.device.hold()
         made.driver.load(response_timeout_ms=300)
-        made.device.wait(made.device.held, "a report", 120)
+        made.device.wait(made.device.held, "a report")
         Content(made.guest).write(100).verify()
         made.driver.unload()
         Content(made.guest).write(250, "more").verify("more")

@@ -36,7 +36,7 @@ def test_an_oom_does_not_wait_for_a_device_that_does_not_answer(bed):
         made.device.inflate(400 * MIB)
         made.device.hold()
         # Memory of its own, which comes back when the OOM killer ends it.
-        status, _ = made.guest.run("tail /dev/zero", deadline=120)
+        status, _ = made.guest.run("tail /dev/zero")
         assert status == 128 + 9
         assert vm_events(made.guest)["oom_kill"] > 0
         made.device.release()
@@ -52,7 +52,7 @@ def test_compaction_moves_pages_of_the_balloon(bed):
     with rig(bed) as made:
         # Holes of 64 KiB all over: the balloon fills them with pieces.
         content = Content(made.guest).write(400).fragment()
-        made.device.inflate(200 * MIB, deadline=120)
+        made.device.inflate(200 * MIB)
         assert made.driver.number("piece_pages") > 100 * MIB
         made.guest.check(THIN_OUT)
         assert made.driver.compact() > 0
@@ -68,7 +68,7 @@ def test_compaction_moves_pages_of_the_balloon(bed):
 def test_pages_that_compaction_moves_stay_counted_by_a_device_without_the_feature(bed):
     with rig(bed, features=()) as made:
         content = Content(made.guest).write(400).fragment()
-        made.device.inflate(150 * MIB, deadline=120)
+        made.device.inflate(150 * MIB)
         made.guest.check(THIN_OUT)
         assert made.driver.compact() > 0
         made.device.wait(lambda: made.device.ballooned == 150 * MIB, "the model to agree")

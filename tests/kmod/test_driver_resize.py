@@ -98,7 +98,7 @@ def test_a_single_page_with_a_number_that_is_a_multiple_of_64_is_sent(bed):
 def test_a_fragmented_guest_keeps_its_content(bed, features):
     with rig(bed, features=features) as made:
         content = Content(made.guest).write(320).fragment()
-        made.device.inflate(200 * MIB, deadline=120)
+        made.device.inflate(200 * MIB)
         if features:
             # Every other 64 KiB: bitmaps, far shorter than 8 bytes a hole.
             inflated = sum(message.size for message in made.device.messages)

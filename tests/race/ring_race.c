@@ -339,7 +339,7 @@ int main(int argc, char **argv)
 	t.bells = !strcmp(argv[3], "bell");
 	t.buffers = argc > 4 ? strtoull(argv[4], NULL, 0) : 10000000;
 	t.size = (uint16_t)(argc > 5 ? strtoul(argv[5], NULL, 0) : 64);
-	patience = argc > 6 ? (unsigned int)strtoul(argv[6], NULL, 0) : 30;
+	patience = argc > 6 ? (unsigned int)strtoul(argv[6], NULL, 0) : 600;
 	signal(SIGALRM, on_alarm);
 	alarm(patience);
 

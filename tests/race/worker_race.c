@@ -230,7 +230,7 @@ int main(int argc, char **argv)
 		t.features |= BIT64(VIRTIO_RING_F_EVENT_IDX);
 	t.buffers = argc > 2 ? strtoull(argv[2], NULL, 0) : 1000000;
 	t.size = (uint16_t)(argc > 3 ? strtoul(argv[3], NULL, 0) : 64);
-	patience = argc > 4 ? (unsigned int)strtoul(argv[4], NULL, 0) : 30;
+	patience = argc > 4 ? (unsigned int)strtoul(argv[4], NULL, 0) : 600;
 	rings_set_up();
 	t.guest_kick = eventfd(0, EFD_CLOEXEC);
 	t.guest_call = eventfd(0, EFD_CLOEXEC);

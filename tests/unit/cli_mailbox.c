@@ -67,7 +67,7 @@ static void letters_of_many_threads_arrive_once_and_in_order(void **state)
 	while (arrived < POSTERS * LETTERS) {
 		struct pollfd wait = { .fd = mailbox_fd(mailbox), .events = POLLIN };
 
-		assert_int_equal(poll(&wait, 1, 60000), 1);
+		assert_int_equal(poll(&wait, 1, 600000), 1);
 		mailbox_deliver(mailbox);
 		for (arrived = 0, i = 0; i < POSTERS; i++)
 			arrived += posters[i].expected;

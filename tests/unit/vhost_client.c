@@ -33,8 +33,8 @@
 #define P(name) BIT64(VHOST_USER_PROTOCOL_F_##name)
 #define PLAIN (P(REPLY_ACK) | P(MQ) | P(CONFIG) | P(CONFIGURE_MEM_SLOTS) | P(STATUS))
 #define BIT30 BIT64(30)
-#define SOON_MS 500 /* for waits that must run out, after some that must not */
-#define LONG_MS 10000
+#define SOON_MS 2000 /* for waits that must run out, after some that must not */
+#define LONG_MS 600000
 #define HOSTILE_ROUNDS 1000u
 
 struct script;

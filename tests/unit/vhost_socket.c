@@ -21,7 +21,7 @@
 #include "vhost_wire.h"
 
 #define SOON_MS 20 /* for waits that must run out */
-#define LONG_MS 10000
+#define LONG_MS 600000
 
 static unsigned int fds_before;
 static struct umbra_error err;

@@ -39,7 +39,7 @@
 
 #define DAEMON "/usr/bin/qemu-storage-daemon"
 #define LISTEN_FD 9 /* in the daemon */
-#define TIMEOUT_MS 10000
+#define TIMEOUT_MS 600000
 #define DISK_BYTES 1073741824u
 
 extern char **environ;

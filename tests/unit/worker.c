@@ -20,7 +20,7 @@
 #include "port/notifier.h"
 #include "port/worker.h"
 
-#define PATIENCE_MS 60000
+#define PATIENCE_MS 600000
 
 static int eventfd_new(void)
 {
