@@ -15,7 +15,7 @@ int balloon_batch_init(struct balloon_batch *b, struct balloon_host *host,
 {
 	*b = (struct balloon_batch){ .host = host, .counters = counters };
 	b->runs = calloc(BALLOON_BATCH_RUNS_MAX, sizeof(*b->runs));
-	b->discards = calloc(BALLOON_BATCH_DISCARDS_MAX, sizeof(*b->discards));
+	b->discards = calloc(BALLOON_TURN_DISCARDS, sizeof(*b->discards));
 	if (b->runs && b->discards)
 		return 0;
 	balloon_batch_fini(b);
@@ -100,7 +100,8 @@ static void discard_add(struct balloon_batch *b, const struct memory_region *reg
 			last->length = end - fd_offset - last->offset;
 		return;
 	}
-	if (b->discard_count == BALLOON_BATCH_DISCARDS_MAX)
+	/* Blocks that are completed page by page may be more than a turn's. */
+	if (b->discard_count == BALLOON_TURN_DISCARDS)
 		discards_flush(b);
 	b->discards[b->discard_count++] = (struct balloon_discard){
 		.region = region,
@@ -225,58 +226,90 @@ static void enter(struct balloon_batch *b, enum balloon_kind kind, struct page_r
 	}
 }
 
-static void discard(struct balloon_batch *b, enum balloon_kind kind, struct page_run run)
+void balloon_batch_close(struct balloon_batch *b, enum balloon_kind kind)
 {
-	struct page_run part;
-
-	while (run.count) {
-		unsigned int index = (unsigned int)run_split(b, &run, &part);
-
-		discard_run(b, kind, index, part);
-	}
+	b->count = page_runs_merge(b->runs, b->count);
+	b->at = 0;
+	/* All of them before the first discard: a block is complete when the ledger says
+	 * so. */
+	for (uint32_t i = 0; i < b->count; i++)
+		enter(b, kind, b->runs[i]);
+	__atomic_store_n(&b->counters->pages, b->ledger->pages, __ATOMIC_RELAXED);
 }
 
-void balloon_batch_apply(struct balloon_batch *b, enum balloon_kind kind)
+/*
+ * How many pages of @part, in region @index, this turn may still discard when it has
+ * discarded @bytes: at least one, at most all, and else up to where no page of the file
+ * goes on.
+ */
+static uint64_t turn_part(const struct balloon_batch *b, unsigned int index,
+			  const struct page_run *part, uint64_t bytes)
 {
-	uint32_t count = page_runs_merge(b->runs, b->count);
+	const struct memory_region *region = &b->memory->regions[index];
+	const struct ledger_region *r = &b->ledger->regions[index];
+	uint64_t page = region->backing ? MAX(region->backing->page, PAGE_BYTES) : PAGE_BYTES;
+	uint64_t start = r->file_offset + ((part->pfn - r->first) << PAGE_RUN_SHIFT);
+	uint64_t unit = MAX(BALLOON_TURN_BYTES, page), most = unit, end;
 
-	/* All of them first: a block is complete when the ledger says so. */
-	for (uint32_t i = 0; i < count; i++)
-		enter(b, kind, b->runs[i]);
-	if (kind != BALLOON_DEFLATE) {
-		for (uint32_t i = 0; i < count; i++)
-			discard(b, kind, b->runs[i]);
-		discards_flush(b);
+	if (b->single_pages) {
+		unit = page;
+		most = page * (BALLOON_TURN_DISCARDS - b->discard_count);
 	}
-	b->count = 0;
-	__atomic_store_n(&b->counters->pages, b->ledger->pages, __ATOMIC_RELAXED);
+	if (bytes)
+		most = MIN(most, MAX(unit, BALLOON_TURN_BYTES - MIN(bytes, BALLOON_TURN_BYTES)));
+	end = (start + most) & ~(unit - 1);
+	if (part->count <= (end - start) >> PAGE_RUN_SHIFT)
+		return part->count;
+	return MAX((end - start) >> PAGE_RUN_SHIFT, 1u);
+}
+
+bool balloon_batch_turn(struct balloon_batch *b, enum balloon_kind kind)
+{
+	uint64_t bytes = 0, whole;
+
+	while (kind != BALLOON_DEFLATE && b->at < b->count &&
+	       b->discard_count < BALLOON_TURN_DISCARDS && bytes < BALLOON_TURN_BYTES) {
+		struct page_run *run = &b->runs[b->at], rest = *run, part;
+		unsigned int index = (unsigned int)run_split(b, &rest, &part);
+
+		whole = part.count;
+		part.count = turn_part(b, index, &part, bytes);
+		discard_run(b, kind, index, part);
+		bytes += part.count << PAGE_RUN_SHIFT;
+		run->pfn += part.count;
+		run->count -= part.count;
+		b->at += !run->count;
+		/* Cut: what follows would be merged with it. */
+		if (run->count && part.count < whole)
+			break;
+	}
+	discards_flush(b);
 	__atomic_store_n(&b->counters->unfreed, b->ledger->kept, __ATOMIC_RELAXED);
+	if (kind != BALLOON_DEFLATE && b->at < b->count)
+		return false;
+	balloon_batch_drop(b);
+	return true;
+}
+
+void balloon_batch_drop(struct balloon_batch *b)
+{
+	b->count = b->at = 0;
 }
 
 /* --- collecting ---------------------------------------------------------------- */
 
-/* Make room for @count runs. */
-static void reserve(struct balloon_batch *b, enum balloon_kind kind, uint32_t count)
+void balloon_batch_add(struct balloon_batch *b, const struct page_run *runs, uint32_t count)
 {
-	if (count > BALLOON_BATCH_RUNS_MAX - b->count)
-		balloon_batch_apply(b, kind);
-}
-
-void balloon_batch_add(struct balloon_batch *b, enum balloon_kind kind, const struct page_run *runs,
-		       uint32_t count)
-{
-	reserve(b, kind, count);
 	for (uint32_t i = 0; i < count; i++)
 		b->runs[b->count++] = runs[i];
 }
 
-uint32_t balloon_batch_add_pfns(struct balloon_batch *b, enum balloon_kind kind, const void *pfns,
-				uint32_t count, uint64_t *first, uint64_t *end)
+uint32_t balloon_batch_add_pfns(struct balloon_batch *b, const void *pfns, uint32_t count,
+				uint64_t *first, uint64_t *end)
 {
 	uint32_t refused = 0, kept, n;
 	struct page_run *runs, part;
 
-	reserve(b, kind, count);
 	runs = b->runs + b->count;
 	n = kept = page_runs_from_pfns(runs, pfns, count);
 	for (uint32_t i = 0; i < n; i++) {

@@ -4,11 +4,17 @@
  * taken from the ledger together.
  *
  * Theory of operation: what a message names is judged against guest memory and
- * collected as runs.  balloon_batch_apply() sorts the runs, merges what touches,
+ * collected as runs.  balloon_batch_close() sorts the runs, merges what touches,
  * whatever messages it came from, enters it into the ledger, and has each merged
- * run discarded by one call.  Only then the messages may be acknowledged.  When
- * the list is full in the midst of a message, it is applied early: the pages are
- * right all the same, only a merge is lost.
+ * run discarded by one call.  Only then the messages may be acknowledged.
+ *
+ * Turns: 64 KiB of message can name 229,152 runs, or one run all of a large guest's
+ * memory, so that what a batch costs has nothing to do with how many messages it is.
+ * It is carried out in turns of BALLOON_TURN_DISCARDS calls and BALLOON_TURN_BYTES, both
+ * of which are some ten to some hundred milliseconds of touched memory, and between two
+ * turns the thread does what else is wanted of it.  A longer run is cut where its file
+ * is at a multiple of BALLOON_TURN_BYTES, which no page crosses.  No discard is left
+ * over at the end of a turn: what is in the ledger may change until the next.
  *
  * Blocks: where the kernel keeps memory in pieces larger than 4 KiB (hugetlbfs,
  * tmpfs with huge pages; memory_backing::block), a piece that is completed by
@@ -51,8 +57,9 @@ struct balloon_counters {
 	uint64_t translate_us, discard_us; /* spent on pages, without and in the discards */
 };
 
-#define BALLOON_BATCH_RUNS_MAX 65536u    /* 1 MiB of them */
-#define BALLOON_BATCH_DISCARDS_MAX 4096u /* 128 KiB of them */
+#define BALLOON_BATCH_RUNS_MAX 65536u /* 1 MiB of them */
+#define BALLOON_TURN_DISCARDS 4096u   /* 128 KiB of them */
+#define BALLOON_TURN_BYTES (UINT64_C(1) << 30)
 
 struct balloon_batch {
 	struct balloon_host *host;
@@ -65,6 +72,7 @@ struct balloon_batch {
 
 	struct page_run *runs;
 	uint32_t count;
+	uint32_t at; /* once it is closed: the first run that is not yet carried out */
 	struct balloon_discard *discards;
 	unsigned int discard_count;
 	/* Pages in [failed_first, failed_end) could not be discarded since
@@ -81,20 +89,26 @@ void balloon_batch_begin(struct balloon_batch *b);
 /* Is all of @run guest memory? */
 bool balloon_batch_covers(struct balloon_batch *b, struct page_run run);
 
-/* Add runs that are covered, at most PAGE_RUN_RECORD_RUNS_MAX at once; may apply
- * what is there. */
-void balloon_batch_add(struct balloon_batch *b, enum balloon_kind kind, const struct page_run *runs,
-		       uint32_t count);
+static inline bool balloon_batch_has_room(const struct balloon_batch *b, uint32_t count)
+{
+	return count <= BALLOON_BATCH_RUNS_MAX - b->count;
+}
+
+/* Add runs that are covered, for which there is room. */
+void balloon_batch_add(struct balloon_batch *b, const struct page_run *runs, uint32_t count);
 
 /*
- * Add the @count pfns of the stock protocol at @pfns, at most
- * BALLOON_BATCH_RUNS_MAX.  Those that are no guest memory are left out; returns
- * how many.  [*first, *end) is widened to hold the rest.
+ * Add the @count pfns of the stock protocol at @pfns, for which there is room.  Those that are no
+ * guest memory are left out; returns how many.  [*first, *end) is widened to hold the rest.
  */
-uint32_t balloon_batch_add_pfns(struct balloon_batch *b, enum balloon_kind kind, const void *pfns,
-				uint32_t count, uint64_t *first, uint64_t *end);
+uint32_t balloon_batch_add_pfns(struct balloon_batch *b, const void *pfns, uint32_t count,
+				uint64_t *first, uint64_t *end);
 
-/* Carry out what was added. */
-void balloon_batch_apply(struct balloon_batch *b, enum balloon_kind kind);
+/* All has been added: merge it, and enter it into the ledger. */
+void balloon_batch_close(struct balloon_batch *b, enum balloon_kind kind);
+/* One turn of a batch that is closed.  True: all is carried out, and it is empty. */
+UMBRA_MUST_CHECK bool balloon_batch_turn(struct balloon_batch *b, enum balloon_kind kind);
+/* Forget what is not carried out. */
+void balloon_batch_drop(struct balloon_batch *b);
 
 #endif

@@ -128,14 +128,14 @@ static void refuse_message(struct balloon_queue *q, struct balloon_answer *a,
 			   enum page_run_code code)
 {
 	a->status.code = code;
-	counter_add(&q->shared->counters.refused_messages, 1);
+	q->shared->refused_messages++;
 }
 
 /* The stock protocol: 32-bit pfns. */
-static void take_pfns(struct balloon_queue *q, enum balloon_kind kind, struct balloon_answer *a)
+static void take_pfns(struct balloon_queue *q, struct balloon_answer *a)
 {
 	struct balloon_shared *s = q->shared;
-	uint32_t count, refused;
+	uint32_t count;
 
 	/* A part of a pfn at the end is nothing. */
 	count = (uint32_t)(chain_read(q, s->message, PAGE_RUN_MESSAGE_BYTES_MAX) / 4);
@@ -143,14 +143,14 @@ static void take_pfns(struct balloon_queue *q, enum balloon_kind kind, struct ba
 		refuse_message(q, a, PAGE_RUN_BAD_LENGTH);
 		return;
 	}
-	refused = balloon_batch_add_pfns(&s->batch, kind, s->message, count, &a->first, &a->end);
-	counter_add(&s->counters.refused_records, refused);
+	s->refused_records +=
+		balloon_batch_add_pfns(&s->batch, s->message, count, &a->first, &a->end);
 }
 
 static void note_refused_record(struct balloon_queue *q, struct balloon_answer *a,
 				enum page_run_code code, uint32_t index)
 {
-	counter_add(&q->shared->counters.refused_records, 1);
+	q->shared->refused_records++;
 	if (a->status.code == PAGE_RUN_OK) {
 		a->status.code = code;
 		a->status.record = index;
@@ -165,21 +165,21 @@ static bool record_is_covered(struct balloon_shared *s, uint32_t runs)
 	return true;
 }
 
-static void take_records(struct balloon_queue *q, enum balloon_kind kind, struct balloon_answer *a)
+/* Go on with the records of the last message; those for which there is no room are left
+ * to the next time. */
+static void read_records(struct balloon_queue *q)
 {
 	struct balloon_shared *s = q->shared;
-	struct page_run_decoder decoder;
+	struct balloon_answer *a = &s->answers[s->taken - 1];
 	struct page_run_record record;
-	enum page_run_code code;
-	size_t length;
 
-	length = chain_read(q, s->message, PAGE_RUN_MESSAGE_BYTES_MAX);
-	code = page_run_decode_begin(&decoder, s->message, length);
-	if (code != PAGE_RUN_OK) {
-		refuse_message(q, a, code);
-		return;
-	}
-	while (page_run_decode_next(&decoder, s->runs, &record)) {
+	while (balloon_batch_has_room(&s->batch, PAGE_RUN_RECORD_RUNS_MAX)) {
+		if (!page_run_decode_next(&s->decoder, s->runs, &record)) {
+			s->reads = false;
+			if (a->status.code == PAGE_RUN_OK)
+				a->status.record = s->decoder.records;
+			return;
+		}
 		if (record.refusal != PAGE_RUN_ACCEPTED) {
 			note_refused_record(q, a, PAGE_RUN_BAD_RECORD, record.index);
 		} else if (!record_is_covered(s, record.runs)) {
@@ -190,11 +190,23 @@ static void take_records(struct balloon_queue *q, enum balloon_kind kind, struct
 			a->first = MIN(a->first, s->runs[0].pfn);
 			a->end = MAX(a->end, last->pfn + last->count);
 			a->status.pages += record.pages;
-			balloon_batch_add(&s->batch, kind, s->runs, record.runs);
+			balloon_batch_add(&s->batch, s->runs, record.runs);
 		}
 	}
-	if (a->status.code == PAGE_RUN_OK)
-		a->status.record = decoder.records;
+}
+
+static void take_records(struct balloon_queue *q, struct balloon_answer *a)
+{
+	struct balloon_shared *s = q->shared;
+	size_t length = chain_read(q, s->message, PAGE_RUN_MESSAGE_BYTES_MAX);
+	enum page_run_code code = page_run_decode_begin(&s->decoder, s->message, length);
+
+	if (code != PAGE_RUN_OK) {
+		refuse_message(q, a, code);
+		return;
+	}
+	s->reads = true;
+	read_records(q);
 }
 
 /* Free pages: the buffer is them. */
@@ -211,26 +223,29 @@ static void take_report(struct balloon_queue *q)
 		if (first >= end)
 			continue;
 		run.count = end - first;
-		/* Two regions may adjoin in the midst of a page. */
-		if (balloon_batch_covers(&s->batch, run))
-			balloon_batch_add(&s->batch, BALLOON_REPORT, &run, 1);
+		/* Two regions may adjoin in the midst of a page.  A chain that is longer
+		 * than there is room for cannot be; what it reports may stay, too. */
+		if (balloon_batch_has_room(&s->batch, 1) && balloon_batch_covers(&s->batch, run))
+			balloon_batch_add(&s->batch, &run, 1);
 	}
 }
 
-static void take_chain(struct balloon_queue *q, enum balloon_kind kind, struct balloon_answer *a)
+/* The chain that was taken is the last of the batch. */
+static void take_chain(struct balloon_queue *q, enum balloon_kind kind)
 {
+	struct balloon_answer *a = &q->shared->answers[q->shared->taken++];
+
 	*a = (struct balloon_answer){ .head = q->chain.head, .first = UINT64_MAX };
 	if (kind == BALLOON_REPORT) {
 		take_report(q);
 		return;
 	}
-	counter_add(&q->shared->counters.messages, 1);
 	if (!q->shared->page_bitmap) {
-		take_pfns(q, kind, a);
+		take_pfns(q, a);
 		return;
 	}
 	answer_place(a, &q->chain);
-	take_records(q, kind, a);
+	take_records(q, a);
 }
 
 /* --- passes ------------------------------------------------------------------- */
@@ -256,20 +271,33 @@ static int pass_end(struct balloon_queue *q, unsigned int taken, int rc, unsigne
 	return (int)(actions | (device_ring_arm(&q->ring) ? QUEUE_MORE : 0));
 }
 
-static int pass_pages(struct balloon_queue *q, enum balloon_kind kind, unsigned int *owed)
+/* Take what is available into a new batch. */
+static void batch_begin(struct balloon_queue *q, enum balloon_kind kind)
 {
 	struct balloon_shared *s = q->shared;
-	uint64_t before = s->counters.pages, discard_us = s->counters.discard_us;
-	uint64_t start = s->host->ops->now_us(s->host);
-	unsigned int taken = 0;
 	int rc = 1;
 
+	s->taken = 0;
+	s->refused_messages = s->refused_records = 0;
+	s->reads = false;
 	balloon_batch_begin(&s->batch);
-	while (taken < BALLOON_QUEUE_BATCH && (rc = device_ring_take(&q->ring, &q->chain)) > 0)
-		take_chain(q, kind, &s->answers[taken++]);
-	if (taken)
-		balloon_batch_apply(&s->batch, kind);
-	for (unsigned int i = 0; i < taken; i++) {
+	while (s->taken < BALLOON_QUEUE_BATCH && !s->reads &&
+	       balloon_batch_has_room(&s->batch, BALLOON_QUEUE_CHAIN_RUNS) &&
+	       (rc = device_ring_take(&q->ring, &q->chain)) > 0)
+		take_chain(q, kind);
+	s->last_take = rc;
+	if (!s->taken)
+		return;
+	s->owner = q;
+	balloon_batch_close(&s->batch, kind);
+}
+
+/* All is carried out: complete the chains. */
+static void batch_end(struct balloon_queue *q, enum balloon_kind kind)
+{
+	struct balloon_shared *s = q->shared;
+
+	for (unsigned int i = 0; i < s->taken; i++) {
 		struct balloon_answer *a = &s->answers[i];
 
 		if (a->first < s->batch.failed_end && s->batch.failed_first < a->end) {
@@ -285,14 +313,51 @@ static int pass_pages(struct balloon_queue *q, enum balloon_kind kind, unsigned 
 		device_ring_complete(&q->ring, a->head,
 				     a->wants_status ? PAGE_RUN_STATUS_BYTES : 0);
 	}
+	if (kind != BALLOON_REPORT)
+		counter_add(&s->counters.messages, s->taken);
+	counter_add(&s->counters.refused_messages, s->refused_messages);
+	counter_add(&s->counters.refused_records, s->refused_records);
+	s->owner = NULL;
+}
+
+/* One turn of the batch; true: it is done with. */
+static bool batch_turn(struct balloon_queue *q, enum balloon_kind kind)
+{
+	struct balloon_shared *s = q->shared;
+
+	if (!balloon_batch_turn(&s->batch, kind))
+		return false;
+	if (!s->reads)
+		return true;
+	read_records(q);
+	balloon_batch_close(&s->batch, kind);
+	return false;
+}
+
+static int pass_pages(struct balloon_queue *q, enum balloon_kind kind, unsigned int *owed)
+{
+	struct balloon_shared *s = q->shared;
+	uint64_t before = s->counters.pages, discard_us = s->counters.discard_us, start;
+	bool done = false;
+
+	if (s->owner && s->owner != q)
+		return QUEUE_MORE | QUEUE_YIELD; /* another queue's turn comes first */
+	start = s->host->ops->now_us(s->host);
+	if (!s->owner)
+		batch_begin(q, kind);
+	if (!s->taken)
+		return pass_end(q, 0, s->last_take, 0, owed);
+	done = batch_turn(q, kind);
+	if (done)
+		batch_end(q, kind);
 	/* What the discards took of it has been counted already. */
-	if (taken)
-		counter_add(&s->counters.translate_us,
-			    s->host->ops->now_us(s->host) - start -
-				    (s->counters.discard_us - discard_us));
+	counter_add(&s->counters.translate_us,
+		    s->host->ops->now_us(s->host) - start - (s->counters.discard_us - discard_us));
 	if (s->counters.pages != before)
 		s->host->ops->moved(s->host);
-	return pass_end(q, taken, rc, taken ? publish(q) : 0, owed);
+	if (!done)
+		return QUEUE_MORE | QUEUE_YIELD;
+	return pass_end(q, s->taken, s->last_take, publish(q), owed);
 }
 
 static int pass_stats(struct balloon_queue *q, unsigned int *owed)
@@ -340,6 +405,17 @@ int balloon_queue_pass(void *queue, unsigned int *owed)
 		break;
 	}
 	return 0;
+}
+
+void balloon_queue_pause(struct balloon_queue *q)
+{
+	struct balloon_shared *s = q->shared;
+
+	if (!s || s->owner != q)
+		return;
+	device_ring_untake(&q->ring, (uint16_t)s->taken);
+	balloon_batch_drop(&s->batch);
+	s->owner = NULL;
 }
 
 uint16_t balloon_queue_stop(struct balloon_queue *q)

@@ -5,7 +5,11 @@
  * Theory of operation: a pass takes what is available, up to BALLOON_QUEUE_BATCH
  * chains, adds their pages to the batch, applies it, and completes them; so that
  * pages are merged across buffers, and nothing is acknowledged before its memory
- * has gone.  The kind of a queue says what its buffers hold:
+ * has gone.  A batch that costs much takes several passes, and others of the thread's
+ * queues and requests have theirs in between; but there is one batch at a time, so that
+ * another queue of the device waits until it is done with.  If its queue is taken out of
+ * service before, its chains are untaken, and taken anew when it is served again: to
+ * inflate or deflate twice is harmless.  The kind of a queue says what its buffers hold:
  *
  *	INFLATE, DEFLATE  readable: a message of the page-bitmap protocol, or 32-bit
  *			  pfns; then, if there is room for it, the status is written
@@ -28,6 +32,8 @@
 #include "ring/device_ring.h"
 
 #define BALLOON_QUEUE_BATCH 64u /* chains */
+/* More than one chain has: pfns of a message, segments of a report. */
+#define BALLOON_QUEUE_CHAIN_RUNS 32768u
 
 enum balloon_queue_kind {
 	BALLOON_QUEUE_UNUSED, /* nothing was negotiated for it: never looked at */
@@ -49,6 +55,13 @@ struct balloon_shared {
 	uint8_t *message;               /* PAGE_RUN_MESSAGE_BYTES_MAX bytes, for the copy */
 	struct page_run *runs;          /* PAGE_RUN_RECORD_RUNS_MAX, of one record */
 	struct balloon_answer *answers; /* BALLOON_QUEUE_BATCH */
+	/* The batch that is under way. */
+	struct balloon_queue *owner; /* whose it is; NULL: there is none */
+	unsigned int taken;          /* chains of it: the first of `answers` */
+	int last_take;               /* what the ring said when no more was taken */
+	bool reads;                  /* there is more in the last message: the decoder has it */
+	struct page_run_decoder decoder;
+	uint32_t refused_messages, refused_records; /* of it */
 };
 
 struct balloon_queue {
@@ -66,6 +79,9 @@ void balloon_shared_fini(struct balloon_shared *s);
 
 /* queue_service::pass: @queue is a struct balloon_queue. */
 int balloon_queue_pass(void *queue, unsigned int *owed);
+
+/* The queue is not served for now: what it was about is as if it had not begun. */
+void balloon_queue_pause(struct balloon_queue *q);
 
 /* The queue is not served any more: where it can be started again. */
 uint16_t balloon_queue_stop(struct balloon_queue *q);

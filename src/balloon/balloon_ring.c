@@ -131,6 +131,7 @@ static void ring_pause(struct balloon_device *d, struct balloon_ring *r)
 	if (r->serving)
 		d->host->ops->serve_end(d->host, &r->service);
 	r->serving = false;
+	balloon_queue_pause(&r->queue);
 }
 
 /* 0: it is served, or has no reason to be. */

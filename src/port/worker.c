@@ -135,6 +135,8 @@ static void served_run(struct worker *w, struct served *s)
 			s->armed = !moves;
 			return;
 		}
+		if (actions & QUEUE_YIELD)
+			return;
 	}
 }
 

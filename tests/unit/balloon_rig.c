@@ -313,7 +313,7 @@ void rig_stop(struct rig *g, unsigned int index, uint16_t *base)
 
 /* --- the host's thread ----------------------------------------------------------- */
 
-static bool run_one(struct rig *g, unsigned int index)
+bool rig_pass(struct rig *g, unsigned int index)
 {
 	struct queue_service *s = g->services[index];
 	unsigned int owed = 0;
@@ -343,7 +343,7 @@ void rig_run(struct rig *g)
 	while (again) {
 		again = false;
 		for (unsigned int i = 0; i < BALLOON_QUEUES; i++)
-			again |= run_one(g, i);
+			again |= rig_pass(g, i);
 	}
 }
 

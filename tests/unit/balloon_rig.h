@@ -75,6 +75,8 @@ void rig_stop(struct rig *g, unsigned int index, uint16_t *base);
 
 /* Let the host serve all queues until they sleep. */
 void rig_run(struct rig *g);
+/* Let it give one pass to one queue; true: more is to be done there. */
+bool rig_pass(struct rig *g, unsigned int index);
 
 /* All buffers have come back: begin with the first again. */
 void rig_reuse(struct rig *g);
