@@ -745,6 +745,7 @@ void sim_boot(struct sim *sim, unsigned int count, uint64_t guest_features)
 		};
 
 		assert_true(l.shared_bytes <= DATA_OFFSET);
+		free(q->private); /* of a boot before */
 		q->private = aligned_alloc(64, align_up(l.private_bytes, 64));
 		assert_non_null(q->private);
 		config.private = q->private;
