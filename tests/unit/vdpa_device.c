@@ -203,6 +203,34 @@ static void requests_are_served_through_switches_to_and_fro(void **state)
 	}
 }
 
+/* Each ring wants a mebibyte for tables longer than itself, and there are two for all. */
+static void rings_that_need_more_of_our_memory_get_it_mapped_before_they_start(void **state)
+{
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		const struct kind *kind = &kinds[k];
+
+		print_message("a device that %s\n", kind->name);
+		begin(kind, 4 * RIG_GPA);
+		rig_attach(&rig);
+		shadow_device_limit_tables(rig.device, 32768);
+		rig_boot(&rig, SIZE);
+		served(SIZE);
+		for (unsigned int round = 0; round < 4 && kind->passes; round++) {
+			is_busy(3);
+			assert_int_equal(switch_to(round % 2 == 0), 0);
+			all_is_answered();
+			served(SIZE + 1);
+			assert_int_equal(info()->shadow_memory_bytes, 4u << 20);
+		}
+		is_in(mode_state(!kind->passes), NULL);
+		assert_int_equal(info()->shadow_memory_bytes, 4u << 20);
+		assert_int_equal(info()->shadow_memory_regions, 1);
+		is_mapped_as_told(2);
+		rig_fini(&rig);
+	}
+}
+
 /* To where they are found: nobody kicks for them any more. */
 static void requests_that_the_device_has_not_taken_go_with_the_switch(void **state)
 {
@@ -850,6 +878,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(requests_are_served_through_switches_to_and_fro),
+		TEST(rings_that_need_more_of_our_memory_get_it_mapped_before_they_start),
 		TEST(requests_that_the_device_has_not_taken_go_with_the_switch),
 		TEST(memory_beyond_the_devices_range_is_translated_from_the_start),
 		TEST(a_narrow_range_that_holds_the_guest_passes_it_through),
