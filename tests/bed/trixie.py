@@ -17,16 +17,16 @@ SUITES = ("trixie", "trixie-backports")         # the last is preferred
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
-def fetch(cache, package):
-    """The tree of the newest version of this package, from the cache or from the
-    mirror."""
+def fetch(cache, package, *more):
+    """The tree of the newest version of this package, and of more, from the cache or
+    from the mirror.  It is called by the first one's name."""
     tree = cache / f"trixie-{package}"
     if not tree.exists():
         cache.mkdir(parents=True, exist_ok=True)
         unfinished = cache / f"trixie-{package}.{os.getpid()}"
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
-            _unpack(package, unfinished)
+            _unpack([package, *more], unfinished)
             try:
                 unfinished.rename(tree)
             except OSError:
@@ -45,7 +45,7 @@ def program(tree, name, folder="usr/bin", libraries=()):
             tree / folder / name]
 
 
-def _unpack(package, tree):
+def _unpack(packages, tree):
     mirror = _mirror()
     apt = tree / "apt"
     for name in ("lists/partial", "archives/partial"):
@@ -66,12 +66,12 @@ def _unpack(package, tree):
         "APT::Default-Release": SUITES[-1],
         "APT::Install-Recommends": "false",
     }.items() for word in ("-o", f"{name}={value}")]
-    for words in (["update", "--error-on=any"], ["install", "--download-only", package]):
+    for words in (["update", "--error-on=any"], ["install", "--download-only", *packages]):
         done = subprocess.run(["apt-get", *options, "-q", "-y", *words],
                               capture_output=True, text=True)
         if done.returncode != 0:
             raise FileNotFoundError(
-                f"no {package} with all that it needs on {mirror} in {' or '.join(SUITES)}: "
+                f"no {' '.join(packages)} with all that it needs on {mirror} in {' or '.join(SUITES)}: "
                 f"'apt-get {' '.join(words)}' says:\n{done.stdout[-1500:]}{done.stderr}")
     for archive in (apt / "archives").glob("*.deb"):
         subprocess.run(["dpkg-deb", "-x", archive, tree], check=True)
