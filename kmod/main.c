@@ -23,6 +23,8 @@
  * queued (may_kick), the OOM notifier and reporting are unregistered, and compaction
  * is turned away (running).
  *
+ * Going down with the guest (shutdown) is the least of it: nothing is given back.
+ *
  * Features are settled in validate(), before FEATURES_OK, and never touched later.
  */
 
@@ -159,6 +161,14 @@ static int start(struct balloon *balloon)
 	return 0;
 }
 
+/* Nothing new comes. */
+static void quiesce(struct balloon *balloon)
+{
+	oom_stop(balloon);
+	resize_stop(balloon);
+	cancel_work_sync(&balloon->stats_work);
+}
+
 /* Leaves the device reset, whether it was started or not. */
 static void stop(struct balloon *balloon)
 {
@@ -171,10 +181,7 @@ static void stop(struct balloon *balloon)
 	}
 	balloon->started = false;
 
-	oom_stop(balloon);
-	resize_stop(balloon);
-	cancel_work_sync(&balloon->stats_work);
-
+	quiesce(balloon);
 	mutex_lock(&balloon->lock);
 	migrate_flush(balloon);
 	deflate_all(balloon);
@@ -308,6 +315,28 @@ static void remove(struct virtio_device *vdev)
 	destroy(balloon);
 }
 
+#if COMPAT_HAS_SHUTDOWN
+/*
+ * The guest goes down, or starts another kernel.  The balloon stays as it is: only
+ * its device ends, and whatever would have talked to it does first.  That must not
+ * wait for the device.
+ */
+static void shutdown(struct virtio_device *vdev)
+{
+	struct balloon *balloon = vdev->priv;
+
+	if (balloon->started)
+		quiesce(balloon);
+	virtio_break_device(vdev);
+	virtio_synchronize_cbs(vdev);
+	virtio_reset_device(vdev);
+	if (balloon->started) {
+		reporting_close(balloon);
+		reporting_stop(balloon);
+	}
+}
+#endif
+
 #ifdef CONFIG_PM_SLEEP
 static int freeze(struct virtio_device *vdev)
 {
@@ -354,6 +383,9 @@ static struct virtio_driver balloon_driver = {
 	.probe = probe,
 	.remove = remove,
 	.config_changed = config_changed,
+#if COMPAT_HAS_SHUTDOWN
+	.shutdown = shutdown,
+#endif
 #ifdef CONFIG_PM_SLEEP
 	.freeze = freeze,
 	.restore = restore,

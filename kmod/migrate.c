@@ -21,6 +21,7 @@
 #include <linux/pagemap.h>
 
 #include "balloon.h"
+#include "compat.h"
 
 /* The list for one page of ours each, of TRADE_PAGES at most. */
 static void trade_list_init(struct run_list *list, struct page_run *runs, bool stock)
@@ -84,21 +85,16 @@ void migrate_flush(struct balloon *balloon)
 	}
 }
 
-/*
- * Before the new pages of a trade go into the pool: compaction held each of them
- * locked when it gave them, and the pool wants them unlocked.
- */
+/* Before the new pages of a trade go into the pool. */
 void migrate_settle(struct message *message)
 {
 	struct page *page;
 
-	list_for_each_entry(page, &message->cargo.pieces, lru) {
-		lock_page(page);
-		unlock_page(page);
-	}
+	list_for_each_entry(page, &message->cargo.pieces, lru)
+		compat_wait_unlocked(page);
 }
 
-#ifdef CONFIG_BALLOON_COMPACTION
+#if COMPAT_PAGES_MOVE
 /*
  * Let @newpage take the place of @page.  Both are locked, and @page is isolated;
  * its list head is compaction's.
@@ -108,7 +104,6 @@ static int migrate_page(struct balloon_dev_info *pieces, struct page *newpage, s
 {
 	struct balloon *balloon = container_of(pieces, struct balloon, pool.pieces);
 	struct trade *trade = &balloon->trade;
-	unsigned long flags;
 	int err = -EAGAIN;
 
 	/* The work may hold it while it allocates, which may be what compacts. */
@@ -127,10 +122,11 @@ static int migrate_page(struct balloon_dev_info *pieces, struct page *newpage, s
 		adjust_managed_page_count(page, 1);
 		adjust_managed_page_count(newpage, -1);
 	}
-	spin_lock_irqsave(&pieces->pages_lock, flags);
-	pieces->isolated_pages--;
-	spin_unlock_irqrestore(&pieces->pages_lock, flags);
+	/* The kernel forgets one that moves among the pages of balloons, and counts
+	 * the new one when it enters the pool. */
+	compat_count_balloon_pages(page, -1);
 	count_vm_event(BALLOON_MIGRATE);
+	err = compat_page_leaves(pieces, page);
 
 	get_page(newpage); /* ours */
 	list_add(&newpage->lru, &trade->in->cargo.pieces);
@@ -138,12 +134,10 @@ static int migrate_page(struct balloon_dev_info *pieces, struct page *newpage, s
 	trade->in->cargo.piece_pages++;
 	run_list_add(&trade->in_list, page_to_pfn(newpage), 1);
 
-	balloon_page_finalize(page);
 	trade->out->moved[trade->out->moved_count++] = page; /* with our reference */
 	run_list_add(&trade->out_list, page_to_pfn(page), 1);
 	trade->count++;
 	trade->moved++;
-	err = MIGRATEPAGE_SUCCESS;
 	balloon_kick(balloon);
 out:
 	mutex_unlock(&balloon->lock);
@@ -157,7 +151,7 @@ void migrate_start(struct balloon *balloon)
 
 	trade_list_init(&trade->in_list, trade->in_runs, !balloon->page_bitmap);
 	trade_list_init(&trade->out_list, trade->out_runs, !balloon->page_bitmap);
-#ifdef CONFIG_BALLOON_COMPACTION
+#if COMPAT_PAGES_MOVE
 	balloon->pool.pieces.migratepage = migrate_page;
 #endif
 }

@@ -47,7 +47,7 @@
 /* Take what is free, and leave the reserves alone. */
 #define GFP_TAKE (__GFP_NOMEMALLOC | __GFP_NORETRY | __GFP_NOWARN)
 #define GFP_CHUNK ((GFP_HIGHUSER & ~__GFP_RECLAIM) | GFP_TAKE)
-#define GFP_PIECES ((balloon_mapping_gfp_mask() & ~__GFP_RECLAIM) | GFP_TAKE)
+#define GFP_PIECES ((COMPAT_GFP_PIECES & ~__GFP_RECLAIM) | GFP_TAKE)
 
 /* Pieces in one cargo: they change hands under a spinlock, with interrupts off,
  * at some 20 ns each. */
@@ -143,6 +143,18 @@ static void adjust_managed(struct pool *pool, struct page *page, long pages)
 		adjust_managed_page_count(page, pages);
 }
 
+/*
+ * The kernel counts the pages that its list of pieces gets and gives, as events and,
+ * where it has that, as pages that are in a balloon.  Of chunks we tell it.
+ */
+static void count_chunk(struct page *page, bool enters)
+{
+	long pages = 1l << page_private(page);
+
+	count_vm_events(enters ? BALLOON_INFLATE : BALLOON_DEFLATE, pages);
+	compat_count_balloon_pages(page, enters ? pages : -pages);
+}
+
 static struct page *allocate_chunk(struct cargo *cargo, unsigned int order)
 {
 	struct page *page = alloc_pages(GFP_CHUNK, order);
@@ -151,7 +163,6 @@ static struct page *allocate_chunk(struct cargo *cargo, unsigned int order)
 		return NULL;
 	set_page_private(page, order);
 	list_add(&page->lru, &cargo->chunks);
-	count_vm_events(BALLOON_INFLATE, 1 << order);
 	return page;
 }
 
@@ -211,6 +222,10 @@ bool pool_allocate(struct pool *pool, struct cargo *cargo, struct run_list *list
 /* The host has these pages now. */
 void pool_store(struct pool *pool, struct cargo *cargo)
 {
+	struct page *page;
+
+	list_for_each_entry(page, &cargo->chunks, lru)
+		count_chunk(page, true);
 	list_splice_init(&cargo->chunks, &pool->chunks);
 	pool->chunk_pages += cargo->pages - cargo->piece_pages;
 	if (cargo->piece_pages)
@@ -229,6 +244,9 @@ static void split_chunk(struct pool *pool)
 
 	list_del(&page->lru);
 	set_page_private(page, 0);
+	/* They were counted when they came, as a chunk, and will be again. */
+	count_vm_events(BALLOON_INFLATE, -(1L << order));
+	compat_count_balloon_pages(page, -(1L << order));
 	split_page(page, order);
 	/* The kernel's list turns the order around, and hands out its head first. */
 	for (i = 0; i < 1u << order; i++)
@@ -236,8 +254,6 @@ static void split_chunk(struct pool *pool)
 	balloon_page_list_enqueue(&pool->pieces, &pieces);
 	pool->chunk_pages -= 1 << order;
 	pool->piece_pages += 1 << order;
-	/* They were counted when they came, as a chunk. */
-	count_vm_events(BALLOON_INFLATE, -(1L << order));
 }
 
 static unsigned long take_pieces(struct pool *pool, struct cargo *cargo, struct run_list *list,
@@ -268,11 +284,11 @@ void pool_take_chunk(struct pool *pool, struct cargo *cargo, struct run_list *li
 	if (!page || !run_list_room(list))
 		return;
 	order = page_private(page);
+	count_chunk(page, false);
 	list_move(&page->lru, &cargo->chunks);
 	cargo->pages += 1 << order;
 	pool->chunk_pages -= 1 << order;
 	run_list_add(list, page_to_pfn(page), 1 << order);
-	count_vm_events(BALLOON_DEFLATE, 1 << order);
 }
 
 /*
@@ -320,21 +336,30 @@ void pool_release(struct pool *pool, struct cargo *cargo)
 	cargo_init(cargo);
 }
 
-/* Give all pages of the pool back.  Waits for those that compaction has isolated:
- * it returns them soon, whatever the device does. */
+/*
+ * Give all pages of the pool back.  Waits for those that compaction has isolated: it
+ * returns them soon, whatever the device does.  And, where the kernel counts them
+ * itself, for the last one that it has moved: it looks at pool.pieces once more after
+ * our method has returned, and that may be freed next.
+ */
 void pool_empty(struct pool *pool)
 {
 	struct cargo cargo;
+	struct page *page;
 
+	list_for_each_entry(page, &pool->chunks, lru)
+		count_chunk(page, false);
 	cargo_init(&cargo);
 	list_splice_init(&pool->chunks, &cargo.chunks);
 	pool->chunk_pages = 0;
 	pool_release(pool, &cargo);
-	while (pool->piece_pages) {
-		pool->piece_pages -= balloon_page_list_dequeue(&pool->pieces, &cargo.pieces,
-							       CARGO_PIECES_MAX);
+	while (pool->piece_pages || READ_ONCE(pool->pieces.isolated_pages)) {
+		size_t taken = balloon_page_list_dequeue(&pool->pieces, &cargo.pieces,
+							 CARGO_PIECES_MAX);
+
+		pool->piece_pages -= taken;
 		pool_release(pool, &cargo);
-		if (pool->piece_pages)
+		if (!taken)
 			msleep(1);
 	}
 }

@@ -3,10 +3,10 @@
 #ifndef UMBRA_POOL_H
 #define UMBRA_POOL_H
 
-#include <linux/balloon_compaction.h>
 #include <linux/list.h>
 #include <linux/mm.h>
 
+#include "compat.h"
 #include "page_run.h"
 
 /* Pages of the host's protocol in one of ours. */

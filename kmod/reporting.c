@@ -15,6 +15,7 @@
 #include <linux/scatterlist.h>
 
 #include "balloon.h"
+#include "compat.h"
 
 /* Take back the answer.  True if the device is done with the pages. */
 static bool take_answer(struct balloon *balloon)
@@ -61,10 +62,10 @@ void reporting_init(struct balloon *balloon)
 {
 	mutex_init(&balloon->reporting_lock);
 	balloon->reporting.report = report;
-	/* A pageblock is 512 MiB where pages have 64 KiB: report 2 MiB there, which
-	 * is what a host can discard whole. */
-	if (IS_ENABLED(CONFIG_ARM64_64K_PAGES))
-		balloon->reporting.order = 5;
+	/* A pageblock, the kernel's choice, is 512 MiB where pages have 64 KiB: report
+	 * 2 MiB there, which is what a host can discard whole. */
+	balloon->reporting.order =
+		IS_ENABLED(CONFIG_ARM64_64K_PAGES) ? 5 : PAGE_REPORTING_ORDER_UNSPECIFIED;
 }
 
 /* Without it, the balloon works all the same: no error is fatal. */

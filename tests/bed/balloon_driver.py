@@ -91,6 +91,15 @@ class BalloonDriver:
             == vm_events(self.guest)["balloon_migrate"] and moved,
             "driver and kernel to have counted the same pages that moved")
 
+    def check_counts(self):
+        """Until the kernel has counted what the driver has: as events, and, where it
+        tells it, as memory that is in a balloon."""
+        def agree():
+            held, events = self.held(), vm_events(self.guest)
+            return (memory(self.guest).get("Balloon", held) == held
+                    == events["balloon_inflate"] - events["balloon_deflate"])
+        wait_until(agree, "kernel and driver to count the same pages")
+
     def kernel_log(self):
         return self.guest.check("dmesg")
 

@@ -59,6 +59,7 @@ def test_compaction_moves_pages_of_the_balloon(bed):
         made.driver.wait_state("settled")
         assert made.driver.held() == 200 * MIB
         made.device.wait(lambda: made.device.ballooned == 200 * MIB, "the model to agree")
+        made.driver.check_counts()
         content.verify()
         made.device.inflate(0)
         content.verify()
@@ -72,5 +73,7 @@ def test_pages_that_compaction_moves_stay_counted_by_a_device_without_the_featur
         made.guest.check(THIN_OUT)
         assert made.driver.compact() > 0
         made.device.wait(lambda: made.device.ballooned == 150 * MIB, "the model to agree")
+        made.driver.check_counts()
         made.device.inflate(0)
+        made.driver.check_counts()
         content.verify()

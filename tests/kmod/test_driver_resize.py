@@ -79,6 +79,7 @@ def test_every_page_counts(bed):
                        256 * MIB + 1, 64, 63, 1, 0):
             made.device.inflate(target)
             assert made.driver.held() == target
+            made.driver.check_counts()
 
 
 def test_a_single_page_with_a_number_that_is_a_multiple_of_64_is_sent(bed):

@@ -58,9 +58,13 @@ class Device:
 
 
 class Rig:
-    def __init__(self, bed):
-        self.guest = bed.uml(memory="160M", parameters=[*WATCHFUL, "init_on_free=1"],
-                             modules=[module(bed), module(bed, folder=FOLDER)])
+    def __init__(self, bed, linux):
+        options = {"memory": "160M" if linux == "uml" else "256M",
+                   "parameters": [*WATCHFUL, "init_on_free=1"],
+                   "modules": [module(bed, linux), module(bed, linux, FOLDER)]}
+        # QEMU must have something for a device.
+        self.guest = (bed.uml(**options) if linux == "uml"
+                      else bed.qemu("virtio-rng-pci", linux=linux, **options))
         self.driver = BalloonDriver(self.guest)
         self.free = settle_memory(self.guest)
         self.device = Device(self.guest)
@@ -86,8 +90,8 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig(bed, load=True):
-    made = Rig(bed)
+def rig(bed, load=True, linux="uml"):
+    made = Rig(bed, linux)
     if load:
         made.driver.load()
     yield made
@@ -175,3 +179,16 @@ def test_a_device_that_refuses_at_first_is_left_alone_and_taken_later(bed, refus
         made.serves()
         made.driver.unload()
         assert memory(made.guest)["SUnreclaim"] < unreclaimable + 50
+
+
+def test_a_driver_of_the_newest_kernel_outlives_a_device_that_did_not_resume(bed):
+    with rig(bed, linux="newest") as made:
+        for refusal in ("features", "half"):
+            made.device.inflate(10 * MIB)
+            made.driver.check_counts()
+            made.fail_to_resume(refusal)
+            made.fail_to_resume(refusal)
+            made.driver.unload()
+            made.device.refuse("none")
+            made.driver.load()
+            made.device.wait(10 * MIB)
