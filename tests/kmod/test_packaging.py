@@ -1,9 +1,14 @@
 """The driver as an administrator gets it: a DKMS tree, and a module that says what
 it is."""
 
+import contextlib
 import os
 import re
 import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
 
 from bed import kernel
 from bed.balloon_driver import REPOSITORY, module
@@ -26,25 +31,49 @@ def dkms_conf(name):
     return re.search(rf'^{name}="(.*)"$', (KMOD / "dkms.conf").read_text(), re.M)[1]
 
 
-def test_dkms_builds_the_tree_that_make_lays_out(bed, tmp_path):
-    module(bed, "6.12")                         # brings the headers
-    release = kernel.fetch(bed.cache, "6.12").version
-    headers = bed.cache / f"kbuild-{release}/usr/src/linux-headers-{release}"
+@contextlib.contextmanager
+def builder(bed, linux, tmp_path):
+    """A folder to lay the tree out in, and a function that runs dkms with it: with this
+    system's, or, for a kernel whose headers want a newer one, inside that.  Both with
+    the headers' folder."""
+    release = kernel.fetch(bed.cache, linux).version
+    if linux == "newest":
+        tree = kernel.newest_tree(bed.cache)
+        with tempfile.TemporaryDirectory(dir=tree / "tmp") as folder:
+            def run(*words):
+                inside = [str(word).removeprefix(str(tree)) for word in words]
+                return output(REPOSITORY / "scripts/inside", tree, "env",
+                              "sign_file=/nonexistent", "dkms", *inside)
+            yield Path(folder), tree / f"usr/src/linux-headers-{release}", run
+        return
+
+    def run(*words):
+        # Without signing: for that, it would make a key of the machine's.
+        return output("/usr/sbin/dkms", *words, env={
+            **os.environ, "sign_file": "/nonexistent", "PATH": "/usr/sbin:/usr/bin"})
+    headers = output(REPOSITORY / "scripts/kernel-headers", release,
+                     env={**os.environ, "BED": str(bed.cache)})
+    yield tmp_path, headers.splitlines()[-1], run
+
+
+@pytest.mark.parametrize("linux", ["bookworm", "6.12", "newest"])
+def test_dkms_builds_the_tree_that_make_lays_out(bed, tmp_path, linux):
+    release = kernel.fetch(bed.cache, linux).version
     name, version = dkms_conf("PACKAGE_NAME"), dkms_conf("PACKAGE_VERSION")
-    output("make", "-C", KMOD, "dkms-tree", f"DESTDIR={tmp_path}")
-    built = tmp_path / "dkms"
-    built.mkdir()
-    # Without signing: for that, it would make a key of the machine's.
-    said = output("/usr/sbin/dkms", "build", f"{name}/{version}", "-k", release,
-                  "--arch", "x86_64", "--dkmstree", built,
-                  "--sourcetree", tmp_path / "usr/src", "--kernelsourcedir", headers,
-                  env={**os.environ, "sign_file": "/nonexistent", "PATH": "/usr/sbin:/usr/bin"})
-    place = built / name / version / release / "x86_64"
-    found = place / f"module/{dkms_conf(re.escape('BUILT_MODULE_NAME[0]'))}.ko"
-    assert found.exists(), said
-    assert "warning:" not in (place / "log/make.log").read_text()
-    assert modinfo(found, "vermagic").split()[0] == release
-    assert modinfo(found, "version") == version
+    with builder(bed, linux, tmp_path) as (folder, headers, dkms):
+        output("make", "-C", KMOD, "dkms-tree", f"DESTDIR={folder}")
+        built = folder / "dkms"
+        built.mkdir()
+        said = dkms("build", f"{name}/{version}", "-k", release, "--arch", "x86_64",
+                    "--dkmstree", built, "--sourcetree", folder / "usr/src",
+                    "--kernelsourcedir", headers)
+        place = built / name / version / release / "x86_64"
+        found = next(place.glob(f"module/{dkms_conf(re.escape('BUILT_MODULE_NAME[0]'))}.ko*"),
+                     None)
+        assert found, said
+        assert "warning:" not in (place / "log/make.log").read_text()
+        assert modinfo(found, "vermagic").split()[0] == release
+        assert modinfo(found, "version") == version
 
 
 def test_the_module_says_what_it_is_and_documents_its_parameters(bed):
