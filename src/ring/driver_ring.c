@@ -144,6 +144,38 @@ int driver_ring_init(struct driver_ring *r, const struct driver_ring_config *con
 	return 0;
 }
 
+void driver_ring_adopt(struct driver_ring *r, const uint16_t *ids, uint16_t count, uint64_t token)
+{
+	uint16_t size = r->split.size, last = ids[count - 1];
+
+	r->last_used = r->used_seen = (uint16_t)(r->avail_idx - count);
+	for (uint16_t i = 0; i < count; i++) {
+		uint16_t at = (uint16_t)(r->last_used + i);
+
+		r->slots[ids[i]] = (struct driver_slot){
+			.token = token,
+			.count = 1,
+			.next = i + 1 < count ? ids[i + 1] : ids[0],
+			.last = ids[i],
+			.table = NO_TABLE,
+			.added = at,
+		};
+		r->order[at & (size - 1)] = ids[i];
+		shm_store16(&r->split.avail->ring[at & (size - 1)], ids[i]);
+	}
+	/* The free ones in a circle with these, which IN_ORDER frees first. */
+	for (uint32_t i = 0; i < size; i++) {
+		if (r->slots[i].count)
+			continue;
+		r->slots[last].next = (uint16_t)i;
+		last = (uint16_t)i;
+	}
+	r->free_head = r->slots[ids[count - 1]].next;
+	r->slots[last].next = ids[0];
+	r->free_count = (uint16_t)(size - count);
+	shm_store16(&r->split.used->idx, r->last_used);
+}
+
 /* ---- adding --------------------------------------------------------------- */
 
 static inline uint16_t seg_flags(const struct ring_seg *seg)

@@ -109,6 +109,14 @@ UMBRA_MUST_CHECK int driver_ring_init(struct driver_ring *r,
 				      const struct driver_ring_config *config);
 
 /*
+ * Right after driver_ring_init(): the device may still use @count (not 0) chains of an earlier life
+ * of the ring, which had these @ids (below the size, each once).  They stay in flight: no
+ * chain is given their ids before they come back, each with @token, so that a late one is
+ * never taken for another.  A device that takes one again finds nothing in it.
+ */
+void driver_ring_adopt(struct driver_ring *r, const uint16_t *ids, uint16_t count, uint64_t token);
+
+/*
  * Add a chain of @count segments, readable ones first.  The device sees it
  * after driver_ring_publish().  1: added; 0: no room now, room comes with a
  * completion; -EMSGSIZE: more segments than layout.longest, it can never

@@ -16,6 +16,11 @@
  */
 #define BATCH_MAX 64u
 
+/* In a chain's token, above its head: it has readable bytes, so it asks for something; ... */
+#define TOKEN_ASKS 0x10000u
+/* ... it is none of this life. */
+#define TOKEN_GHOST 0x20000u
+
 int shadow_queue_init(struct shadow_queue *q, const struct shadow_queue_config *config)
 {
 	*q = (struct shadow_queue){
@@ -23,7 +28,12 @@ int shadow_queue_init(struct shadow_queue *q, const struct shadow_queue_config *
 		.counters = config->counters,
 	};
 	device_ring_init(&q->guest, &config->guest);
-	return driver_ring_init(&q->back, &config->back);
+	if (driver_ring_init(&q->back, &config->back))
+		return -EINVAL;
+	q->ghosts = config->ghost_count;
+	if (q->ghosts)
+		driver_ring_adopt(&q->back, config->ghosts, q->ghosts, TOKEN_GHOST);
+	return 0;
 }
 
 /* The guest's driver builds tables longer than its ring: show how long they get, and
@@ -46,7 +56,7 @@ static void counters_update(struct shadow_queue *q)
 
 	__atomic_store_n(&c->last_avail, q->guest.last_avail, __ATOMIC_RELAXED);
 	__atomic_store_n(&c->last_used, q->guest.used_idx, __ATOMIC_RELAXED);
-	__atomic_store_n(&c->in_flight, driver_ring_in_flight(&q->back), __ATOMIC_RELAXED);
+	__atomic_store_n(&c->in_flight, shadow_queue_in_flight(q), __ATOMIC_RELAXED);
 }
 
 static int queue_break(struct shadow_queue *q, const struct ring_error *error)
@@ -64,7 +74,7 @@ static int queue_backward(struct shadow_queue *q, unsigned int *owed)
 {
 	struct driver_done done;
 	uint64_t bytes = 0, clamped = 0;
-	unsigned int n = 0;
+	unsigned int n = 0, late = 0;
 	int got = 0;
 
 	while (n < BATCH_MAX) {
@@ -72,29 +82,32 @@ static int queue_backward(struct shadow_queue *q, unsigned int *owed)
 		if (got <= 0)
 			break;
 		n++;
+		if (unlikely(done.token & TOKEN_GHOST)) {
+			q->ghosts--;
+			q->wants_room = false;
+			late++;
+			continue;
+		}
 		if (q->abandoned)
 			continue;
 		device_ring_complete(&q->guest, (uint16_t)done.token, done.len);
 		bytes += done.len;
 		clamped += done.clamped;
 	}
-	if (n && !q->abandoned) {
+	if (n > late && !q->abandoned) {
 		device_ring_publish(&q->guest);
 		if (device_ring_must_call(&q->guest)) {
 			*owed |= SHADOW_CALL_GUEST;
 			counter_add(&q->counters->calls_out, 1);
 		}
 		q->wants_room = false;
-		counter_add(&q->counters->requests, n);
+		counter_add(&q->counters->requests, n - late);
 		counter_add(&q->counters->bytes_in, bytes);
 		if (clamped)
 			counter_add(&q->counters->clamped, clamped);
 	}
 	return got < 0 ? queue_break(q, &q->back.error) : (int)n;
 }
-
-/* In a chain's token, above its head: it has readable bytes, so it asks for something. */
-#define TOKEN_ASKS 0x10000u
 
 /* Add the chain at hand to the shadow ring.  Returns as driver_ring_add(). */
 static inline int chain_add(struct shadow_queue *q)
@@ -215,7 +228,8 @@ int shadow_queue_rewind(struct shadow_queue *q, uint16_t base)
 
 	/* What it has used, and we have not seen yet, it has taken. */
 	if (!split_can_stand_at(q->back.split.size, base, shm_load16(&q->back.split.used->idx),
-				q->back.avail_published))
+				q->back.avail_published) ||
+	    untaken > shadow_queue_in_flight(q))
 		return -EPROTO;
 	if (driver_ring_unadd(&q->back, untaken))
 		return -EPROTO;
@@ -270,7 +284,7 @@ uint16_t shadow_queue_reclaim(struct shadow_queue *q, uint16_t untaken, uint32_t
 	uint64_t token;
 
 	for (uint16_t head = 0; head < q->back.split.size; head++)
-		if (driver_ring_peek(&q->back, head, &token, &age) &&
+		if (driver_ring_peek(&q->back, head, &token, &age) && !(token & TOKEN_GHOST) &&
 		    (!(token & TOKEN_ASKS) || age <= untaken))
 			kept[count++] = (uint32_t)age << 16 | (uint16_t)token;
 	qsort(kept, count, sizeof(*kept), older_first);
@@ -309,6 +323,17 @@ int shadow_queue_readd(struct shadow_queue *q, const uint32_t *kept, uint16_t co
 	driver_ring_publish(&q->back);
 	counters_update(q);
 	return 0;
+}
+
+uint16_t shadow_queue_leave_behind(const struct shadow_queue *q, uint16_t *ids)
+{
+	uint16_t count = 0, age;
+	uint64_t token;
+
+	for (uint32_t head = 0; head < q->back.split.size; head++)
+		if (driver_ring_peek(&q->back, (uint16_t)head, &token, &age))
+			ids[count++] = (uint16_t)head;
+	return count;
 }
 
 void shadow_queue_abandon(struct shadow_queue *q)

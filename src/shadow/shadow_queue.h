@@ -20,7 +20,11 @@
  * ring ("untaken") and taken anew when a completion has made room; a chain that
  * can never fit breaks the queue, since to complete it unserved would be a lie.
  *
- * Invariant: in flight = back.avail_idx - back.last_used = guest.last_avail -
+ * A back-end that is stopped by force may complete what it kept later, into whatever ring it
+ * then knows: the successor's.  So the ids that were left behind are in flight there from
+ * the start, as ghosts: a late completion ends one of them, and nothing else.
+ *
+ * Invariant: in flight = back.avail_idx - back.last_used - ghosts = guest.last_avail -
  * guest.used_idx, less what the guest's ring lacked when the queue was made and
  * was not added anew, whenever no call of this file is running.  The indices
  * themselves are equal only if both rings began at the same.
@@ -73,6 +77,7 @@ struct shadow_queue {
 	struct driver_ring back;
 	struct ring_chain chain; /* the chain that is being moved */
 	struct shadow_counters *counters;
+	uint16_t ghosts; /* chains of an earlier life that the back-end may still use */
 	bool wants_room; /* a chain waits until the shadow ring has room */
 	bool abandoned;  /* the guest's ring is not written any more: completions end here */
 	struct ring_error error; /* of either ring, or RING_OK */
@@ -84,6 +89,8 @@ struct shadow_queue_config {
 	struct driver_ring_config back;
 	struct ring_seg *segs;            /* shadow_queue_segs() of them, for this queue alone */
 	struct shadow_counters *counters; /* for this queue alone */
+	const uint16_t *ghosts; /* ids that were left behind: shadow_queue_leave_behind() */
+	uint16_t ghost_count;
 };
 
 /* Segments of the longest chain that passes, before and after translation. */
@@ -163,8 +170,15 @@ static inline bool shadow_queue_is_broken(const struct shadow_queue *q)
 /* Chains that the back-end has and has not used. */
 static inline uint16_t shadow_queue_in_flight(const struct shadow_queue *q)
 {
-	return driver_ring_in_flight(&q->back);
+	return (uint16_t)(driver_ring_in_flight(&q->back) - q->ghosts);
 }
+
+/*
+ * The queue ends before its back-end has used all that it has, which it may do yet: the ids
+ * of these chains go to @ids (as many entries as the shadow ring), for the queue's
+ * successor, which gives them to no other chain.  Returns their number.
+ */
+uint16_t shadow_queue_leave_behind(const struct shadow_queue *q, uint16_t *ids);
 
 /* Why the queue is broken, as a sentence.  Returns @text. */
 char *shadow_queue_error(const struct shadow_queue *q, char *text, size_t size);

@@ -27,6 +27,21 @@ void shadow_ring_init(struct shadow_ring *r, unsigned int index)
 	};
 }
 
+/* Where the back-end completes the ghosts, as long as there are some. */
+static void ghost_ring_set(struct shadow_ring *r, const struct driver_ring *back,
+			   struct memory_backing *memory)
+{
+	if (r->ghost_memory)
+		memory_backing_unref(r->ghost_memory);
+	r->ghost_memory = NULL;
+	if (!r->ghost_count)
+		return;
+	memory_backing_ref(memory);
+	r->ghost_memory = memory;
+	r->ghost_at = back->last_used;
+	r->ghost_ring = back->split;
+}
+
 void shadow_ring_forget(struct shadow_ring *r)
 {
 	fd_close(&r->kick_fd);
@@ -45,6 +60,12 @@ void shadow_ring_forget(struct shadow_ring *r)
 	r->kept_count = 0;
 	free(r->kept);
 	r->kept = NULL;
+	r->left = false;
+	r->ghost_count = 0;
+	free(r->ghosts);
+	r->ghosts = NULL;
+	ghost_ring_set(r, NULL, NULL);
+	r->spoils = 0;
 }
 
 void shadow_ring_reset(struct shadow_ring *r, bool enabled)
@@ -174,6 +195,8 @@ static void shadow_free(struct shadow_ring *r)
 	free(r->control);
 	free(r->private);
 	free(r->segs);
+	free(r->behind);
+	r->behind = NULL;
 	r->queue = NULL;
 	r->control = NULL;
 	r->private = NULL;
@@ -225,7 +248,8 @@ static int shadow_build(struct shadow_ring *r, const struct ring_context *c,
 	r->segs = calloc(MAX(r->size, c->table_max), sizeof(*r->segs));
 	if (!r->kept)
 		r->kept = calloc(r->size, sizeof(*r->kept));
-	if (!r->queue || !r->private || !r->segs || !r->kept) {
+	r->behind = calloc(r->back_size, sizeof(*r->behind));
+	if (!r->queue || !r->private || !r->segs || !r->kept || !r->behind) {
 		shadow_free(r);
 		return error_set(err, -ENOMEM, "queue %u: no memory for a shadow of %u entries",
 				 r->index, r->size);
@@ -250,12 +274,20 @@ static int shadow_build(struct shadow_ring *r, const struct ring_context *c,
 		},
 		.segs = r->segs,
 		.counters = &r->counters,
+		.ghosts = r->ghosts,
+		.ghost_count = r->ghost_count,
 	};
+	if (r->ghost_count)
+		log_warning(
+			"queue %u: the back-end has not used %u chains of the life before; their "
+			"ids are not used again before they come back",
+			r->index, r->ghost_count);
 	if (shadow_queue_init(r->queue, &config)) {
 		shadow_free(r);
 		return error_set(err, -EINVAL, "queue %u: a ring of %u entries cannot be shadowed",
 				 r->index, r->size);
 	}
+	ghost_ring_set(r, &r->queue->back, c->own->backing);
 	at = c->own->uva.v;
 	r->shadow_desc = (uva_t){ at + layout.ring.desc };
 	r->shadow_avail = (uva_t){ at + layout.ring.avail };
@@ -348,10 +380,60 @@ static int eventfds_make(struct shadow_ring *r, const struct ring_context *c,
 	return rc;
 }
 
+/* --- earlier lives -------------------------------------------------------- */
+
+uint16_t shadow_ring_ghosts(const struct shadow_ring *r)
+{
+	return r->queue ? __atomic_load_n(&r->queue->ghosts, __ATOMIC_RELAXED) : r->ghost_count;
+}
+
+static void ghost_end(struct shadow_ring *r, uint32_t id)
+{
+	for (uint16_t i = 0; i < r->ghost_count; i++)
+		if (r->ghosts[i] == id) {
+			r->ghosts[i] = r->ghosts[--r->ghost_count];
+			return;
+		}
+}
+
+/* The shadow is let go of: what has the back-end still of it? */
+static void ghosts_note(struct shadow_ring *r, const struct ring_context *c)
+{
+	uint16_t count = shadow_queue_leave_behind(r->queue, r->behind);
+
+	free(r->ghosts);
+	r->ghosts = r->behind;
+	r->behind = NULL;
+	r->ghost_count = count;
+	ghost_ring_set(r, &r->queue->back, c->own->backing);
+}
+
+/* It may have used some since, where it had them.  A lie costs the ring these ids. */
+static void ghosts_look(struct shadow_ring *r, uint16_t size)
+{
+	const struct split_ring *s = &r->ghost_ring;
+	uint16_t done;
+
+	if (!r->ghost_count || !r->ghost_memory)
+		return;
+	/* Acquire; peer: the back-end's release of used->idx. */
+	done = (uint16_t)(shm_load16_acquire(&s->used->idx) - r->ghost_at);
+	for (uint16_t n = done <= r->ghost_count ? done : 0; n; n--)
+		ghost_end(r, shm_load32(&s->used->ring[r->ghost_at++ & (s->size - 1)].id));
+	if (!r->ghost_count) /* they have all come back */
+		r->own_spoiled = false;
+	/* On a smaller ring the others are out of range, which is told apart as well. */
+	for (uint16_t i = r->ghost_count; i--;)
+		if (r->ghosts[i] >= size)
+			ghost_end(r, r->ghosts[i]);
+}
+
 int shadow_ring_judge(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
 {
 	int rc = shadow_ring_resolve(r, c, err);
 	uint16_t used, avail;
+
+	ghosts_look(r, back_size(r, c));
 
 	if (rc)
 		return rc;
@@ -462,12 +544,24 @@ char *shadow_ring_queue_error(const struct shadow_ring *r, char *text, size_t si
 			  : shadow_queue_error(r->queue, text, size);
 }
 
+/*
+ * Lives of one ring that get another place because something may be written to the old one:
+ * a completion that comes there late does not even disturb the new one.  Afterwards memory
+ * is more precious, and the ids alone keep the lives apart.
+ */
+#define SPOILS_MOST 4u
+
 void shadow_ring_discard(struct shadow_ring *r, const struct ring_context *c)
 {
 	shadow_ring_pause(r, c);
 	/* What it has not brought back it may bring later, to where this shadow was. */
-	if (r->queue && c->backend && !backend_is_reset_by_stop(c->backend))
-		r->own_spoiled |= shadow_ring_undrained(r) > 0;
+	if (r->queue && c->backend && !backend_is_reset_by_stop(c->backend) &&
+	    shadow_ring_undrained(r) > 0 && r->spoils < SPOILS_MOST) {
+		r->own_spoiled = true;
+		r->spoils++;
+	}
+	if (r->queue && c->backend && !backend_is_whole(c->backend))
+		ghosts_note(r, c);
 	shadow_free(r);
 	r->run = RING_STOPPED;
 	r->halted = r->hushed = r->muted = r->forgotten = r->fresh = false;

@@ -74,6 +74,14 @@
  * The ring of a network device's control queue (ring_context.control) has a queue of
  * its own kind, which stands there in either mode: shadow_ring_control.h.
  *
+ * Theory of operation, lives.  A back-end that is stopped by force may complete later what
+ * it kept, and libvhost-user does it into whatever ring it then knows.  So no two shadows of
+ * a ring before one back-end can be taken for each other: an id that was left behind is
+ * given to no chain before it has come back (`ghosts`, shadow_queue.h).  It would say
+ * something else on the guest's own ring: so the ring is not passed through while there
+ * are such, and, the other way round, not shadowed while a back-end has chains of a guest's
+ * ring that was passed through (`left`).  All this ends with the connection.
+ *
  * Threads: the device's thread.
  */
 #ifndef UMBRA_SHADOW_SHADOW_RING_H
@@ -118,8 +126,18 @@ struct shadow_ring {
 	 * chains (these and lost ones) at its base. */
 	uint32_t *kept;
 	uint16_t kept_count, owed;
+	bool left; /* passed through, it was let go of before all that was taken was used */
+
+	/* Ids that chains of the last shadow had which was let go of before a vhost-user
+	 * back-end had used them: it may do it yet.  NULL: none.  Where it did, if no other shadow
+	 * was made since, is told by that ring's used entries from `ghost_at` on. */
+	uint16_t *ghosts;
+	uint16_t ghost_count, ghost_at;
+	struct split_ring ghost_ring;        /* only its used part, in our own memory, counts */
+	struct memory_backing *ghost_memory; /* a reference on that; NULL: none */
 
 	/* The shadow, while SHADOWED or BROKEN. */
+	uint16_t *behind; /* room for the ids that it may leave behind */
 	struct shadow_queue *queue;
 	struct control_queue *control; /* in place of `queue`: see shadow_ring_control.h */
 	void *private;                 /* driver_ring's */
@@ -134,7 +152,8 @@ struct shadow_ring {
 	/* Its piece of our own memory, with a reference on it, which it keeps over its lives
 	 * (shadow_own.c); size 0: none. */
 	struct memory_region own;
-	bool own_spoiled; /* something may yet be written there for a life that is over */
+	bool own_spoiled;    /* something may yet be written there for a life that is over */
+	unsigned int spoils; /* pieces that were given up for that, before this back-end */
 
 	struct shadow_counters counters;
 	bool table_said; /* it was logged that there are tables longer than the ring */
@@ -245,6 +264,9 @@ UMBRA_MUST_CHECK int shadow_ring_resume(struct shadow_ring *r, const struct ring
 /* Second step of stopping: leave the halted ring to others.  It is WANTED, and
  * r->base is where it can go on. */
 void shadow_ring_finish(struct shadow_ring *r, const struct ring_context *c);
+
+/* Chains of a shadow's earlier life that the back-end may still use.  Any thread. */
+uint16_t shadow_ring_ghosts(const struct shadow_ring *r);
 
 /* Never write to the guest's ring again. */
 void shadow_ring_abandon(struct shadow_ring *r);

@@ -352,6 +352,7 @@ void shadow_ring_finish(struct shadow_ring *r, const struct ring_context *c)
 	} else if (r->run == RING_PASSED) {
 		uint16_t lost = shadow_ring_undrained(r);
 
+		r->left |= lost && !backend_is_whole(c->backend);
 		counter_add(&r->counters.lost, lost);
 		if (lost)
 			log_error("queue %u: %u requests that the back-end took and did not use "

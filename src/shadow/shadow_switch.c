@@ -46,6 +46,24 @@ int shadow_device_check_mode(const struct shadow_device *d, bool shadowed, struc
 		return error_set(err, -EPERM, "the device is always shadowed (shadow=on)");
 	if (d->has_features && !is_possible)
 		return error_set(err, -EOPNOTSUPP, "%s", d->features.why_not);
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		const struct shadow_ring *r = &d->rings[i];
+		uint16_t ghosts = shadow_ring_ghosts(r);
+
+		if (!shadowed && ghosts)
+			return error_set(
+				err, -EOPNOTSUPP,
+				"queue %u: the back-end has not used %u chains of a shadow "
+				"that was stopped all the same, and would complete them "
+				"on the guest's ring",
+				i, ghosts);
+		if (shadowed && r->left)
+			return error_set(err, -EOPNOTSUPP,
+					 "queue %u: the back-end has not used all that it had when "
+					 "the queue was passed through and stopped all the same, "
+					 "and would complete that on the shadow ring",
+					 i);
+	}
 	if (shadowed && d->no_shadow[0])
 		return error_set(err, -EOPNOTSUPP, "%s", d->no_shadow);
 	if (!shadowed && d->backend && !backend_keeps_index(d->backend))

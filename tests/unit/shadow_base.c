@@ -97,8 +97,9 @@ static void is_broken(struct sim *sim, uint16_t base, uint16_t used, uint16_t av
 	serve(sim, 1, 100);
 }
 
-/* The guest's driver resets queue 0 and begins anew, at index 0. */
-static void driver_begins_anew(struct sim *sim)
+/* The guest's driver resets queue 0 and begins anew, at index 0.  The back-end had been given
+ * @left chains more, of which nobody knows: their places stay free. */
+static void driver_begins_anew(struct sim *sim, unsigned int left)
 {
 	struct sim_queue *q = &sim->queues[0];
 	struct driver_ring_config config = {
@@ -111,11 +112,12 @@ static void driver_begins_anew(struct sim *sim)
 	struct umbra_error err;
 	uint16_t base;
 
-	q->held_count = 0;
 	assert_int_equal(shadow_device_ring_stop(sim->device, 0, &base, &err), 0);
 	assert_int_equal(driver_ring_init(&q->driver, &config), 0);
+	q->held_count = left;
 	assert_int_equal(sim_ring_start(sim, 0, 0), 0);
 	sim_pause(sim);
+	q->held_count = 0;
 	assert_int_equal(queue(sim, 0)->error[0], 0);
 	for (uint64_t i = 0; i < 20; i++)
 		serve(sim, 0, i);
@@ -181,7 +183,7 @@ static void a_base_of_the_front_end_that_cannot_be_breaks_the_ring(void **state)
 				is_broken(sim, base, used, avail);
 				assert_int_equal(sim->queues[0].starts, starts);
 				assert_int_equal(sim->queues[0].stops, stops);
-				driver_begins_anew(sim);
+				driver_begins_anew(sim, 0);
 			}
 			sim_free(sim);
 		}
@@ -285,7 +287,7 @@ static void a_base_of_the_back_end_that_cannot_be_breaks_a_shadowed_ring_at_once
 		sim->base_lie = 0;
 		is_broken(sim, (uint16_t)(4 + lies[n]), 4, 6);
 		assert_true(sim->now_us < 100000);
-		driver_begins_anew(sim);
+		driver_begins_anew(sim, 2);
 		sim_free(sim);
 	}
 }
@@ -348,9 +350,12 @@ static void what_an_earlier_life_had_and_uses_late_is_no_lie(void **state)
 	sim_backend_complete(sim, 0, 0); /* the one that was given up */
 	assert_int_equal(sim_backend_take(sim, 0, 1), 1);
 	sim_backend_complete(sim, 0, 0);
-	assert_int_equal(shadow_device_switch(sim->device, true, &err), 0);
+	sim->now_us = 0;
+	assert_int_equal(shadow_device_ring_stop(sim->device, 0, &base, &err), 0);
+	assert_int_equal(base, 5);
+	assert_int_equal(sim->now_us, 0); /* nothing is waited for */
+	assert_int_equal(sim_ring_start(sim, 0, base), 0);
 	assert_int_equal(queue(sim, 0)->error[0], 0);
-	sim_run(sim);
 	assert_int_equal(sim_backend_take(sim, 0, 8), 1);
 	assert_int_equal(sim->queues[0].held[0].serial, 5);
 	sim_free(sim);

@@ -92,6 +92,7 @@ struct sim {
 	int fail_stop, fail_stop_code;
 	int fail_device_start, fail_device_start_code;
 	int fail_device_stop, fail_device_stop_code;
+	bool is_silent;  /* a completion after a stop does not end the connection */
 	int fail_serves; /* the host does not serve so many rings */
 	int fail_fds;    /* so many fds are refused */
 	int fail_memory_code;
