@@ -39,10 +39,7 @@ static void *part_find(struct balloon_device *d, const struct balloon_ring *r, c
 	void *host = d->memory ? memory_host_uva(d->memory, uva, bytes) : NULL;
 
 	if (!host) {
-		error_set(err, -EINVAL,
-			  "queue %u: the %s ring at user address 0x%" PRIx64
-			  ", %zu bytes, is not inside one region of the memory table",
-			  r->index, what, uva.v, bytes);
+		memory_lacks_ring(d->memory, r->index, what, uva, bytes, err);
 		return NULL;
 	}
 	if ((uintptr_t)host % align) {

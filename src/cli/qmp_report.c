@@ -146,13 +146,20 @@ static json_t *report_features(const struct umbra_shadow_info *info)
 	return with_text(features, "dropped", info->dropped_features);
 }
 
+/* Is it set up, or has it ever been worked on? */
+static bool is_known(const struct umbra_queue_info *q)
+{
+	return q->size || q->requests || q->bytes_out || q->kicks_in || q->kicks_out ||
+	       q->calls_in || q->calls_out || q->returned || q->lost;
+}
+
 json_t *report_vhost(const char *backend, const struct umbra_shadow_info *info)
 {
 	json_t *queues = json_array(), *vhost, *control;
 	unsigned int i;
 
 	for (i = 0; queues && i < info->queue_count && i < UMBRA_QUEUES_MAX; i++) {
-		if (!info->queues[i].size)
+		if (!is_known(&info->queues[i]))
 			continue;
 		if (json_array_append_new(queues, report_queue(i, &info->queues[i]))) {
 			json_decref(queues);

@@ -285,3 +285,18 @@ uint8_t *memory_host_uva(const struct memory *memory, uva_t uva, uint64_t len)
 	}
 	return NULL;
 }
+
+int memory_lacks_ring(const struct memory *memory, unsigned int index, const char *part, uva_t uva,
+		      uint64_t bytes, struct umbra_error *err)
+{
+	if (!memory || !memory->count)
+		return error_set(err, -EINVAL,
+				 "queue %u: the VMM has shared no memory, in which the %s ring "
+				 "could be (with QEMU: share=on is forgotten, or the memory has no "
+				 "file, as that of memory-backend-memfd has)",
+				 index, part);
+	return error_set(err, -EINVAL,
+			 "queue %u: the %s ring at user address 0x%" PRIx64 ", %" PRIu64
+			 " bytes, is not inside one region of the memory table",
+			 index, part, uva.v, bytes);
+}

@@ -194,4 +194,11 @@ static inline uint64_t memory_translate(const struct memory *memory, gpa_t gpa, 
 /* As memory_host(), by front-end virtual address: for ring addresses. */
 uint8_t *memory_host_uva(const struct memory *memory, uva_t uva, uint64_t len);
 
+/*
+ * The error for a part of ring @index ("avail") that memory_host_uva() did not find in
+ * @memory, which may be NULL.  Returns -EINVAL.
+ */
+int memory_lacks_ring(const struct memory *memory, unsigned int index, const char *part, uva_t uva,
+		      uint64_t bytes, struct umbra_error *err);
+
 #endif

@@ -40,6 +40,7 @@
 #include "port/doorway.h"
 #include "port/mapping_guard.h"
 #include "port/notifier.h"
+#include "port/sharing.h"
 #include "port/vhost_user_server.h"
 #include "port/worker.h"
 #include "umbra/balloon.h"
@@ -59,6 +60,7 @@ struct umbra_balloon {
 	void *opaque;
 
 	struct doorway doorway;
+	struct log_limit states;
 	int stop_fd, wish_fd, broken_fd, moved_fd; /* eventfds */
 	bool moved;                                /* atomic: moved_fd has been written */
 	struct discard_policy policy;
@@ -207,8 +209,9 @@ static void tell(struct umbra_balloon *u, enum umbra_balloon_event_kind kind)
 
 	umbra_balloon_query(u, &info);
 	if (kind == UMBRA_BALLOON_EVENT_STATE)
-		log_debug("%s%s%s", umbra_balloon_state_name(info.state),
-			  info.reason[0] ? ": " : "", info.reason);
+		log_limited(&u->states, LOG_INFO, "the balloon is %s%s%s",
+			    umbra_balloon_state_name(info.state), info.reason[0] ? ": " : "",
+			    info.reason);
 	if (u->on_event)
 		u->on_event(u->opaque, kind, &info);
 }
@@ -323,12 +326,20 @@ static bool session_step(struct umbra_balloon *u)
 	return true;
 }
 
+static int ring_set_kick(void *opaque, unsigned int index, int *fd, struct umbra_error *err)
+{
+	sharing_check(balloon_device_memory(opaque), index);
+	return balloon_device_ops.ring_set_kick(opaque, index, fd, err);
+}
+
 /* Serve the front-end on *@front_fd, which is consumed. */
 static int session_run(struct umbra_balloon *u, int *front_fd, struct umbra_error *err)
 {
-	const struct vhost_device device = { &balloon_device_ops, u->device };
+	struct vhost_device_ops ops = balloon_device_ops;
+	const struct vhost_device device = { &ops, u->device };
 	int rc = vhost_user_server_create(front_fd, &device, u->stop_fd, &u->server, err);
 
+	ops.ring_set_kick = ring_set_kick;
 	if (rc) {
 		fd_close(front_fd);
 		return rc;
@@ -341,6 +352,7 @@ static int session_run(struct umbra_balloon *u, int *front_fd, struct umbra_erro
 	while (session_step(u))
 		continue;
 	balloon_device_detach(u->device);
+	doorway_note_end(&u->doorway, vhost_user_server_fd(u->server));
 	vhost_user_server_destroy(&u->server);
 	look(u);
 	return 0;

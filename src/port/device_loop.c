@@ -91,6 +91,8 @@ struct umbra_shadow_device {
 
 	struct doorway doorway;
 	struct backend_source *source;
+	struct log_limit modes;
+	enum umbra_device_state mode_told;          /* by the log; never SWITCHING */
 	int end_fd, stop_fd, request_fd, broken_fd; /* eventfds */
 	bool asked_to_end, has_session;             /* atomic */
 	uint64_t end_by_us; /* when the end is not waited for any longer; 0: not asked for */
@@ -239,15 +241,29 @@ static void info_renew(struct umbra_shadow_device *u)
 	pthread_mutex_unlock(&u->lock);
 }
 
+/* A line for each change of the mode; broken and lost have lines of their own.  Limited,
+ * since a driver decides how often it is reset. */
+static void mode_tell(struct umbra_shadow_device *u, const struct umbra_event *event)
+{
+	const bool runs =
+		event->to == UMBRA_DEVICE_PASSTHROUGH || event->to == UMBRA_DEVICE_SHADOWED;
+
+	log_debug("%s -> %s%s%s", umbra_device_state_name(event->from),
+		  umbra_device_state_name(event->to), event->reason[0] ? ": " : "", event->reason);
+	if (runs && event->to != u->mode_told)
+		log_limited(&u->modes, LOG_INFO, "the device is %s",
+			    event->to == UMBRA_DEVICE_SHADOWED ? "shadowed" : "passed through");
+	if (event->to != UMBRA_DEVICE_SWITCHING)
+		u->mode_told = event->to;
+}
+
 static void host_event(struct shadow_host *host, const struct umbra_event *event)
 {
 	struct umbra_shadow_device *u = device_of(host);
 
 	info_renew(u);
 	if (event->kind == UMBRA_EVENT_STATE)
-		log_debug("%s -> %s%s%s", umbra_device_state_name(event->from),
-			  umbra_device_state_name(event->to), event->reason[0] ? ": " : "",
-			  event->reason);
+		mode_tell(u, event);
 	if (u->on_event)
 		u->on_event(u->opaque, event);
 }
@@ -593,6 +609,8 @@ static int session_run(struct umbra_shadow_device *u, int *front_fd, struct umbr
 	}
 	if (lost.text[0])
 		log_error("%s; the front-end is disconnected", lost.text);
+	else
+		doorway_note_end(&u->doorway, vhost_user_server_fd(u->server));
 	backend = u->backend;
 	shadow_device_detach(u->device);
 	vhost_user_server_destroy(&u->server);
@@ -762,9 +780,10 @@ void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_
 		struct umbra_queue_info *q = &info->queues[i];
 
 #define COUNTER(field) __atomic_load_n(&c->field, __ATOMIC_RELAXED)
-		q->last_avail_idx = COUNTER(last_avail);
-		q->last_used_idx = COUNTER(last_used);
-		q->in_flight = COUNTER(in_flight);
+		/* Of a front-end that has gone only the sums are left. */
+		q->last_avail_idx = q->size ? COUNTER(last_avail) : 0;
+		q->last_used_idx = q->size ? COUNTER(last_used) : 0;
+		q->in_flight = q->size ? COUNTER(in_flight) : 0;
 		q->requests = COUNTER(requests);
 		q->bytes_out = COUNTER(bytes_out);
 		q->bytes_in = COUNTER(bytes_in);

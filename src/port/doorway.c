@@ -144,6 +144,12 @@ void doorway_turn_away(struct doorway *d, int served_fd)
 	fd_close(&fd);
 }
 
+void doorway_note_end(struct doorway *d, int served_fd)
+{
+	if (peer_has_gone(served_fd))
+		log_limited(&d->arrivals, LOG_INFO, "the VMM has gone");
+}
+
 void doorway_describe(const struct doorway *d, char *text, size_t size)
 {
 	if (d->connector.path)

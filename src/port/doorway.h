@@ -60,6 +60,9 @@ UMBRA_MUST_CHECK int doorway_accept(struct doorway *d);
  * come, unless that front-end has gone, for its successor may wait. */
 void doorway_turn_away(struct doorway *d, int served_fd);
 
+/* The front-end on @served_fd is served no longer: if that is its own doing, say so. */
+void doorway_note_end(struct doorway *d, int served_fd);
+
 /* Whom a device without a front-end waits for, as a phrase. */
 void doorway_describe(const struct doorway *d, char *text, size_t size);
 

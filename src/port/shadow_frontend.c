@@ -5,6 +5,7 @@
  */
 #include "port/shadow_frontend.h"
 
+#include "port/sharing.h"
 #include "shadow/shadow_device.h"
 
 static int get_features(void *opaque, uint64_t *features, struct umbra_error *err)
@@ -71,6 +72,7 @@ static int ring_set_base(void *opaque, unsigned int index, uint32_t base, struct
 
 static int ring_set_kick(void *opaque, unsigned int index, int *fd, struct umbra_error *err)
 {
+	sharing_check(shadow_device_memory(opaque), index);
 	return shadow_device_ring_set_kick(opaque, index, fd, err);
 }
 

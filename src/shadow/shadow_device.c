@@ -279,6 +279,7 @@ void shadow_device_detach(struct shadow_device *d)
 	rings_discard(d);
 	for (unsigned int i = 0; i < d->ring_count; i++)
 		shadow_ring_forget(&d->rings[i]);
+	d->rings_seen = MAX(d->rings_seen, d->ring_count);
 	d->ring_count = 0;
 	memory_unref(&d->memory);
 	shadow_own_fini(d);
@@ -552,6 +553,11 @@ int shadow_device_send_rarp(struct shadow_device *d, const uint8_t mac[6], struc
 
 /* --- what can be seen ---------------------------------------------------- */
 
+const struct memory *shadow_device_memory(const struct shadow_device *d)
+{
+	return d->memory;
+}
+
 enum umbra_device_state shadow_device_state(const struct shadow_device *d)
 {
 	return d->state;
@@ -569,6 +575,8 @@ void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_info 
 
 	info->state = d->state;
 	snprintf(info->reason, sizeof(info->reason), "%s", d->reason);
+	if (d->state == UMBRA_DEVICE_NEGOTIATING && !d->reason[0])
+		shadow_device_waits_for(d, info->reason, sizeof(info->reason));
 	info->mode = d->mode;
 	info->shadow_wanted = d->shadow_wanted;
 	info->backend_features = d->backend_features;
@@ -595,8 +603,9 @@ void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_info 
 	info->switches_failed = d->switches_failed;
 	info->last_pause_us = d->last_pause_us;
 	info->longest_pause_us = d->longest_pause_us;
-	info->queue_count = d->ring_count;
-	for (unsigned int i = 0; i < d->ring_count; i++) {
+	/* Those of a front-end that has gone have counters still. */
+	info->queue_count = MAX(d->ring_count, d->rings_seen);
+	for (unsigned int i = 0; i < info->queue_count; i++) {
 		const struct shadow_ring *r = &d->rings[i];
 		struct umbra_queue_info *q = &info->queues[i];
 

@@ -41,6 +41,8 @@ void shadow_device_attach(struct shadow_device *d, struct backend *backend);
 /* The front-end has gone, or the back-end has: let go of everything of theirs.
  * The back-end may be destroyed afterwards. */
 void shadow_device_detach(struct shadow_device *d);
+/* The guest's, as the front-end has shared it; NULL: not yet. */
+const struct memory *shadow_device_memory(const struct shadow_device *d);
 /* Both connections are closed: wait for the next front-end.  @lost_reason: why
  * there is no back-end; NULL: the front-end went.  Only this tells the host, so
  * that who hears of it finds nothing of the former two left. */

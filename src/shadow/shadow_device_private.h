@@ -74,6 +74,7 @@ struct shadow_device {
 	uint64_t switches, switches_failed, last_pause_us, longest_pause_us;
 
 	unsigned int ring_count; /* one more than the highest that was named */
+	unsigned int rings_seen; /* the most that a front-end which has gone had */
 	struct shadow_ring rings[UMBRA_QUEUES_MAX];
 };
 
@@ -218,5 +219,8 @@ int shadow_device_lose(struct shadow_device *d, int code, const struct umbra_err
 /* Ring @r is broken, for @reason or (NULL) for what its queue found: let it be,
  * and report it everywhere. */
 void shadow_device_break_ring(struct shadow_device *d, struct shadow_ring *r, const char *reason);
+
+/* Of a NEGOTIATING device without a reason of its own. */
+void shadow_device_waits_for(const struct shadow_device *d, char *text, size_t size);
 
 #endif

@@ -89,11 +89,10 @@ static void *part_find(const struct shadow_ring *r, const struct ring_context *c
 	void *host;
 
 	host = c->memory ? memory_host_uva(c->memory, uva, bytes) : NULL;
-	if (!host)
-		error_set(err, -EINVAL,
-			  "queue %u: the %s ring at user address 0x%" PRIx64
-			  ", %zu bytes, is not inside one region of the memory table",
-			  r->index, what, uva.v, bytes);
+	if (!host) {
+		memory_lacks_ring(c->memory, r->index, what, uva, bytes, err);
+		return NULL;
+	}
 	/* What counts is where we see it; a page's offset is the same for all. */
 	if ((uintptr_t)host % align) {
 		error_set(err, -EINVAL,
