@@ -38,6 +38,49 @@ static void sizes_that_are_none_are_refused_by_name(void **state)
 	}
 }
 
+static void a_table_longer_than_the_ring_passes_from_role_to_role_where_both_allow_it(void **state)
+{
+	const uint64_t features = UINT64_C(1) << VIRTIO_RING_F_INDIRECT_DESC;
+	static uint8_t data[16];
+	struct umbra_driver_ring_config driver = { .size = 4,
+						   .features = features,
+						   .table_max = 100 };
+	struct umbra_device_ring_config device = { .features = features };
+	struct umbra_driver_ring *r = NULL;
+	struct umbra_device_ring *d = NULL;
+	struct umbra_segment segments[101];
+	struct umbra_chain chain;
+
+	(void)state;
+	for (unsigned int i = 0; i < 101; i++)
+		segments[i] = (struct umbra_segment){ .address = (uintptr_t)data, .length = 1 };
+	assert_true(umbra_driver_ring_shared_bytes(4, features, 100) >
+		    umbra_driver_ring_shared_bytes(4, features, 0));
+	assert_int_equal(umbra_driver_ring_shared_bytes(4, features, 32769), 0);
+	assert_int_equal(umbra_driver_ring_create(&driver, &r, &err), 0);
+	assert_int_equal(umbra_driver_ring_add(r, segments, 101, 0), -EMSGSIZE);
+	assert_int_equal(umbra_driver_ring_add(r, segments, 100, 7), 1);
+	umbra_driver_ring_publish(r);
+	umbra_driver_ring_parts(r, &device.parts);
+	for (unsigned int strict = 0; strict < 2; strict++) {
+		device.table_max = strict ? 99 : 100;
+		assert_int_equal(umbra_device_ring_create(&device, &d, &err), 0);
+		assert_int_equal(umbra_device_ring_take(d, &chain), strict ? -EPROTO : 1);
+		umbra_device_ring_error(d, &err);
+		if (strict)
+			assert_non_null(strstr(err.text, "100 descriptors, expected 99 at most"));
+		else
+			assert_int_equal(chain.count, 100);
+		umbra_device_ring_destroy(&d);
+	}
+	umbra_driver_ring_destroy(&r);
+	driver.table_max = device.table_max = 32769;
+	assert_int_equal(umbra_driver_ring_create(&driver, &r, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "table_max 32769"));
+	assert_int_equal(umbra_device_ring_create(&device, &d, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "table_max 32769"));
+}
+
 static void parts_without_alignment_are_refused_by_name(void **state)
 {
 	static _Alignas(64) uint8_t memory[4096];
@@ -219,6 +262,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sizes_that_are_none_are_refused_by_name),
+		cmocka_unit_test(
+			a_table_longer_than_the_ring_passes_from_role_to_role_where_both_allow_it),
 		cmocka_unit_test(parts_without_alignment_are_refused_by_name),
 		cmocka_unit_test(a_ring_brings_its_own_memory),
 		cmocka_unit_test(a_broken_ring_says_why),
