@@ -134,8 +134,7 @@ static void wish_settle(struct balloon_device *d, const struct balloon_base *bas
 	struct umbra_error why;
 
 	if (balloon_target_check(&aim->wish, base->bytes, floor, &why))
-		log_limited(&aim->floor_limit, LOG_WARNING,
-			    "the target cannot be kept: %s; the guest keeps the floor", why.text);
+		log_warning("the target cannot be kept: %s; the guest keeps the floor", why.text);
 	pages_set(d, balloon_target_pages(&aim->wish, base, floor));
 }
 
@@ -147,14 +146,12 @@ static void wish_correct(struct balloon_device *d, const struct balloon_base *ba
 
 	pages = MIN(pages, aim->pages);
 	if (aim->pages)
-		log_limited(
-			&aim->base_limit, LOG_INFO,
-			"the guest has %" PRIu64 " MiB of memory now, by %s; %u MiB of it %s in "
-			"the balloon, %" PRIu64 " MiB are left",
-			base->bytes >> 20, umbra_balloon_base_name(base->kind),
-			pages >> (20 - PAGE_RUN_SHIFT),
-			pages == aim->pages ? "shall still be" : "may be",
-			(base->bytes - MIN(base->bytes, (uint64_t)pages << PAGE_RUN_SHIFT)) >> 20);
+		log_info("the guest has %" PRIu64 " MiB of memory now, by %s; %u MiB of it %s in "
+			 "the balloon, %" PRIu64 " MiB are left",
+			 base->bytes >> 20, umbra_balloon_base_name(base->kind),
+			 pages >> (20 - PAGE_RUN_SHIFT),
+			 pages == aim->pages ? "shall still be" : "may be",
+			 (base->bytes - MIN(base->bytes, (uint64_t)pages << PAGE_RUN_SHIFT)) >> 20);
 	pages_set(d, pages);
 }
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/log.h"
 
 /* vhost-user, bit 30 of the features; without it rings are enabled at once. */
 #define F_PROTOCOL_FEATURES 30

@@ -51,7 +51,6 @@ struct balloon_aim {
 	uint64_t stats_us;     /* when the last statistics came that were looked at; 0: never */
 	uint64_t base_bytes;   /* that `pages` was last judged by */
 	uint64_t within_bytes; /* and of the table */
-	struct log_limit floor_limit, base_limit;
 };
 
 /* What is known of the pages that are in the balloon. */
@@ -77,7 +76,6 @@ struct balloon_device {
 	uint32_t adopted;         /* pages */
 	uint64_t told_errors;     /* discards that have failed, as far as the log says */
 	uint64_t stats_wanted_us; /* when statistics were asked for because nothing moved */
-	struct log_limit error_limit;
 	struct balloon_aim aim;
 	struct balloon_progress progress;
 	struct balloon_shared shared;

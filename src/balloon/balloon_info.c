@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "balloon/balloon_device_private.h"
+#include "base/log.h"
 
 #define PINNED_TEXT "--pinned: devices may have the guest's pages pinned"
 
@@ -37,8 +38,7 @@ static void errors_tell(struct balloon_device *d)
 	uint64_t errors = __atomic_load_n(&c->discard_errors, __ATOMIC_RELAXED);
 
 	if (errors != d->told_errors)
-		log_limited(&d->error_limit, LOG_WARNING,
-			    "%" PRIu64
+		log_warning("%" PRIu64
 			    " discards have failed so far, the last one by: %s; the host "
 			    "keeps that memory",
 			    errors, strerror(__atomic_load_n(&c->discard_error, __ATOMIC_RELAXED)));

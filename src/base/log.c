@@ -2,6 +2,7 @@
 /* Log lines: see log.h. */
 #include "base/log.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -88,8 +89,6 @@ static void log_write(enum log_level level, const char *format, va_list args)
 	char line[LINE_MAX_BYTES];
 	size_t used = 0;
 
-	if (level > atomic_load(&max_level))
-		return;
 	if (atomic_load(&has_times))
 		used = line_add_time(line);
 	used = line_addf(line, used, "umbra%s%s: %s", device ? " " : "", device ? device : "",
@@ -100,7 +99,8 @@ static void log_write(enum log_level level, const char *format, va_list args)
 		return; /* nobody is listening: there is nowhere to say so */
 }
 
-void log_line(enum log_level level, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void log_line(enum log_level level, const char *format,
+							   ...)
 {
 	va_list args;
 
@@ -109,27 +109,44 @@ void log_line(enum log_level level, const char *format, ...)
 	va_end(args);
 }
 
-void log_limited(struct log_limit *limit, enum log_level level, const char *format, ...)
+/* May one more line go out?  *@swallowed: how many did not before it. */
+static bool limit_take(struct log_limit *limit, unsigned int *swallowed)
 {
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	struct timespec now;
-	va_list args;
+	uint64_t passed;
+	bool may;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	if ((uint64_t)now.tv_sec != limit->second) {
+	pthread_mutex_lock(&lock);
+	passed = (uint64_t)now.tv_sec - limit->second;
+	/* Another thread may have read the clock later, and been here first. */
+	if ((uint64_t)now.tv_sec > limit->second) {
 		limit->second = (uint64_t)now.tv_sec;
-		if (limit->tokens_used > 0)
-			limit->tokens_used--;
+		limit->used -= passed < limit->used ? (unsigned int)passed : limit->used;
 	}
-	if (limit->tokens_used >= LOG_BURST) {
+	may = limit->used < LOG_BURST;
+	if (may) {
+		limit->used++;
+		*swallowed = limit->swallowed;
+		limit->swallowed = 0;
+	} else {
 		limit->swallowed++;
-		return;
 	}
-	limit->tokens_used++;
+	pthread_mutex_unlock(&lock);
+	return may;
+}
+
+void log_limited(struct log_limit *limit, enum log_level level, const char *format, ...)
+{
+	unsigned int swallowed;
+	va_list args;
+
+	if (level > atomic_load(&max_level) || !limit_take(limit, &swallowed))
+		return;
 	va_start(args, format);
 	log_write(level, format, args);
 	va_end(args);
-	if (limit->swallowed) {
-		log_line(level, "(%u more lines like this were left out)", limit->swallowed);
-		limit->swallowed = 0;
-	}
+	if (swallowed)
+		log_line(level, "(%u more lines like this were left out)", swallowed);
 }

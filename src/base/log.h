@@ -10,10 +10,15 @@
  * itself, and says so by JOURNAL_STREAM (systemd.exec(5)).  A program that only embeds
  * the library has lines as they always were, without a time.
  *
+ * Nearly every line can be caused by a peer, as often as it likes: by reconnecting, by
+ * breaking a ring and resetting it, by asking for what it may not have.  So every line is
+ * limited, where it stands in the source: a burst of LOG_BURST lines goes through, then
+ * one a second, and the next that goes through is followed by how many were left out.
+ * The limits belong to the process and not to a connection, which would begin anew with
+ * each; what one kind of line uses up is not taken from another.
+ *
  * Threads: any.  A line is written by one write(2), so lines never mix.
- * Never called on the data path.  What a peer can trigger goes through
- * log_limited(), which lets a burst of LOG_BURST lines through, then one a
- * second, and says how many it swallowed.
+ * Never called on the data path.
  */
 #ifndef UMBRA_BASE_LOG_H
 #define UMBRA_BASE_LOG_H
@@ -29,23 +34,27 @@ void log_set_level(enum log_level level);
  * it is about.  @device is kept by reference. */
 void log_begin(const char *device);
 
-void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
 #define LOG_BURST 10 /* lines */
 
-/* One per kind of line; zero-initialised; used by one thread. */
+/* One per place in the source; zero-initialised. */
 struct log_limit {
-	uint64_t second; /* the second that is being counted */
-	unsigned int tokens_used;
-	unsigned int swallowed;
+	uint64_t second; /* the last one that gave a line back */
+	unsigned int used, swallowed;
 };
 
 void log_limited(struct log_limit *limit, enum log_level level, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-#define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)
-#define log_warning(...) log_line(LOG_WARNING, __VA_ARGS__)
-#define log_info(...) log_line(LOG_INFO, __VA_ARGS__)
-#define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
+#define LOG_HERE(level, ...)                                                                       \
+	do {                                                                                       \
+		static struct log_limit log_limit_here;                                            \
+                                                                                                   \
+		log_limited(&log_limit_here, level, __VA_ARGS__);                                  \
+	} while (0)
+
+#define log_error(...) LOG_HERE(LOG_ERROR, __VA_ARGS__)
+#define log_warning(...) LOG_HERE(LOG_WARNING, __VA_ARGS__)
+#define log_info(...) LOG_HERE(LOG_INFO, __VA_ARGS__)
+#define log_debug(...) LOG_HERE(LOG_DEBUG, __VA_ARGS__)
 
 #endif

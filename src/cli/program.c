@@ -85,8 +85,7 @@ static void on_signal(evutil_socket_t number, short what, void *opaque)
 
 	(void)what;
 	if (number == SIGUSR1 || number == SIGUSR2) {
-		log_limited(&program->stray, LOG_WARNING,
-			    "SIG%s means nothing to this program: ignored",
+		log_warning("SIG%s means nothing to this program: ignored",
 			    sigabbrev_np((int)number));
 		return;
 	}

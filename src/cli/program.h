@@ -59,7 +59,6 @@ struct program {
 	struct event_base *base;
 	struct event *signals[PROGRAM_SIGNALS]; /* NULL: one that is not watched */
 	bool is_ending;                         /* a signal has asked for it */
-	struct log_limit stray;
 	struct event *mail;
 	struct mailbox *mailbox;
 	struct control control;

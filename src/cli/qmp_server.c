@@ -39,7 +39,6 @@ struct qmp_server {
 	struct event *retry; /* takes up accepting again after a failure */
 	struct client *clients;
 	unsigned int client_count;
-	struct log_limit refused, slow, failing;
 };
 
 static void client_free(struct client *client)
@@ -116,8 +115,7 @@ static void on_stream_event(struct bufferevent *stream, short what, void *opaque
 
 	(void)stream;
 	if (what & BEV_EVENT_TIMEOUT)
-		log_limited(&client->server->slow, LOG_WARNING,
-			    "a control client has read nothing for %d s: disconnected",
+		log_warning("a control client has read nothing for %d s: disconnected",
 			    SERVER_PATIENCE);
 	if (what & BEV_EVENT_EOF)
 		client->eof = true;
@@ -191,8 +189,7 @@ static void refuse_client(struct qmp_server *server, int fd)
 		(void)ignored;
 		fd_close(&fd);
 	}
-	log_limited(&server->refused, LOG_WARNING,
-		    "a control client was refused: %u are connected, which is the most",
+	log_warning("a control client was refused: %u are connected, which is the most",
 		    server->client_count);
 }
 
@@ -214,8 +211,7 @@ static void on_accept_error(struct evconnlistener *listener, void *opaque)
 	const struct timeval pause = { .tv_sec = 1 };
 	struct qmp_server *server = opaque;
 
-	log_limited(&server->failing, LOG_WARNING, "cannot accept a control client: %s",
-		    strerror(errno));
+	log_warning("cannot accept a control client: %s", strerror(errno));
 	if (!evtimer_add(server->retry, &pause))
 		evconnlistener_disable(listener);
 }
@@ -272,8 +268,7 @@ void qmp_server_event(struct qmp_server *server, const char *name, json_t *data)
 		if (!qmp_session_wants_events(client->session))
 			continue;
 		if (client_unread(client) + len > SERVER_OUTPUT_MAX) {
-			log_limited(&server->slow, LOG_WARNING,
-				    "a control client leaves %zu bytes unread: disconnected",
+			log_warning("a control client leaves %zu bytes unread: disconnected",
 				    client_unread(client));
 			client->failed = true;
 		} else {

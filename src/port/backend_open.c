@@ -35,7 +35,6 @@ struct backend_source {
 	char *path;
 	struct backoff backoff;   /* of attempts that are ours */
 	struct listener listener; /* of "listen:" */
-	struct log_limit log;
 };
 
 /* --- the kinds ------------------------------------------------------------- */
@@ -77,8 +76,8 @@ static int listen_open(struct backend_source *source, int stop_fd, unsigned int 
 			     ? -ECONNRESET
 			     : vhost_user_client_attach(&fd, stop_fd, timeout_ms, out, err);
 		if (!rc)
-			log_limited(&source->log, LOG_INFO, "a back-end has come: %s",
-				    peer_name(vhost_user_client_fd(*out), name));
+			log_info("a back-end has come: %s",
+				 peer_name(vhost_user_client_fd(*out), name));
 		fd_close(&fd);
 		if (rc != -ECONNRESET)
 			return rc;

@@ -60,12 +60,10 @@ struct umbra_balloon {
 	void *opaque;
 
 	struct doorway doorway;
-	struct log_limit states;
 	int stop_fd, wish_fd, broken_fd, moved_fd; /* eventfds */
 	bool moved;                                /* atomic: moved_fd has been written */
 	struct discard_policy policy;
 	char told_kept[UMBRA_ERROR_SIZE]; /* the thread's */
-	struct log_limit kept_limit;
 	struct worker *worker;
 
 	/* While a front-end is there. */
@@ -209,9 +207,8 @@ static void tell(struct umbra_balloon *u, enum umbra_balloon_event_kind kind)
 
 	umbra_balloon_query(u, &info);
 	if (kind == UMBRA_BALLOON_EVENT_STATE)
-		log_limited(&u->states, LOG_INFO, "the balloon is %s%s%s",
-			    umbra_balloon_state_name(info.state), info.reason[0] ? ": " : "",
-			    info.reason);
+		log_info("the balloon is %s%s%s", umbra_balloon_state_name(info.state),
+			 info.reason[0] ? ": " : "", info.reason);
 	if (u->on_event)
 		u->on_event(u->opaque, kind, &info);
 }
@@ -223,8 +220,7 @@ static void kept_tell(struct umbra_balloon *u)
 		return;
 	snprintf(u->told_kept, sizeof(u->told_kept), "%s", u->info.kept_reason);
 	if (u->told_kept[0])
-		log_limited(&u->kept_limit, LOG_WARNING, "guest memory is not given back: %s",
-			    u->told_kept);
+		log_warning("guest memory is not given back: %s", u->told_kept);
 }
 
 /* See how far the balloon is; returns how long to wait for the next look, ms. */
@@ -315,7 +311,7 @@ static bool session_step(struct umbra_balloon *u)
 	if (fds[4].revents) {
 		rc = vhost_user_server_receive(u->server, &err);
 		if (rc < 0)
-			log_error("the front-end is disconnected: %s", err.text);
+			log_error("%s; it is disconnected", err.text);
 		if (rc <= 0)
 			return false;
 	}
@@ -352,7 +348,7 @@ static int session_run(struct umbra_balloon *u, int *front_fd, struct umbra_erro
 	while (session_step(u))
 		continue;
 	balloon_device_detach(u->device);
-	doorway_note_end(&u->doorway, vhost_user_server_fd(u->server));
+	doorway_note_end(vhost_user_server_fd(u->server));
 	vhost_user_server_destroy(&u->server);
 	look(u);
 	return 0;

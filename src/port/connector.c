@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/log.h"
 
 int connector_open(struct connector *c, const char *path, struct umbra_error *err)
 {
@@ -47,9 +48,8 @@ int connector_wait_ms(struct connector *c)
 static void failure_note(struct connector *c, int code)
 {
 	if (code != c->code)
-		log_limited(&c->log, LOG_INFO,
-			    "no VMM listens at %s yet: %s; trying again, at last every %u ms",
-			    c->path, strerror(-code), BACKOFF_LAST_MS);
+		log_info("no VMM listens at %s yet: %s; trying again, at last every %u ms", c->path,
+			 strerror(-code), BACKOFF_LAST_MS);
 	c->code = code;
 	backoff_failed(&c->backoff);
 }

@@ -29,7 +29,6 @@ struct connector {
 	struct backoff backoff;
 	uint64_t connected_us; /* when the last connection was made; 0: its end was noted */
 	int code;              /* of the last attempt: 0 or -errno */
-	struct log_limit log;
 };
 
 /* -ENAMETOOLONG, -ENOMEM. */

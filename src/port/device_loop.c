@@ -91,7 +91,6 @@ struct umbra_shadow_device {
 
 	struct doorway doorway;
 	struct backend_source *source;
-	struct log_limit modes;
 	enum umbra_device_state mode_told;          /* by the log; never SWITCHING */
 	int end_fd, stop_fd, request_fd, broken_fd; /* eventfds */
 	bool asked_to_end, has_session;             /* atomic */
@@ -251,8 +250,8 @@ static void mode_tell(struct umbra_shadow_device *u, const struct umbra_event *e
 	log_debug("%s -> %s%s%s", umbra_device_state_name(event->from),
 		  umbra_device_state_name(event->to), event->reason[0] ? ": " : "", event->reason);
 	if (runs && event->to != u->mode_told)
-		log_limited(&u->modes, LOG_INFO, "the device is %s",
-			    event->to == UMBRA_DEVICE_SHADOWED ? "shadowed" : "passed through");
+		log_info("the device is %s",
+			 event->to == UMBRA_DEVICE_SHADOWED ? "shadowed" : "passed through");
 	if (event->to != UMBRA_DEVICE_SWITCHING)
 		u->mode_told = event->to;
 }
@@ -521,7 +520,7 @@ static bool session_step(struct umbra_shadow_device *u, struct umbra_error *lost
 	else if (fds[3].revents) {
 		rc = vhost_user_server_receive(u->server, &err);
 		if (rc < 0 && rc != -ECANCELED && !is_ending(u))
-			log_error("the front-end is disconnected: %s", err.text);
+			log_error("%s; it is disconnected", err.text);
 		if (rc <= 0 && !u->left.text[0])
 			return false;
 	}
@@ -610,7 +609,7 @@ static int session_run(struct umbra_shadow_device *u, int *front_fd, struct umbr
 	if (lost.text[0])
 		log_error("%s; the front-end is disconnected", lost.text);
 	else
-		doorway_note_end(&u->doorway, vhost_user_server_fd(u->server));
+		doorway_note_end(vhost_user_server_fd(u->server));
 	backend = u->backend;
 	shadow_device_detach(u->device);
 	vhost_user_server_destroy(&u->server);

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "port/backoff.h"
 #include "port/fd_budget.h"
 #include "port/peer.h"
@@ -93,16 +94,14 @@ static int next(struct doorway *d)
 	if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
 		return -EAGAIN;
 	if (fd < 0) {
-		log_limited(
-			&d->failures, LOG_WARNING,
+		log_warning(
 			"a VMM that has come cannot be taken in, and is left to wait: accept: %s",
 			strerror(errno));
 		d->rest_until_us = backoff_now_us() + REST_US;
 		return -EAGAIN;
 	}
 	if (fd_budget_claim(&fd)) {
-		log_limited(&d->failures, LOG_WARNING,
-			    "a VMM that has come is turned away: the limit of open files "
+		log_warning("a VMM that has come is turned away: the limit of open files "
 			    "(RLIMIT_NOFILE) leaves no room for it");
 		return -EAGAIN;
 	}
@@ -117,13 +116,12 @@ int doorway_accept(struct doorway *d)
 	if (d->connector.path) {
 		fd = connector_try(&d->connector);
 		if (fd >= 0)
-			log_limited(&d->arrivals, LOG_INFO, "connected to the VMM: %s",
-				    peer_name(fd, name));
+			log_info("connected to the VMM: %s", peer_name(fd, name));
 		return fd;
 	}
 	fd = next(d);
 	if (fd >= 0)
-		log_limited(&d->arrivals, LOG_INFO, "a VMM has come: %s", peer_name(fd, name));
+		log_info("a VMM has come: %s", peer_name(fd, name));
 	return fd;
 }
 
@@ -137,17 +135,16 @@ void doorway_turn_away(struct doorway *d, int served_fd)
 	fd = next(d);
 	if (fd < 0)
 		return;
-	log_limited(&d->refusals, LOG_WARNING,
-		    "another VMM (%s) has come while one is served (%s): it is turned away, since "
+	log_warning("another VMM (%s) has come while one is served (%s): it is turned away, since "
 		    "a device has one VMM",
 		    peer_name(fd, name), peer_name(served_fd, served));
 	fd_close(&fd);
 }
 
-void doorway_note_end(struct doorway *d, int served_fd)
+void doorway_note_end(int served_fd)
 {
 	if (peer_has_gone(served_fd))
-		log_limited(&d->arrivals, LOG_INFO, "the VMM has gone");
+		log_info("the VMM has gone");
 }
 
 void doorway_describe(const struct doorway *d, char *text, size_t size)

@@ -27,7 +27,6 @@ struct doorway {
 	struct connector connector; /* its path is NULL if we do not connect */
 	int connected_fd;           /* or -1 */
 	uint64_t rest_until_us;     /* after a failure of accept(2): look no earlier; 0: none */
-	struct log_limit arrivals, refusals, failures;
 };
 
 #define DOORWAY_CLOSED ((struct doorway){ .listener = LISTENER_CLOSED, .connected_fd = -1 })
@@ -61,7 +60,7 @@ UMBRA_MUST_CHECK int doorway_accept(struct doorway *d);
 void doorway_turn_away(struct doorway *d, int served_fd);
 
 /* The front-end on @served_fd is served no longer: if that is its own doing, say so. */
-void doorway_note_end(struct doorway *d, int served_fd);
+void doorway_note_end(int served_fd);
 
 /* Whom a device without a front-end waits for, as a phrase. */
 void doorway_describe(const struct doorway *d, char *text, size_t size);

@@ -47,12 +47,8 @@ static bool is_untouched(const struct memory *memory)
 
 void sharing_check(const struct memory *memory, unsigned int index)
 {
-	/* The device's thread calls. */
-	static _Thread_local struct log_limit limit;
-
 	if (memory && is_untouched(memory))
-		log_limited(&limit, LOG_WARNING,
-			    "queue %u is started in memory to which the VMM has never written: it "
+		log_warning("queue %u is started in memory to which the VMM has never written: it "
 			    "seems to use a copy of its own, and the device will not see the "
 			    "guest's requests (with QEMU: share=on is forgotten)",
 			    index);

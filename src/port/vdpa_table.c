@@ -265,8 +265,7 @@ static void region_pin(struct vdpa_table *table, const struct memory_region *r)
 		return; /* our own */
 	rc = memory_hold_pin(r->backing, table->node->path);
 	if (rc)
-		log_limited(
-			&table->pin_limit, LOG_WARNING,
+		log_warning(
 			"memory region at gpa 0x%" PRIx64
 			": other processes cannot be told that %s has it pinned (%s); a balloon "
 			"of this guest must be told --pinned",

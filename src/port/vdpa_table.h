@@ -50,8 +50,7 @@ struct vdpa_table {
 	uint64_t first, last; /* IO virtual addresses that the device can be given */
 	bool batches;
 	bool stale; /* all must be mapped anew before the next start */
-	struct log_limit pin_limit;
-	gpa_t own; /* of the region that is ours, when a place was last looked for */
+	gpa_t own;  /* of the region that is ours, when a place was last looked for */
 	unsigned int count;
 	struct memory_region *regions; /* that are mapped */
 };

@@ -14,6 +14,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "port/vhost_user_family.h"
 #include "port/vhost_user_requester.h"
 #include "umbra/shadow_device.h"
@@ -651,7 +652,7 @@ static int client_dispatch(struct backend *b, unsigned int which, struct umbra_e
 	if (which == FD_CONNECTION)
 		return vhost_user_client_check(b, err);
 	if (vhost_user_client_channel_dispatch(b, &why) < 0)
-		log_warning("the back-end's own channel is closed: %s", why.text);
+		log_warning("%s; the channel is closed", why.text);
 	return 0;
 }
 

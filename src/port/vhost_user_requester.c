@@ -11,6 +11,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "port/vhost_user_client.h"
 
 int vhost_user_requester_lose(struct vhost_user_requester *r, int rc, struct umbra_error *err)
@@ -57,16 +58,15 @@ static int channel_handle(struct vhost_user_requester *r, struct vhost_user_mess
 				 m->fd_count, err);
 	vhost_user_message_close(m);
 	if (rc == -EBADMSG)
-		return rc;
+		return error_prefix(err, rc, "%s", r->channel.peer);
 	if (rc) {
-		log_limited(&r->log, LOG_WARNING, "back-end's channel: %s; refused", err->text);
+		log_warning("back-end's channel: %s; refused", err->text);
 	} else if (m->header.request == VHOST_USER_BACKEND_CONFIG_CHANGE_MSG) {
 		if (r->listener.config_changed)
 			r->listener.config_changed(r->listener.opaque);
 		done = true;
 	} else {
-		log_limited(&r->log, LOG_WARNING,
-			    "back-end's channel: %s is not supported; refused", info->name);
+		log_warning("back-end's channel: %s is not supported; refused", info->name);
 	}
 	wants_answer = (m->header.flags & VHOST_USER_NEED_REPLY) ||
 		       (info && vhost_reply_owed(info, &r->terms));
@@ -100,7 +100,7 @@ static void channel_serve(struct vhost_user_requester *r)
 	struct umbra_error why = { "" };
 
 	if (vhost_user_requester_dispatch(r, &why) < 0)
-		log_limited(&r->log, LOG_WARNING, "%s; the channel is closed", why.text);
+		log_warning("%s; the channel is closed", why.text);
 }
 
 /* --- requests ------------------------------------------------------------ */
@@ -284,8 +284,7 @@ int vhost_user_requester_check(struct vhost_user_requester *r, struct umbra_erro
 
 	err = err ? err : &local;
 	if (r->lost)
-		return error_set(err, -ECONNRESET, "back-end: the connection has ended: %s",
-				 r->lost_why.text);
+		return error_set(err, -ECONNRESET, "%s", r->lost_why.text);
 	n = recv(r->socket.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;

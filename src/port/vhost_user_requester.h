@@ -48,7 +48,6 @@ struct vhost_user_requester {
 	size_t channel_done;
 	/* All zeros: nobody listens, and timeout_ms is the limit of a wait. */
 	struct backend_listener listener;
-	struct log_limit log;
 };
 
 void vhost_user_requester_init(struct vhost_user_requester *r, int socket_fd, int stop_fd,

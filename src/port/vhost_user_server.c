@@ -97,7 +97,6 @@ struct vhost_user_server {
 	bool config_change_pending;
 	unsigned int rings_started;
 	struct server_ring rings[VHOST_USER_QUEUES_MAX];
-	struct log_limit log;
 };
 
 /* --- the back-end channel ------------------------------------------------- */
@@ -116,7 +115,7 @@ static void channel_send_config_changed(struct vhost_user_server *s)
 	rc = vhost_user_socket_send(&s->channel, &m, 1, &progress, &err);
 	/* No room: it has not read the same news from before either. */
 	if (rc && rc != -EAGAIN) {
-		log_limited(&s->log, LOG_WARNING, "%s; the channel is closed", err.text);
+		log_warning("%s; the channel is closed", err.text);
 		closer_close(&s->channel.fd);
 	}
 }
@@ -617,13 +616,13 @@ static int answer_failure(struct vhost_user_server *s, const struct vhost_reques
 	} else if (!owed && (x->request.header.flags & VHOST_USER_NEED_REPLY)) {
 		reply_u64(x, 1);
 	} else if (!owed && scope != SCOPE_DEVICE) {
-		log_limited(&s->log, LOG_WARNING, "front-end: %s; %s", err->text,
+		log_warning("front-end: %s; %s", err->text,
 			    scope == SCOPE_RING ? "the queue stays as it is" : "ignored");
 		return 0;
 	} else if (!owed || info->refusal == VHOST_REFUSE_NOT) {
 		return error_prefix(err, rc, "front-end");
 	}
-	log_limited(&s->log, LOG_WARNING, "front-end: %s; refused", err->text);
+	log_warning("front-end: %s; refused", err->text);
 	return send_reply(s, err);
 }
 

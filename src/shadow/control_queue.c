@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/shm.h"
 
 /* Commands moved in one pass; they are few, and most passes move one. */
@@ -207,8 +208,7 @@ static void command_finish(struct control_queue *q, uint8_t ack, unsigned int *o
 		counter_add(&q->control_counters->accepted, 1);
 	} else {
 		counter_add(&q->control_counters->failed, 1);
-		log_limited(
-			&q->failed_limit, LOG_WARNING,
+		log_warning(
 			"queue %u: the device answered %u to %s; the guest gets VIRTIO_NET_ERR",
 			q->index, ack,
 			net_control_command_text(q->command, q->command_bytes, name, sizeof(name)));
@@ -264,8 +264,7 @@ static int queue_forward(struct control_queue *q, unsigned int *owed)
 		n++;
 		if (chain_judge(q, &err)) {
 			refused++;
-			log_limited(&q->refused_limit, LOG_WARNING,
-				    "queue %u: control command refused: %s", q->index, err.text);
+			log_warning("queue %u: control command refused: %s", q->index, err.text);
 			guest_answer(q, VIRTIO_NET_ERR);
 			continue;
 		}

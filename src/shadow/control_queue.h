@@ -83,7 +83,6 @@ struct control_queue {
 	struct control_counters *control_counters;
 	struct net_control_view *view;
 	struct ring_error error; /* of either ring, or RING_OK */
-	struct log_limit refused_limit, failed_limit;
 };
 
 /* How much memory a control queue wants, and where. */

@@ -290,6 +290,10 @@ uint16_t shadow_ring_undrained(const struct shadow_ring *r)
 	 * the ring after us finds the used entries written.
 	 */
 	open = (uint16_t)(r->halt_base - shm_load16_acquire(&r->split.used->idx));
+	/* More than the ring has: the used index has gone past what was taken.  Nothing more
+	 * is to come, and the start at halt_base judges that. */
+	if (open > r->size)
+		return 0;
 	return open > r->gap ? (uint16_t)(open - r->gap) : 0;
 }
 

@@ -349,6 +349,7 @@ int vhost_reply_check(enum vhost_direction direction, uint32_t request,
 {
 	const struct vhost_request_info *info = vhost_request_info(direction, request);
 	bool owed = vhost_reply_owed(info, terms);
+	const unsigned int min = owed ? info->reply_min : U64, max = owed ? info->reply_max : U64;
 
 	if (header->request != request)
 		return error_set(err, -EPROTO, "the reply to %s is marked %s (%u); expected %u",
@@ -358,12 +359,16 @@ int vhost_reply_check(enum vhost_direction direction, uint32_t request,
 	if ((header->flags & ~VHOST_USER_NEED_REPLY) != (VHOST_USER_VERSION | VHOST_USER_REPLY))
 		return error_set(err, -EPROTO, "the reply to %s has flags 0x%x; expected 0x5",
 				 info->name, header->flags);
-	if (header->size < (owed ? info->reply_min : U64) ||
-	    header->size > (owed ? info->reply_max : U64))
-		return error_set(
-			err, -EPROTO, "the reply to %s has %u bytes of payload; expected %u to %u",
-			info->name, header->size, (unsigned int)(owed ? info->reply_min : U64),
-			(unsigned int)(owed ? info->reply_max : U64));
+	if (header->size < min || header->size > max)
+		return min == max
+			       ? error_set(err, -EPROTO,
+					   "the reply to %s has %u bytes of payload; expected %u",
+					   info->name, header->size, min)
+			       : error_set(
+					 err, -EPROTO,
+					 "the reply to %s has %u bytes of payload; expected %u to "
+					 "%u",
+					 info->name, header->size, min, max);
 	if (fd_count > (owed ? info->reply_fds_max : 0))
 		return error_set(
 			err, -EPROTO,

@@ -212,6 +212,7 @@ class SimulatedBackend:
         self.holds, self._released = set(), threading.Event()
         self._reads_kicks = self._wants_kicks = True
         self.seen = []                  # requests
+        self.after = lambda request: None   # called before each answer
         self.connection = self.channel = None
         self.connections = 0
         self._regions, self._rings = [], {}
@@ -353,6 +354,7 @@ class SimulatedBackend:
         if request in self.holds:
             self._released.clear()
             self._released.wait()
+        self.after(request)
         if reply is not None:
             self.connection.sendall(encode(request, reply, _REPLY))
 
