@@ -1,5 +1,6 @@
 """Memory in pages larger than 4 KiB."""
 
+import fcntl
 import os
 import subprocess
 from pathlib import Path
@@ -36,13 +37,16 @@ RESERVED = 16
 def reserved_pages():
     """Huge pages for hugetlbfs; the flags of a memfd in them."""
     path = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
-    try:
-        before = int(path.read_text())
-        path.write_text(str(before + RESERVED))
-    except OSError as error:
-        pytest.skip(f"no huge pages can be reserved here: {error}")
-    if int(path.read_text()) < before + RESERVED:
+    with open(path) as number:
+        # One at a time: the halves of `make check` run side by side.
+        fcntl.flock(number, fcntl.LOCK_EX)
+        try:
+            before = int(path.read_text())
+            path.write_text(str(before + RESERVED))
+        except OSError as error:
+            pytest.skip(f"no huge pages can be reserved here: {error}")
+        if int(path.read_text()) < before + RESERVED:
+            path.write_text(str(before))
+            pytest.skip("this machine has no memory in huge pages to reserve")
+        yield os.MFD_HUGETLB | os.MFD_HUGE_2MB
         path.write_text(str(before))
-        pytest.skip("this machine has no memory in huge pages to reserve")
-    yield os.MFD_HUGETLB | os.MFD_HUGE_2MB
-    path.write_text(str(before))
