@@ -7,10 +7,12 @@ Debian's keys.  A program then runs under its own tree's dynamic loader, so that
 paths stay the host's.  No root and no chroot is needed.
 """
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 SUITES = ("trixie", "trixie-backports")         # the last is preferred
@@ -26,7 +28,7 @@ def fetch(cache, package, *more):
         unfinished = cache / f"trixie-{package}.{os.getpid()}"
         shutil.rmtree(unfinished, ignore_errors=True)
         try:
-            _unpack([package, *more], unfinished)
+            _unpack(cache, [package, *more], unfinished)
             try:
                 unfinished.rename(tree)
             except OSError:
@@ -45,39 +47,62 @@ def program(tree, name, folder="usr/bin", libraries=()):
             tree / folder / name]
 
 
-def _unpack(packages, tree):
-    mirror = _mirror()
+def _unpack(cache, packages, tree):
     apt = tree / "apt"
-    for name in ("lists/partial", "archives/partial"):
-        (apt / name).mkdir(parents=True)
+    (apt / "archives/partial").mkdir(parents=True)
     (apt / "status").touch()                    # nothing is installed there
-    (apt / "sources.list").write_text("".join(
-        f"deb [signed-by={KEYRING}] {mirror} {suite} main\n" for suite in SUITES))
-    options = [word for name, value in {
-        "Dir::Etc::SourceList": apt / "sources.list",
-        "Dir::Etc::SourceParts": "/dev/null",
-        "Dir::Etc::Preferences": "/dev/null",
-        "Dir::Etc::PreferencesParts": "/dev/null",
-        "Dir::State::Lists": apt / "lists",
-        "Dir::State::Status": apt / "status",
-        "Dir::Cache": apt,
-        "Dir::Cache::Archives": apt / "archives",
-        "APT::Sandbox::User": "",               # the folder may be ours alone
-        "APT::Default-Release": SUITES[-1],
-        "APT::Install-Recommends": "false",
-    }.items() for word in ("-o", f"{name}={value}")]
-    for words in (["update", "--error-on=any"], ["install", "--download-only", *packages]):
-        done = subprocess.run(["apt-get", *options, "-q", "-y", *words],
-                              capture_output=True, text=True)
-        if done.returncode != 0:
-            raise FileNotFoundError(
-                f"no {' '.join(packages)} with all that it needs on {mirror} in {' or '.join(SUITES)}: "
-                f"'apt-get {' '.join(words)}' says:\n{done.stdout[-1500:]}{done.stderr}")
+    own = {"Dir::State::Status": apt / "status", "Dir::Cache": apt,
+           "Dir::Cache::Archives": apt / "archives"}
+    try:
+        _apt_get(_lists(cache), own, "install", "--download-only", *packages)
+    except FileNotFoundError:                   # the mirror may have moved on since
+        (cache / "trixie-lists/fetched").unlink(missing_ok=True)
+        _apt_get(_lists(cache), own, "install", "--download-only", *packages)
     for archive in (apt / "archives").glob("*.deb"):
         subprocess.run(["dpkg-deb", "-x", archive, tree], check=True)
     shutil.rmtree(apt)
     for name in ("usr/share/doc", "usr/share/locale", "usr/share/man"):
         shutil.rmtree(tree / name, ignore_errors=True)
+
+
+def _lists(cache):
+    """What the mirror has, as apt keeps it: fetched anew once a day, for all
+    packages."""
+    lists = cache / "trixie-lists"
+    lists.mkdir(exist_ok=True)
+    with open(lists / "lock-of-the-bed", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fetched = lists / "fetched"
+        if not fetched.exists() or fetched.stat().st_mtime < time.time() - 86400:
+            mirror = _mirror()
+            (lists / "sources.list").write_text("".join(
+                f"deb [signed-by={KEYRING}] {mirror} {suite} main\n" for suite in SUITES))
+            (lists / "lists/partial").mkdir(parents=True, exist_ok=True)
+            (lists / "status").touch()
+            _apt_get(lists, {"Dir::State::Status": lists / "status", "Dir::Cache": lists},
+                     "update", "--error-on=any")
+            fetched.touch()
+    return lists
+
+
+def _apt_get(lists, places, *words):
+    options = [word for name, value in {
+        "Dir::Etc::SourceList": lists / "sources.list",
+        "Dir::Etc::SourceParts": "/dev/null",
+        "Dir::Etc::Preferences": "/dev/null",
+        "Dir::Etc::PreferencesParts": "/dev/null",
+        "Dir::State::Lists": lists / "lists",
+        **places,
+        "APT::Sandbox::User": "",               # the folder may be ours alone
+        "APT::Default-Release": SUITES[-1],
+        "APT::Install-Recommends": "false",
+    }.items() for word in ("-o", f"{name}={value}")]
+    done = subprocess.run(["apt-get", *options, "-q", "-y", *words],
+                          capture_output=True, text=True)
+    if done.returncode != 0:
+        raise FileNotFoundError(
+            f"Debian's mirror, in {' or '.join(SUITES)}: 'apt-get {' '.join(words)}' "
+            f"says:\n{done.stdout[-1500:]}{done.stderr}")
 
 
 def _mirror():
