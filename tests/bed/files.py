@@ -75,7 +75,7 @@ class Files:
         return [int(self.guest.run(f"cat /tmp/{name}/progress 2>/dev/null")[1] or 0)
                 for name in self._names]
 
-    def wait_progress(self, files=4, deadline=PATIENCE):
+    def wait_progress(self, files=2, deadline=PATIENCE):
         """Until each worker has done so many more."""
         limit = Deadline(deadline, "the workers' first look")
         goals = [done + files for done in self.done()]
