@@ -25,6 +25,16 @@ bool balloon_is_target(const char *word)
 	return !strchr(word, '=') || !strncmp(word, TAKE, strlen(TAKE));
 }
 
+static int parse_percent(const char *word, unsigned int *percent, struct umbra_error *err)
+{
+	char digits[4] = "";
+
+	if (strlen(word) > sizeof(digits))
+		return error_set(err, -EINVAL, "balloon %.80s: expected 1%% to 100%%", word);
+	memcpy(digits, word, strlen(word) - 1);
+	return option_number("balloon", digits, 1, 100, percent, err);
+}
+
 int balloon_parse_target(const char *word, struct balloon_wish *wish, struct umbra_error *err)
 {
 	uint64_t bytes = 0;
@@ -35,8 +45,13 @@ int balloon_parse_target(const char *word, struct balloon_wish *wish, struct umb
 		wish->bytes = INT64_MAX;
 		return 0;
 	}
-	result = option_size(wish->take ? "balloon take" : "balloon",
-			     wish->take ? word + strlen(TAKE) : word, &bytes, err);
+	if (wish->take)
+		word += strlen(TAKE);
+	if (word[0] && word[strlen(word) - 1] == '%') {
+		wish->bytes = 1; /* what it really is, the server knows: percent_resolve() */
+		return parse_percent(word, &wish->percent, err);
+	}
+	result = option_size(wish->take ? "balloon take" : "balloon", word, &bytes, err);
 	wish->bytes = (json_int_t)bytes;
 	return result;
 }
@@ -260,14 +275,36 @@ static int judge(const json_t *balloon, json_int_t id, struct umbra_error *err)
 	return 0;
 }
 
+/* A share of the guest's memory as bytes. */
+static int percent_resolve(struct qmp_client *client, unsigned int percent, json_int_t *bytes,
+			   struct umbra_error *err)
+{
+	json_t *balloon = NULL;
+	json_int_t memory;
+	int result = qmp_client_execute(client, "query-balloon", NULL, &balloon, err);
+
+	if (result)
+		return result;
+	memory = member(balloon, "memory");
+	json_decref(balloon);
+	if (memory <= 0)
+		return error_set(err, -ENODATA,
+				 "%u%% of the guest's memory is not known before a guest is there",
+				 percent);
+	*bytes = memory / 100 * percent + memory % 100 * percent / 100;
+	return 0;
+}
+
 int balloon_follow(struct qmp_client *client, const struct balloon_wish *wish, bool json,
 		   struct umbra_error *err)
 {
-	json_t *arguments = json_pack("{s:I}", wish->take ? "take" : "value", wish->bytes);
-	json_t *balloon = NULL, *answer = NULL;
-	json_int_t id;
-	int result;
+	json_t *balloon = NULL, *answer = NULL, *arguments;
+	json_int_t bytes = wish->bytes, id;
+	int result = wish->percent ? percent_resolve(client, wish->percent, &bytes, err) : 0;
 
+	if (result)
+		return result;
+	arguments = json_pack("{s:I}", wish->take ? "take" : "value", bytes);
 	if (wish->force)
 		json_object_set_new(arguments, "force", json_true());
 	result = qmp_client_execute(client, "balloon", arguments, &answer, err);

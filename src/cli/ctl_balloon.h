@@ -10,8 +10,9 @@
 
 struct balloon_wish {
 	json_int_t bytes;
-	bool take;  /* these from the guest; else they are what it shall keep */
-	bool force; /* below the floor, too */
+	unsigned int percent; /* of the guest's memory, in place of bytes; 0: not given */
+	bool take;            /* these from the guest; else they are what it shall keep */
+	bool force;           /* below the floor, too */
 };
 
 /* Does @word ask for a target, rather than being an argument of the command? */

@@ -28,6 +28,28 @@ def test_what_is_no_size_is_refused_with_what_would_be(program, text):
     assert f"--target={text}: expected a number of bytes, or one with K, M, G or T" in done.stderr
 
 
+def test_a_share_of_the_guests_memory_is_a_size(simulated_balloon):
+    """Of 1 GiB."""
+    done = simulated_balloon.ctl("--json", simulated_balloon.control, "balloon", "50%")
+    assert json.loads(done.stdout)["target"] == 512 * MIB
+    done = simulated_balloon.ctl("--json", simulated_balloon.control, "balloon", "100%")
+    assert json.loads(done.stdout)["target"] == 1024 * MIB
+
+
+@pytest.mark.parametrize("text", ["0%", "101%", "1000%", "%", "-5%", "5.5%", "x%"])
+def test_a_share_is_1_to_100(program, text):
+    done = run(program, "ctl", "/nowhere", "balloon", "--", text)
+    assert done.returncode == 2 and "100" in done.stderr
+
+
+def test_a_share_of_no_guest_is_refused(bed, program):
+    if not bed.program.exists():
+        pytest.skip(f"{bed.program} is not built")
+    balloon = bed.balloon()
+    done = run(program, "ctl", balloon.control, "balloon", "50%")
+    assert done.returncode == 1 and "before a guest is there" in done.stderr
+
+
 def test_minus_one_is_no_size(program):
     assert "-1: expected a number of bytes" in run(
         program, "balloon", "--socket-path=/nowhere/x", "--target=-1").stderr
