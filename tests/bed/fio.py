@@ -21,14 +21,17 @@ class Fio:
     """
 
     def __init__(self, guest, disk="vda", size="16M", offset=0, depth=32,
-                 block="4k", cpu=None):
+                 block="4k", cpu=None, zeroes=False):
+        """With zeroes, it writes and expects nothing else, for a null disk:
+        what is verified then is that each request comes back."""
         self.guest = guest
         self.disk = disk
         self._words = [
             "fio", "--name=load", f"--filename=/dev/{disk}", f"--size={size}",
             f"--offset={offset}", "--rw=randwrite", f"--bs={block}",
             "--ioengine=libaio", f"--iodepth={depth}", "--direct=1", "--thread",
-            "--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0",
+            *(["--verify=pattern", "--verify_pattern=0x00"] if zeroes
+              else ["--verify=crc32c"]), "--verify_fatal=1", "--verify_state_save=0",
             "--allow_file_create=0", "--fdatasync=512"]
         if cpu is not None:
             self._words.append(f"--cpus_allowed={cpu}")
