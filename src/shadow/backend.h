@@ -87,8 +87,8 @@ enum backend_hush {
 	BACKEND_HUSH_NOT,
 	/* By a kick fd on which nobody kicks.  A completion after ring_stop() may end the
 	 * connection, so what it took has to be used before.  With EVENT_IDX it stores
-	 * avail_event at each chain that it takes, so its ring tells what it has; without,
-	 * nobody knows, unless all that is available is used. */
+	 * avail_event at each chain that it takes, so its ring tells what it has.  A kick
+	 * makes it take all that is available before it answers its next message. */
 	BACKEND_HUSH_KICK,
 	/* By ring_enable(false).  It works in rounds, and a ring that is stopped in the midst
 	 * of one may end it.  It reads a kick of a disabled ring, and takes nothing for it:

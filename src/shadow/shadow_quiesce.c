@@ -117,7 +117,8 @@ static int busy_error(const struct shadow_device *d, const struct shadow_ring *r
 				 "VHOST_BACKEND_F_SUSPEND), and after %" PRIu64
 				 " ms %u requests are still with it, as far as it can be asked",
 				 r->index, ms, left);
-	if (r->run == RING_PASSED && !(d->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX)))
+	if (r->run == RING_PASSED && !(d->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX)) &&
+	    r->sounding != SOUNDING_DONE)
 		return error_set(
 			err, -ETIME,
 			"queue %u: after %" PRIu64 " ms %u chains are not used, and without "
@@ -135,7 +136,7 @@ static int rings_await_idle(struct shadow_device *d, const struct shadow_ring *o
 			    struct umbra_error *err)
 {
 	for (;;) {
-		const struct shadow_ring *busy;
+		const struct shadow_ring *busy = NULL;
 		uint16_t left;
 		int rc = ring_busy_find(d, only, &busy, &left, err);
 

@@ -35,7 +35,7 @@
  *     readable bytes is in flight.  What is left is room for what may come, for which
  *     nobody asks to be called (driver_ring_silence());
  *   - passed through, it is told to take no more in the way that its family bears
- *     (backend.h), and its ring tells when it has used what it took.
+ *     (backend.h), and its ring tells when it has used what it took, or is sounded.
  *
  * Theory of operation, devices that are stopped as a whole.  A device that was
  * suspended has used all that it took, so nothing is left to drain, or to wait for before.
@@ -94,6 +94,9 @@
 
 enum ring_run { RING_STOPPED, RING_WANTED, RING_PASSED, RING_SHADOWED, RING_BROKEN };
 
+/* How far it is known what the back-end has taken of a ring without EVENT_IDX. */
+enum ring_sounding { SOUNDING_NOT, SOUNDING_KICKED, SOUNDING_DONE };
+
 struct shadow_ring {
 	unsigned int index;
 
@@ -107,13 +110,15 @@ struct shadow_ring {
 
 	/* Its life. */
 	enum ring_run run;
-	bool forgotten;     /* by the guest: its memory may be something else by now */
-	bool fresh;         /* started, but not gone */
-	bool hushed;        /* on its way to a standstill: fed no more, or the back-end was told */
-	bool muted;         /* of hushed: the back-end was told to take no more */
-	bool halted;        /* between halt and resume or the end of the stop */
-	uint16_t halt_base; /* what the back-end answered */
-	uint16_t untaken;   /* of what a device stopped as a whole was given, the newest so many */
+	bool forgotten; /* by the guest: its memory may be something else by now */
+	bool fresh;     /* started, but not gone */
+	bool hushed;    /* on its way to a standstill: fed no more, or the back-end was told */
+	bool muted;     /* of hushed: the back-end was told to take no more */
+	enum ring_sounding sounding; /* of hushed, passed through */
+	uint16_t sounded;            /* avail->idx at the kick: DONE: so far it has taken */
+	bool halted;                 /* between halt and resume or the end of the stop */
+	uint16_t halt_base;          /* what the back-end answered */
+	uint16_t untaken; /* of what a device stopped as a whole was given, the newest so many */
 	unsigned int quiet_looks; /* shadow_ring_is_idle() found it quiet so often in a row */
 	uint16_t quiet_used;      /* with used->idx at this */
 	/* Chains that were taken and never used before we came: base - used.  A vhost-user

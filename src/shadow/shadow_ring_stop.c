@@ -44,6 +44,7 @@ int shadow_ring_hush(struct shadow_ring *r, const struct ring_context *c, struct
 	shadow_ring_pause(r, c);
 	r->hushed = true;
 	r->quiet_looks = 0;
+	r->sounding = SOUNDING_NOT;
 	/* One that is not passed through is hushed by feeding it no more, and has to hear of
 	 * what it has been fed: shadow_ring_is_idle(). */
 	return r->run == RING_PASSED ? hush_tell(r, c, err) : 0;
@@ -75,29 +76,68 @@ static bool last_round_is_over(const struct shadow_ring *r, const struct ring_co
 }
 
 /*
- * Has the hushed device of a ring that is passed through used all that it has taken, as
- * its ring tells?  *@left: chains that it has not used, or may not have.
+ * Sound a hushed ring whose guest has no EVENT_IDX, so that the ring does not tell how far the
+ * back-end has taken.  1: *@taken says how far; 0: not known yet; errors as of backend.h.
+ *
+ * The back-end's thread takes all that is available when it hears a kick, before it turns
+ * to the next message.  So it is kicked once, on the fd on which nobody else kicks, and when
+ * it has read that, it is told what it knows already, which it answers.  If the guest has made
+ * nothing available in between, just that is taken; otherwise it is tried again.
+ */
+static int ring_sound(struct shadow_ring *r, const struct ring_context *c, uint16_t available,
+		      uint16_t *taken, struct umbra_error *err)
+{
+	int rc;
+
+	*taken = r->sounded;
+	if (r->sounding == SOUNDING_DONE)
+		return 1;
+	if (r->sounding == SOUNDING_NOT && r->muted) {
+		r->sounded = available;
+		r->sounding = SOUNDING_KICKED;
+		c->host->ops->notify(c->host, r->quiet_fd);
+	}
+	if (r->sounding == SOUNDING_NOT || !c->host->ops->is_heard(c->host, r->quiet_fd))
+		return 0;
+	rc = c->backend->ops->ring_set_kick(c->backend, r->index, r->quiet_fd, err);
+	if (rc)
+		return rc;
+	r->sounding = shm_load16(&r->split.avail->idx) == r->sounded ? SOUNDING_DONE : SOUNDING_NOT;
+	return 0;
+}
+
+/*
+ * Has the hushed back-end of a ring that is passed through used all that it has taken?  1,
+ * 0: *@left chains it has not used, or may not have; errors as of backend.h.
  *
  * All that is available being used is a proof in itself.  Otherwise one must know how far
- * the device has taken: with EVENT_IDX it asks to be kicked for the first chain that it
- * has not taken.  Without, nobody can tell chains that it has taken from those that it
- * has not; a family that bears completions after its stop is asked by that.
+ * the back-end has taken.  With EVENT_IDX it asks to be kicked for the first chain that it
+ * has not taken.  Without, one family bears completions after its stop, whose answer
+ * tells; the other is sounded.
  */
-static bool passed_is_quiet(const struct shadow_ring *r, const struct ring_context *c,
-			    uint16_t *left)
+static int passed_is_quiet(struct shadow_ring *r, const struct ring_context *c, uint16_t *left,
+			   struct umbra_error *err)
 {
 	const struct split_ring *s = &r->split;
-	uint16_t used, available;
+	uint16_t used, available, taken;
+	int rc = 1;
 
 	/* Acquire; peer: the device's release of used->idx.  What it stored before that, its
 	 * avail_event among it, is seen by the loads that follow. */
 	used = shm_load16_acquire(&s->used->idx);
-	available = (uint16_t)(shm_load16(&s->avail->idx) - r->gap - used);
-	*left = available;
-	if (available && c->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX))
-		*left = (uint16_t)(shm_load16(split_avail_event(s)) - r->gap - used);
+	available = shm_load16(&s->avail->idx);
+	*left = (uint16_t)(available - r->gap - used);
+	if (!*left)
+		return 1;
+	if (c->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX))
+		taken = shm_load16(split_avail_event(s));
 	else if (c->backend->hush == BACKEND_HUSH_ENABLE)
-		*left = 0;
+		taken = (uint16_t)(used + r->gap);
+	else
+		rc = ring_sound(r, c, available, &taken, err);
+	if (rc <= 0)
+		return rc;
+	*left = (uint16_t)(taken - r->gap - used);
 	return !*left;
 }
 
@@ -171,7 +211,7 @@ int shadow_ring_is_idle(struct shadow_ring *r, const struct ring_context *c, uin
 		return 1;
 	if (backend_is_reset_by_stop(c->backend))
 		return reset_is_idle(r, c, left, err);
-	return c->backend->hush == BACKEND_HUSH_NOT || passed_is_quiet(r, c, left);
+	return c->backend->hush == BACKEND_HUSH_NOT ? 1 : passed_is_quiet(r, c, left, err);
 }
 
 /* --- the stop ------------------------------------------------------------- */

@@ -436,8 +436,12 @@ static int backend_ring_set_kick(struct backend *b, unsigned int index, int fd,
 	assert_int_equal(b->hush, BACKEND_HUSH_KICK); /* others do not bear it */
 	if (refuses_fd(sim, &q->told.kick_fd))
 		return error_set(err, -EREMOTEIO, "simulated: ring %u: no such fd", index);
-	/* What came on the old one has been heard. */
-	q->awake |= q->kicks_heard != sim_notified(sim, q->told.kick_fd);
+	if (b->traits) /* what came on the old one has been heard */
+		q->awake |= has_kick(sim, q);
+	else if (q->awake && sim->before_answer) /* it is in the midst of a kick's work */
+		sim->before_answer(sim, index);
+	else if (q->awake)
+		sim_backend_take(sim, index, SIM_HELD_MAX);
 	q->kicks_heard = sim_notified(sim, fd);
 	q->told.kick_fd = fd;
 	return 0;

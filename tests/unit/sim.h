@@ -82,6 +82,8 @@ struct sim {
 	uint64_t now_us;
 	int stopped;                            /* what wait_us returns */
 	void (*while_waiting)(struct sim *sim); /* the world goes on */
+	/* The back-end takes all that is available of the queue, before it answers. */
+	void (*before_answer)(struct sim *sim, unsigned int queue);
 	struct queue_service *services[SIM_QUEUES];
 	uint64_t services_heard[SIM_QUEUES]; /* notifications of theirs that were heard */
 	uint64_t notified[SIM_FDS];          /* by fd number */
