@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,8 @@ static int setup(void **state)
 	fflush(stderr);
 	before = dup(STDERR_FILENO);
 	file = memfd_create("log", MFD_CLOEXEC);
-	return before < 0 || dup2(file, STDERR_FILENO) < 0;
+	/* Two threads write: a memfd's offset is not locked, the end of the file is. */
+	return before < 0 || fcntl(file, F_SETFL, O_APPEND) || dup2(file, STDERR_FILENO) < 0;
 }
 
 static int teardown(void **state)
