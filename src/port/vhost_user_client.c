@@ -124,6 +124,7 @@ static int client_learn_terms(struct client *c, struct umbra_error *err)
 	c->terms_known = true;
 	c->family = vhost_user_family_find(c->features_offered, c->r.terms.offered);
 	c->backend.hush = c->family->hush;
+	c->backend.ends_at_late_kick = c->family->ends_at_late_kick;
 	return 0;
 }
 

@@ -31,6 +31,20 @@ static const struct vhost_user_family libvhost_user = {
 };
 
 /*
+ * passt reads a kick from the fd that its epoll named, and ends where that was closed by a
+ * message that came in the same batch ("vhost-user kick eventfd_read(): Bad file
+ * descriptor"), be it GET_VRING_BASE or SET_VRING_KICK.  Whether a guest kicks just then is in
+ * nobody's hand, so no order of messages is safe while it runs.  It has one pair of queues,
+ * and so no MQ, which DPDK and all of the rust-vmm crates offer.
+ */
+static const struct vhost_user_family passt = {
+	.name = "passt",
+	.hush = BACKEND_HUSH_ENABLE,
+	.ends_at_late_kick = true,
+	.stops = "each queue by itself, with GET_VRING_BASE, while nobody kicks",
+};
+
+/*
  * Those of the rust-vmm crates (virtiofsd, vhost-device-*), and whoever is not known: this is
  * what QEMU says to every device that it stops, so it is borne.
  */
@@ -44,6 +58,9 @@ const struct vhost_user_family *vhost_user_family_find(uint64_t features, uint64
 {
 	if (!(features & BIT64(VHOST_USER_F_PROTOCOL_FEATURES)))
 		return &plain;
+	if (protocol & BIT64(VHOST_USER_PROTOCOL_F_DEVICE_STATE) &&
+	    !(protocol & BIT64(VHOST_USER_PROTOCOL_F_MQ)))
+		return &passt;
 	if (protocol & (BIT64(VHOST_USER_PROTOCOL_F_RARP) | BIT64(VHOST_USER_PROTOCOL_F_MTU)))
 		return &poller;
 	if (protocol & BIT64(VHOST_USER_PROTOCOL_F_HOST_NOTIFIER))

@@ -34,6 +34,7 @@
 #ifndef UMBRA_PORT_VHOST_USER_FAMILY_H
 #define UMBRA_PORT_VHOST_USER_FAMILY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "shadow/backend.h"
@@ -41,6 +42,7 @@
 struct vhost_user_family {
 	const char *name;       /* as people know it */
 	enum backend_hush hush; /* how a ring is brought to rest */
+	bool ends_at_late_kick; /* backend.h */
 	const char *stops;      /* the same, as a sentence for people */
 };
 

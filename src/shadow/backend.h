@@ -212,6 +212,10 @@ struct backend {
 	unsigned int traits;    /* of enum backend_traits */
 	uint16_t ring_max;      /* entries of a ring at most; 0: not known */
 	enum backend_hush hush; /* known when features have been set */
+	/* A kick that it hears of as it stops the ring ends it.  The kicks of a ring that is
+	 * passed through are the guest's, so such a ring is stopped for nobody but the
+	 * front-end, whose guest stands still. */
+	bool ends_at_late_kick;
 	bool leaves_kicks; /* of BACKEND_HUSH_ENABLE: it has been seen not to read the kicks of a
 			      disabled ring, so that they tell nothing */
 };

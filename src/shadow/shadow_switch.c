@@ -66,6 +66,12 @@ int shadow_device_check_mode(const struct shadow_device *d, bool shadowed, struc
 	}
 	if (shadowed && d->no_shadow[0])
 		return error_set(err, -EOPNOTSUPP, "%s", d->no_shadow);
+	if (shadowed && d->backend && d->backend->ends_at_late_kick &&
+	    shadow_device_any(d, RING_PASSED))
+		return error_set(err, -EOPNOTSUPP,
+				 "the back-end (passt) would end at a kick of the guest that comes "
+				 "as its rings are stopped: it can be shadowed from the start "
+				 "(shadow=on), or when the guest has stopped its rings");
 	if (!shadowed && d->backend && !backend_keeps_index(d->backend))
 		return error_set(
 			err, -EOPNOTSUPP,

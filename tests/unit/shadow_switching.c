@@ -432,6 +432,39 @@ static void a_kick_fd_that_is_exchanged_under_a_running_ring_is_heard(void **sta
 	}
 }
 
+/* passt; its guest's kicks are in nobody's hand. */
+static void a_backend_that_ends_at_a_late_kick_is_not_stopped_under_a_running_guest(void **state)
+{
+	struct sim *sim = sim_new(UMBRA_SHADOW_AUTO, 8, V1);
+	struct umbra_error err = { "" };
+	uint64_t got = 0;
+	uint16_t base;
+
+	(void)state;
+	sim->backend.hush = BACKEND_HUSH_ENABLE;
+	sim->backend.ends_at_late_kick = true;
+	sim->while_waiting = complete_oldest;
+	sim_boot(sim, 1, V1);
+	sim_backend_take(sim, 0, 1);
+	assert_int_equal(shadow_device_switch(sim->device, true, &err), -EOPNOTSUPP);
+	assert_non_null(strstr(err.text, "shadow=on"));
+	assert_int_equal(sim->queues[0].stops, 0);
+	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_PASSTHROUGH);
+	/* The front-end, whose guest stands still, stops it; then it is shadowed, and back,
+	 * since those kicks are ours. */
+	assert_int_equal(shadow_device_ring_stop(sim->device, 0, &base, &err), 0);
+	assert_int_equal(switch_to(sim, true), 0);
+	assert_int_equal(sim_ring_start(sim, 0, base), 0);
+	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_SHADOWED);
+	assert_int_equal(sim_guest_add(sim, 0, 1, 1, 7), 1);
+	settle(sim, 0, &got);
+	assert_int_equal(got, 1);
+	sim->now_us = 1000;
+	assert_int_equal(switch_to(sim, false), 0);
+	assert_int_equal(shadow_device_switch(sim->device, true, &err), -EOPNOTSUPP);
+	sim_free(sim);
+}
+
 /* --- memory ------------------------------------------------------------------ */
 
 static void a_table_that_leaves_no_slot_is_passed_through_and_says_why(void **state)
@@ -861,6 +894,8 @@ int main(void)
 		cmocka_unit_test(messages_that_repeat_what_is_known_do_not_touch_the_backend),
 		cmocka_unit_test(a_stopped_ring_goes_on_where_it_was_whatever_its_mode),
 		cmocka_unit_test(a_kick_fd_that_is_exchanged_under_a_running_ring_is_heard),
+		cmocka_unit_test(
+			a_backend_that_ends_at_a_late_kick_is_not_stopped_under_a_running_guest),
 		cmocka_unit_test(a_table_that_leaves_no_slot_is_passed_through_and_says_why),
 		cmocka_unit_test(the_table_can_change_under_running_rings),
 		cmocka_unit_test(random_switching_loses_repeats_and_drops_nothing),

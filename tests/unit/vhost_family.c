@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include <string.h>
+
 #include "base/bits.h"
 #include "port/vhost_user_family.h"
 #include "vhost/protocol.h"
@@ -20,11 +22,11 @@ static const struct {
 	uint64_t features, protocol;
 	enum backend_hush hush;
 } seen[] = {
-	{ "qemu-storage-daemon 7.2, vhost-user-blk", BIT30, 0x8e2b, BACKEND_HUSH_KICK },
-	{ "virtiofsd 1.13", BIT30, 0x88421, BACKEND_HUSH_ENABLE },
-	{ "passt", BIT30, 0x8000a, BACKEND_HUSH_ENABLE },
-	{ "dpdk-testpmd 22.11, net_vhost", BIT30, 0x10dbf, BACKEND_HUSH_NOT },
-	{ "umbra balloon", BIT30, 0x1a629, BACKEND_HUSH_ENABLE },
+	{ "qemu-storage-daemon 7.2, vhost-user-blk", BIT30, 0x8f2b, BACKEND_HUSH_KICK },
+	{ "virtiofsd 1.13", BIT30, 0x8a62b, BACKEND_HUSH_ENABLE },
+	{ "passt", BIT30, 0x8000e, BACKEND_HUSH_ENABLE },
+	{ "dpdk-testpmd 24.11, net_vhost", BIT30, 0x10cbf, BACKEND_HUSH_NOT },
+	{ "umbra balloon", BIT30, 0x1a229, BACKEND_HUSH_ENABLE },
 	{ "one without protocol features", 0, 0, BACKEND_HUSH_NOT },
 };
 
@@ -37,6 +39,7 @@ static void each_family_is_known_by_what_it_offers(void **state)
 
 		print_message("%s: %s\n", seen[i].name, f->name);
 		assert_int_equal(f->hush, seen[i].hush);
+		assert_int_equal(f->ends_at_late_kick, !strcmp(seen[i].name, "passt"));
 	}
 }
 
