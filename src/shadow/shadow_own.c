@@ -389,8 +389,11 @@ static int own_grow(struct shadow_device *d, const struct shadow_ring *only, uin
 	uint64_t have = own_bytes(&d->own), most = own_bytes_max(d), all = all_need(d);
 
 	if (can_add(d)) {
-		/* As much again, so that few regions do for many rings. */
-		uint64_t size = round_up(MAX(missing, have), most - MIN(have, most));
+		/* So much that SHADOW_OWN_REGIONS of them reach the bound; at least as much again.
+		 */
+		uint64_t left = most - MIN(have, most);
+		uint64_t last = d->own.count + 1 == SHADOW_OWN_REGIONS ? left : have;
+		uint64_t size = round_up(MAX(missing, last), left);
 
 		return size >= missing ? region_add(d, size, err) : refuse(d, only, missing, err);
 	}

@@ -99,10 +99,10 @@ def test_a_shadow_outlives_a_kick_fd_that_its_back_end_blocks(program, shadowed)
 
 def test_many_queues_that_block_do_not_hold_up_the_end(program):
     """Each of them is one call that blocks: SIGTERM waits for all, and not long."""
-    backend = SimulatedBackend(program, queues=32)
+    backend = SimulatedBackend(program, queues=64)
     umbra = program.umbra(backend, shadow="on")
     vmm = SimulatedVmm(program, umbra).negotiate()
-    rings = [vmm.ring(index).start() for index in range(32)]
+    rings = [vmm.ring(index).start() for index in range(64)]
     backend.ignore_kicks()
     for ring in rings:
         spoil(backend.fd(ring.index, SET_VRING_KICK))
