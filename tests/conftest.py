@@ -11,8 +11,10 @@ FAILED = pytest.StashKey()
 
 
 def pytest_configure():
-    """A test run that is told to end puts its guests to bed first."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """A test run that is told to end puts its guests to bed first.  Its programs then
+    hear these signals as well, also where it was itself started by nohup(1)."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)
