@@ -271,6 +271,23 @@ static int pass_end(struct balloon_queue *q, unsigned int taken, int rc, unsigne
 	return (int)(actions | (device_ring_arm(&q->ring) ? QUEUE_MORE : 0));
 }
 
+/*
+ * [batch-owner] acquire and release; peers: the queues' thread, and balloon_queue_pause() on the
+ * device's thread.  A queue that is out of service owns the batch or does not, and
+ * nobody but the device's thread changes that: while it owns it, no other queue touches the
+ * batch.  When it is let go of, the next queue's thread finds all that was dropped
+ * dropped.  With plain accesses it may find half of it.
+ */
+static struct balloon_queue *batch_owner(const struct balloon_shared *s)
+{
+	return __atomic_load_n(&s->owner, __ATOMIC_ACQUIRE);
+}
+
+static void batch_give(struct balloon_shared *s, struct balloon_queue *owner)
+{
+	__atomic_store_n(&s->owner, owner, __ATOMIC_RELEASE);
+}
+
 /* Take what is available into a new batch. */
 static void batch_begin(struct balloon_queue *q, enum balloon_kind kind)
 {
@@ -288,7 +305,7 @@ static void batch_begin(struct balloon_queue *q, enum balloon_kind kind)
 	s->last_take = rc;
 	if (!s->taken)
 		return;
-	s->owner = q;
+	batch_give(s, q);
 	balloon_batch_close(&s->batch, kind);
 }
 
@@ -317,7 +334,7 @@ static void batch_end(struct balloon_queue *q, enum balloon_kind kind)
 		counter_add(&s->counters.messages, s->taken);
 	counter_add(&s->counters.refused_messages, s->refused_messages);
 	counter_add(&s->counters.refused_records, s->refused_records);
-	s->owner = NULL;
+	batch_give(s, NULL);
 }
 
 /* One turn of the batch; true: it is done with. */
@@ -337,13 +354,14 @@ static bool batch_turn(struct balloon_queue *q, enum balloon_kind kind)
 static int pass_pages(struct balloon_queue *q, enum balloon_kind kind, unsigned int *owed)
 {
 	struct balloon_shared *s = q->shared;
+	const struct balloon_queue *owner = batch_owner(s);
 	uint64_t before = s->counters.pages, discard_us = s->counters.discard_us, start;
 	bool done = false;
 
-	if (s->owner && s->owner != q)
+	if (owner && owner != q)
 		return QUEUE_MORE | QUEUE_YIELD; /* another queue's turn comes first */
 	start = s->host->ops->now_us(s->host);
-	if (!s->owner)
+	if (!owner)
 		batch_begin(q, kind);
 	if (!s->taken)
 		return pass_end(q, 0, s->last_take, 0, owed);
@@ -411,11 +429,11 @@ void balloon_queue_pause(struct balloon_queue *q)
 {
 	struct balloon_shared *s = q->shared;
 
-	if (!s || s->owner != q)
+	if (!s || batch_owner(s) != q)
 		return;
 	device_ring_untake(&q->ring, (uint16_t)s->taken);
 	balloon_batch_drop(&s->batch);
-	s->owner = NULL;
+	batch_give(s, NULL);
 }
 
 uint16_t balloon_queue_stop(struct balloon_queue *q)

@@ -18,7 +18,8 @@
  *			  for new ones
  *
  * Ownership: the ring is the guest's; `segs` and `message` are the caller's.
- * Threads: the queues'.
+ * Threads: the queues'; balloon_queue_pause() and _stop(): the device's, while the queue is out of
+ * service.
  * Trust: the ring is judged by ring/device_ring.c; what is in the buffers is
  * copied once and judged here.  A message that is nonsense is refused, counted and
  * completed; only a violated ring breaks the queue.
@@ -56,7 +57,7 @@ struct balloon_shared {
 	struct page_run *runs;          /* PAGE_RUN_RECORD_RUNS_MAX, of one record */
 	struct balloon_answer *answers; /* BALLOON_QUEUE_BATCH */
 	/* The batch that is under way. */
-	struct balloon_queue *owner; /* whose it is; NULL: there is none */
+	struct balloon_queue *owner; /* whose it is; NULL: there is none; see [batch-owner] */
 	unsigned int taken;          /* chains of it: the first of `answers` */
 	int last_take;               /* what the ring said when no more was taken */
 	bool reads;                  /* there is more in the last message: the decoder has it */
