@@ -8,7 +8,8 @@
 # `make help` lists the others.
 
 BUILD := build
-PYTEST := /usr/bin/python3 -m pytest -c tests/pytest.ini --rootdir=. -p no:cacheprovider
+# Without the jobs of a make that runs it: what tests make is made by itself.
+PYTEST := env -u MAKEFLAGS -u MFLAGS /usr/bin/python3 -m pytest -c tests/pytest.ini --rootdir=. -p no:cacheprovider
 GUEST_TESTS := tests/guest tests/interop tests/front
 BALLOON_TESTS := tests/balloon tests/kmod
 VDPA_TESTS := tests/vdpa
