@@ -25,7 +25,7 @@ struct shadow_control {
 	size_t loaded_bytes;
 };
 
-#define SHADOW_OWN_REGIONS 4u              /* of our own memory; each doubles what there is */
+#define SHADOW_OWN_REGIONS 4u              /* of our own memory; the last takes what is left */
 #define SHADOW_OWN_BYTES_MAX (64ull << 20) /* in all, if nothing else is said */
 
 /* Our own memory at the back-end: shadow_own.c. */
