@@ -17,11 +17,11 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/le.h"
-#include "port/mapping.h"
-#include "port/notifier.h"
-#include "port/vhost_user_client.h"
+#include "host/mapping.h"
+#include "host/notifier.h"
 #include "ring/driver_ring.h"
-#include "vhost/protocol.h"
+#include "vhost_user/protocol.h"
+#include "vhost_user/vhost_user_client.h"
 
 #define TIMEOUT_MS 10000u /* for an answer on the socket */
 #define MEMORY_GPA UINT64_C(0x40000000)

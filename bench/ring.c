@@ -51,7 +51,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "shadow/shadow_queue.h"
+#include "queue/shadow_queue.h"
 
 #define RING_SIZE 256u /* entries, both rings */
 #define RAM_GPA UINT64_C(0x100000000)

@@ -41,7 +41,7 @@
 
 #include "balloon/balloon_host.h"
 #include "umbra/balloon.h"
-#include "vhost/device.h"
+#include "virtio/device.h"
 
 #define BALLOON_QUEUES 5u
 #define BALLOON_CONFIG_BYTES 16u

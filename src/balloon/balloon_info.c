@@ -209,7 +209,7 @@ const char *balloon_keep_text(const struct memory_region *region, char *text, un
 	const struct memory_backing *b = region->backing;
 
 	text[0] = '\0';
-	/* Acquire; peer: the release in port/discard_policy.c, after keep_who. */
+	/* Acquire; peer: the release in host/discard_policy.c, after keep_who. */
 	switch (b ? __atomic_load_n(&b->keeps, __ATOMIC_ACQUIRE) : BALLOON_KEEP_NOTHING) {
 	case BALLOON_KEEP_PINNED:
 		snprintf(text, size, "%s", PINNED_TEXT);

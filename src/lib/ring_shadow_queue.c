@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* umbra/shadow_queue.h over shadow/shadow_queue.h. */
+/* umbra/shadow_queue.h over queue/shadow_queue.h. */
 #include "umbra/shadow_queue.h"
 
 #include <errno.h>
@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "lib/ring_private.h"
-#include "shadow/shadow_queue.h"
+#include "queue/shadow_queue.h"
 
 _Static_assert((int)UMBRA_CALL_DRIVER == SHADOW_CALL_GUEST &&
 		       (int)UMBRA_KICK_DEVICE == SHADOW_KICK_BACKEND &&

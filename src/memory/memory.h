@@ -55,10 +55,10 @@ struct memory_backing {
 	char file_system[24];             /* "ext4", ...; "" for memory */
 	uint64_t page;    /* bytes; the smallest piece that gives memory back when it is removed */
 	uint64_t block;   /* bytes, a multiple of @page; what the kernel likes to free as a whole */
-	int discard_with; /* atomic; port/discarder.c: what it found to work here */
+	int discard_with; /* atomic; host/discarder.c: what it found to work here */
 	int keeps;        /* atomic; why it must not be discarded: enum balloon_keep */
 	char keep_who[96];        /* for whom; complete before `keeps` says that it is kept */
-	struct memory_hold *hold; /* port/memory_hold.h; what is told to other processes */
+	struct memory_hold *hold; /* host/memory_hold.h; what is told to other processes */
 };
 
 struct memory_region {

@@ -18,8 +18,8 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/fd.h"
-#include "port/vhost_user_client.h"
-#include "vhost/protocol.h"
+#include "vhost_user/protocol.h"
+#include "vhost_user/vhost_user_client.h"
 
 #define TIMEOUT_MS 60000u /* for an answer on the socket */
 #define PAGE 4096u

@@ -30,8 +30,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "host/notifier.h"
 #include "memory/memory.h"
-#include "port/notifier.h"
 #include "ring/driver_ring.h"
 #include "umbra/error.h"
 

@@ -17,7 +17,7 @@
 #include <string.h>
 
 #include "base/bits.h"
-#include "shadow/net_control.h"
+#include "net/net_control.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

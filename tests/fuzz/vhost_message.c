@@ -25,7 +25,7 @@
 #include "../unit/fake_device.h"
 #include "../unit/vhost_wire.h"
 #include "base/log.h"
-#include "port/vhost_user_server.h"
+#include "vhost_user/vhost_user_server.h"
 
 #define MEMORY_FILE_SIZE 65536 /* bytes */
 #define RECORDS_MAX 64

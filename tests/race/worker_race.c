@@ -24,8 +24,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "port/worker.h"
-#include "shadow/shadow_queue.h"
+#include "host/worker.h"
+#include "queue/shadow_queue.h"
 
 #define EXPECT(what)                                                                               \
 	do {                                                                                       \

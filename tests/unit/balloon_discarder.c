@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Promises of port/discarder.h, with real files: what is discarded is really given
+ * Promises of host/discarder.h, with real files: what is discarded is really given
  * back, and nothing else is.
  */
 #include <setjmp.h>
@@ -20,8 +20,8 @@
 
 #include "base/bits.h"
 #include "base/fd.h"
-#include "port/discarder.h"
-#include "port/mapping.h"
+#include "host/discarder.h"
+#include "host/mapping.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define SIZE (8 * MIB)

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "port/connector.h"
+#include "host/connector.h"
 
 static char folder[] = "/tmp/umbra-connector-XXXXXX";
 static char path[sizeof(folder) + 16];

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "shadow/control_queue.h"
+#include "net/control_queue.h"
 
 #define F(name) BIT64(VIRTIO_NET_F_##name)
 #define EVENT BIT64(VIRTIO_RING_F_EVENT_IDX)

@@ -7,7 +7,7 @@
 #define UMBRA_TESTS_FAKE_DEVICE_H
 
 #include "memory/memory.h"
-#include "vhost/device.h"
+#include "virtio/device.h"
 
 struct fake_device {
 	/* What it answers. */

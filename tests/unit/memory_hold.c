@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Promises of port/memory_hold.h, with real files and real locks: who pins and who
+ * Promises of host/memory_hold.h, with real files and real locks: who pins and who
  * discards see each other, although their fds are one description, and the registry
  * names who it is, and believes nobody else.
  */
@@ -23,11 +23,11 @@
 #include <unistd.h>
 
 #include "base/fd.h"
-#include "port/discard_policy.h"
-#include "port/discarder.h"
-#include "port/mapping.h"
-#include "port/memory_hold.h"
-#include "port/registry.h"
+#include "host/discard_policy.h"
+#include "host/discarder.h"
+#include "host/mapping.h"
+#include "host/memory_hold.h"
+#include "host/registry.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define SIZE (4 * MIB)

@@ -16,7 +16,7 @@
 #include <time.h>
 
 #include "base/bits.h"
-#include "shadow/net_control.h"
+#include "net/net_control.h"
 
 #define F(name) BIT64(VIRTIO_NET_F_##name)
 #define CLASS(class, cmd) VIRTIO_NET_CTRL_##class, VIRTIO_NET_CTRL_##class##_##cmd

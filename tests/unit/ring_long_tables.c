@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-#include "shadow/shadow_queue.h"
+#include "queue/shadow_queue.h"
 
 #define TABLE_MAX 2048u
 

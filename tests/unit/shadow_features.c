@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "base/bits.h"
-#include "shadow/features.h"
+#include "device/features.h"
 
 #define V1 BIT64(VIRTIO_F_VERSION_1)
 #define EVENT BIT64(VIRTIO_RING_F_EVENT_IDX)

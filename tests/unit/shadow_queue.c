@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "base/shm.h"
-#include "shadow/shadow_queue.h"
+#include "queue/shadow_queue.h"
 
 #define INDIRECT BIT64(VIRTIO_RING_F_INDIRECT_DESC)
 #define EVENT BIT64(VIRTIO_RING_F_EVENT_IDX)

@@ -20,8 +20,8 @@
 #include <time.h>
 
 #include "base/shm.h"
-#include "shadow/chain_translate.h"
-#include "shadow/shadow_queue.h"
+#include "queue/chain_translate.h"
+#include "queue/shadow_queue.h"
 
 #define INDIRECT BIT64(VIRTIO_RING_F_INDIRECT_DESC)
 #define IN_ORDER BIT64(VIRTIO_F_IN_ORDER)

@@ -20,9 +20,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "device/shadow_device.h"
+#include "queue/shadow_host.h"
 #include "ring/driver_ring.h"
-#include "shadow/shadow_device.h"
-#include "shadow/shadow_host.h"
 
 #define SIM_QUEUES 4u
 #define SIM_GPA 0x10000000ull

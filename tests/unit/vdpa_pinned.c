@@ -22,9 +22,9 @@
 
 #include "base/bits.h"
 #include "base/fd.h"
-#include "port/mapping.h"
-#include "port/memory_hold.h"
-#include "port/vhost_vdpa.h"
+#include "host/mapping.h"
+#include "host/memory_hold.h"
+#include "vdpa/vhost_vdpa.h"
 #include "vdpa_sim.h"
 
 #define MIB (UINT64_C(1) << 20)

@@ -24,9 +24,9 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/shm.h"
-#include "port/mapping.h"
-#include "port/notifier.h"
-#include "vhost/protocol.h"
+#include "host/mapping.h"
+#include "host/notifier.h"
+#include "vhost_user/protocol.h"
 
 #define UVA 0x7f0000000000ull
 #define DEADLINE_MS 100u

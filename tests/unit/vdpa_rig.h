@@ -15,10 +15,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "device/shadow_device.h"
+#include "queue/shadow_host.h"
 #include "ring/device_ring.h"
 #include "ring/driver_ring.h"
-#include "shadow/shadow_device.h"
-#include "shadow/shadow_host.h"
 #include "vdpa_sim.h"
 
 #define RIG_QUEUES 2u

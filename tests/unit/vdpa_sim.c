@@ -21,7 +21,7 @@
 
 #include "base/bits.h"
 #include "base/fd.h"
-#include "port/notifier.h"
+#include "host/notifier.h"
 
 #ifndef VHOST_VDPA_RESUME
 #define VHOST_VDPA_RESUME _IO(VHOST_VIRTIO, 0x7E)

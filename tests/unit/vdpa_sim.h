@@ -2,7 +2,7 @@
 /*
  * A simulated kernel with one simulated vhost-vdpa device in it.
  *
- * It answers the system calls of port/vhost_vdpa.h as Linux 6.12 does
+ * It answers the system calls of vdpa/vhost_vdpa.h as Linux 6.12 does
  * (drivers/vhost/vdpa.c), keeps what it is told, holds a reference on every
  * eventfd that it was given, and writes down each call.  And it can be told to
  * misbehave as the real ones do not when one wants them to.
@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "port/vhost_vdpa.h"
+#include "vdpa/vhost_vdpa.h"
 
 #define SIM_RINGS 3u
 #define SIM_MAPS_MAX 64u

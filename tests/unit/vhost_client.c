@@ -25,9 +25,9 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "port/mapping.h"
-#include "port/vhost_user_client.h"
-#include "vhost/protocol.h"
+#include "host/mapping.h"
+#include "vhost_user/protocol.h"
+#include "vhost_user/vhost_user_client.h"
 #include "vhost_wire.h"
 
 #define P(name) BIT64(VHOST_USER_PROTOCOL_F_##name)

@@ -11,8 +11,8 @@
 #include <string.h>
 
 #include "base/bits.h"
-#include "port/vhost_user_family.h"
-#include "vhost/protocol.h"
+#include "vhost_user/protocol.h"
+#include "vhost_user/vhost_user_family.h"
 
 #define BIT30 BIT64(VHOST_USER_F_PROTOCOL_FEATURES)
 

@@ -19,8 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "port/mapping.h"
-#include "port/mapping_guard.h"
+#include "host/mapping.h"
+#include "host/mapping_guard.h"
 #include "vhost_wire.h"
 
 static unsigned int fds_before;

@@ -12,8 +12,8 @@
 #include <string.h>
 
 #include "base/bits.h"
-#include "vhost/message.h"
-#include "vhost/names.h"
+#include "vhost_user/message.h"
+#include "vhost_user/names.h"
 
 static const struct vhost_terms everything = { .offered = UINT64_MAX, .negotiated = UINT64_MAX };
 static const struct vhost_terms nothing;

@@ -23,8 +23,8 @@
 #include "base/bits.h"
 #include "base/log.h"
 #include "fake_device.h"
-#include "port/vhost_user_server.h"
-#include "vhost/protocol.h"
+#include "vhost_user/protocol.h"
+#include "vhost_user/vhost_user_server.h"
 #include "vhost_wire.h"
 
 #define P(name) BIT64(VHOST_USER_PROTOCOL_F_##name)

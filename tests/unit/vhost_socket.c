@@ -17,7 +17,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "port/vhost_user_socket.h"
+#include "vhost_user/vhost_user_socket.h"
 #include "vhost_wire.h"
 
 #define SOON_MS 20 /* for waits that must run out */

@@ -32,10 +32,10 @@
 #include <linux/virtio_ring.h>
 
 #include "base/bits.h"
-#include "port/mapping.h"
-#include "port/vhost_user_client.h"
-#include "vhost/names.h"
-#include "vhost/protocol.h"
+#include "host/mapping.h"
+#include "vhost_user/names.h"
+#include "vhost_user/protocol.h"
+#include "vhost_user/vhost_user_client.h"
 
 #define DAEMON "/usr/bin/qemu-storage-daemon"
 #define LISTEN_FD 9 /* in the daemon */

@@ -26,12 +26,12 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/fd.h"
-#include "port/backend_open.h"
-#include "port/mapping.h"
-#include "port/vhost_vdpa.h"
+#include "host/mapping.h"
+#include "session/backend_open.h"
 #include "umbra/shadow_device.h"
+#include "vdpa/vhost_vdpa.h"
 #include "vdpa_sim.h"
-#include "vhost/protocol.h"
+#include "vhost_user/protocol.h"
 
 #define FEATURES (BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_F_ACCESS_PLATFORM))
 #define BIT30 BIT64(VHOST_USER_F_PROTOCOL_FEATURES)

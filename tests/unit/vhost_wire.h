@@ -13,7 +13,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "vhost/protocol.h"
+#include "vhost_user/protocol.h"
 
 #define WIRE_FDS_MAX 32u
 

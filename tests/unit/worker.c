@@ -16,9 +16,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "port/interrupter.h"
-#include "port/notifier.h"
-#include "port/worker.h"
+#include "host/interrupter.h"
+#include "host/notifier.h"
+#include "host/worker.h"
 
 #define PATIENCE_MS 600000
 

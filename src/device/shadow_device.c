@@ -1,0 +1,618 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A device between a front-end and a back-end: its life and its states, what is
+ * negotiated, and what is relayed.
+ *
+ * Theory of operation.  The device keeps what the front-end says of each ring
+ * (shadow_rings.c) and programs the back-end only when a ring starts, in one go,
+ * with either the front-end's settings or its own (shadow_ring.h, shadow_start.c).  So
+ * the mode of a ring is decided in one place, and a switch is "stop, start in the
+ * other mode" (shadow_switch.c).  Memory tables are a file of their own
+ * (shadow_memory.c).
+ *
+ * A message that repeats what the back-end knows is not forwarded, since some drop
+ * their rings on it; one that repeats what it has forgotten is.  docs/architecture.md,
+ * "What is said once", has the table of both.
+ *
+ * States (docs/architecture.md has the picture):
+ *
+ *	WAITING       no front-end, no back-end connection
+ *	NEGOTIATING   both are there, no ring runs; with a reason: rings are wanted
+ *	              and could not be started, which is tried again
+ *	PASSTHROUGH   at least one ring runs, all that run are RING_PASSED
+ *	SHADOWED      the same with RING_SHADOWED
+ *	SWITCHING     inside shadow_device_switch() with running rings
+ *	BROKEN        at least one ring is RING_BROKEN; others may run
+ *	BACKEND_LOST  the back-end's connection is unusable: all rings are let
+ *	              go of, nothing more is said to it; only detach() and
+ *	              await() follow
+ *
+ * shadow_device_settle() is the one place that says which of NEGOTIATING,
+ * PASSTHROUGH, SHADOWED and BROKEN holds.
+ */
+#include "device/shadow_device.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/virtio_config.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "device/shadow_device_private.h"
+
+/* --- small things -------------------------------------------------------- */
+
+const char *umbra_device_state_name(enum umbra_device_state state)
+{
+	static const char *const names[] = {
+		[UMBRA_DEVICE_WAITING] = "waiting",
+		[UMBRA_DEVICE_NEGOTIATING] = "negotiating",
+		[UMBRA_DEVICE_PASSTHROUGH] = "passthrough",
+		[UMBRA_DEVICE_SHADOWED] = "shadowed",
+		[UMBRA_DEVICE_SWITCHING] = "switching",
+		[UMBRA_DEVICE_BACKEND_LOST] = "backend-lost",
+		[UMBRA_DEVICE_BROKEN] = "broken",
+	};
+
+	return (size_t)state < ARRAY_SIZE(names) ? names[state] : "unknown";
+}
+
+void shadow_device_set_state(struct shadow_device *d, enum umbra_device_state state,
+			     const char *reason)
+{
+	struct umbra_event event = {
+		.kind = UMBRA_EVENT_STATE,
+		.from = d->state,
+		.to = state,
+	};
+
+	if (state == d->state && !strcmp(reason, d->reason))
+		return;
+	d->state = state;
+	snprintf(d->reason, sizeof(d->reason), "%s", reason);
+	event.reason = d->reason;
+	d->host->ops->event(d->host, &event);
+}
+
+void shadow_device_settle(struct shadow_device *d)
+{
+	enum umbra_device_state state = UMBRA_DEVICE_NEGOTIATING;
+	const char *reason = "";
+
+	if (!d->backend)
+		return;
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		const struct shadow_ring *r = &d->rings[i];
+
+		if (r->run == RING_BROKEN) {
+			state = UMBRA_DEVICE_BROKEN;
+			reason = r->error;
+			break;
+		}
+		if (r->run == RING_WANTED && state == UMBRA_DEVICE_NEGOTIATING)
+			reason = d->start_error;
+		/* Always between, it says nothing of the mode, unless it is alone. */
+		if (r->control && state == UMBRA_DEVICE_NEGOTIATING)
+			state = d->shadow_wanted ? UMBRA_DEVICE_SHADOWED : UMBRA_DEVICE_PASSTHROUGH;
+		if (r->control)
+			continue;
+		if (r->run == RING_PASSED)
+			state = UMBRA_DEVICE_PASSTHROUGH;
+		else if (r->run == RING_SHADOWED)
+			state = UMBRA_DEVICE_SHADOWED;
+	}
+	if (state == UMBRA_DEVICE_PASSTHROUGH || state == UMBRA_DEVICE_SHADOWED)
+		reason = "";
+	shadow_device_set_state(d, state, reason);
+}
+
+struct ring_context shadow_device_context(const struct shadow_device *d,
+					  const struct shadow_ring *r, struct memory_region *slot)
+{
+	*slot = r->own;
+	return (struct ring_context){
+		.host = d->host,
+		.backend = d->backend,
+		.memory = d->memory,
+		.own = slot,
+		.guest_features = d->guest_features,
+		.shadow_features = d->features.shadow_ring,
+		.table_max = d->table_max,
+		.control = shadow_device_is_control(d, r) ? &d->control.ring : NULL,
+	};
+}
+
+bool shadow_device_is_fatal(int code)
+{
+	return backend_is_lost(code);
+}
+
+bool shadow_device_any(const struct shadow_device *d, enum ring_run run)
+{
+	for (unsigned int i = 0; i < d->ring_count; i++)
+		if (d->rings[i].run == run)
+			return true;
+	return false;
+}
+
+bool shadow_device_is_whole(const struct shadow_device *d)
+{
+	return d->backend && backend_is_whole(d->backend);
+}
+
+static void rings_discard(struct shadow_device *d)
+{
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		struct memory_region slot;
+		struct ring_context c = shadow_device_context(d, &d->rings[i], &slot);
+
+		shadow_ring_discard(&d->rings[i], &c);
+	}
+}
+
+int shadow_device_lose(struct shadow_device *d, int code, const struct umbra_error *err)
+{
+	if (!shadow_device_is_fatal(code) || d->state == UMBRA_DEVICE_BACKEND_LOST)
+		return code;
+	rings_discard(d);
+	/* The back-end is there; it is on our side that nobody waits any more. */
+	d->given_up = code == -ECANCELED;
+	if (d->given_up)
+		return code;
+	shadow_device_set_state(d, UMBRA_DEVICE_BACKEND_LOST,
+				err && err->text[0] ? err->text : "the back-end is gone");
+	return code;
+}
+
+int shadow_device_check_backend(const struct shadow_device *d, struct umbra_error *err)
+{
+	if (!d->backend || d->state == UMBRA_DEVICE_BACKEND_LOST)
+		return error_set(err, -ECONNRESET, "there is no back-end: %s", d->reason);
+	if (d->given_up)
+		return error_set(err, -ECANCELED, "the back-end is no longer waited for");
+	return 0;
+}
+
+void shadow_device_break_ring(struct shadow_device *d, struct shadow_ring *r, const char *reason)
+{
+	struct memory_region slot;
+	struct ring_context c = shadow_device_context(d, r, &slot);
+	struct umbra_event event = { .kind = UMBRA_EVENT_QUEUE_BROKEN, .queue = r->index };
+
+	shadow_ring_break(r, &c, reason);
+	log_error("queue %u is broken and stays still until the driver resets it: %s", r->index,
+		  r->error);
+	event.from = event.to = d->state;
+	event.reason = r->error;
+	d->host->ops->event(d->host, &event);
+	if (d->protocol_features & BIT64(16)) /* STATUS: NEEDS_RESET is to be read */
+		d->host->ops->config_changed(d->host);
+}
+
+/* Once for each ring: the guest's driver does what the specification forbids. */
+static void table_say(struct shadow_ring *r)
+{
+	uint32_t longest = __atomic_load_n(&r->counters.table_longest, __ATOMIC_RELAXED);
+
+	if (!longest)
+		return;
+	r->table_said = true;
+	log_warning("queue %u: the guest's driver builds indirect tables that are longer than the "
+		    "ring (%u descriptors on a ring of %u), which the virtio specification "
+		    "forbids; they are forwarded as they are",
+		    r->index, longest, r->size);
+}
+
+void shadow_device_check_queues(struct shadow_device *d)
+{
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		struct shadow_ring *r = &d->rings[i];
+
+		if (r->run == RING_SHADOWED && r->serving &&
+		    __atomic_load_n(&r->service.broken, __ATOMIC_ACQUIRE))
+			shadow_device_break_ring(d, r, r->service.fault);
+		if (!r->table_said)
+			table_say(r);
+	}
+	shadow_device_settle(d);
+}
+
+/* --- life ---------------------------------------------------------------- */
+
+int shadow_device_create(struct shadow_host *host, enum umbra_shadow_mode mode,
+			 unsigned int deadline_ms, struct shadow_device **out)
+{
+	struct shadow_device *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return -ENOMEM;
+	d->host = host;
+	d->mode = mode;
+	d->deadline_us = deadline_ms * 1000ull;
+	d->table_max = SHADOW_TABLE_MAX;
+	d->state = UMBRA_DEVICE_WAITING;
+	d->shadow_wanted = mode == UMBRA_SHADOW_ON;
+	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
+		shadow_ring_init(&d->rings[i], i);
+	shadow_control_init(d);
+	*out = d;
+	return 0;
+}
+
+void shadow_device_destroy(struct shadow_device **device)
+{
+	struct shadow_device *d = *device;
+
+	*device = NULL;
+	if (!d)
+		return;
+	shadow_device_detach(d);
+	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
+		shadow_ring_fini(&d->rings[i]);
+	shadow_control_fini(d);
+	free(d);
+}
+
+void shadow_device_limit_tables(struct shadow_device *d, uint32_t table_max)
+{
+	d->table_max = MIN(table_max, SPLIT_SIZE_MAX);
+}
+
+void shadow_device_limit_memory(struct shadow_device *d, uint64_t bytes)
+{
+	d->own.max = bytes;
+}
+
+void shadow_device_attach(struct shadow_device *d, struct backend *backend)
+{
+	d->backend = backend;
+	d->given_up = false;
+	shadow_device_set_state(d, UMBRA_DEVICE_NEGOTIATING, "");
+}
+
+void shadow_device_detach(struct shadow_device *d)
+{
+	rings_discard(d);
+	for (unsigned int i = 0; i < d->ring_count; i++)
+		shadow_ring_forget(&d->rings[i]);
+	d->rings_seen = MAX(d->rings_seen, d->ring_count);
+	d->ring_count = 0;
+	memory_unref(&d->memory);
+	shadow_own_fini(d);
+	d->slots_max = 0;
+	d->no_shadow[0] = '\0';
+	d->has_features = d->features_said = false;
+	d->backend_features = d->guest_features = d->protocol_features = 0;
+	d->features = (struct features_out){ 0 };
+	d->status = 0;
+	d->start_at = 0;
+	d->start_error[0] = '\0';
+	d->control.is_net = false;
+	d->backend = NULL;
+}
+
+void shadow_device_wait(struct shadow_device *d)
+{
+	shadow_device_set_state(d, UMBRA_DEVICE_WAITING, "");
+}
+
+void shadow_device_await(struct shadow_device *d, const char *lost_reason)
+{
+	if (lost_reason)
+		shadow_device_set_state(d, UMBRA_DEVICE_BACKEND_LOST, lost_reason);
+	else if (d->state != UMBRA_DEVICE_BACKEND_LOST)
+		shadow_device_set_state(d, UMBRA_DEVICE_WAITING, "");
+}
+
+/* --- negotiation --------------------------------------------------------- */
+
+static int negotiate(struct shadow_device *d, bool answered, uint64_t guest,
+		     struct features_out *out, struct umbra_error *err)
+{
+	const struct features_in in = {
+		.backend = d->backend_features,
+		.maps = d->backend->traits & BACKEND_MAPS,
+		.follows_control = shadow_control_find(d),
+		.mode = d->mode,
+		.guest_answered = answered,
+		.guest = guest,
+	};
+
+	return features_negotiate(&in, out, err);
+}
+
+int shadow_device_get_features(struct shadow_device *d, uint64_t *features, struct umbra_error *err)
+{
+	struct features_out out;
+	int rc = shadow_device_check_backend(d, err);
+
+	if (!rc)
+		rc = shadow_device_lose(
+			d, d->backend->ops->get_features(d->backend, &d->backend_features, err),
+			err);
+	if (!rc)
+		rc = negotiate(d, false, 0, &out, err);
+	if (rc)
+		return rc;
+	if (!d->has_features)
+		d->features = out;
+	*features = out.offer;
+	return 0;
+}
+
+int shadow_device_say_features(struct shadow_device *d, struct umbra_error *err)
+{
+	int rc;
+
+	if (d->features_said)
+		return 0;
+	rc = shadow_device_lose(d,
+				d->backend->ops->set_features(d->backend,
+							      d->mode == UMBRA_SHADOW_ON
+								      ? d->features.shadowed
+								      : d->features.passthrough,
+							      err),
+				err);
+	d->features_said = !rc;
+	return rc;
+}
+
+int shadow_device_set_features(struct shadow_device *d, uint64_t features, struct umbra_error *err)
+{
+	struct features_out out, before;
+	int rc = shadow_device_check_backend(d, err);
+
+	if (rc)
+		return rc;
+	if (!d->backend_features) { /* a front-end that did not ask */
+		uint64_t ignored;
+
+		rc = shadow_device_get_features(d, &ignored, err);
+		if (rc)
+			return rc;
+	}
+	if (d->has_features && features == d->guest_features)
+		return shadow_device_say_features(d, err);
+	rc = negotiate(d, true, features, &out, err);
+	if (rc)
+		return rc;
+	rc = shadow_device_abandon(d, NULL, err);
+	if (rc)
+		return rc;
+	rc = shadow_control_negotiate(d, features, err);
+	if (rc)
+		return rc;
+	if (d->mode != UMBRA_SHADOW_ON && d->shadow_wanted && !out.can_shadow) {
+		log_warning("the device is passed through from here on: %s", out.why_not);
+		d->shadow_wanted = false;
+	}
+	before = d->features;
+	d->features = out;
+	d->features_said = false;
+	rc = shadow_device_say_features(d, err);
+	if (rc) {
+		d->features = before; /* which it is told again before a ring starts */
+		return rc;
+	}
+	d->guest_features = features;
+	d->has_features = true;
+	/* Without the protocol's bit there is no SET_VRING_ENABLE. */
+	if (!(features & BIT64(FEATURE_PROTOCOL)))
+		for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
+			d->rings[i].enabled = true;
+	return 0;
+}
+
+int shadow_device_get_protocol_features(struct shadow_device *d, uint64_t *features,
+					struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	*features = 0;
+	if (rc)
+		return rc;
+	return shadow_device_lose(
+		d, d->backend->ops->get_protocol_features(d->backend, features, err), err);
+}
+
+int shadow_device_set_protocol_features(struct shadow_device *d, uint64_t features,
+					struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	if (!rc)
+		rc = shadow_device_lose(
+			d, d->backend->ops->set_protocol_features(d->backend, features, err), err);
+	if (!rc)
+		d->protocol_features = features;
+	return rc;
+}
+
+int shadow_device_get_queue_num(struct shadow_device *d, uint64_t *count, struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	if (!rc)
+		rc = shadow_device_lose(d, d->backend->ops->get_queue_num(d->backend, count, err),
+					err);
+	return rc;
+}
+
+int shadow_device_get_memory_slots(struct shadow_device *d, uint64_t *count,
+				   struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	if (!rc)
+		rc = shadow_device_lose(
+			d, d->backend->ops->get_memory_slots(d->backend, &d->slots_max, err), err);
+	if (rc)
+		return rc;
+	*count = d->slots_max - shadow_own_slots(d, d->slots_max);
+	return 0;
+}
+
+/* --- the rest: relayed --------------------------------------------------- */
+
+int shadow_device_get_config(struct shadow_device *d, uint32_t offset, void *data, uint32_t size,
+			     struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	return rc ? rc
+		  : shadow_device_lose(
+			    d, d->backend->ops->get_config(d->backend, offset, data, size, err),
+			    err);
+}
+
+int shadow_device_set_config(struct shadow_device *d, uint32_t offset, const void *data,
+			     uint32_t size, uint32_t flags, struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	return rc ? rc
+		  : shadow_device_lose(
+			    d,
+			    d->backend->ops->set_config(d->backend, offset, data, size, flags, err),
+			    err);
+}
+
+int shadow_device_get_status(struct shadow_device *d, uint8_t *status, struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	*status = d->status;
+	if (!rc && !shadow_device_is_whole(d))
+		rc = shadow_device_lose(d, d->backend->ops->get_status(d->backend, status, err),
+					err);
+	if (!rc && shadow_device_any(d, RING_BROKEN))
+		*status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+	return rc;
+}
+
+int shadow_device_set_status(struct shadow_device *d, uint8_t status, struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+	uint8_t before = d->status;
+
+	if (!rc && status == 0) /* virtio 1.2, 2.1: a reset */
+		rc = shadow_device_abandon(d, NULL, err);
+	if (rc)
+		return rc;
+	if (!shadow_device_is_whole(d)) {
+		if (!status)
+			d->features_said = false;
+		return shadow_device_lose(d, d->backend->ops->set_status(d->backend, status, err),
+					  err);
+	}
+	d->status = status;
+	/* What does not start now is tried again, and a status has no answer to say so. */
+	if (status & ~before & VIRTIO_CONFIG_S_DRIVER_OK)
+		rc = shadow_device_start_now(d, err);
+	return shadow_device_is_fatal(rc) ? rc : 0;
+}
+
+int shadow_device_reset(struct shadow_device *d, struct umbra_error *err)
+{
+	bool enabled = d->has_features && !(d->guest_features & BIT64(FEATURE_PROTOCOL));
+	int rc = shadow_device_check_backend(d, err);
+
+	if (!rc)
+		rc = shadow_device_abandon(d, NULL, err);
+	if (rc)
+		return rc;
+	d->status = 0;
+	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
+		shadow_ring_reset(&d->rings[i], enabled);
+	if (shadow_device_is_whole(d)) /* its stop was a reset */
+		return 0;
+	/* Whatever it answers: to be told twice harms nobody whose rings are stopped. */
+	d->has_features = d->features_said = false;
+	d->guest_features = 0;
+	return shadow_device_lose(d, d->backend->ops->reset_device(d->backend, err), err);
+}
+
+int shadow_device_set_mtu(struct shadow_device *d, uint64_t mtu, struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	return rc ? rc : shadow_device_lose(d, d->backend->ops->set_mtu(d->backend, mtu, err), err);
+}
+
+int shadow_device_send_rarp(struct shadow_device *d, const uint8_t mac[6], struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	return rc ? rc
+		  : shadow_device_lose(d, d->backend->ops->send_rarp(d->backend, mac, err), err);
+}
+
+/* --- what can be seen ---------------------------------------------------- */
+
+const struct memory *shadow_device_memory(const struct shadow_device *d)
+{
+	return d->memory;
+}
+
+enum umbra_device_state shadow_device_state(const struct shadow_device *d)
+{
+	return d->state;
+}
+
+const struct shadow_counters *shadow_device_counters(const struct shadow_device *d,
+						     unsigned int index)
+{
+	return &d->rings[index].counters;
+}
+
+void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_info *info)
+{
+	struct umbra_error err = { "" };
+
+	info->state = d->state;
+	snprintf(info->reason, sizeof(info->reason), "%s", d->reason);
+	if (d->state == UMBRA_DEVICE_NEGOTIATING && !d->reason[0])
+		shadow_device_waits_for(d, info->reason, sizeof(info->reason));
+	info->mode = d->mode;
+	info->shadow_wanted = d->shadow_wanted;
+	info->backend_features = d->backend_features;
+	info->guest_features = d->guest_features;
+	info->protocol_features = d->protocol_features;
+	if (shadow_device_check_mode(d, true, &err))
+		snprintf(info->shadow_refused, sizeof(info->shadow_refused), "%s", err.text);
+	else
+		info->shadow_refused[0] = '\0';
+	features_drops_text(&d->features, info->dropped_features, sizeof(info->dropped_features));
+	info->memory_bytes = 0;
+	info->memory_regions = d->memory ? d->memory->count : 0;
+	for (unsigned int i = 0; i < info->memory_regions; i++)
+		info->memory_bytes += d->memory->regions[i].size;
+	info->shadow_memory_bytes = info->shadow_memory_regions = 0;
+	for (unsigned int i = 0; i < d->own.count; i++) {
+		if (!d->own.regions[i].sent)
+			continue;
+		info->shadow_memory_bytes += d->own.regions[i].at.size;
+		info->shadow_memory_regions++;
+	}
+	shadow_control_info(d, &info->control);
+	info->switches = d->switches;
+	info->switches_failed = d->switches_failed;
+	info->last_pause_us = d->last_pause_us;
+	info->longest_pause_us = d->longest_pause_us;
+	/* Those of a front-end that has gone have counters still. */
+	info->queue_count = MAX(d->ring_count, d->rings_seen);
+	for (unsigned int i = 0; i < info->queue_count; i++) {
+		const struct shadow_ring *r = &d->rings[i];
+		struct umbra_queue_info *q = &info->queues[i];
+
+		q->size = r->size;
+		q->started = r->run == RING_PASSED || r->run == RING_SHADOWED;
+		q->enabled = r->enabled;
+		q->shadowed = r->run == RING_SHADOWED;
+		snprintf(q->error, sizeof(q->error), "%s", r->error);
+	}
+}

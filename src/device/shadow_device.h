@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A device that stands between a front-end and a back-end: its state machine.
+ *
+ * The transport of the front-end (the vhost-user server) turns each message
+ * into one call of this file.  Every call that can fail fills @err; -EINVAL:
+ * the front-end asked for nonsense; other codes come from the back-end (see
+ * backend.h).  A failure leaves the device as it was unless the back-end is
+ * gone, see shadow_device_state().
+ *
+ * Threads: one, the device's thread.
+ * Ownership: `int fd` is borrowed, `int *fd` is consumed on success.
+ * The theory of operation is at the top of shadow_device.c.
+ */
+#ifndef UMBRA_DEVICE_SHADOW_DEVICE_H
+#define UMBRA_DEVICE_SHADOW_DEVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "memory/memory.h"
+#include "umbra/error.h"
+#include "umbra/shadow_device.h"
+#include "virtio/backend.h"
+
+struct shadow_device;
+struct shadow_host; /* what the state machine needs of the system: shadow_host.h */
+
+/*
+ * Make a device without front-end and back-end.  @host is borrowed.
+ * @deadline_ms: longest wait for chains in flight when a ring stops.
+ * -ENOMEM.
+ */
+UMBRA_MUST_CHECK int shadow_device_create(struct shadow_host *host, enum umbra_shadow_mode mode,
+					  unsigned int deadline_ms, struct shadow_device **out);
+void shadow_device_destroy(struct shadow_device **device);
+
+/* A front-end has come, and @backend (borrowed) is there for it. */
+void shadow_device_attach(struct shadow_device *d, struct backend *backend);
+/* The front-end has gone, or the back-end has: let go of everything of theirs.
+ * The back-end may be destroyed afterwards. */
+void shadow_device_detach(struct shadow_device *d);
+/* The guest's, as the front-end has shared it; NULL: not yet. */
+const struct memory *shadow_device_memory(const struct shadow_device *d);
+/* Both connections are closed: wait for the next front-end.  @lost_reason: why
+ * there is no back-end; NULL: the front-end went.  Only this tells the host, so
+ * that who hears of it finds nothing of the former two left. */
+void shadow_device_await(struct shadow_device *d, const char *lost_reason);
+/* A front-end is there, and the back-end will come by itself: WAITING, whatever was lost. */
+void shadow_device_wait(struct shadow_device *d);
+
+/* Before a back-end is attached: the longest indirect table that a guest may build, in
+ * descriptors, where it is longer than its ring.  The default is SHADOW_TABLE_MAX. */
+void shadow_device_limit_tables(struct shadow_device *d, uint32_t table_max);
+
+/* Likewise: our own memory that the back-end maps, in bytes, whole pages, at the most; and from
+ * the start where it can get no more later.  See shadow_own.c for what is so otherwise. */
+void shadow_device_limit_memory(struct shadow_device *d, uint64_t bytes);
+
+/* The modes: see umbra_shadow_device_switch(). */
+UMBRA_MUST_CHECK int shadow_device_switch(struct shadow_device *d, bool shadowed,
+					  struct umbra_error *err);
+
+/* From within a back-end's call: who asked for the switch under way has been told
+ * that it failed, for @reason.  It will be undone when the back-end answers. */
+void shadow_device_switch_overdue(struct shadow_device *d, const char *reason);
+
+/* -EFAULT: the front-end has shrunk a memory file that it gave us. */
+UMBRA_MUST_CHECK int shadow_device_check_memory(const struct shadow_device *d,
+						struct umbra_error *err);
+
+/* A queue in service has set `broken`. */
+void shadow_device_check_queues(struct shadow_device *d);
+
+/*
+ * The program ends: bring all rings to rest, at most the deadline.  *@left: requests that
+ * the back-end keeps, as far as one can see.  0: nothing but these is left; or an error
+ * that was in the way.  In either case detach() follows.
+ */
+UMBRA_MUST_CHECK int shadow_device_rest(struct shadow_device *d, unsigned int *left,
+					struct umbra_error *err);
+
+/*
+ * A device that is started as a whole is started when the front-end, which starts
+ * its rings one by one, pauses.  Call shadow_device_tend() after each thing that
+ * was handled, and after so many ms at most (-1: no need); it does nothing
+ * before it is time.
+ */
+int shadow_device_tend_ms(const struct shadow_device *d);
+void shadow_device_tend(struct shadow_device *d);
+
+enum umbra_device_state shadow_device_state(const struct shadow_device *d);
+/* Everything but the counters, which any thread may read at any time: */
+void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_info *info);
+const struct shadow_counters *shadow_device_counters(const struct shadow_device *d,
+						     unsigned int index);
+
+/*
+ * What the guest has told a vDPA network device on its control queue (net_control.h).
+ * save: *@bytes is the caller's to free.  -EOPNOTSUPP: no such queue; -ENOMEM.
+ * load: before the control queue starts (-EBUSY); where there is no front-end yet, it
+ * waits for one, whose SET_FEATURES is refused if it does not fit.  -EINVAL,
+ * -EOPNOTSUPP: as of net_control_load(); -ENOMEM.
+ */
+UMBRA_MUST_CHECK int shadow_device_save_control(struct shadow_device *d, uint8_t **bytes,
+						size_t *size, struct umbra_error *err);
+UMBRA_MUST_CHECK int shadow_device_load_control(struct shadow_device *d, const uint8_t *bytes,
+						size_t size, struct umbra_error *err);
+/* Any thread: all but is_followed and is_waiting, which shadow_device_info() fills. */
+void shadow_device_look_control(const struct shadow_device *d, struct umbra_net_control_info *info);
+
+/* --- what the front-end asks ------------------------------------------- */
+
+int shadow_device_get_features(struct shadow_device *d, uint64_t *features,
+			       struct umbra_error *err);
+int shadow_device_set_features(struct shadow_device *d, uint64_t features, struct umbra_error *err);
+/* Protocol features: what can be offered to the front-end of those that need
+ * the back-end (the server adds its own, e.g. REPLY_ACK), and what it took. */
+int shadow_device_get_protocol_features(struct shadow_device *d, uint64_t *features,
+					struct umbra_error *err);
+int shadow_device_set_protocol_features(struct shadow_device *d, uint64_t features,
+					struct umbra_error *err);
+int shadow_device_get_queue_num(struct shadow_device *d, uint64_t *count, struct umbra_error *err);
+int shadow_device_get_memory_slots(struct shadow_device *d, uint64_t *count,
+				   struct umbra_error *err);
+
+/* The regions are mapped and have a backing; the device takes references. */
+int shadow_device_set_memory(struct shadow_device *d, const struct memory_region *regions,
+			     unsigned int count, struct umbra_error *err);
+int shadow_device_add_region(struct shadow_device *d, const struct memory_region *region,
+			     struct umbra_error *err);
+int shadow_device_remove_region(struct shadow_device *d, gpa_t gpa, uva_t uva, uint64_t size,
+				struct umbra_error *err);
+
+int shadow_device_ring_set_size(struct shadow_device *d, unsigned int index, uint32_t size,
+				struct umbra_error *err);
+int shadow_device_ring_set_addr(struct shadow_device *d, unsigned int index, uva_t desc,
+				uva_t avail, uva_t used, struct umbra_error *err);
+int shadow_device_ring_set_base(struct shadow_device *d, unsigned int index, uint32_t base,
+				struct umbra_error *err);
+/* *@fd -1: no fd came, the other end polls (or, for err, wants none).  A kick
+ * starts the ring. */
+int shadow_device_ring_set_kick(struct shadow_device *d, unsigned int index, int *fd,
+				struct umbra_error *err);
+int shadow_device_ring_set_call(struct shadow_device *d, unsigned int index, int *fd,
+				struct umbra_error *err);
+int shadow_device_ring_set_err(struct shadow_device *d, unsigned int index, int *fd,
+			       struct umbra_error *err);
+int shadow_device_ring_enable(struct shadow_device *d, unsigned int index, bool enabled,
+			      struct umbra_error *err);
+/* Stop the ring.  *@base: where it can be started again. */
+int shadow_device_ring_stop(struct shadow_device *d, unsigned int index, uint16_t *base,
+			    struct umbra_error *err);
+
+int shadow_device_get_config(struct shadow_device *d, uint32_t offset, void *data, uint32_t size,
+			     struct umbra_error *err);
+int shadow_device_set_config(struct shadow_device *d, uint32_t offset, const void *data,
+			     uint32_t size, uint32_t flags, struct umbra_error *err);
+int shadow_device_get_status(struct shadow_device *d, uint8_t *status, struct umbra_error *err);
+int shadow_device_set_status(struct shadow_device *d, uint8_t status, struct umbra_error *err);
+int shadow_device_reset(struct shadow_device *d, struct umbra_error *err);
+int shadow_device_set_mtu(struct shadow_device *d, uint64_t mtu, struct umbra_error *err);
+int shadow_device_send_rarp(struct shadow_device *d, const uint8_t mac[6], struct umbra_error *err);
+
+#endif

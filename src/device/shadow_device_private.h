@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The inside of a shadow device, shared by shadow_device.c (life, negotiation,
+ * what is relayed), shadow_rings.c (messages about rings), shadow_start.c and
+ * shadow_quiesce.c (rings come to life, and to a standstill), shadow_switch.c
+ * (modes), shadow_memory.c (tables) and shadow_own.c (our own memory).
+ */
+#ifndef UMBRA_DEVICE_SHADOW_DEVICE_PRIVATE_H
+#define UMBRA_DEVICE_SHADOW_DEVICE_PRIVATE_H
+
+#include "device/features.h"
+#include "device/shadow_device.h"
+#include "lane/shadow_ring.h"
+
+/* What the guest has said on the control queue: shadow_control.c. */
+struct shadow_control {
+	bool is_net;   /* a network device that is started as a whole: the queue is followed */
+	bool is_known; /* `state` is all that the guest has said, as far as one can see */
+	struct net_control_terms terms;
+	struct net_control state; /* the ring's owner's while it is served */
+	struct control_counters counters;
+	struct net_control_view view;
+	struct ring_control ring; /* the four above */
+	uint8_t *loaded;          /* a saved state that waits for terms; NULL */
+	size_t loaded_bytes;
+};
+
+#define SHADOW_OWN_REGIONS 4u              /* of our own memory; the last takes what is left */
+#define SHADOW_OWN_BYTES_MAX (64ull << 20) /* in all, if nothing else is said */
+
+/* Our own memory at the back-end: shadow_own.c. */
+struct shadow_own {
+	uint64_t max; /* bytes in all; 0: nothing was said */
+	unsigned int count;
+	struct own_region {
+		struct memory_region at; /* gpa 0: it has no place yet */
+		bool sent;               /* the back-end has it */
+		bool spoiled;            /* a piece of it can never be given again */
+		uint64_t given;          /* bytes, from the start */
+	} regions[SHADOW_OWN_REGIONS];
+};
+
+struct shadow_device {
+	struct shadow_host *host;
+	struct backend *backend; /* borrowed; NULL: not connected */
+	enum umbra_shadow_mode mode;
+	uint64_t deadline_us; /* longest wait for chains in flight */
+	uint32_t table_max;   /* descriptors of the longest indirect table, on whatever ring */
+
+	enum umbra_device_state state;
+	char reason[UMBRA_ERROR_SIZE];
+
+	/* Negotiated. */
+	bool has_features;  /* SET_FEATURES has come */
+	bool features_said; /* and the back-end has been told, and has not forgotten it since */
+	uint64_t backend_features, guest_features, protocol_features;
+	struct features_out features;
+
+	/* Memory. */
+	struct memory *memory;            /* the guest's, or NULL */
+	struct shadow_own own;            /* ours, at the back-end */
+	uint64_t slots_max;               /* regions that the back-end takes; 0: not asked yet */
+	char no_shadow[UMBRA_ERROR_SIZE]; /* why the memory allows no shadow; "" */
+
+	struct shadow_control control;
+
+	bool shadow_wanted; /* the mode of the rings that run or will run */
+	uint8_t status;     /* BACKEND_WHOLE: what the front-end set */
+	uint64_t start_at;  /* host time when the wanted rings shall be started; 0: never */
+	uint64_t retry_us;  /* until the next attempt, if one fails */
+	char start_error[UMBRA_ERROR_SIZE]; /* why wanted rings were not started; "" */
+	bool given_up; /* the back-end's connection is unusable, because the host waits no more */
+	bool overdue;  /* the switch under way has been given up by who asked for it */
+	uint64_t switches, switches_failed, last_pause_us, longest_pause_us;
+
+	unsigned int ring_count; /* one more than the highest that was named */
+	unsigned int rings_seen; /* the most that a front-end which has gone had */
+	struct shadow_ring rings[UMBRA_QUEUES_MAX];
+};
+
+/* Record the state, and tell the host if it is a new one. */
+void shadow_device_set_state(struct shadow_device *d, enum umbra_device_state state,
+			     const char *reason);
+
+/* Every message that needs the back-end begins here: -ECONNRESET, -ECANCELED. */
+UMBRA_MUST_CHECK int shadow_device_check_backend(const struct shadow_device *d,
+						 struct umbra_error *err);
+
+/* The state that follows from the rings as they are. */
+void shadow_device_settle(struct shadow_device *d);
+
+/* Is any ring in this part of its life? */
+bool shadow_device_any(const struct shadow_device *d, enum ring_run run);
+
+/* What the ring's functions need; @slot is the caller's, for the piece of our
+ * own memory that belongs to the ring. */
+struct ring_context shadow_device_context(const struct shadow_device *d,
+					  const struct shadow_ring *r, struct memory_region *slot);
+
+/* 0, or -EOPNOTSUPP or -EPERM with the reason why the mode cannot be had. */
+UMBRA_MUST_CHECK int shadow_device_check_mode(const struct shadow_device *d, bool shadowed,
+					      struct umbra_error *err);
+
+/* Tell the back-end the features that were negotiated, unless it knows them. */
+UMBRA_MUST_CHECK int shadow_device_say_features(struct shadow_device *d, struct umbra_error *err);
+
+/* BACKEND_WHOLE; false without a back-end. */
+bool shadow_device_is_whole(const struct shadow_device *d);
+
+/* The guest has forgotten ring @only (NULL: every one), and its memory may be
+ * something else by now: stop it, and forget it as well. */
+UMBRA_MUST_CHECK int shadow_device_abandon(struct shadow_device *d, struct shadow_ring *only,
+					   struct umbra_error *err);
+
+/* --- shadow_control.c ---------------------------------------------------- */
+
+/* Once, before anything else. */
+void shadow_control_init(struct shadow_device *d);
+void shadow_control_fini(struct shadow_device *d);
+/* Is the back-end one that is followed? */
+bool shadow_control_find(struct shadow_device *d);
+/* Nobody knows any more what the guest has said. */
+void shadow_control_forget(struct shadow_device *d);
+/* The guest is about to take @features: it begins anew, or with the state that was
+ * loaded, which may be refused. */
+UMBRA_MUST_CHECK int shadow_control_negotiate(struct shadow_device *d, uint64_t features,
+					      struct umbra_error *err);
+/* Is this ring, under what was negotiated, a control queue that is followed? */
+bool shadow_device_is_control(const struct shadow_device *d, const struct shadow_ring *r);
+/* The front-end starts the control queue's ring @r, which was resolved. */
+void shadow_control_begins(struct shadow_device *d, const struct shadow_ring *r);
+void shadow_control_info(const struct shadow_device *d, struct umbra_net_control_info *info);
+/* The ring on which a device that is started now has to be told again what it has
+ * forgotten; NULL: there is nothing to tell, or no ring. */
+struct shadow_ring *shadow_control_replayer(struct shadow_device *d);
+
+/* --- shadow_quiesce.c ---------------------------------------------------- */
+
+/*
+ * Bring ring @only (NULL, and always if the device is stopped as a whole: every
+ * ring that the back-end has) to a standstill: halted, and drained, at most the
+ * deadline.  A ring whose peer lies is broken on the way.
+ * -ETIME: @by_force: halted all the same, with chains that did not come back.
+ * Otherwise, and after any other error: in part; see shadow_device_resume().
+ */
+UMBRA_MUST_CHECK int shadow_device_quiesce(struct shadow_device *d, struct shadow_ring *only,
+					   bool by_force, struct umbra_error *err);
+
+/* Undo a quiesce that failed or is not wanted any more: the rings run in the
+ * mode that they had. */
+UMBRA_MUST_CHECK int shadow_device_resume(struct shadow_device *d, struct umbra_error *err);
+
+/* --- shadow_own.c --------------------------------------------------------- */
+
+/* A piece of our own memory for each ring that is about to start, as of
+ * shadow_device_begin(), more of it if it is short.  -EOPNOTSUPP: that cannot be had;
+ * or as of backend.h. */
+UMBRA_MUST_CHECK int shadow_own_find(struct shadow_device *d, const struct shadow_ring *only,
+				     bool shadowed, struct umbra_error *err);
+/* Before: -EOPNOTSUPP if it is sure that shadow_own_find() would fail. */
+UMBRA_MUST_CHECK int shadow_own_check(struct shadow_device *d, const struct shadow_ring *only,
+				      struct umbra_error *err);
+/* Where our regions shall be beside @m, the guest's next memory: *@plan.  Nothing moves yet.
+ * -EINVAL: a running shadow is in the way of @m; -ENOMEM. */
+UMBRA_MUST_CHECK int shadow_own_plan(struct shadow_device *d, const struct memory *m,
+				     struct shadow_own *plan, struct umbra_error *err);
+/* Tell the back-end that our region @index is where @to says, and note what it was told,
+ * also if it fails half-way. */
+UMBRA_MUST_CHECK int shadow_own_move(struct shadow_device *d, unsigned int index,
+				     const struct own_region *to, struct umbra_error *err);
+/* It has been told with a table, or (@sent false) was left out. */
+void shadow_own_put(struct shadow_device *d, unsigned int index, const struct own_region *to,
+		    bool sent);
+/* Is a shadow in it? */
+bool shadow_own_is_used(const struct shadow_device *d, unsigned int index);
+/* Is there room for our region @index beside so many of the guest's?  Of the first, the
+ * answer is in d->no_shadow as well. */
+bool shadow_own_fits(struct shadow_device *d, unsigned int guest_regions, unsigned int index);
+/* Of the back-end's @slots, how many are ours? */
+uint64_t shadow_own_slots(const struct shadow_device *d, uint64_t slots);
+/* Let go of all of it. */
+void shadow_own_fini(struct shadow_device *d);
+
+/* --- shadow_start.c ------------------------------------------------------ */
+
+/* Is ring @r one of those that begin, if @only (NULL: all) do? */
+bool shadow_device_may_start(const struct shadow_ring *r, const struct shadow_ring *only);
+
+/* Every halted ring is let go of: it is WANTED. */
+void shadow_device_finish(struct shadow_device *d);
+
+/*
+ * Start ring @only (NULL: every one) of those that are WANTED and may start, in
+ * the given mode.  After an error that is not fatal they are all WANTED.
+ */
+UMBRA_MUST_CHECK int shadow_device_begin(struct shadow_device *d, const struct shadow_ring *only,
+					 bool shadowed, struct umbra_error *err);
+
+/* Choose the mode in which ring @only (NULL: all that are wanted) can be started, by
+ * changing d->shadow_wanted where it must be.  -EOPNOTSUPP: in none. */
+UMBRA_MUST_CHECK int shadow_device_choose_mode(struct shadow_device *d,
+					       const struct shadow_ring *only,
+					       struct umbra_error *err);
+
+/* Rings are wanted: start them when the front-end pauses. */
+void shadow_device_start_soon(struct shadow_device *d);
+/* Start them now.  After an error that is not fatal it is tried again later. */
+UMBRA_MUST_CHECK int shadow_device_start_now(struct shadow_device *d, struct umbra_error *err);
+/* They could not be started, for @err: remember why, and when to try again. */
+void shadow_device_start_failed(struct shadow_device *d, const struct umbra_error *err);
+
+/* @code means that the back-end's connection cannot be used any more. */
+bool shadow_device_is_fatal(int code);
+
+/* If @code is fatal, let go of all rings and enter BACKEND_LOST, unless it is only that
+ * nobody waits for the back-end any more (-ECANCELED).  Returns @code. */
+int shadow_device_lose(struct shadow_device *d, int code, const struct umbra_error *err);
+
+/* Ring @r is broken, for @reason or (NULL) for what its queue found: let it be,
+ * and report it everywhere. */
+void shadow_device_break_ring(struct shadow_device *d, struct shadow_ring *r, const char *reason);
+
+/* Of a NEGOTIATING device without a reason of its own. */
+void shadow_device_waits_for(const struct shadow_device *d, char *text, size_t size);
+
+#endif

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * How running rings come to a standstill, and go on.
+ *
+ * Theory of operation.  The steps are the same for one ring and for all, for a
+ * back-end that stops each ring by itself and for a device that is stopped as a
+ * whole (shadow_ring.h says why each):
+ *
+ *  1. Hush: a ring that is shadowed is fed no more; before one that is passed through
+ *     the back-end is told to take no more, in the way of its family (backend.h).
+ *  2. Idle: wait until nothing is there that a stop would lose, or race with.  Only a
+ *     device that can be suspended, and a back-end whose answer to a stop comes after
+ *     the last completion, are not waited for.
+ *  3. Where the device is stopped as a whole: stop it.
+ *  4. Halt each ring: ask where it stands.
+ *  5. Drain: wait until what was taken is used.
+ *
+ * All waiting is one wait with one start and one deadline, and no step is right only
+ * because a peer was quick: what is not known to be over is waited for.  Until 3, or 4,
+ * nothing has happened that cannot be undone by letting the back-end hear again.  A device
+ * that keeps requests makes 2 or 5 fail at the deadline.  Who merely wanted a change then
+ * gets an error and the rings go on; when the front-end stops or resets its ring, that
+ * happens (@by_force), and what the back-end has is given up.
+ *
+ * Threads: the device's thread.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/virtio_ring.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "device/shadow_device_private.h"
+
+/* Between two looks at rings that drain: well below a disk's service time, and
+ * far above the cost of a look. */
+#define DRAIN_LOOK_US 50u
+
+static bool is_meant(const struct shadow_ring *r, const struct shadow_ring *only)
+{
+	return !only || r == only;
+}
+
+/* --- before the stop ------------------------------------------------------ */
+
+/* Among others, a broken ring is left to the back-end that has it, unless the device is
+ * stopped as a whole. */
+static bool is_halted_with(const struct shadow_device *d, const struct shadow_ring *r,
+			   const struct shadow_ring *only)
+{
+	return is_meant(r, only) && shadow_ring_is_at_backend(r) &&
+	       (only || shadow_device_is_whole(d) || shadow_ring_runs(r));
+}
+
+static int rings_hush(struct shadow_device *d, const struct shadow_ring *only,
+		      struct umbra_error *err)
+{
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		struct shadow_ring *r = &d->rings[i];
+		struct memory_region slot;
+		struct ring_context c = shadow_device_context(d, r, &slot);
+		int rc;
+
+		if (!is_meant(r, only) || !shadow_ring_runs(r) || r->halted)
+			continue;
+		rc = shadow_ring_hush(r, &c, err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/*
+ * Which ring has chains that its stop would lose, or that make the stop a race?  1: *@busy
+ * has most of them, *@left (0: it is waited for without any); 0: none.
+ */
+static int ring_busy_find(struct shadow_device *d, const struct shadow_ring *only,
+			  const struct shadow_ring **busy, uint16_t *left, struct umbra_error *err)
+{
+	bool found = false;
+
+	*left = 0;
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		struct shadow_ring *r = &d->rings[i];
+		struct memory_region slot;
+		struct ring_context c = shadow_device_context(d, r, &slot);
+		uint16_t n;
+		int rc;
+
+		if (!is_halted_with(d, r, only))
+			continue;
+		rc = shadow_ring_is_idle(r, &c, &n, err);
+		if (rc == -EPROTO) {
+			if (r->run != RING_BROKEN)
+				shadow_device_break_ring(d, r, NULL);
+		} else if (rc < 0) {
+			return rc;
+		} else if (!rc && (!found || n > *left)) {
+			found = true;
+			*busy = r;
+			*left = n;
+		}
+	}
+	return found;
+}
+
+/* @r was waited for in vain: -ETIME. */
+static int busy_error(const struct shadow_device *d, const struct shadow_ring *r, uint16_t left,
+		      struct umbra_error *err)
+{
+	uint64_t ms = d->deadline_us / 1000;
+
+	if (backend_is_reset_by_stop(d->backend))
+		return error_set(err, -ETIME,
+				 "queue %u: the device cannot be suspended (no "
+				 "VHOST_BACKEND_F_SUSPEND), and after %" PRIu64
+				 " ms %u requests are still with it, as far as it can be asked",
+				 r->index, ms, left);
+	if (r->run == RING_PASSED && !(d->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX)) &&
+	    r->sounding != SOUNDING_DONE)
+		return error_set(
+			err, -ETIME,
+			"queue %u: after %" PRIu64 " ms %u chains are not used, and without "
+			"VIRTIO_F_EVENT_IDX nobody can tell which of them the back-end has "
+			"taken",
+			r->index, ms, left);
+	return error_set(err, -ETIME,
+			 "queue %u: the back-end has %u chains and did not use them within "
+			 "%" PRIu64 " ms",
+			 r->index, left, ms);
+}
+
+/* Wait from @start on, at most the deadline, until a stop loses and races nothing. */
+static int rings_await_idle(struct shadow_device *d, const struct shadow_ring *only, uint64_t start,
+			    struct umbra_error *err)
+{
+	for (;;) {
+		const struct shadow_ring *busy = NULL;
+		uint16_t left;
+		int rc = ring_busy_find(d, only, &busy, &left, err);
+
+		if (rc <= 0)
+			return rc;
+		if (d->host->ops->now_us(d->host) - start >= d->deadline_us) {
+			if (left || d->backend->hush != BACKEND_HUSH_ENABLE)
+				return busy_error(d, busy, left, err);
+			log_warning("queue %u: the back-end has not read a kick of the disabled "
+				    "queue for %" PRIu64 " ms, so from here on that is not waited "
+				    "for",
+				    busy->index, d->deadline_us / 1000);
+			d->backend->leaves_kicks = true;
+			continue;
+		}
+		rc = d->host->ops->wait_us(d->host, DRAIN_LOOK_US);
+		if (rc)
+			return error_set(err, rc, "queue %u: stopped with %u requests in flight",
+					 busy->index, left);
+	}
+}
+
+/* --- the stop ------------------------------------------------------------- */
+
+/* A ring whose peer lies is broken on the way; the others go on. */
+static int rings_halt(struct shadow_device *d, const struct shadow_ring *only,
+		      struct umbra_error *err)
+{
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		struct shadow_ring *r = &d->rings[i];
+		struct memory_region slot;
+		struct ring_context c = shadow_device_context(d, r, &slot);
+		int rc;
+
+		if (!is_halted_with(d, r, only))
+			continue;
+		rc = shadow_ring_halt(r, &c, err);
+		if (rc && rc != -EPROTO)
+			return rc;
+		if (rc && r->run != RING_BROKEN)
+			shadow_device_break_ring(d, r, err->text);
+	}
+	return 0;
+}
+
+static int rings_drain(struct shadow_device *d, const struct shadow_ring *only, uint64_t start,
+		       struct umbra_error *err)
+{
+	for (;;) {
+		struct shadow_ring *waiting = NULL;
+		int rc;
+
+		for (unsigned int i = 0; i < d->ring_count; i++) {
+			struct shadow_ring *r = &d->rings[i];
+			struct memory_region slot;
+			struct ring_context c = shadow_device_context(d, r, &slot);
+
+			if (!r->halted || (only ? r != only : !shadow_ring_runs(r)))
+				continue;
+			rc = shadow_ring_is_drained(r, &c);
+			if (rc < 0) {
+				if (r->run != RING_BROKEN)
+					shadow_device_break_ring(d, r, NULL);
+				continue;
+			}
+			if (!rc)
+				waiting = r;
+		}
+		if (!waiting)
+			return 0;
+		if (d->host->ops->now_us(d->host) - start >= d->deadline_us)
+			return error_set(err, -ETIME,
+					 "queue %u: the back-end took %u chains and did not use "
+					 "them within %" PRIu64 " ms",
+					 waiting->index, shadow_ring_undrained(waiting),
+					 d->deadline_us / 1000);
+		rc = d->host->ops->wait_us(d->host, DRAIN_LOOK_US);
+		if (rc)
+			return error_set(err, rc,
+					 "queue %u: stopped while %u chains were in flight",
+					 waiting->index, shadow_ring_undrained(waiting));
+	}
+}
+
+/* --- all of it ------------------------------------------------------------ */
+
+static int device_stop(struct shadow_device *d, struct umbra_error *err)
+{
+	bool any = false;
+
+	for (unsigned int i = 0; i < d->ring_count; i++)
+		any |= shadow_ring_is_at_backend(&d->rings[i]);
+	return any ? d->backend->ops->device_stop(d->backend, err) : 0;
+}
+
+int shadow_device_quiesce(struct shadow_device *d, struct shadow_ring *only, bool by_force,
+			  struct umbra_error *err)
+{
+	uint64_t start = d->host->ops->now_us(d->host);
+	bool is_whole = shadow_device_is_whole(d);
+	int rc;
+
+	if (is_whole)
+		only = NULL;
+	rc = rings_hush(d, only, err);
+	/* A device that is suspended uses what it has by itself. */
+	if (!rc && !(d->backend->traits & BACKEND_SUSPENDS))
+		rc = rings_await_idle(d, only, start, err);
+	if (rc == -ETIME && by_force) {
+		log_warning("%s; it is stopped all the same", err->text);
+		rc = 0;
+	}
+	if (!rc && is_whole)
+		rc = device_stop(d, err);
+	if (!rc)
+		rc = rings_halt(d, only, err);
+	return rc ? rc : rings_drain(d, only, start, err);
+}
+
+int shadow_device_resume(struct shadow_device *d, struct umbra_error *err)
+{
+	bool is_stopped = false;
+
+	for (unsigned int i = 0; i < d->ring_count; i++)
+		is_stopped |= shadow_ring_runs(&d->rings[i]) && d->rings[i].halted;
+	if (is_stopped && shadow_device_is_whole(d)) {
+		shadow_device_finish(d);
+		return shadow_device_begin(d, NULL, d->shadow_wanted, err);
+	}
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		struct shadow_ring *r = &d->rings[i];
+		struct memory_region slot;
+		struct ring_context c = shadow_device_context(d, r, &slot);
+		int rc = shadow_ring_runs(r) && (r->halted || r->hushed)
+				 ? shadow_ring_resume(r, &c, err)
+				 : 0;
+
+		if (rc)
+			return rc;
+	}
+	return 0;
+}

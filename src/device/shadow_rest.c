@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Bringing a device to rest, because its program ends.
+ *
+ * Theory of operation.  A guest that is not told of a request that was done waits for it
+ * for ever, or, when its VMM finds another back-end, has it done again.  So the rings are
+ * stopped as if the front-end stopped each (shadow_quiesce.c): what the back-end has is
+ * waited for and completed to the guest, what it has not taken goes back to the guest's
+ * ring.  Whoever serves the guest next finds used and available indices that say all
+ * there is to know.  What does not come back in time is counted.
+ *
+ * Threads: the device's thread.
+ */
+#include <errno.h>
+
+#include "base/error.h"
+#include "device/shadow_device_private.h"
+
+int shadow_device_rest(struct shadow_device *d, unsigned int *left, struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	*left = 0;
+	if (rc)
+		return rc;
+	rc = shadow_device_quiesce(d, NULL, true, err);
+	for (unsigned int i = 0; i < d->ring_count; i++)
+		*left += shadow_ring_left(&d->rings[i]);
+	shadow_device_finish(d);
+	/* Out of time, with every ring stopped: what is left says all. */
+	if ((rc == -ETIME || rc == -ECANCELED) && !shadow_device_any(d, RING_PASSED) &&
+	    !shadow_device_any(d, RING_SHADOWED))
+		rc = 0;
+	return rc;
+}

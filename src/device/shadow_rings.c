@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A device between a front-end and a back-end: what each message about a ring does.
+ *
+ * Theory of operation.  What the front-end says of a ring is kept, and the
+ * back-end hears of it when the ring starts, or of an eventfd that is exchanged.
+ *
+ * A front-end that programs a started ring anew without having stopped it
+ * (UML after a driver was unbound; the specification allows to re-send the
+ * same) has forgotten the old one: a real change stops the ring first.  Messages
+ * that repeat what is known change nothing and are not forwarded, since some
+ * back-ends drop their rings on them.
+ *
+ * A disabled ring is not at the back-end: SET_VRING_ENABLE 0 brings it to a standstill, 1
+ * starts it where it stood, in the mode that the device then has.  For a driver that is
+ * unbound is told in this way alone (UML), after which the ring's memory may be anything: so
+ * nobody may look at it, kick it or work on it, and it takes no part in a switch.  (The
+ * specification has the back-end discard what is sent on a disabled network ring; here it
+ * waits there.)
+ *
+ * A device that is stopped as a whole (BACKEND_WHOLE) stops for each ring that
+ * stops.  The others are wanted then, and started again when the front-end pauses
+ * (shadow_start.c).
+ *
+ * Where the control queue of a network device begins anew, its guest has forgotten
+ * what it said there (shadow_control.c).
+ *
+ * Implements: SET_VRING_*, GET_VRING_BASE of the vhost-user specification.
+ * Threads: the device's thread.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "device/shadow_device_private.h"
+
+static struct shadow_ring *ring_find(struct shadow_device *d, unsigned int index,
+				     struct umbra_error *err)
+{
+	if (index >= UMBRA_QUEUES_MAX) {
+		error_set(err, -EINVAL, "queue %u does not exist: at most %u are possible", index,
+			  UMBRA_QUEUES_MAX);
+		return NULL;
+	}
+	if (index >= d->ring_count)
+		d->ring_count = index + 1;
+	return &d->rings[index];
+}
+
+static bool is_stopped(const struct shadow_ring *r)
+{
+	return r->run == RING_STOPPED;
+}
+
+/* Has the back-end something to stop, or to give back? */
+static bool has_to_stop(const struct shadow_device *d, const struct shadow_ring *r)
+{
+	return shadow_ring_is_at_backend(r) ||
+	       (r->run == RING_BROKEN && !shadow_device_is_whole(d));
+}
+
+/* --- stopping ------------------------------------------------------------- */
+
+/*
+ * Bring ring @r to a standstill because the front-end stops or forgets it.  The
+ * rings that a device as a whole stops with it are wanted again.
+ */
+static int ring_halt(struct shadow_device *d, struct shadow_ring *r, struct umbra_error *err)
+{
+	struct umbra_error later;
+	int rc = shadow_device_quiesce(d, r, true, err), back;
+
+	if (rc == -ETIME) {
+		log_error("%s; the front-end stops the queue, so they are given up", err->text);
+		rc = 0;
+	}
+	if (rc) {
+		back = shadow_device_is_fatal(rc) ? 0 : shadow_device_resume(d, &later);
+		if (shadow_device_is_fatal(back)) {
+			*err = later;
+			rc = back;
+		} else if (back) {
+			shadow_device_start_failed(d, &later);
+		}
+		return shadow_device_lose(d, rc, err);
+	}
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		struct shadow_ring *other = &d->rings[i];
+		struct memory_region slot;
+		struct ring_context c = shadow_device_context(d, other, &slot);
+
+		if (other != r && shadow_ring_runs(other) && other->halted && !other->forgotten)
+			shadow_ring_finish(other, &c);
+	}
+	if (shadow_device_any(d, RING_WANTED))
+		shadow_device_start_soon(d);
+	return 0;
+}
+
+static void ring_forget(struct shadow_device *d, struct shadow_ring *r)
+{
+	struct memory_region slot;
+	struct ring_context c = shadow_device_context(d, r, &slot);
+
+	shadow_ring_discard(r, &c);
+	r->error[0] = '\0';
+	/* Its kick fd belonged to the life that is over. */
+	fd_close(&r->kick_fd);
+}
+
+int shadow_device_abandon(struct shadow_device *d, struct shadow_ring *only,
+			  struct umbra_error *err)
+{
+	int rc = 0;
+
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		struct shadow_ring *r = &d->rings[i];
+		struct memory_region slot;
+		struct ring_context c = shadow_device_context(d, r, &slot);
+
+		if (only && r != only)
+			continue;
+		r->kept_count = 0;
+		if (is_stopped(r))
+			continue;
+		r->forgotten = true;
+		shadow_ring_pause(r, &c);
+		shadow_ring_abandon(r);
+	}
+	for (unsigned int i = 0; i < d->ring_count && !rc; i++)
+		if (d->rings[i].forgotten && has_to_stop(d, &d->rings[i]))
+			rc = ring_halt(d, &d->rings[i], err);
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		if (!rc && d->rings[i].forgotten)
+			ring_forget(d, &d->rings[i]);
+		d->rings[i].forgotten = false;
+	}
+	shadow_device_settle(d);
+	return rc;
+}
+
+/* --- what the front-end says ------------------------------------------------ */
+
+int shadow_device_ring_set_size(struct shadow_device *d, unsigned int index, uint32_t size,
+				struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	if (!is_power_of_two(size) || size > SPLIT_SIZE_MAX)
+		return error_set(err, -EINVAL,
+				 "queue %u: size %u is not a power of two from 1 to %u", index,
+				 size, SPLIT_SIZE_MAX);
+	if (r->size == size)
+		return 0;
+	rc = shadow_device_abandon(d, r, err);
+	if (rc)
+		return rc;
+	free(r->kept); /* sized for the old one */
+	r->kept = NULL;
+	r->size = (uint16_t)size;
+	return 0;
+}
+
+int shadow_device_ring_set_addr(struct shadow_device *d, unsigned int index, uva_t desc,
+				uva_t avail, uva_t used, struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	if (r->has_addr && r->desc.v == desc.v && r->avail.v == avail.v && r->used.v == used.v)
+		return 0;
+	rc = shadow_device_abandon(d, r, err);
+	if (rc)
+		return rc;
+	r->desc = desc;
+	r->avail = avail;
+	r->used = used;
+	r->has_addr = true;
+	return 0;
+}
+
+int shadow_device_ring_set_base(struct shadow_device *d, unsigned int index, uint32_t base,
+				struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	if (base > UINT16_MAX)
+		return error_set(err, -EINVAL,
+				 "queue %u: base %u is not an index of a split ring (0 to 65535)",
+				 index, base);
+	rc = is_stopped(r) ? 0 : shadow_device_abandon(d, r, err);
+	if (!rc)
+		r->base = (uint16_t)base;
+	return rc;
+}
+
+/* Ring @r is wanted and enabled: it begins, at once or (a whole device) with the others. */
+static int ring_begin(struct shadow_device *d, struct shadow_ring *r, struct umbra_error *err)
+{
+	int rc = shadow_device_check_backend(d, err);
+
+	if (rc)
+		return rc;
+	if (shadow_device_is_whole(d)) {
+		shadow_device_start_soon(d);
+		return 0;
+	}
+	rc = shadow_device_say_features(d, err);
+	if (!rc)
+		rc = shadow_device_choose_mode(d, r, err);
+	if (!rc)
+		rc = shadow_device_lose(d, shadow_device_begin(d, r, d->shadow_wanted, err), err);
+	if (!rc)
+		shadow_device_settle(d);
+	return rc;
+}
+
+/* A device that is started as a whole must not be stopped for a queue that it has not got. */
+static int queue_check(struct shadow_device *d, unsigned int index, struct umbra_error *err)
+{
+	uint64_t count;
+	int rc = d->backend->ops->get_queue_num(d->backend, &count, err);
+
+	if (rc == -EOPNOTSUPP || (!rc && index < count))
+		return 0;
+	if (rc)
+		return shadow_device_lose(d, rc, err);
+	return error_set(err, -EINVAL, "queue %u does not exist: the back-end has %" PRIu64, index,
+			 count);
+}
+
+/* The front-end has started ring @r. */
+static int ring_want(struct shadow_device *d, struct shadow_ring *r, struct umbra_error *err)
+{
+	struct memory_region slot;
+	struct ring_context c = shadow_device_context(d, r, &slot);
+	int rc = shadow_device_check_backend(d, err);
+
+	if (rc)
+		return rc;
+	if (!d->has_features)
+		return error_set(err, -EINVAL, "queue %u: it is started before SET_FEATURES",
+				 r->index);
+	/* What is wrong with it is said now, even if it begins later. */
+	rc = shadow_device_is_whole(d) ? queue_check(d, r->index, err) : 0;
+	if (!rc)
+		rc = shadow_ring_resolve(r, &c, err);
+	if (!rc && c.control)
+		shadow_control_begins(d, r);
+	if (rc)
+		return rc;
+	if (r->enabled || shadow_device_is_whole(d))
+		return ring_begin(d, r, err);
+	shadow_device_settle(d);
+	return 0;
+}
+
+/* The old eventfd of ring @r cannot be had back: the ring must not look as if it ran. */
+static void ring_lose_fd(struct shadow_device *d, struct shadow_ring *r,
+			 const struct umbra_error *why)
+{
+	shadow_device_break_ring(d, r, why->text);
+	shadow_device_settle(d);
+}
+
+typedef int fd_tell(struct backend *b, unsigned int index, int fd, struct umbra_error *err);
+
+/* Tell the back-end of an eventfd in place of the one in @slot_fd.  One that it refuses
+ * leaves it with that, which is said again, since it may have let go of it first. */
+static int fd_exchange_there(struct shadow_device *d, struct shadow_ring *r, fd_tell *tell,
+			     const int *slot_fd, int fd, struct umbra_error *err)
+{
+	int rc = shadow_device_lose(d, tell(d->backend, r->index, fd, err), err);
+	struct umbra_error later = { "" };
+	int back;
+
+	if (!rc || shadow_device_is_fatal(rc))
+		return rc;
+	back = shadow_device_lose(d, tell(d->backend, r->index, *slot_fd, &later), &later);
+	if (!back)
+		return rc;
+	if (shadow_device_is_fatal(back)) {
+		*err = later;
+		return back;
+	}
+	if (slot_fd != &r->err_fd)
+		ring_lose_fd(d, r, &later);
+	return rc;
+}
+
+/* Serve a shadowed ring with @fd in @slot_fd; where that cannot be, with what was there. */
+static int fd_exchange_here(struct shadow_device *d, struct shadow_ring *r, int *slot_fd, int fd,
+			    struct umbra_error *err)
+{
+	struct memory_region slot;
+	struct ring_context c = shadow_device_context(d, r, &slot);
+	struct umbra_error later = { "" };
+	int before = *slot_fd, rc;
+
+	shadow_ring_pause(r, &c); /* no thread uses the old one */
+	*slot_fd = fd;
+	rc = shadow_ring_unpause(r, &c, err);
+	if (!rc)
+		return 0;
+	*slot_fd = before;
+	if (shadow_ring_unpause(r, &c, &later))
+		ring_lose_fd(d, r, &later);
+	return rc;
+}
+
+/*
+ * Exchange one of a ring's eventfds.  The new one is proven before the old one is let go
+ * of: after an error *@fd is still the caller's, and the old one serves on.
+ */
+static int ring_exchange_fd(struct shadow_device *d, struct shadow_ring *r, int *slot_fd, int *fd,
+			    fd_tell *tell, struct umbra_error *err)
+{
+	/* The errors of a shadow ring are the back-end's to tell, too. */
+	bool there = r->run == RING_PASSED || (r->run == RING_SHADOWED && slot_fd == &r->err_fd);
+	int before = *slot_fd, rc = 0;
+
+	if (there)
+		rc = fd_exchange_there(d, r, tell, slot_fd, *fd, err);
+	else if (r->run == RING_SHADOWED)
+		rc = fd_exchange_here(d, r, slot_fd, *fd, err);
+	if (rc)
+		return rc;
+	fd_close(&before);
+	*slot_fd = fd_take(fd);
+	return 0;
+}
+
+/*
+ * Does the back-end hear the kicks of a new fd that it is given for a running ring?  Those of
+ * the rust-vmm crates never watch it, and end at the next stop (vhost_user_family.h); so
+ * only those that are hushed in that way are told so.
+ */
+static bool hears_of_kick(const struct shadow_device *d)
+{
+	return d->backend && d->backend->hush == BACKEND_HUSH_KICK;
+}
+
+/* The others' ring @r, which is passed through, is stopped and started with the new fd. */
+static int kick_restart(struct shadow_device *d, struct shadow_ring *r, int *fd,
+			struct umbra_error *err)
+{
+	struct memory_region slot;
+	struct ring_context c = shadow_device_context(d, r, &slot);
+	struct umbra_error later;
+	int before = r->kick_fd, rc;
+
+	rc = ring_halt(d, r, err);
+	if (rc)
+		return rc;
+	if (shadow_ring_runs(r))
+		shadow_ring_finish(r, &c);
+	r->kick_fd = *fd;
+	rc = r->run == RING_WANTED ? ring_begin(d, r, err) : 0;
+	if (!rc) {
+		fd_close(&before);
+		*fd = -1;
+		return 0;
+	}
+	r->kick_fd = before;
+	if (!shadow_device_is_fatal(rc) && ring_begin(d, r, &later))
+		shadow_device_start_failed(d, &later);
+	return rc;
+}
+
+int shadow_device_ring_set_kick(struct shadow_device *d, unsigned int index, int *fd,
+				struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	if (r->run == RING_PASSED && !hears_of_kick(d))
+		return kick_restart(d, r, fd, err);
+	if (!is_stopped(r)) {
+		rc = ring_exchange_fd(d, r, &r->kick_fd, fd,
+				      d->backend ? d->backend->ops->ring_set_kick : NULL, err);
+		/* A kick may have come before we listened. */
+		if (!rc && r->run == RING_PASSED)
+			d->host->ops->notify(d->host, r->kick_fd);
+		return rc;
+	}
+	fd_close(&r->kick_fd);
+	r->kick_fd = *fd;
+	r->run = RING_WANTED;
+	rc = ring_want(d, r, err);
+	if (rc) {
+		r->run = RING_STOPPED;
+		r->kick_fd = -1; /* still the caller's */
+	} else {
+		*fd = -1;
+	}
+	return rc;
+}
+
+int shadow_device_ring_set_call(struct shadow_device *d, unsigned int index, int *fd,
+				struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	rc = ring_exchange_fd(d, r, &r->call_fd, fd,
+			      d->backend ? d->backend->ops->ring_set_call : NULL, err);
+	/* A call may have gone to the old fd while nobody listened there. */
+	if (!rc && !is_stopped(r))
+		d->host->ops->notify(d->host, r->call_fd);
+	return rc;
+}
+
+int shadow_device_ring_set_err(struct shadow_device *d, unsigned int index, int *fd,
+			       struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+
+	if (!r)
+		return -EINVAL;
+	return ring_exchange_fd(d, r, &r->err_fd, fd,
+				d->backend ? d->backend->ops->ring_set_err : NULL, err);
+}
+
+/* A ring that the front-end disables goes to a standstill, and waits to be enabled. */
+static int ring_disable(struct shadow_device *d, struct shadow_ring *r, struct umbra_error *err)
+{
+	struct memory_region slot;
+	struct ring_context c = shadow_device_context(d, r, &slot);
+	int rc = ring_halt(d, r, err);
+
+	if (rc)
+		return rc;
+	r->enabled = false;
+	if (shadow_ring_runs(r))
+		shadow_ring_finish(r, &c);
+	shadow_device_settle(d);
+	return 0;
+}
+
+int shadow_device_ring_enable(struct shadow_device *d, unsigned int index, bool enabled,
+			      struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	if (r->enabled == enabled)
+		return 0;
+	if (!enabled && shadow_ring_runs(r)) {
+		rc = shadow_device_check_backend(d, err);
+		return rc ? rc : ring_disable(d, r, err);
+	}
+	r->enabled = enabled;
+	if (!enabled || r->run != RING_WANTED)
+		return 0;
+	rc = ring_begin(d, r, err);
+	if (rc)
+		r->enabled = false;
+	return rc;
+}
+
+int shadow_device_ring_stop(struct shadow_device *d, unsigned int index, uint16_t *base,
+			    struct umbra_error *err)
+{
+	struct shadow_ring *r = ring_find(d, index, err);
+	struct memory_region slot;
+	struct ring_context c;
+	int rc;
+
+	if (!r)
+		return -EINVAL;
+	c = shadow_device_context(d, r, &slot);
+	rc = has_to_stop(d, r) ? ring_halt(d, r, err) : 0;
+	if (rc)
+		return rc;
+	if (shadow_ring_runs(r) || r->run == RING_BROKEN)
+		shadow_ring_finish(r, &c);
+	r->run = RING_STOPPED;
+	r->error[0] = '\0';
+	fd_close(&r->kick_fd); /* vhost-user: a stopped ring waits for a new one */
+	*base = r->base;
+	shadow_device_settle(d);
+	return 0;
+}

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Switching a running device between passed through and shadowed.
+ *
+ * Theory of operation.  The two directions are one algorithm, because a ring is
+ * started and stopped in the same way in either mode (shadow_ring.h), and it is
+ * the same for both kinds of back-end:
+ *
+ *  1. Bring every running ring to a standstill (shadow_quiesce.c).  Chains that the back-end has
+ *     not taken are back on the guest's ring; those that it has taken are used, since a
+ *     device that still owns a buffer must not see it twice.  The guest goes on adding
+ *     chains and kicking, which nobody hears.
+ *  2. Let go of them: they are wanted, and nobody has them.
+ *  3. Begin with every ring in the other mode (shadow_start.c), at the index where it
+ *     stopped.  Each start ends with a kick, for those that nobody heard.
+ *
+ * If the chains in flight do not come back in time (a back-end that took
+ * receive buffers and keeps them), or a ring cannot be started in the other
+ * mode, the rings go on in the old mode and the error says what was in the way.
+ * Rejected: to give a stuck ring back to the guest without its chains (they
+ * would be lost) or to submit them again (they might be done twice).
+ *
+ * The pause that the guest sees is from step 1 to step 3 and is measured.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "device/shadow_device_private.h"
+
+static const char *mode_name(bool shadowed)
+{
+	return shadowed ? "shadowed" : "passed through";
+}
+
+int shadow_device_check_mode(const struct shadow_device *d, bool shadowed, struct umbra_error *err)
+{
+	bool is_possible = shadowed ? d->features.can_shadow : d->features.can_passthrough;
+
+	if (shadowed && d->mode == UMBRA_SHADOW_OFF)
+		return error_set(err, -EPERM,
+				 "the shadow is switched off for this device (shadow=off)");
+	if (!shadowed && d->mode == UMBRA_SHADOW_ON)
+		return error_set(err, -EPERM, "the device is always shadowed (shadow=on)");
+	if (d->has_features && !is_possible)
+		return error_set(err, -EOPNOTSUPP, "%s", d->features.why_not);
+	for (unsigned int i = 0; i < d->ring_count; i++) {
+		const struct shadow_ring *r = &d->rings[i];
+		uint16_t ghosts = shadow_ring_ghosts(r);
+
+		if (!shadowed && ghosts)
+			return error_set(
+				err, -EOPNOTSUPP,
+				"queue %u: the back-end has not used %u chains of a shadow "
+				"that was stopped all the same, and would complete them "
+				"on the guest's ring",
+				i, ghosts);
+		if (shadowed && r->left)
+			return error_set(err, -EOPNOTSUPP,
+					 "queue %u: the back-end has not used all that it had when "
+					 "the queue was passed through and stopped all the same, "
+					 "and would complete that on the shadow ring",
+					 i);
+	}
+	if (shadowed && d->no_shadow[0])
+		return error_set(err, -EOPNOTSUPP, "%s", d->no_shadow);
+	if (shadowed && d->backend && d->backend->ends_at_late_kick &&
+	    shadow_device_any(d, RING_PASSED))
+		return error_set(err, -EOPNOTSUPP,
+				 "the back-end (passt) would end at a kick of the guest that comes "
+				 "as its rings are stopped: it can be shadowed from the start "
+				 "(shadow=on), or when the guest has stopped its rings");
+	if (!shadowed && d->backend && !backend_keeps_index(d->backend))
+		return error_set(
+			err, -EOPNOTSUPP,
+			"the device keeps no ring state (it refuses GET_VRING_BASE), so its "
+			"rings can only start at 0: it is always shadowed");
+	if (!shadowed && d->memory && d->memory->translated)
+		return error_set(
+			err, -EOPNOTSUPP,
+			"the device cannot see all of the guest's memory where the guest "
+			"sees it, so descriptors must be translated: it is always shadowed");
+	return 0;
+}
+
+/* Try to change the mode of running rings.  On failure the old mode is back,
+ * unless the code is fatal or the rings are wanted, to be tried again. */
+static int rings_switch(struct shadow_device *d, bool shadowed, struct umbra_error *err)
+{
+	uint64_t start = d->host->ops->now_us(d->host);
+	struct umbra_error later;
+	int rc, back;
+
+	rc = shadow_device_quiesce(d, NULL, false, err);
+	if (!rc && (d->overdue || d->host->ops->now_us(d->host) - start >= d->deadline_us))
+		rc = error_set(err, -ETIME,
+			       "the back-end took longer than %" PRIu64 " ms to stop its rings",
+			       d->deadline_us / 1000);
+	if (rc) {
+		back = shadow_device_is_fatal(rc) ? 0 : shadow_device_resume(d, &later);
+	} else {
+		shadow_device_finish(d);
+		rc = shadow_device_begin(d, NULL, shadowed, err);
+		back = !rc || shadow_device_is_fatal(rc)
+			       ? 0
+			       : shadow_device_begin(d, NULL, !shadowed, &later);
+	}
+	if (shadow_device_is_fatal(back)) {
+		*err = later;
+		return back;
+	}
+	if (back)
+		shadow_device_start_failed(d, &later);
+	return rc;
+}
+
+void shadow_device_switch_overdue(struct shadow_device *d, const char *reason)
+{
+	if (d->overdue)
+		return;
+	d->overdue = true;
+	d->switches_failed++;
+	shadow_device_set_state(d, UMBRA_DEVICE_SWITCHING, reason);
+}
+
+static void broken_note(const struct shadow_device *d, bool broken[UMBRA_QUEUES_MAX])
+{
+	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
+		broken[i] = d->rings[i].run == RING_BROKEN;
+}
+
+/* Who asked is told of a queue that broke in the switch, though the others have switched. */
+static int broken_since(const struct shadow_device *d, const bool before[UMBRA_QUEUES_MAX],
+			bool shadowed, struct umbra_error *err)
+{
+	for (unsigned int i = 0; i < d->ring_count; i++)
+		if (d->rings[i].run == RING_BROKEN && !before[i])
+			return error_set(err, -EPROTO,
+					 "queue %u broke on the way, and the others are %s: %s", i,
+					 mode_name(shadowed), d->rings[i].error);
+	return 0;
+}
+
+static int mode_set(struct shadow_device *d, bool shadowed, struct umbra_error *err)
+{
+	bool broken[UMBRA_QUEUES_MAX];
+	enum umbra_device_state before = d->state;
+	uint64_t start = d->host->ops->now_us(d->host);
+	int rc;
+
+	shadow_device_set_state(d, UMBRA_DEVICE_SWITCHING,
+				shadowed ? "to shadowed" : "to passed through");
+	d->overdue = false;
+	broken_note(d, broken);
+	rc = rings_switch(d, shadowed, err);
+	if (rc && !d->overdue)
+		d->switches_failed++;
+	d->overdue = false;
+	if (shadow_device_is_fatal(rc))
+		return shadow_device_lose(d, rc, err);
+	if (rc) {
+		error_prefix(err, rc, "the device stays %s", mode_name(!shadowed));
+		shadow_device_settle(d);
+		return rc == -ETIME ? -ETIMEDOUT : rc;
+	}
+	d->shadow_wanted = shadowed;
+	rc = broken_since(d, broken, shadowed, err);
+	if (rc)
+		d->switches_failed++;
+	else
+		d->switches++;
+	d->last_pause_us = d->host->ops->now_us(d->host) - start;
+	if (d->last_pause_us > d->longest_pause_us)
+		d->longest_pause_us = d->last_pause_us;
+	log_debug("%s now, after a pause of %" PRIu64 " us (was %s)", mode_name(shadowed),
+		  d->last_pause_us, umbra_device_state_name(before));
+	shadow_device_settle(d);
+	return rc;
+}
+
+int shadow_device_switch(struct shadow_device *d, bool shadowed, struct umbra_error *err)
+{
+	int rc = shadow_device_check_mode(d, shadowed, err);
+	bool broken[UMBRA_QUEUES_MAX];
+
+	if (rc || d->shadow_wanted == shadowed)
+		return rc;
+	if (shadow_device_any(d, RING_PASSED) || shadow_device_any(d, RING_SHADOWED))
+		return mode_set(d, shadowed, err);
+	d->shadow_wanted = shadowed;
+	shadow_device_settle(d);
+	if (!shadow_device_any(d, RING_WANTED))
+		return 0;
+	/* What was about to start, or could not in the other mode, starts now. */
+	broken_note(d, broken);
+	rc = shadow_device_start_now(d, err);
+	if (rc && d->shadow_wanted == shadowed)
+		d->shadow_wanted = !shadowed;
+	return rc ? rc : broken_since(d, broken, shadowed, err);
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What a device that is being negotiated waits for, for a person.
+ *
+ * A look at what the front-end has said so far, in the order in which front-ends say it;
+ * the first that is missing is what one waits for.  Nothing depends on it.
+ */
+#include <stdio.h>
+
+#include "device/shadow_device_private.h"
+
+static const struct shadow_ring *ring_find(const struct shadow_device *d, bool kicked)
+{
+	for (unsigned int i = 0; i < d->ring_count; i++)
+		if (kicked ? d->rings[i].run == RING_WANTED : d->rings[i].size > 0)
+			return &d->rings[i];
+	return NULL;
+}
+
+void shadow_device_waits_for(const struct shadow_device *d, char *text, size_t size)
+{
+	const struct shadow_ring *r;
+
+	if (!d->has_features)
+		snprintf(text, size,
+			 "for the guest's driver: the front-end has not said which features it "
+			 "takes");
+	else if (!d->memory || !d->memory->count)
+		snprintf(text, size,
+			 "for the guest's memory: the front-end has shared none (QEMU: is share=on "
+			 "forgotten?)");
+	else if ((r = ring_find(d, true)) && !r->enabled)
+		snprintf(text, size, "for the front-end to enable queue %u", r->index);
+	else if (r)
+		snprintf(text, size, "for queue %u to be started", r->index);
+	else if ((r = ring_find(d, false)))
+		snprintf(text, size, "for the guest's driver to start queue %u", r->index);
+	else
+		snprintf(text, size, "for the guest's driver to set up a queue");
+}

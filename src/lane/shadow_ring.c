@@ -1,0 +1,583 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* One ring of a shadow device, how it comes to life and goes: see shadow_ring.h. */
+#include "lane/shadow_ring.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/virtio_ring.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/shm.h"
+#include "lane/shadow_ring_control.h"
+
+void shadow_ring_init(struct shadow_ring *r, unsigned int index)
+{
+	*r = (struct shadow_ring){
+		.index = index,
+		.kick_fd = -1,
+		.call_fd = -1,
+		.err_fd = -1,
+		.back_kick_fd = -1,
+		.back_call_fd = -1,
+		.quiet_fd = -1,
+	};
+}
+
+/* Where the back-end completes the ghosts, as long as there are some. */
+static void ghost_ring_set(struct shadow_ring *r, const struct driver_ring *back,
+			   struct memory_backing *memory)
+{
+	if (r->ghost_memory)
+		memory_backing_unref(r->ghost_memory);
+	r->ghost_memory = NULL;
+	if (!r->ghost_count)
+		return;
+	memory_backing_ref(memory);
+	r->ghost_memory = memory;
+	r->ghost_at = back->last_used;
+	r->ghost_ring = back->split;
+}
+
+void shadow_ring_forget(struct shadow_ring *r)
+{
+	fd_close(&r->kick_fd);
+	fd_close(&r->call_fd);
+	fd_close(&r->err_fd);
+	/* Ours, too: no front-end leaves anything behind for the next. */
+	fd_close(&r->back_kick_fd);
+	fd_close(&r->back_call_fd);
+	fd_close(&r->quiet_fd);
+	r->size = 0;
+	r->has_addr = false;
+	r->base = 0;
+	r->gap = 0;
+	r->enabled = false;
+	r->error[0] = '\0';
+	r->kept_count = 0;
+	free(r->kept);
+	r->kept = NULL;
+	r->left = false;
+	r->ghost_count = 0;
+	free(r->ghosts);
+	r->ghosts = NULL;
+	ghost_ring_set(r, NULL, NULL);
+	r->spoils = 0;
+}
+
+void shadow_ring_reset(struct shadow_ring *r, bool enabled)
+{
+	r->base = 0;
+	r->gap = 0;
+	r->enabled = enabled;
+	r->kept_count = 0;
+}
+
+void shadow_ring_fini(struct shadow_ring *r)
+{
+	shadow_ring_forget(r);
+}
+
+/* --- finding the guest's ring ------------------------------------------- */
+
+static void *part_find(const struct shadow_ring *r, const struct ring_context *c, const char *what,
+		       uva_t uva, size_t bytes, uint64_t align, struct umbra_error *err)
+{
+	void *host;
+
+	host = c->memory ? memory_host_uva(c->memory, uva, bytes) : NULL;
+	if (!host) {
+		memory_lacks_ring(c->memory, r->index, what, uva, bytes, err);
+		return NULL;
+	}
+	/* What counts is where we see it; a page's offset is the same for all. */
+	if ((uintptr_t)host % align) {
+		error_set(err, -EINVAL,
+			  "queue %u: the %s ring at user address 0x%" PRIx64
+			  " is not aligned to %" PRIu64 " bytes",
+			  r->index, what, uva.v, align);
+		return NULL;
+	}
+	return host;
+}
+
+int shadow_ring_resolve(struct shadow_ring *r, const struct ring_context *c,
+			struct umbra_error *err)
+{
+	struct split_ring s = { .size = r->size };
+
+	if (!r->size)
+		return error_set(err, -EINVAL, "queue %u: it has no size yet (SET_VRING_NUM)",
+				 r->index);
+	if (!r->has_addr)
+		return error_set(err, -EINVAL, "queue %u: it has no address yet (SET_VRING_ADDR)",
+				 r->index);
+	s.desc = part_find(r, c, "descriptor", r->desc, split_desc_bytes(r->size), SPLIT_DESC_ALIGN,
+			   err);
+	if (!s.desc)
+		return -EINVAL;
+	s.avail = part_find(r, c, "avail", r->avail, split_avail_bytes(r->size), SPLIT_AVAIL_ALIGN,
+			    err);
+	if (!s.avail)
+		return -EINVAL;
+	s.used = part_find(r, c, "used", r->used, split_used_bytes(r->size), SPLIT_USED_ALIGN, err);
+	if (!s.used)
+		return -EINVAL;
+	r->split = s;
+	if (r->queue) {
+		r->queue->guest.split = s;
+		r->queue->guest.memory = c->memory;
+		r->queue->guest.memory_hint = 0;
+	}
+	if (r->control)
+		ring_control_resolve(r, c);
+	return 0;
+}
+
+/* --- passed through ------------------------------------------------------ */
+
+/* A guest that does not read its calls for so long does not want them. */
+#define CALL_ROOM_WAIT_US 1000000u
+
+/*
+ * libvhost-user notifies every new call fd at once, and where that is full (User
+ * Mode Linux's is a socket) it answers the message as if it had been a
+ * question.  So give the guest time to read what is there.
+ */
+static int call_room_wait(const struct shadow_ring *r, const struct ring_context *c,
+			  struct umbra_error *err)
+{
+	uint64_t start = c->host->ops->now_us(c->host);
+
+	while (!c->host->ops->can_notify(c->host, r->call_fd) &&
+	       c->host->ops->now_us(c->host) - start < CALL_ROOM_WAIT_US)
+		if (c->host->ops->wait_us(c->host, 1000))
+			return error_set(err, -ECANCELED, "the device is stopped");
+	return 0;
+}
+
+static int passed_start(struct shadow_ring *r, const struct ring_context *c,
+			struct umbra_error *err)
+{
+	const struct backend_ring ring = {
+		.size = r->size,
+		.base = r->base,
+		.desc = r->desc,
+		.avail = r->avail,
+		.used = r->used,
+		.kick_fd = r->kick_fd,
+		.call_fd = r->call_fd,
+		.err_fd = r->err_fd,
+		.enabled = r->enabled && !c->is_held,
+	};
+	int rc;
+
+	if (backend_is_whole(c->backend) && r->gap)
+		return error_set(
+			err, -EOPNOTSUPP,
+			"queue %u cannot be passed through: %u chains that the device was "
+			"given before were not used (%u of them wait to be given again), and "
+			"are not the newest on the guest's ring",
+			r->index, r->gap, r->kept_count);
+	rc = call_room_wait(r, c, err);
+	return rc ? rc : c->backend->ops->ring_start(c->backend, r->index, &ring, err);
+}
+
+/* --- shadowed ------------------------------------------------------------ */
+
+static void shadow_free(struct shadow_ring *r)
+{
+	free(r->queue);
+	free(r->control);
+	free(r->private);
+	free(r->segs);
+	free(r->behind);
+	r->behind = NULL;
+	r->queue = NULL;
+	r->control = NULL;
+	r->private = NULL;
+	r->segs = NULL;
+}
+
+/* The guest's size, if the device takes rings so large (VDUSE: 128).  A smaller
+ * shadow ring is filled and refilled: the guest never knows. */
+static uint16_t back_size(const struct shadow_ring *r, const struct ring_context *c)
+{
+	uint16_t size = r->size;
+
+	while (c->backend->ring_max && size > c->backend->ring_max)
+		size /= 2;
+	return size;
+}
+
+#define SIZE_ASSUMED 256u /* entries, before the front-end has said it */
+#define OWN_ALIGN 4096u   /* bytes; so that pieces are whole pages */
+
+uint64_t shadow_ring_own_bytes(const struct shadow_ring *r, const struct ring_context *c)
+{
+	uint16_t size = r->size ? back_size(r, c) : SIZE_ASSUMED;
+	uint64_t features =
+		c->guest_features ? c->shadow_features : BIT64(VIRTIO_RING_F_INDIRECT_DESC);
+	size_t bytes = c->control ? control_queue_layout(size, features).shared_bytes
+				  : driver_ring_layout(size, features, c->table_max).shared_bytes;
+
+	return align_up(bytes, OWN_ALIGN);
+}
+
+/* Lay the shadow ring out in our own memory and join it to the guest's. */
+static int shadow_build(struct shadow_ring *r, const struct ring_context *c,
+			struct umbra_error *err)
+{
+	uint64_t features = c->shadow_features;
+	struct driver_layout layout = driver_ring_layout(r->back_size, features, c->table_max);
+	struct shadow_queue_config config;
+	uint64_t at;
+
+	if (layout.shared_bytes > c->own->size)
+		return error_set(
+			err, -EOPNOTSUPP,
+			"queue %u: a shadow of %u entries needs %zu bytes of shadow memory, "
+			"and there are %" PRIu64,
+			r->index, r->back_size, layout.shared_bytes, c->own->size);
+	r->queue = calloc(1, sizeof(*r->queue));
+	r->private = calloc(1, layout.private_bytes);
+	r->segs = calloc(MAX(r->size, c->table_max), sizeof(*r->segs));
+	if (!r->kept)
+		r->kept = calloc(r->size, sizeof(*r->kept));
+	r->behind = calloc(r->back_size, sizeof(*r->behind));
+	if (!r->queue || !r->private || !r->segs || !r->kept || !r->behind) {
+		shadow_free(r);
+		return error_set(err, -ENOMEM, "queue %u: no memory for a shadow of %u entries",
+				 r->index, r->size);
+	}
+	config = (struct shadow_queue_config){
+		.guest = {
+			.split = r->split,
+			.memory = c->memory,
+			.features = c->guest_features,
+			.last_avail = r->base,
+			.used_idx = (uint16_t)(r->base - r->gap),
+			.table_max = c->table_max,
+		},
+		.back = {
+			.size = r->back_size,
+			.features = features,
+			.shared = c->own->host,
+			.shared_addr = c->own->iova,
+			.private = r->private,
+			.base = backend_keeps_index(c->backend) ? r->base : 0,
+			.table_max = c->table_max,
+		},
+		.segs = r->segs,
+		.counters = &r->counters,
+		.ghosts = r->ghosts,
+		.ghost_count = r->ghost_count,
+	};
+	if (r->ghost_count)
+		log_warning(
+			"queue %u: the back-end has not used %u chains of the life before; their "
+			"ids are not used again before they come back",
+			r->index, r->ghost_count);
+	if (shadow_queue_init(r->queue, &config)) {
+		shadow_free(r);
+		return error_set(err, -EINVAL, "queue %u: a ring of %u entries cannot be shadowed",
+				 r->index, r->size);
+	}
+	ghost_ring_set(r, &r->queue->back, c->own->backing);
+	at = c->own->uva.v;
+	r->shadow_desc = (uva_t){ at + layout.ring.desc };
+	r->shadow_avail = (uva_t){ at + layout.ring.avail };
+	r->shadow_used = (uva_t){ at + layout.ring.used };
+	return 0;
+}
+
+static int shadow_start(struct shadow_ring *r, const struct ring_context *c, uint16_t base,
+			struct umbra_error *err)
+{
+	const struct backend_ring ring = {
+		.size = r->back_size,
+		.base = base,
+		.desc = r->shadow_desc,
+		.avail = r->shadow_avail,
+		.used = r->shadow_used,
+		.kick_fd = r->back_kick_fd,
+		.call_fd = r->back_call_fd,
+		.err_fd = r->err_fd,
+		.enabled = r->enabled && !c->is_held,
+	};
+
+	return c->backend->ops->ring_start(c->backend, r->index, &ring, err);
+}
+
+void shadow_ring_pause(struct shadow_ring *r, const struct ring_context *c)
+{
+	if (r->serving)
+		c->host->ops->serve_end(c->host, &r->service);
+	r->serving = false;
+}
+
+static int queue_pass(void *queue, unsigned int *owed)
+{
+	return shadow_queue_pass(queue, owed);
+}
+
+static int queue_move(void *queue, unsigned int *owed)
+{
+	return shadow_queue_move(queue, owed);
+}
+
+static bool queue_has_work(const void *queue)
+{
+	return shadow_queue_has_work(queue);
+}
+
+int shadow_ring_unpause(struct shadow_ring *r, const struct ring_context *c,
+			struct umbra_error *err)
+{
+	int rc;
+
+	/* A disabled ring is not looked at: its driver may be gone. */
+	if (r->serving || !r->enabled)
+		return 0;
+	r->service = (struct queue_service){
+		.pass = queue_pass,
+		.move = queue_move,
+		.has_work = queue_has_work,
+		.queue = r->queue,
+		.index = r->index,
+		.kick_in = r->kick_fd,
+		.call_in = r->back_call_fd,
+		.kick_out = r->back_kick_fd,
+		.call_out = r->call_fd,
+		.kicks_in = &r->counters.kicks_in,
+		.calls_in = &r->counters.calls_in,
+	};
+	if (r->control)
+		control_queue_service(r->control, &r->service);
+	rc = c->host->ops->serve_begin(c->host, &r->service, err);
+	if (!rc)
+		r->serving = true;
+	return rc;
+}
+
+/* --- starting and stopping ----------------------------------------------- */
+
+static int eventfds_make(struct shadow_ring *r, const struct ring_context *c,
+			 struct umbra_error *err)
+{
+	int rc = 0;
+
+	if (r->back_kick_fd < 0)
+		rc = c->host->ops->make_eventfd(c->host, &r->back_kick_fd, err);
+	if (!rc && r->back_call_fd < 0)
+		rc = c->host->ops->make_eventfd(c->host, &r->back_call_fd, err);
+	if (!rc && r->quiet_fd < 0)
+		rc = c->host->ops->make_eventfd(c->host, &r->quiet_fd, err);
+	return rc;
+}
+
+/* --- earlier lives -------------------------------------------------------- */
+
+uint16_t shadow_ring_ghosts(const struct shadow_ring *r)
+{
+	return r->queue ? __atomic_load_n(&r->queue->ghosts, __ATOMIC_RELAXED) : r->ghost_count;
+}
+
+static void ghost_end(struct shadow_ring *r, uint32_t id)
+{
+	for (uint16_t i = 0; i < r->ghost_count; i++)
+		if (r->ghosts[i] == id) {
+			r->ghosts[i] = r->ghosts[--r->ghost_count];
+			return;
+		}
+}
+
+/* The shadow is let go of: what has the back-end still of it? */
+static void ghosts_note(struct shadow_ring *r, const struct ring_context *c)
+{
+	uint16_t count = shadow_queue_leave_behind(r->queue, r->behind);
+
+	free(r->ghosts);
+	r->ghosts = r->behind;
+	r->behind = NULL;
+	r->ghost_count = count;
+	ghost_ring_set(r, &r->queue->back, c->own->backing);
+}
+
+/* It may have used some since, where it had them.  A lie costs the ring these ids. */
+static void ghosts_look(struct shadow_ring *r, uint16_t size)
+{
+	const struct split_ring *s = &r->ghost_ring;
+	uint16_t done;
+
+	if (!r->ghost_count || !r->ghost_memory)
+		return;
+	/* Acquire; peer: the back-end's release of used->idx. */
+	done = (uint16_t)(shm_load16_acquire(&s->used->idx) - r->ghost_at);
+	for (uint16_t n = done <= r->ghost_count ? done : 0; n; n--)
+		ghost_end(r, shm_load32(&s->used->ring[r->ghost_at++ & (s->size - 1)].id));
+	if (!r->ghost_count) /* they have all come back */
+		r->own_spoiled = false;
+	/* On a smaller ring the others are out of range, which is told apart as well. */
+	for (uint16_t i = r->ghost_count; i--;)
+		if (r->ghosts[i] >= size)
+			ghost_end(r, r->ghosts[i]);
+}
+
+int shadow_ring_judge(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+{
+	int rc = shadow_ring_resolve(r, c, err);
+	uint16_t used, avail;
+
+	ghosts_look(r, back_size(r, c));
+
+	if (rc)
+		return rc;
+	used = shm_load16(&r->split.used->idx);
+	avail = shm_load16(&r->split.avail->idx);
+	if (!split_can_stand_at(r->size, r->base, used, avail))
+		return error_set(err, -EPROTO,
+				 "the front-end starts it at index %u, but its guest's ring has "
+				 "used %u and available %u: expected an index from the one to "
+				 "the other, which are at most %u apart",
+				 r->base, used, avail, r->size);
+	r->gap = (uint16_t)(r->base - used);
+	return 0;
+}
+
+int shadow_ring_start(struct shadow_ring *r, const struct ring_context *c, bool shadowed,
+		      struct umbra_error *err)
+{
+	int rc = shadow_ring_resolve(r, c, err);
+
+	if (!rc)
+		rc = eventfds_make(r, c, err);
+	if (rc)
+		return rc;
+	if (r->gap != r->owed)
+		r->kept_count = 0; /* another life, or another index */
+	if (!shadowed) {
+		rc = passed_start(r, c, err);
+	} else {
+		r->back_size = back_size(r, c);
+		rc = c->control ? ring_control_build(r, c, err) : shadow_build(r, c, err);
+		if (!rc)
+			rc = shadow_start(r, c, shadow_ring_back(r)->avail_published, err);
+		if (rc)
+			shadow_free(r);
+	}
+	if (rc)
+		return rc;
+	r->run = shadowed ? RING_SHADOWED : RING_PASSED;
+	r->fresh = true;
+	return 0;
+}
+
+int shadow_ring_go(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+{
+	int rc = 0;
+
+	r->fresh = false;
+	if (r->run == RING_PASSED) {
+		c->host->ops->notify(c->host, r->kick_fd);
+		return 0;
+	}
+	if (r->kept_count && shadow_queue_readd(r->queue, r->kept, r->kept_count)) {
+		char why[UMBRA_ERROR_SIZE];
+
+		shadow_queue_error(r->queue, why, sizeof(why));
+		rc = error_set(err, -EPROTO, "a buffer that the device gave back: %s", why);
+	}
+	r->kept_count = 0;
+	if (!rc)
+		rc = shadow_ring_unpause(r, c, err);
+	if (!rc)
+		c->host->ops->notify(c->host, r->back_kick_fd);
+	return rc;
+}
+
+void shadow_ring_ungo(struct shadow_ring *r, const struct ring_context *c)
+{
+	shadow_ring_discard(r, c);
+	r->run = RING_WANTED;
+}
+
+int shadow_ring_resume(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+{
+	int rc;
+
+	if (!r->halted) {
+		rc = shadow_ring_unhush(r, c, err);
+	} else if (r->run == RING_SHADOWED) {
+		r->halted = r->hushed = r->muted = false;
+		rc = shadow_start(r, c, r->halt_base, err);
+		if (!rc)
+			rc = shadow_ring_unpause(r, c, err);
+	} else {
+		r->halted = r->hushed = r->muted = false;
+		r->base = r->halt_base;
+		rc = passed_start(r, c, err);
+	}
+	if (rc)
+		return rc;
+	/* For what was kicked and called while nobody listened. */
+	c->host->ops->notify(c->host, r->run == RING_PASSED ? r->kick_fd : r->back_kick_fd);
+	c->host->ops->notify(c->host, r->call_fd);
+	return 0;
+}
+
+void shadow_ring_abandon(struct shadow_ring *r)
+{
+	if (r->queue)
+		shadow_queue_abandon(r->queue);
+	if (r->control)
+		control_queue_abandon(r->control);
+}
+
+char *shadow_ring_queue_error(const struct shadow_ring *r, char *text, size_t size)
+{
+	return r->control ? control_queue_error(r->control, text, size)
+			  : shadow_queue_error(r->queue, text, size);
+}
+
+/*
+ * Lives of one ring that get another place because something may be written to the old one:
+ * a completion that comes there late does not even disturb the new one.  Afterwards memory
+ * is more precious, and the ids alone keep the lives apart.
+ */
+#define SPOILS_MOST 4u
+
+void shadow_ring_discard(struct shadow_ring *r, const struct ring_context *c)
+{
+	shadow_ring_pause(r, c);
+	/* What it has not brought back it may bring later, to where this shadow was. */
+	if (r->queue && c->backend && !backend_is_reset_by_stop(c->backend) &&
+	    shadow_ring_undrained(r) > 0 && r->spoils < SPOILS_MOST) {
+		r->own_spoiled = true;
+		r->spoils++;
+	}
+	if (r->queue && c->backend && !backend_is_whole(c->backend))
+		ghosts_note(r, c);
+	shadow_free(r);
+	r->run = RING_STOPPED;
+	r->halted = r->hushed = r->muted = r->forgotten = r->fresh = false;
+	r->untaken = 0;
+	__atomic_store_n(&r->counters.in_flight, 0, __ATOMIC_RELAXED);
+}
+
+void shadow_ring_break(struct shadow_ring *r, const struct ring_context *c, const char *reason)
+{
+	shadow_ring_pause(r, c);
+	if (!shadow_ring_runs(r)) /* the back-end has not got it */
+		r->halted = true;
+	if (reason)
+		snprintf(r->error, sizeof(r->error), "%s", reason);
+	else
+		shadow_ring_queue_error(r, r->error, sizeof(r->error));
+	shadow_ring_abandon(r);
+	r->run = RING_BROKEN;
+	c->host->ops->notify(c->host, r->err_fd);
+}

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One ring of a shadow device: what the front-end said of it, and its life at
+ * the back-end in either mode.
+ *
+ *	STOPPED --kick fd--> WANTED --start--> PASSED or SHADOWED --stop--> STOPPED
+ *	                       ^----finish-----------/
+ *	SHADOWED --(a peer violates the ring)--> BROKEN --stop--> STOPPED
+ *
+ * WANTED: the front-end has started the ring, the back-end has it not (yet, or
+ * between two modes).  A vhost-user back-end gets it at once, a device that is
+ * started as a whole (BACKEND_WHOLE) when shadow_start.c starts that.
+ *
+ * Theory of operation, starting.  shadow_ring_start() hands the ring to the
+ * back-end.  Where that is only a note until the device is started, the ring
+ * can still be taken back without a trace, so serving it and the kick for what
+ * nobody heard are a step of their own, shadow_ring_go().
+ *
+ * Theory of operation, stopping.  A back-end that is told to stop answers with
+ * the index it would have taken next, its base.  Some complete what they have
+ * in flight before the answer, others after it.  So stopping has two steps:
+ * shadow_ring_halt() asks for the base and gives the chains that were not taken
+ * back to the guest's ring; shadow_ring_is_drained() is then asked until every
+ * chain that was taken is used, and the guest is called for those that came
+ * without a call.  Only then may another owner work on the ring.  A ring that
+ * does not drain is resumed where it was halted.
+ *
+ * Few back-ends bear a stop in the midst of their work: libvhost-user lets go of its call
+ * fd when it answers, and hangs up at the completion that finds none; one of the rust-vmm
+ * crates finds its ring gone under its feet.  So before the stop the ring is hushed, and
+ * waited for until nothing is in flight that a completion could be owed for
+ * (shadow_ring_is_idle()):
+ *
+ *   - shadowed, we know what is there: it is fed no more, and waited for until no chain with
+ *     readable bytes is in flight.  What is left is room for what may come, for which
+ *     nobody asks to be called (driver_ring_silence());
+ *   - passed through, it is told to take no more in the way that its family bears
+ *     (backend.h), and its ring tells when it has used what it took, or is sounded.
+ *
+ * Theory of operation, devices that are stopped as a whole.  A device that was
+ * suspended has used all that it took, so nothing is left to drain, or to wait for before.
+ * One that is reset would lose what it has:
+ *
+ *   - shadowed, it is waited for as above;
+ *   - passed through, only the device knows.  It is hushed, and asked how far it
+ *     has taken (ring_base()): if that is all used in two answers one after the
+ *     other, it has nothing, and sleeps, since a kick that it had heard before
+ *     the first would show in the second.  Of a device that does not answer nobody
+ *     knows: it cannot be switched, and when the front-end stops it all the same, what it
+ *     had shows in the base after the stop, and is counted as lost.
+ *
+ * In either case nothing comes after the stop.  What is still in flight then goes
+ * three ways (shadow_ring_finish()): back to the guest's ring, as not taken; into
+ * `kept`, if it is mere room but not the newest on the guest's ring, to be the first
+ * in the ring's next shadow; or, if it asked for something and the front-end would
+ * not let it be waited for any longer, it is lost: said in the log and counted.  A
+ * ring that lacks chains of either kind cannot be passed through to such a
+ * device, which would take up the used ring where avail begins.
+ *
+ * Theory of operation, indices.  Where a ring stands is said by peers: by the front-end
+ * before a start, by the back-end at a stop.  Either is judged by the ring's own two
+ * indices (split_can_stand_at()): one that is behind what was used would have requests
+ * done again, one ahead of what is available would have them skipped.  Outside, the ring
+ * is broken.  What a back-end that lied has done nobody knows, so a passed ring then stands
+ * at what is available: nothing is done twice, and what was not used is lost, and counted.
+ *
+ * A shadow ring starts at the guest ring's
+ * index and each chain maps to one chain, so the two rings' indices stay equal.
+ * A back-end that remembers an index over a stop (libvhost-user keeps the used
+ * index that it last signalled, and would skip a call if the index came back
+ * to it) sees no jump.  For a device that can only start at 0 (no
+ * BACKEND_KEEPS_INDEX) the shadow ring does, and only differences are equal.
+ *
+ * The ring of a network device's control queue (ring_context.control) has a queue of
+ * its own kind, which stands there in either mode: shadow_ring_control.h.
+ *
+ * Theory of operation, lives.  A back-end that is stopped by force may complete later what
+ * it kept, and libvhost-user does it into whatever ring it then knows.  So no two shadows of
+ * a ring before one back-end can be taken for each other: an id that was left behind is
+ * given to no chain before it has come back (`ghosts`, shadow_queue.h).  It would say
+ * something else on the guest's own ring: so the ring is not passed through while there
+ * are such, and, the other way round, not shadowed while a back-end has chains of a guest's
+ * ring that was passed through (`left`).  All this ends with the connection.
+ *
+ * Threads: the device's thread.
+ */
+#ifndef UMBRA_LANE_SHADOW_RING_H
+#define UMBRA_LANE_SHADOW_RING_H
+
+#include "net/control_queue.h"
+#include "queue/shadow_host.h"
+#include "queue/shadow_queue.h"
+#include "virtio/backend.h"
+
+enum ring_run { RING_STOPPED, RING_WANTED, RING_PASSED, RING_SHADOWED, RING_BROKEN };
+
+/* How far it is known what the back-end has taken of a ring without EVENT_IDX. */
+enum ring_sounding { SOUNDING_NOT, SOUNDING_KICKED, SOUNDING_DONE };
+
+struct shadow_ring {
+	unsigned int index;
+
+	/* What the front-end said. */
+	uint16_t size; /* 0: nothing yet */
+	bool has_addr;
+	uva_t desc, avail, used;
+	uint16_t base;
+	int kick_fd, call_fd, err_fd; /* owned; -1: none */
+	bool enabled;
+
+	/* Its life. */
+	enum ring_run run;
+	bool forgotten; /* by the guest: its memory may be something else by now */
+	bool fresh;     /* started, but not gone */
+	bool hushed;    /* on its way to a standstill: fed no more, or the back-end was told */
+	bool muted;     /* of hushed: the back-end was told to take no more */
+	enum ring_sounding sounding; /* of hushed, passed through */
+	uint16_t sounded;            /* avail->idx at the kick: DONE: so far it has taken */
+	bool halted;                 /* between halt and resume or the end of the stop */
+	uint16_t halt_base;          /* what the back-end answered */
+	uint16_t untaken; /* of what a device stopped as a whole was given, the newest so many */
+	unsigned int quiet_looks; /* shadow_ring_is_idle() found it quiet so often in a row */
+	uint16_t quiet_used;      /* with used->idx at this */
+	/* Chains that were taken and never used before we came: base - used.  A vhost-user
+	 * back-end that was given them before may use some after all. */
+	uint16_t gap;
+	struct split_ring split; /* the guest's ring in our memory, while it runs */
+
+	/* What a device that was reset had and gave back: heads, oldest first; `size`
+	 * entries or NULL.  Holds from finish to go, if the ring then still lacks `owed`
+	 * chains (these and lost ones) at its base. */
+	uint32_t *kept;
+	uint16_t kept_count, owed;
+	bool left; /* passed through, it was let go of before all that was taken was used */
+
+	/* Ids that chains of the last shadow had which was let go of before a vhost-user
+	 * back-end had used them: it may do it yet.  NULL: none.  Where it did, if no other shadow
+	 * was made since, is told by that ring's used entries from `ghost_at` on. */
+	uint16_t *ghosts;
+	uint16_t ghost_count, ghost_at;
+	struct split_ring ghost_ring;        /* only its used part, in our own memory, counts */
+	struct memory_backing *ghost_memory; /* a reference on that; NULL: none */
+
+	/* The shadow, while SHADOWED or BROKEN. */
+	uint16_t *behind; /* room for the ids that it may leave behind */
+	struct shadow_queue *queue;
+	struct control_queue *control; /* in place of `queue`: see shadow_ring_control.h */
+	void *private;                 /* driver_ring's */
+	uint16_t back_size;            /* entries of the shadow ring; see back_size() */
+	struct ring_seg *segs;
+	uva_t shadow_desc, shadow_avail, shadow_used;
+	int back_kick_fd, back_call_fd; /* ours; made once, kept */
+	int quiet_fd;                   /* an eventfd that nobody kicks */
+	struct queue_service service;
+	bool serving;
+
+	/* Its piece of our own memory, with a reference on it, which it keeps over its lives
+	 * (shadow_own.c); size 0: none. */
+	struct memory_region own;
+	bool own_spoiled;    /* something may yet be written there for a life that is over */
+	unsigned int spoils; /* pieces that were given up for that, before this back-end */
+
+	struct shadow_counters counters;
+	bool table_said; /* it was logged that there are tables longer than the ring */
+	char error[UMBRA_ERROR_SIZE];
+};
+
+/* What belongs to the ring of a control queue, and outlives it; the device's. */
+struct ring_control {
+	const struct net_control_terms *terms;
+	struct net_control *state;
+	struct control_counters *counters;
+	struct net_control_view *view;
+};
+
+/* Where a ring lives: what the functions below need of the device. */
+struct ring_context {
+	struct shadow_host *host;
+	struct backend *backend;
+	const struct memory *memory;     /* the guest's */
+	const struct memory_region *own; /* the piece of our own memory for this ring */
+	uint64_t guest_features, shadow_features;
+	uint32_t table_max; /* descriptors of the longest indirect table, on whatever ring */
+	const struct ring_control *control; /* NULL: it is not the control queue's */
+	bool is_held; /* it starts disabled, and the caller enables it before it goes */
+};
+
+void shadow_ring_init(struct shadow_ring *r, unsigned int index);
+/* Forget what the front-end said; the counters stay.  The ring is STOPPED. */
+void shadow_ring_forget(struct shadow_ring *r);
+/* The device was reset: a STOPPED ring begins at 0, and disabled if the front-end enables. */
+void shadow_ring_reset(struct shadow_ring *r, bool enabled);
+/* Close everything. */
+void shadow_ring_fini(struct shadow_ring *r);
+
+/* Does the front-end count on it? */
+static inline bool shadow_ring_runs(const struct shadow_ring *r)
+{
+	return r->run == RING_PASSED || r->run == RING_SHADOWED;
+}
+
+/* Has it a queue of ours?  A ring can also be broken before it gets one, or passed through. */
+static inline bool shadow_ring_has_queue(const struct shadow_ring *r)
+{
+	return r->queue || r->control;
+}
+
+/* The driver's side of the ring that the back-end has, of one that is not passed through. */
+static inline const struct driver_ring *shadow_ring_back(const struct shadow_ring *r)
+{
+	return r->control ? &r->control->back : &r->queue->back;
+}
+
+/* Has the back-end got it? */
+static inline bool shadow_ring_is_at_backend(const struct shadow_ring *r)
+{
+	return (shadow_ring_runs(r) || r->run == RING_BROKEN) && !r->halted;
+}
+
+/*
+ * Before a WANTED ring is started: find the guest's ring, and judge r->base by its
+ * indices.  -EPROTO: it cannot stand there, and must be broken.  -EINVAL: the
+ * front-end's settings do not make a ring.
+ */
+UMBRA_MUST_CHECK int shadow_ring_judge(struct shadow_ring *r, const struct ring_context *c,
+				       struct umbra_error *err);
+/*
+ * Hand a WANTED ring, which was judged, to the back-end, at r->base in the given mode.
+ * -EINVAL: as above.  -EOPNOTSUPP: not in this mode.  After an error it is WANTED still.
+ */
+UMBRA_MUST_CHECK int shadow_ring_start(struct shadow_ring *r, const struct ring_context *c,
+				       bool shadowed, struct umbra_error *err);
+/* The ring runs: serve it if we do, and kick once, since nobody knows which kicks
+ * went unheard.  An error means that it must be broken. */
+UMBRA_MUST_CHECK int shadow_ring_go(struct shadow_ring *r, const struct ring_context *c,
+				    struct umbra_error *err);
+/* Take back a ring that was started and has not gone: WANTED. */
+void shadow_ring_ungo(struct shadow_ring *r, const struct ring_context *c);
+
+/* Before halting: see above.  The ring is no longer served. */
+UMBRA_MUST_CHECK int shadow_ring_hush(struct shadow_ring *r, const struct ring_context *c,
+				      struct umbra_error *err);
+/* Undone: the ring, which was not halted, runs as before.  Nobody kicks. */
+UMBRA_MUST_CHECK int shadow_ring_unhush(struct shadow_ring *r, const struct ring_context *c,
+					struct umbra_error *err);
+
+/* Of a hushed or broken ring.  1: nothing is there that a stop would lose or race with; 0:
+ * not yet, *@left says how many chains there are as far as one can see (0: what is waited
+ * for is that the back-end reads a kick); -EPROTO: broken; other errors as of backend.h. */
+UMBRA_MUST_CHECK int shadow_ring_is_idle(struct shadow_ring *r, const struct ring_context *c,
+					 uint16_t *left, struct umbra_error *err);
+
+/* First step of stopping: see above.  -EPROTO: the queue is broken, or the
+ * back-end's base is a lie; other errors as of backend.h. */
+UMBRA_MUST_CHECK int shadow_ring_halt(struct shadow_ring *r, const struct ring_context *c,
+				      struct umbra_error *err);
+/* 1: all that was taken is used, 0: not yet, -EPROTO: broken. */
+UMBRA_MUST_CHECK int shadow_ring_is_drained(struct shadow_ring *r, const struct ring_context *c);
+/* Chains that a halted ring waits for. */
+uint16_t shadow_ring_undrained(const struct shadow_ring *r);
+/* Requests of a ring that the back-end has, as far as one can see: chains that it took, or,
+ * of a ring that runs and is passed through, may have taken.  Mere room does not count where
+ * we know of it. */
+uint16_t shadow_ring_left(const struct shadow_ring *r);
+/* Go on where the ring was hushed or halted, in the same mode (not: halted with the device
+ * as a whole). */
+UMBRA_MUST_CHECK int shadow_ring_resume(struct shadow_ring *r, const struct ring_context *c,
+					struct umbra_error *err);
+/* Second step of stopping: leave the halted ring to others.  It is WANTED, and
+ * r->base is where it can go on. */
+void shadow_ring_finish(struct shadow_ring *r, const struct ring_context *c);
+
+/* Chains of a shadow's earlier life that the back-end may still use.  Any thread. */
+uint16_t shadow_ring_ghosts(const struct shadow_ring *r);
+
+/* Never write to the guest's ring again. */
+void shadow_ring_abandon(struct shadow_ring *r);
+
+/* Let go of the ring at once, without a word to the back-end or the guest. */
+void shadow_ring_discard(struct shadow_ring *r, const struct ring_context *c);
+
+/* Stop and start serving a SHADOWED ring, e.g. around a change of its fds. */
+void shadow_ring_pause(struct shadow_ring *r, const struct ring_context *c);
+UMBRA_MUST_CHECK int shadow_ring_unpause(struct shadow_ring *r, const struct ring_context *c,
+					 struct umbra_error *err);
+
+/* Find the guest's ring in c->memory (anew, after the table has changed). */
+UMBRA_MUST_CHECK int shadow_ring_resolve(struct shadow_ring *r, const struct ring_context *c,
+					 struct umbra_error *err);
+
+/* Why the ring's queue is broken, as a sentence.  Returns @text. */
+char *shadow_ring_queue_error(const struct shadow_ring *r, char *text, size_t size);
+
+/* After a violation: stop serving, keep the reason (NULL: the queue's) in
+ * r->error.  The back-end still has the ring, and is told when the front-end
+ * stops it: what is in flight there must not end up in the ring's next life. */
+void shadow_ring_break(struct shadow_ring *r, const struct ring_context *c, const char *reason);
+
+/*
+ * Descriptors of the longest indirect table that is forwarded, on whatever ring: twice
+ * what the largest device that we know of takes in one request (libvhost-user,
+ * 1024).
+ */
+#define SHADOW_TABLE_MAX 2048u
+
+/* Bytes of our own memory that the ring's shadow needs, whole pages; of a ring without a
+ * size yet or before SET_FEATURES, what it will probably be. */
+uint64_t shadow_ring_own_bytes(const struct shadow_ring *r, const struct ring_context *c);
+
+#endif

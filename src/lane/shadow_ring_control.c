@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The control queue as the queue of a ring: see shadow_ring_control.h. */
+#include "lane/shadow_ring_control.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+
+static int memory_make(struct shadow_ring *r, const struct control_layout *layout,
+		       struct umbra_error *err)
+{
+	r->control = calloc(1, sizeof(*r->control));
+	r->private = calloc(1, layout->private_bytes);
+	r->segs = calloc(r->size, sizeof(*r->segs));
+	if (r->control && r->private && r->segs)
+		return 0;
+	return error_set(err, -ENOMEM, "queue %u: no memory for a control queue of %u entries",
+			 r->index, r->size);
+}
+
+int ring_control_build(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+{
+	struct control_layout layout = control_queue_layout(r->back_size, c->shadow_features);
+	struct control_queue_config config = {
+		.index = r->index,
+		.guest = {
+			.split = r->split,
+			.memory = c->memory,
+			.features = c->guest_features,
+			.last_avail = r->base,
+			.used_idx = (uint16_t)(r->base - r->gap),
+		},
+		.back = {
+			.size = r->back_size,
+			.features = c->shadow_features,
+			.shared = c->own->host,
+			.shared_addr = c->own->iova,
+		},
+		.terms = c->control->terms,
+		.state = c->control->state,
+		.counters = &r->counters,
+		.control_counters = c->control->counters,
+		.view = c->control->view,
+	};
+	uint64_t at = c->own->uva.v;
+	int rc;
+
+	if (layout.shared_bytes > c->own->size)
+		return error_set(
+			err, -EOPNOTSUPP,
+			"queue %u: a control queue of %u entries needs %zu bytes of shadow "
+			"memory, and there are %llu",
+			r->index, r->size, layout.shared_bytes, (unsigned long long)c->own->size);
+	rc = memory_make(r, &layout, err);
+	if (rc)
+		return rc;
+	config.back.private = r->private;
+	config.segs = r->segs;
+	if (control_queue_init(r->control, &config))
+		return error_set(err, -EINVAL,
+				 "queue %u: a control queue of %u entries has no room for a "
+				 "command, expected 2 or more",
+				 r->index, r->size);
+	r->shadow_desc = (uva_t){ at + layout.driver.ring.desc };
+	r->shadow_avail = (uva_t){ at + layout.driver.ring.avail };
+	r->shadow_used = (uva_t){ at + layout.driver.ring.used };
+	return 0;
+}
+
+void ring_control_resolve(struct shadow_ring *r, const struct ring_context *c)
+{
+	r->control->guest.split = r->split;
+	r->control->guest.memory = c->memory;
+	r->control->guest.memory_hint = 0;
+}
+
+void ring_control_finish(struct shadow_ring *r)
+{
+	struct control_queue *q = r->control;
+
+	if (!q->abandoned)
+		(void)control_queue_take_back(q);
+	r->base = q->guest.last_avail;
+	r->owed = (uint16_t)(r->base - q->guest.used_idx);
+	/* What arm() finds, the pass at its start will find. */
+	if (r->run == RING_SHADOWED)
+		(void)!device_ring_arm(&q->guest);
+}

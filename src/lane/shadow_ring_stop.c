@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* One ring of a shadow device, how it is stopped: see shadow_ring.h. */
+#include <errno.h>
+#include <linux/virtio_ring.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/shm.h"
+#include "lane/shadow_ring_control.h"
+
+/* --- before the stop ------------------------------------------------------ */
+
+static int back_kick_fd(const struct shadow_ring *r)
+{
+	return r->run == RING_PASSED ? r->kick_fd : r->back_kick_fd;
+}
+
+/* Tell the back-end to take no more, in the way of its family. */
+static int hush_tell(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+{
+	int rc = 0;
+
+	switch (c->backend->hush) {
+	case BACKEND_HUSH_NOT:
+		return 0;
+	case BACKEND_HUSH_KICK:
+		if (r->kick_fd < 0) /* it polls, and cannot be stopped from taking */
+			return 0;
+		rc = c->backend->ops->ring_set_kick(c->backend, r->index, r->quiet_fd, err);
+		break;
+	case BACKEND_HUSH_ENABLE:
+		rc = c->backend->ops->ring_enable(c->backend, r->index, false, err);
+		/* When it has read this, the round that it may have been in is over. */
+		if (!rc)
+			c->host->ops->notify(c->host, back_kick_fd(r));
+		break;
+	}
+	r->muted = !rc;
+	return rc;
+}
+
+int shadow_ring_hush(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+{
+	shadow_ring_pause(r, c);
+	r->hushed = true;
+	r->quiet_looks = 0;
+	r->sounding = SOUNDING_NOT;
+	/* One that is not passed through is hushed by feeding it no more, and has to hear of
+	 * what it has been fed: shadow_ring_is_idle(). */
+	return r->run == RING_PASSED ? hush_tell(r, c, err) : 0;
+}
+
+int shadow_ring_unhush(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+{
+	const struct backend_ops *ops = c->backend->ops;
+	int rc = 0;
+
+	if (r->muted)
+		rc = c->backend->hush == BACKEND_HUSH_ENABLE
+			     ? ops->ring_enable(c->backend, r->index, true, err)
+			     : ops->ring_set_kick(c->backend, r->index, back_kick_fd(r), err);
+	if (!rc)
+		r->muted = false;
+	if (!rc && r->run == RING_SHADOWED)
+		rc = shadow_ring_unpause(r, c, err);
+	if (!rc)
+		r->hushed = false;
+	return rc;
+}
+
+/* Has the back-end read the kick that tells that its last round is over? */
+static bool last_round_is_over(const struct shadow_ring *r, const struct ring_context *c)
+{
+	return c->backend->hush != BACKEND_HUSH_ENABLE || c->backend->leaves_kicks ||
+	       c->host->ops->is_heard(c->host, back_kick_fd(r));
+}
+
+/*
+ * Sound a hushed ring whose guest has no EVENT_IDX, so that the ring does not tell how far the
+ * back-end has taken.  1: *@taken says how far; 0: not known yet; errors as of backend.h.
+ *
+ * The back-end's thread takes all that is available when it hears a kick, before it turns
+ * to the next message.  So it is kicked once, on the fd on which nobody else kicks, and when
+ * it has read that, it is told what it knows already, which it answers.  If the guest has made
+ * nothing available in between, just that is taken; otherwise it is tried again.
+ */
+static int ring_sound(struct shadow_ring *r, const struct ring_context *c, uint16_t available,
+		      uint16_t *taken, struct umbra_error *err)
+{
+	int rc;
+
+	*taken = r->sounded;
+	if (r->sounding == SOUNDING_DONE)
+		return 1;
+	if (r->sounding == SOUNDING_NOT && r->muted) {
+		r->sounded = available;
+		r->sounding = SOUNDING_KICKED;
+		c->host->ops->notify(c->host, r->quiet_fd);
+	}
+	if (r->sounding == SOUNDING_NOT || !c->host->ops->is_heard(c->host, r->quiet_fd))
+		return 0;
+	rc = c->backend->ops->ring_set_kick(c->backend, r->index, r->quiet_fd, err);
+	if (rc)
+		return rc;
+	r->sounding = shm_load16(&r->split.avail->idx) == r->sounded ? SOUNDING_DONE : SOUNDING_NOT;
+	return 0;
+}
+
+/*
+ * Has the hushed back-end of a ring that is passed through used all that it has taken?  1,
+ * 0: *@left chains it has not used, or may not have; errors as of backend.h.
+ *
+ * All that is available being used is a proof in itself.  Otherwise one must know how far
+ * the back-end has taken.  With EVENT_IDX it asks to be kicked for the first chain that it
+ * has not taken.  Without, one family bears completions after its stop, whose answer
+ * tells; the other is sounded.
+ */
+static int passed_is_quiet(struct shadow_ring *r, const struct ring_context *c, uint16_t *left,
+			   struct umbra_error *err)
+{
+	const struct split_ring *s = &r->split;
+	uint16_t used, available, taken;
+	int rc = 1;
+
+	/* Acquire; peer: the device's release of used->idx.  What it stored before that, its
+	 * avail_event among it, is seen by the loads that follow. */
+	used = shm_load16_acquire(&s->used->idx);
+	available = shm_load16(&s->avail->idx);
+	*left = (uint16_t)(available - r->gap - used);
+	if (!*left)
+		return 1;
+	if (c->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX))
+		taken = shm_load16(split_avail_event(s));
+	else if (c->backend->hush == BACKEND_HUSH_ENABLE)
+		taken = (uint16_t)(used + r->gap);
+	else
+		rc = ring_sound(r, c, available, &taken, err);
+	if (rc <= 0)
+		return rc;
+	*left = (uint16_t)(taken - r->gap - used);
+	return !*left;
+}
+
+/* Complete what the back-end has used, to the guest.  0, -EPROTO. */
+static int queue_complete(struct shadow_ring *r, const struct ring_context *c)
+{
+	unsigned int owed;
+	int actions = r->control ? control_queue_drain(r->control, &owed)
+				 : shadow_queue_drain(r->queue, &owed);
+
+	if (actions < 0 ? owed & SHADOW_CALL_GUEST : (unsigned int)actions & SHADOW_CALL_GUEST)
+		c->host->ops->notify(c->host, r->call_fd);
+	return actions < 0 ? actions : 0;
+}
+
+/* A device that is reset by its stop and passed through is asked how far it is.  Two
+ * answers, because a kick that it had heard before the first shows in the second.  Of one
+ * that does not answer nobody knows what it has: it is never idle. */
+#define QUIET_LOOKS 2u
+
+static int reset_is_idle(struct shadow_ring *r, const struct ring_context *c, uint16_t *left,
+			 struct umbra_error *err)
+{
+	/* Acquire; peer: the device's release of used->idx, as in passed_is_quiet(). */
+	uint16_t used = shm_load16_acquire(&r->split.used->idx), base;
+	int rc = c->backend->ops->ring_base
+			 ? c->backend->ops->ring_base(c->backend, r->index, &base, err)
+			 : -EOPNOTSUPP;
+
+	if (backend_is_lost(rc))
+		return rc;
+	if (rc) {
+		*left = (uint16_t)(shm_load16(&r->split.avail->idx) - r->gap - used);
+		return 0;
+	}
+	*left = (uint16_t)(base - r->gap - used);
+	r->quiet_looks = *left ? 0 : used == r->quiet_used ? r->quiet_looks + 1 : 1;
+	r->quiet_used = used;
+	return r->quiet_looks >= QUIET_LOOKS;
+}
+
+/* Fed no more, it takes what it was fed; only then it may be told to take nothing. */
+static int shadowed_is_idle(struct shadow_ring *r, const struct ring_context *c, uint16_t *left,
+			    struct umbra_error *err)
+{
+	int rc = queue_complete(r, c);
+
+	if (rc < 0)
+		return rc;
+	if (r->control) /* what it has a reset undoes */
+		return 1;
+	*left = shadow_queue_asking(r->queue, 0);
+	if (*left || c->backend->hush != BACKEND_HUSH_ENABLE)
+		return !*left;
+	rc = r->muted ? 0 : hush_tell(r, c, err);
+	return rc ? rc : last_round_is_over(r, c);
+}
+
+int shadow_ring_is_idle(struct shadow_ring *r, const struct ring_context *c, uint16_t *left,
+			struct umbra_error *err)
+{
+	*left = 0;
+	if (r->run != RING_PASSED && !shadow_ring_has_queue(r))
+		return 1;
+	if (r->run != RING_PASSED)
+		return shadowed_is_idle(r, c, left, err);
+	if (!last_round_is_over(r, c))
+		return 0;
+	/* A ring whose memory may be something else by now is not looked at. */
+	if (r->forgotten)
+		return 1;
+	if (backend_is_reset_by_stop(c->backend))
+		return reset_is_idle(r, c, left, err);
+	return c->backend->hush == BACKEND_HUSH_NOT ? 1 : passed_is_quiet(r, c, left, err);
+}
+
+/* --- the stop ------------------------------------------------------------- */
+
+/* The back-end has stopped a passed ring and says that it stands at @base.  -EPROTO: it
+ * cannot. */
+static int passed_halt(struct shadow_ring *r, uint16_t base, struct umbra_error *err)
+{
+	uint16_t used, avail;
+
+	r->halt_base = base;
+	if (r->forgotten) /* its memory may be something else by now */
+		return 0;
+	used = shm_load16(&r->split.used->idx);
+	avail = shm_load16(&r->split.avail->idx);
+	if (split_can_stand_at(r->size, base, used, avail))
+		return 0;
+	r->base = avail;
+	counter_add(&r->counters.lost, MIN((uint16_t)(avail - used), r->size));
+	return error_set(err, -EPROTO,
+			 "the back-end stopped at index %u, but the guest's ring has used %u and "
+			 "available %u: expected an index from the one to the other, which are "
+			 "at most %u apart; what is not used is lost, since nobody knows what "
+			 "was done",
+			 base, used, avail, r->size);
+}
+
+/* The device is stopped as a whole, and answered @base; @rc: it could not. */
+static int whole_halt(struct shadow_ring *r, const struct ring_context *c, int rc, uint16_t base,
+		      struct umbra_error *err)
+{
+	bool is_known = !rc && backend_keeps_index(c->backend);
+	uint16_t in_flight;
+
+	if (r->run == RING_PASSED && is_known)
+		return passed_halt(r, base, err);
+	if (r->run == RING_PASSED) { /* without an answer it stands where it was found idle */
+		r->halt_base = (uint16_t)(r->gap + shm_load16(&r->split.used->idx));
+		return 0;
+	}
+	r->untaken = 0;
+	if (!shadow_ring_has_queue(r))
+		return 0;
+	if (queue_complete(r, c)) {
+		char why[UMBRA_ERROR_SIZE];
+
+		shadow_ring_queue_error(r, why, sizeof(why));
+		return error_set(err, -EPROTO, "%s", why);
+	}
+	if (r->control)
+		return 0;
+	in_flight = shadow_queue_in_flight(r->queue);
+	if (is_known)
+		r->untaken = (uint16_t)(r->queue->back.avail_published - base);
+	else if (!backend_is_reset_by_stop(c->backend)) /* suspended: what it took, it has used */
+		r->untaken = in_flight;
+	if (r->untaken <= in_flight)
+		return 0;
+	r->untaken = 0;
+	return error_set(
+		err, -EPROTO,
+		"the device stopped at index %u, which is not one of the %u chains that it "
+		"was given up to index %u",
+		base, in_flight, r->queue->back.avail_published);
+}
+
+int shadow_ring_halt(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+{
+	uint16_t base = 0;
+	int rc;
+
+	shadow_ring_pause(r, c);
+	if (r->queue)
+		driver_ring_silence(&r->queue->back);
+	rc = c->backend->ops->ring_stop(c->backend, r->index, r->back_call_fd, &base, err);
+	if (backend_is_whole(c->backend) && !backend_is_lost(rc)) {
+		r->halted = true;
+		return whole_halt(r, c, rc, base, err);
+	}
+	if (rc)
+		return rc;
+	r->halted = true;
+	r->halt_base = base;
+	if (r->run == RING_PASSED)
+		return passed_halt(r, base, err);
+	if (!shadow_ring_has_queue(r))
+		return 0;
+	if (shadow_queue_is_broken(r->queue)) {
+		char why[UMBRA_ERROR_SIZE];
+
+		shadow_queue_error(r->queue, why, sizeof(why));
+		return error_set(err, -EPROTO, "%s", why);
+	}
+	if (shadow_queue_rewind(r->queue, base))
+		return error_set(err, -EPROTO,
+				 "the back-end stopped at index %u, but the shadow ring has used "
+				 "%u and available %u: expected an index from the one to the "
+				 "other, which are at most %u apart",
+				 base, shm_load16(&r->queue->back.split.used->idx),
+				 r->queue->back.avail_published, r->back_size);
+	return 0;
+}
+
+uint16_t shadow_ring_undrained(const struct shadow_ring *r)
+{
+	uint16_t open;
+
+	if (r->control || (!r->queue && r->run != RING_PASSED))
+		return 0;
+	if (r->run != RING_PASSED)
+		return (uint16_t)(shadow_queue_in_flight(r->queue) - r->untaken);
+	if (r->forgotten)
+		return 0;
+	/*
+	 * Acquire; peer: the back-end's release of used->idx.  Whoever works on
+	 * the ring after us finds the used entries written.
+	 */
+	open = (uint16_t)(r->halt_base - shm_load16_acquire(&r->split.used->idx));
+	/* More than the ring has: the used index has gone past what was taken.  Nothing more
+	 * is to come, and the start at halt_base judges that. */
+	if (open > r->size)
+		return 0;
+	return open > r->gap ? (uint16_t)(open - r->gap) : 0;
+}
+
+uint16_t shadow_ring_left(const struct shadow_ring *r)
+{
+	uint16_t open;
+
+	if (!shadow_ring_runs(r) || r->control || r->forgotten)
+		return 0;
+	if (r->run == RING_SHADOWED)
+		return shadow_queue_asking(r->queue, r->halted ? r->untaken : 0);
+	if (r->halted)
+		return shadow_ring_undrained(r);
+	open = (uint16_t)(shm_load16(&r->split.avail->idx) - shm_load16(&r->split.used->idx));
+	return MIN(open, r->size);
+}
+
+int shadow_ring_is_drained(struct shadow_ring *r, const struct ring_context *c)
+{
+	int rc = shadow_ring_has_queue(r) ? queue_complete(r, c) : 0;
+
+	if (rc)
+		return rc;
+	/* From a device that was reset, nothing more comes. */
+	return backend_is_reset_by_stop(c->backend) || shadow_ring_undrained(r) == 0;
+}
+
+/* What a halted queue still has goes where it can: see the header. */
+static void queue_finish(struct shadow_ring *r, const struct ring_context *c)
+{
+	struct shadow_queue *q = r->queue;
+	uint16_t left = shadow_ring_undrained(r), lost = left;
+
+	/* One that never went has submitted nothing, and keeps what it kept. */
+	if (backend_is_whole(c->backend) && !q->abandoned && !r->fresh) {
+		lost = shadow_queue_asking(q, r->untaken);
+		r->kept_count = shadow_queue_reclaim(q, r->untaken, r->kept);
+		counter_add(&r->counters.returned, left - lost);
+	}
+	counter_add(&r->counters.lost, lost);
+	r->base = q->guest.last_avail;
+	r->owed = (uint16_t)(r->base - q->guest.used_idx);
+	if (lost)
+		log_error("queue %u: %u requests that the back-end took and did not use are lost",
+			  r->index, lost);
+	/*
+	 * The next owner may be one that never asks for kicks because it never asked for
+	 * silence.  What arm() finds, the kick at its start will tell it.
+	 */
+	if (r->run == RING_SHADOWED)
+		(void)!device_ring_arm(&q->guest);
+}
+
+void shadow_ring_finish(struct shadow_ring *r, const struct ring_context *c)
+{
+	if (r->control) {
+		ring_control_finish(r);
+	} else if (r->queue) {
+		queue_finish(r, c);
+	} else if (r->run == RING_PASSED) {
+		uint16_t lost = shadow_ring_undrained(r);
+
+		r->left |= lost && !backend_is_whole(c->backend);
+		counter_add(&r->counters.lost, lost);
+		if (lost)
+			log_error("queue %u: %u requests that the back-end took and did not use "
+				  "are lost",
+				  r->index, lost);
+		r->base = r->halt_base;
+		r->owed = (uint16_t)(r->base - shm_load16(&r->split.used->idx));
+	}
+	shadow_ring_discard(r, c);
+	r->run = RING_WANTED;
+	/* For what the back-end completed after it had let go of its call fd. */
+	c->host->ops->notify(c->host, r->call_fd);
+}

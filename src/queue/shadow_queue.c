@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A shadow queue, ring to ring: see shadow_queue.h. */
+#include "queue/shadow_queue.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/shm.h"
+#include "queue/chain_translate.h"
+
+/*
+ * Chains moved one way in one pass.  Bounds the time until the other way, the
+ * other queues of the thread, and the notification of what was published get
+ * their turn.
+ */
+#define BATCH_MAX 64u
+
+/* In a chain's token, above its head: it has readable bytes, so it asks for something; ... */
+#define TOKEN_ASKS 0x10000u
+/* ... it is none of this life. */
+#define TOKEN_GHOST 0x20000u
+
+int shadow_queue_init(struct shadow_queue *q, const struct shadow_queue_config *config)
+{
+	*q = (struct shadow_queue){
+		.chain.segs = config->segs,
+		.counters = config->counters,
+	};
+	device_ring_init(&q->guest, &config->guest);
+	if (driver_ring_init(&q->back, &config->back))
+		return -EINVAL;
+	q->ghosts = config->ghost_count;
+	if (q->ghosts)
+		driver_ring_adopt(&q->back, config->ghosts, q->ghosts, TOKEN_GHOST);
+	return 0;
+}
+
+/* The guest's driver builds tables longer than its ring: show how long they get, and
+ * have it said once. */
+static __attribute__((cold, noinline)) unsigned int table_note(struct shadow_queue *q)
+{
+	uint32_t *longest = &q->counters->table_longest;
+	uint32_t before = __atomic_load_n(longest, __ATOMIC_RELAXED);
+
+	if (q->guest.table_longest <= before)
+		return 0;
+	__atomic_store_n(longest, q->guest.table_longest, __ATOMIC_RELAXED);
+	return before ? 0 : QUEUE_NOTICE;
+}
+
+/* Let others see where the queue is. */
+static void counters_update(struct shadow_queue *q)
+{
+	struct shadow_counters *c = q->counters;
+
+	__atomic_store_n(&c->last_avail, q->guest.last_avail, __ATOMIC_RELAXED);
+	__atomic_store_n(&c->last_used, q->guest.used_idx, __ATOMIC_RELAXED);
+	__atomic_store_n(&c->in_flight, shadow_queue_in_flight(q), __ATOMIC_RELAXED);
+}
+
+static int queue_break(struct shadow_queue *q, const struct ring_error *error)
+{
+	q->error = *error;
+	return -EPROTO;
+}
+
+/*
+ * Back-end to guest.  Returns the number of chains completed, or -EPROTO, in
+ * which case the ones before the violation have been published all the same:
+ * the guest is owed what was done.
+ */
+static int queue_backward(struct shadow_queue *q, unsigned int *owed)
+{
+	struct driver_done done;
+	uint64_t bytes = 0, clamped = 0;
+	unsigned int n = 0, late = 0;
+	int got = 0;
+
+	while (n < BATCH_MAX) {
+		got = driver_ring_get(&q->back, &done);
+		if (got <= 0)
+			break;
+		n++;
+		if (unlikely(done.token & TOKEN_GHOST)) {
+			q->ghosts--;
+			q->wants_room = false;
+			late++;
+			continue;
+		}
+		if (q->abandoned)
+			continue;
+		device_ring_complete(&q->guest, (uint16_t)done.token, done.len);
+		bytes += done.len;
+		clamped += done.clamped;
+	}
+	if (n > late && !q->abandoned) {
+		device_ring_publish(&q->guest);
+		if (device_ring_must_call(&q->guest)) {
+			*owed |= SHADOW_CALL_GUEST;
+			counter_add(&q->counters->calls_out, 1);
+		}
+		q->wants_room = false;
+		counter_add(&q->counters->requests, n - late);
+		counter_add(&q->counters->bytes_in, bytes);
+		if (clamped)
+			counter_add(&q->counters->clamped, clamped);
+	}
+	return got < 0 ? queue_break(q, &q->back.error) : (int)n;
+}
+
+/* Add the chain at hand to the shadow ring.  Returns as driver_ring_add(). */
+static inline int chain_add(struct shadow_queue *q)
+{
+	const struct memory *memory = q->guest.memory;
+
+	if (memory && memory->translated) {
+		int rc = chain_translate(&q->chain, memory, q->back.layout.longest);
+
+		if (unlikely(rc))
+			return rc;
+	}
+	return driver_ring_add(&q->back, q->chain.segs, q->chain.count,
+			       q->chain.head | (q->chain.readable ? TOKEN_ASKS : 0));
+}
+
+/*
+ * The chain at hand can never be forwarded.  If translation has made it too
+ * long, it still has the guest's count.
+ */
+static int queue_refuse(struct shadow_queue *q)
+{
+	q->refusal = q->chain.count > q->back.layout.longest
+			     ? "has more segments"
+			     : "crosses between memory regions that the device sees apart, and in "
+			       "pieces has more segments";
+	return -EPROTO;
+}
+
+/* Guest to back-end.  Returns as queue_backward(). */
+static int queue_forward(struct shadow_queue *q, unsigned int *owed)
+{
+	uint64_t bytes = 0;
+	unsigned int n = 0;
+	int rc = 0;
+
+	while (n < BATCH_MAX && !q->wants_room) {
+		rc = device_ring_take(&q->guest, &q->chain);
+		if (rc < 0)
+			rc = queue_break(q, &q->guest.error);
+		if (rc <= 0)
+			break;
+		rc = chain_add(q);
+		if (rc <= 0) {
+			device_ring_untake(&q->guest, 1);
+			if (rc == 0) {
+				q->wants_room = true;
+			} else if (q->back.error.fault != RING_OK) {
+				rc = queue_break(q, &q->back.error);
+			} else {
+				rc = queue_refuse(q);
+			}
+			break;
+		}
+		bytes += q->chain.readable_bytes;
+		n++;
+	}
+	if (n) {
+		if (unlikely(q->guest.table_longest))
+			*owed |= table_note(q);
+		driver_ring_publish(&q->back);
+		if (driver_ring_must_kick(&q->back)) {
+			*owed |= SHADOW_KICK_BACKEND;
+			counter_add(&q->counters->kicks_out, 1);
+		}
+		counter_add(&q->counters->bytes_out, bytes);
+	}
+	return rc < 0 ? rc : (int)n;
+}
+
+int shadow_queue_move(struct shadow_queue *q, unsigned int *owed)
+{
+	unsigned int actions = 0;
+	int back, forth;
+
+	*owed = 0;
+	if (shadow_queue_is_broken(q))
+		return -EPROTO;
+	counter_add(&q->counters->passes, 1);
+	driver_ring_disarm(&q->back);
+	device_ring_disarm(&q->guest);
+	back = queue_backward(q, &actions);
+	forth = back < 0 ? back : queue_forward(q, &actions);
+	counters_update(q);
+	if (back < 0 || forth < 0) {
+		*owed = actions;
+		return -EPROTO;
+	}
+	return back + forth > 0 ? (int)(actions | SHADOW_MORE) : 0;
+}
+
+int shadow_queue_pass(struct shadow_queue *q, unsigned int *owed)
+{
+	int actions = shadow_queue_move(q, owed);
+
+	if (actions)
+		return actions;
+	/*
+	 * Nothing moved: go to sleep, if nothing slips in.  Each arm() re-checks
+	 * its ring behind a full fence.
+	 */
+	if (driver_ring_arm(&q->back))
+		return SHADOW_MORE;
+	if (!q->wants_room && device_ring_arm(&q->guest))
+		return SHADOW_MORE;
+	return 0;
+}
+
+bool shadow_queue_has_work(const struct shadow_queue *q)
+{
+	return driver_ring_has_used(&q->back) ||
+	       (!q->wants_room && device_ring_has_avail(&q->guest));
+}
+
+int shadow_queue_rewind(struct shadow_queue *q, uint16_t base)
+{
+	uint16_t untaken = (uint16_t)(q->back.avail_published - base);
+
+	/* What it has used, and we have not seen yet, it has taken. */
+	if (!split_can_stand_at(q->back.split.size, base, shm_load16(&q->back.split.used->idx),
+				q->back.avail_published) ||
+	    untaken > shadow_queue_in_flight(q))
+		return -EPROTO;
+	if (driver_ring_unadd(&q->back, untaken))
+		return -EPROTO;
+	device_ring_untake(&q->guest, untaken);
+	q->wants_room = false;
+	counters_update(q);
+	return 0;
+}
+
+int shadow_queue_drain(struct shadow_queue *q, unsigned int *owed)
+{
+	unsigned int actions = 0;
+	int n;
+
+	*owed = 0;
+	if (shadow_queue_is_broken(q) && !q->abandoned)
+		return -EPROTO;
+	do
+		n = queue_backward(q, &actions);
+	while (n == (int)BATCH_MAX);
+	counters_update(q);
+	if (n < 0) {
+		*owed = actions;
+		return n;
+	}
+	return (int)actions;
+}
+
+uint16_t shadow_queue_asking(const struct shadow_queue *q, uint16_t untaken)
+{
+	uint16_t count = 0, age;
+	uint64_t token;
+
+	for (uint16_t head = 0; head < q->back.split.size; head++)
+		if (driver_ring_peek(&q->back, head, &token, &age) && token & TOKEN_ASKS &&
+		    age > untaken)
+			count++;
+	return count;
+}
+
+static int older_first(const void *a, const void *b)
+{
+	const uint32_t *x = a, *y = b;
+
+	return *x < *y ? 1 : *x > *y ? -1 : 0;
+}
+
+uint16_t shadow_queue_reclaim(struct shadow_queue *q, uint16_t untaken, uint32_t *kept)
+{
+	const struct split_ring *s = &q->guest.split;
+	uint16_t count = 0, age;
+	uint64_t token;
+
+	for (uint16_t head = 0; head < q->back.split.size; head++)
+		if (driver_ring_peek(&q->back, head, &token, &age) && !(token & TOKEN_GHOST) &&
+		    (!(token & TOKEN_ASKS) || age <= untaken))
+			kept[count++] = (uint32_t)age << 16 | (uint16_t)token;
+	qsort(kept, count, sizeof(*kept), older_first);
+	for (uint16_t i = 0; i < count; i++)
+		kept[i] = (uint16_t)kept[i];
+	/* An avail entry is the driver's to write: one that lies gets what it asks for. */
+	while (count) {
+		uint16_t newest = (uint16_t)(q->guest.last_avail - 1);
+
+		if (shm_load16(&s->avail->ring[newest & (s->size - 1)]) != kept[count - 1])
+			break;
+		device_ring_untake(&q->guest, 1);
+		count--;
+	}
+	return count;
+}
+
+int shadow_queue_readd(struct shadow_queue *q, const uint32_t *kept, uint16_t count)
+{
+	for (uint16_t i = 0; i < count; i++) {
+		int rc = device_ring_reread(&q->guest, (uint16_t)kept[i], &q->chain);
+
+		if (rc < 0)
+			return queue_break(q, &q->guest.error);
+		rc = chain_add(q);
+		if (q->back.error.fault != RING_OK)
+			return queue_break(q, &q->back.error);
+		if (rc < 0)
+			return queue_refuse(q);
+		if (!rc) { /* they all fitted before */
+			q->refusal = "has grown since it was taken, beyond the room there was, and "
+				     "has more segments";
+			return -EPROTO;
+		}
+	}
+	driver_ring_publish(&q->back);
+	counters_update(q);
+	return 0;
+}
+
+uint16_t shadow_queue_leave_behind(const struct shadow_queue *q, uint16_t *ids)
+{
+	uint16_t count = 0, age;
+	uint64_t token;
+
+	for (uint32_t head = 0; head < q->back.split.size; head++)
+		if (driver_ring_peek(&q->back, (uint16_t)head, &token, &age))
+			ids[count++] = (uint16_t)head;
+	return count;
+}
+
+void shadow_queue_abandon(struct shadow_queue *q)
+{
+	q->abandoned = true;
+}
+
+char *shadow_queue_error(const struct shadow_queue *q, char *text, size_t size)
+{
+	if (q->refusal) /* q->chain is still the one that was refused */
+		snprintf(
+			text, size,
+			"a chain of %u segments %s than the back-end's ring takes (%u), and cannot "
+			"be forwarded",
+			q->chain.count, q->refusal, q->back.layout.longest);
+	else
+		ring_error_text(&q->error, text, size);
+	return text;
+}

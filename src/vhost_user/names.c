@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Names of feature bits: see names.h. */
+#include "vhost_user/names.h"
+
+#include <stdio.h>
+
+#include "base/bits.h"
+#include "vhost_user/protocol.h"
+
+/* Transport and reserved bits: virtio 1.2, section 6, and linux/vhost_types.h. */
+static const char *const feature_names[] = {
+	[24] = "NOTIFY_ON_EMPTY",   [26] = "LOG_ALL",           [27] = "ANY_LAYOUT",
+	[28] = "INDIRECT_DESC",     [29] = "EVENT_IDX",         [30] = "PROTOCOL_FEATURES",
+	[32] = "VERSION_1",         [33] = "ACCESS_PLATFORM",   [34] = "RING_PACKED",
+	[35] = "IN_ORDER",          [36] = "ORDER_PLATFORM",    [37] = "SR_IOV",
+	[38] = "NOTIFICATION_DATA", [39] = "NOTIF_CONFIG_DATA", [40] = "RING_RESET",
+	[41] = "ADMIN_VQ",
+};
+
+static const char *const protocol_feature_names[] = {
+	[VHOST_USER_PROTOCOL_F_MQ] = "MQ",
+	[VHOST_USER_PROTOCOL_F_LOG_SHMFD] = "LOG_SHMFD",
+	[VHOST_USER_PROTOCOL_F_RARP] = "RARP",
+	[VHOST_USER_PROTOCOL_F_REPLY_ACK] = "REPLY_ACK",
+	[VHOST_USER_PROTOCOL_F_MTU] = "MTU",
+	[VHOST_USER_PROTOCOL_F_BACKEND_REQ] = "BACKEND_REQ",
+	[VHOST_USER_PROTOCOL_F_CROSS_ENDIAN] = "CROSS_ENDIAN",
+	[VHOST_USER_PROTOCOL_F_CRYPTO_SESSION] = "CRYPTO_SESSION",
+	[VHOST_USER_PROTOCOL_F_PAGEFAULT] = "PAGEFAULT",
+	[VHOST_USER_PROTOCOL_F_CONFIG] = "CONFIG",
+	[VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD] = "BACKEND_SEND_FD",
+	[VHOST_USER_PROTOCOL_F_HOST_NOTIFIER] = "HOST_NOTIFIER",
+	[VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD] = "INFLIGHT_SHMFD",
+	[VHOST_USER_PROTOCOL_F_RESET_DEVICE] = "RESET_DEVICE",
+	[VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS] = "INBAND_NOTIFICATIONS",
+	[VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS] = "CONFIGURE_MEM_SLOTS",
+	[VHOST_USER_PROTOCOL_F_STATUS] = "STATUS",
+	[VHOST_USER_PROTOCOL_F_XEN_MMAP] = "XEN_MMAP",
+	[VHOST_USER_PROTOCOL_F_SHARED_OBJECT] = "SHARED_OBJECT",
+	[VHOST_USER_PROTOCOL_F_DEVICE_STATE] = "DEVICE_STATE",
+	[VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT] = "GET_VRING_BASE_INFLIGHT",
+	[VHOST_USER_PROTOCOL_F_GPA_ADDRESSES] = "GPA_ADDRESSES",
+	[VHOST_USER_PROTOCOL_F_SHMEM] = "SHMEM",
+	[VHOST_USER_PROTOCOL_F_SKIP_DRAIN] = "SKIP_DRAIN",
+};
+
+const char *vhost_feature_name(unsigned int bit)
+{
+	return bit < ARRAY_SIZE(feature_names) ? feature_names[bit] : NULL;
+}
+
+const char *vhost_protocol_feature_name(unsigned int bit)
+{
+	return bit < ARRAY_SIZE(protocol_feature_names) ? protocol_feature_names[bit] : NULL;
+}
+
+const char *vhost_bits_text(char *text, size_t size, uint64_t bits, vhost_bit_name *name)
+{
+	size_t used = 0;
+
+	if (!bits)
+		snprintf(text, size, "none");
+	for (unsigned int bit = 0; bit < 64; bit++) {
+		const char *word;
+		int n;
+
+		if (!(bits & BIT64(bit)))
+			continue;
+		word = name(bit);
+		if (word)
+			n = snprintf(text + used, size - used, "%s%s", used ? " " : "", word);
+		else
+			n = snprintf(text + used, size - used, "%sbit %u", used ? " " : "", bit);
+		if (n < 0 || (size_t)n >= size - used)
+			break; /* cut, and snprintf() has put the NUL */
+		used += (size_t)n;
+	}
+	return text;
+}
