@@ -77,13 +77,13 @@ static bool is_followed(const struct shadow_device *d, uint64_t features)
 	return d->control.is_net && features & BIT64(VIRTIO_NET_F_CTRL_VQ);
 }
 
-bool shadow_device_is_control(const struct shadow_device *d, const struct shadow_ring *r)
+bool shadow_device_is_control(const struct shadow_device *d, const struct lane *r)
 {
 	return d->has_features && is_followed(d, d->guest_features) &&
 	       net_control_is_control_ring(d->guest_features, d->control.terms.max_pairs, r->index);
 }
 
-static struct shadow_ring *ring_find(struct shadow_device *d)
+static struct lane *ring_find(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++)
 		if (shadow_device_is_control(d, &d->rings[i]))
@@ -143,7 +143,7 @@ int shadow_control_negotiate(struct shadow_device *d, uint64_t features, struct 
 	return 0;
 }
 
-void shadow_control_begins(struct shadow_device *d, const struct shadow_ring *r)
+void shadow_control_begins(struct shadow_device *d, const struct lane *r)
 {
 	struct shadow_control *c = &d->control;
 
@@ -161,9 +161,9 @@ void shadow_control_begins(struct shadow_device *d, const struct shadow_ring *r)
 
 /* --- telling it again ------------------------------------------------------- */
 
-struct shadow_ring *shadow_control_replayer(struct shadow_device *d)
+struct lane *shadow_control_replayer(struct shadow_device *d)
 {
-	struct shadow_ring *r = ring_find(d);
+	struct lane *r = ring_find(d);
 
 	if (!shadow_device_is_whole(d) || net_control_is_fresh(&d->control.state))
 		return NULL;
@@ -179,9 +179,9 @@ struct shadow_ring *shadow_control_replayer(struct shadow_device *d)
 int shadow_device_save_control(struct shadow_device *d, uint8_t **bytes, size_t *size,
 			       struct umbra_error *err)
 {
-	struct shadow_ring *r = ring_find(d);
+	struct lane *r = ring_find(d);
 	struct memory_region slot;
-	struct ring_context context;
+	struct lane_context context;
 	bool is_served = r && r->serving;
 
 	if (!d->has_features || !is_followed(d, d->guest_features))
@@ -190,13 +190,13 @@ int shadow_device_save_control(struct shadow_device *d, uint8_t **bytes, size_t 
 				 "network device, and a guest that took VIRTIO_NET_F_CTRL_VQ (17)");
 	if (is_served) {
 		context = shadow_device_context(d, r, &slot);
-		shadow_ring_pause(r, &context);
+		lane_pause(r, &context);
 	}
 	*size = net_control_saved_bytes(&d->control.state);
 	*bytes = malloc(*size);
 	if (*bytes)
 		net_control_save(&d->control.state, *bytes);
-	if (is_served && shadow_ring_unpause(r, &context, err))
+	if (is_served && lane_unpause(r, &context, err))
 		shadow_device_break_ring(d, r, err->text);
 	return *bytes ? 0
 		      : error_set(err, -ENOMEM, "no memory for a saved state of %zu bytes", *size);
@@ -215,7 +215,7 @@ int shadow_device_load_control(struct shadow_device *d, const uint8_t *bytes, si
 			       struct umbra_error *err)
 {
 	struct shadow_control *c = &d->control;
-	const struct shadow_ring *r = ring_find(d);
+	const struct lane *r = ring_find(d);
 	bool is_now = d->has_features && is_followed(d, d->guest_features);
 	struct net_control *state;
 	uint8_t *copy;

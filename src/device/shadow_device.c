@@ -5,7 +5,7 @@
  *
  * Theory of operation.  The device keeps what the front-end says of each ring
  * (shadow_rings.c) and programs the back-end only when a ring starts, in one go,
- * with either the front-end's settings or its own (shadow_ring.h, shadow_start.c).  So
+ * with either the front-end's settings or its own (lane.h, shadow_start.c).  So
  * the mode of a ring is decided in one place, and a switch is "stop, start in the
  * other mode" (shadow_switch.c).  Memory tables are a file of their own
  * (shadow_memory.c).
@@ -86,7 +86,7 @@ void shadow_device_settle(struct shadow_device *d)
 	if (!d->backend)
 		return;
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		const struct shadow_ring *r = &d->rings[i];
+		const struct lane *r = &d->rings[i];
 
 		if (r->run == RING_BROKEN) {
 			state = UMBRA_DEVICE_BROKEN;
@@ -110,11 +110,11 @@ void shadow_device_settle(struct shadow_device *d)
 	shadow_device_set_state(d, state, reason);
 }
 
-struct ring_context shadow_device_context(const struct shadow_device *d,
-					  const struct shadow_ring *r, struct memory_region *slot)
+struct lane_context shadow_device_context(const struct shadow_device *d, const struct lane *r,
+					  struct memory_region *slot)
 {
 	*slot = r->own;
-	return (struct ring_context){
+	return (struct lane_context){
 		.host = d->host,
 		.backend = d->backend,
 		.memory = d->memory,
@@ -148,9 +148,9 @@ static void rings_discard(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
 		struct memory_region slot;
-		struct ring_context c = shadow_device_context(d, &d->rings[i], &slot);
+		struct lane_context c = shadow_device_context(d, &d->rings[i], &slot);
 
-		shadow_ring_discard(&d->rings[i], &c);
+		lane_discard(&d->rings[i], &c);
 	}
 }
 
@@ -177,13 +177,13 @@ int shadow_device_check_backend(const struct shadow_device *d, struct umbra_erro
 	return 0;
 }
 
-void shadow_device_break_ring(struct shadow_device *d, struct shadow_ring *r, const char *reason)
+void shadow_device_break_ring(struct shadow_device *d, struct lane *r, const char *reason)
 {
 	struct memory_region slot;
-	struct ring_context c = shadow_device_context(d, r, &slot);
+	struct lane_context c = shadow_device_context(d, r, &slot);
 	struct umbra_event event = { .kind = UMBRA_EVENT_QUEUE_BROKEN, .queue = r->index };
 
-	shadow_ring_break(r, &c, reason);
+	lane_break(r, &c, reason);
 	log_error("queue %u is broken and stays still until the driver resets it: %s", r->index,
 		  r->error);
 	event.from = event.to = d->state;
@@ -194,7 +194,7 @@ void shadow_device_break_ring(struct shadow_device *d, struct shadow_ring *r, co
 }
 
 /* Once for each ring: the guest's driver does what the specification forbids. */
-static void table_say(struct shadow_ring *r)
+static void table_say(struct lane *r)
 {
 	uint32_t longest = __atomic_load_n(&r->counters.table_longest, __ATOMIC_RELAXED);
 
@@ -210,7 +210,7 @@ static void table_say(struct shadow_ring *r)
 void shadow_device_check_queues(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct shadow_ring *r = &d->rings[i];
+		struct lane *r = &d->rings[i];
 
 		if (r->run == RING_SHADOWED && r->serving &&
 		    __atomic_load_n(&r->service.broken, __ATOMIC_ACQUIRE))
@@ -237,7 +237,7 @@ int shadow_device_create(struct shadow_host *host, enum umbra_shadow_mode mode,
 	d->state = UMBRA_DEVICE_WAITING;
 	d->shadow_wanted = mode == UMBRA_SHADOW_ON;
 	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
-		shadow_ring_init(&d->rings[i], i);
+		lane_init(&d->rings[i], i);
 	shadow_control_init(d);
 	*out = d;
 	return 0;
@@ -252,7 +252,7 @@ void shadow_device_destroy(struct shadow_device **device)
 		return;
 	shadow_device_detach(d);
 	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
-		shadow_ring_fini(&d->rings[i]);
+		lane_fini(&d->rings[i]);
 	shadow_control_fini(d);
 	free(d);
 }
@@ -278,7 +278,7 @@ void shadow_device_detach(struct shadow_device *d)
 {
 	rings_discard(d);
 	for (unsigned int i = 0; i < d->ring_count; i++)
-		shadow_ring_forget(&d->rings[i]);
+		lane_forget(&d->rings[i]);
 	d->rings_seen = MAX(d->rings_seen, d->ring_count);
 	d->ring_count = 0;
 	memory_unref(&d->memory);
@@ -527,7 +527,7 @@ int shadow_device_reset(struct shadow_device *d, struct umbra_error *err)
 		return rc;
 	d->status = 0;
 	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
-		shadow_ring_reset(&d->rings[i], enabled);
+		lane_reset(&d->rings[i], enabled);
 	if (shadow_device_is_whole(d)) /* its stop was a reset */
 		return 0;
 	/* Whatever it answers: to be told twice harms nobody whose rings are stopped. */
@@ -606,7 +606,7 @@ void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_info 
 	/* Those of a front-end that has gone have counters still. */
 	info->queue_count = MAX(d->ring_count, d->rings_seen);
 	for (unsigned int i = 0; i < info->queue_count; i++) {
-		const struct shadow_ring *r = &d->rings[i];
+		const struct lane *r = &d->rings[i];
 		struct umbra_queue_info *q = &info->queues[i];
 
 		q->size = r->size;

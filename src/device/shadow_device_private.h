@@ -10,7 +10,7 @@
 
 #include "device/features.h"
 #include "device/shadow_device.h"
-#include "lane/shadow_ring.h"
+#include "lane/lane.h"
 
 /* What the guest has said on the control queue: shadow_control.c. */
 struct shadow_control {
@@ -75,7 +75,7 @@ struct shadow_device {
 
 	unsigned int ring_count; /* one more than the highest that was named */
 	unsigned int rings_seen; /* the most that a front-end which has gone had */
-	struct shadow_ring rings[UMBRA_QUEUES_MAX];
+	struct lane rings[UMBRA_QUEUES_MAX];
 };
 
 /* Record the state, and tell the host if it is a new one. */
@@ -94,8 +94,8 @@ bool shadow_device_any(const struct shadow_device *d, enum ring_run run);
 
 /* What the ring's functions need; @slot is the caller's, for the piece of our
  * own memory that belongs to the ring. */
-struct ring_context shadow_device_context(const struct shadow_device *d,
-					  const struct shadow_ring *r, struct memory_region *slot);
+struct lane_context shadow_device_context(const struct shadow_device *d, const struct lane *r,
+					  struct memory_region *slot);
 
 /* 0, or -EOPNOTSUPP or -EPERM with the reason why the mode cannot be had. */
 UMBRA_MUST_CHECK int shadow_device_check_mode(const struct shadow_device *d, bool shadowed,
@@ -109,7 +109,7 @@ bool shadow_device_is_whole(const struct shadow_device *d);
 
 /* The guest has forgotten ring @only (NULL: every one), and its memory may be
  * something else by now: stop it, and forget it as well. */
-UMBRA_MUST_CHECK int shadow_device_abandon(struct shadow_device *d, struct shadow_ring *only,
+UMBRA_MUST_CHECK int shadow_device_abandon(struct shadow_device *d, struct lane *only,
 					   struct umbra_error *err);
 
 /* --- shadow_control.c ---------------------------------------------------- */
@@ -126,13 +126,13 @@ void shadow_control_forget(struct shadow_device *d);
 UMBRA_MUST_CHECK int shadow_control_negotiate(struct shadow_device *d, uint64_t features,
 					      struct umbra_error *err);
 /* Is this ring, under what was negotiated, a control queue that is followed? */
-bool shadow_device_is_control(const struct shadow_device *d, const struct shadow_ring *r);
+bool shadow_device_is_control(const struct shadow_device *d, const struct lane *r);
 /* The front-end starts the control queue's ring @r, which was resolved. */
-void shadow_control_begins(struct shadow_device *d, const struct shadow_ring *r);
+void shadow_control_begins(struct shadow_device *d, const struct lane *r);
 void shadow_control_info(const struct shadow_device *d, struct umbra_net_control_info *info);
 /* The ring on which a device that is started now has to be told again what it has
  * forgotten; NULL: there is nothing to tell, or no ring. */
-struct shadow_ring *shadow_control_replayer(struct shadow_device *d);
+struct lane *shadow_control_replayer(struct shadow_device *d);
 
 /* --- shadow_quiesce.c ---------------------------------------------------- */
 
@@ -143,7 +143,7 @@ struct shadow_ring *shadow_control_replayer(struct shadow_device *d);
  * -ETIME: @by_force: halted all the same, with chains that did not come back.
  * Otherwise, and after any other error: in part; see shadow_device_resume().
  */
-UMBRA_MUST_CHECK int shadow_device_quiesce(struct shadow_device *d, struct shadow_ring *only,
+UMBRA_MUST_CHECK int shadow_device_quiesce(struct shadow_device *d, struct lane *only,
 					   bool by_force, struct umbra_error *err);
 
 /* Undo a quiesce that failed or is not wanted any more: the rings run in the
@@ -155,10 +155,10 @@ UMBRA_MUST_CHECK int shadow_device_resume(struct shadow_device *d, struct umbra_
 /* A piece of our own memory for each ring that is about to start, as of
  * shadow_device_begin(), more of it if it is short.  -EOPNOTSUPP: that cannot be had;
  * or as of backend.h. */
-UMBRA_MUST_CHECK int shadow_own_find(struct shadow_device *d, const struct shadow_ring *only,
+UMBRA_MUST_CHECK int shadow_own_find(struct shadow_device *d, const struct lane *only,
 				     bool shadowed, struct umbra_error *err);
 /* Before: -EOPNOTSUPP if it is sure that shadow_own_find() would fail. */
-UMBRA_MUST_CHECK int shadow_own_check(struct shadow_device *d, const struct shadow_ring *only,
+UMBRA_MUST_CHECK int shadow_own_check(struct shadow_device *d, const struct lane *only,
 				      struct umbra_error *err);
 /* Where our regions shall be beside @m, the guest's next memory: *@plan.  Nothing moves yet.
  * -EINVAL: a running shadow is in the way of @m; -ENOMEM. */
@@ -184,7 +184,7 @@ void shadow_own_fini(struct shadow_device *d);
 /* --- shadow_start.c ------------------------------------------------------ */
 
 /* Is ring @r one of those that begin, if @only (NULL: all) do? */
-bool shadow_device_may_start(const struct shadow_ring *r, const struct shadow_ring *only);
+bool shadow_device_may_start(const struct lane *r, const struct lane *only);
 
 /* Every halted ring is let go of: it is WANTED. */
 void shadow_device_finish(struct shadow_device *d);
@@ -193,13 +193,12 @@ void shadow_device_finish(struct shadow_device *d);
  * Start ring @only (NULL: every one) of those that are WANTED and may start, in
  * the given mode.  After an error that is not fatal they are all WANTED.
  */
-UMBRA_MUST_CHECK int shadow_device_begin(struct shadow_device *d, const struct shadow_ring *only,
+UMBRA_MUST_CHECK int shadow_device_begin(struct shadow_device *d, const struct lane *only,
 					 bool shadowed, struct umbra_error *err);
 
 /* Choose the mode in which ring @only (NULL: all that are wanted) can be started, by
  * changing d->shadow_wanted where it must be.  -EOPNOTSUPP: in none. */
-UMBRA_MUST_CHECK int shadow_device_choose_mode(struct shadow_device *d,
-					       const struct shadow_ring *only,
+UMBRA_MUST_CHECK int shadow_device_choose_mode(struct shadow_device *d, const struct lane *only,
 					       struct umbra_error *err);
 
 /* Rings are wanted: start them when the front-end pauses. */
@@ -218,7 +217,7 @@ int shadow_device_lose(struct shadow_device *d, int code, const struct umbra_err
 
 /* Ring @r is broken, for @reason or (NULL) for what its queue found: let it be,
  * and report it everywhere. */
-void shadow_device_break_ring(struct shadow_device *d, struct shadow_ring *r, const char *reason);
+void shadow_device_break_ring(struct shadow_device *d, struct lane *r, const char *reason);
 
 /* Of a NEGOTIATING device without a reason of its own. */
 void shadow_device_waits_for(const struct shadow_device *d, char *text, size_t size);

@@ -33,15 +33,15 @@
 static int rings_resolve(struct shadow_device *d, const struct memory *m, struct umbra_error *err)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct shadow_ring *r = &d->rings[i];
+		struct lane *r = &d->rings[i];
 		struct memory_region slot;
-		struct ring_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d, r, &slot);
 		int rc;
 
 		if (r->run == RING_STOPPED || r->run == RING_WANTED)
 			continue; /* looked up when it starts */
 		c.memory = m;
-		rc = shadow_ring_resolve(r, &c, err);
+		rc = lane_resolve(r, &c, err);
 		if (rc)
 			return rc;
 	}
@@ -52,19 +52,19 @@ static void rings_pause(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
 		struct memory_region slot;
-		struct ring_context c = shadow_device_context(d, &d->rings[i], &slot);
+		struct lane_context c = shadow_device_context(d, &d->rings[i], &slot);
 
-		shadow_ring_pause(&d->rings[i], &c);
+		lane_pause(&d->rings[i], &c);
 	}
 }
 
 static int rings_unpause(struct shadow_device *d, struct umbra_error *err)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct shadow_ring *r = &d->rings[i];
+		struct lane *r = &d->rings[i];
 		struct memory_region slot;
-		struct ring_context c = shadow_device_context(d, r, &slot);
-		int rc = r->run == RING_SHADOWED ? shadow_ring_unpause(r, &c, err) : 0;
+		struct lane_context c = shadow_device_context(d, r, &slot);
+		int rc = r->run == RING_SHADOWED ? lane_unpause(r, &c, err) : 0;
 
 		if (rc)
 			return rc;

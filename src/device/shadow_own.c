@@ -167,12 +167,12 @@ uint64_t shadow_own_slots(const struct shadow_device *d, uint64_t slots)
 	return slots >= 4 * SHADOW_OWN_REGIONS ? SHADOW_OWN_REGIONS : 1;
 }
 
-static uint64_t ring_needs(const struct shadow_device *d, const struct shadow_ring *r)
+static uint64_t ring_needs(const struct shadow_device *d, const struct lane *r)
 {
 	struct memory_region slot;
-	struct ring_context c = shadow_device_context(d, r, &slot);
+	struct lane_context c = shadow_device_context(d, r, &slot);
 
-	return shadow_ring_own_bytes(r, &c);
+	return lane_own_bytes(r, &c);
 }
 
 /* What all rings that were named need, whatever becomes of them. */
@@ -187,14 +187,14 @@ static uint64_t all_need(const struct shadow_device *d)
 
 /* --- pieces ----------------------------------------------------------------- */
 
-static void piece_drop(struct shadow_ring *r)
+static void piece_drop(struct lane *r)
 {
 	if (r->own.backing)
 		memory_backing_unref(r->own.backing);
 	r->own = (struct memory_region){ 0 };
 }
 
-static bool lies_in(const struct shadow_ring *r, const struct own_region *o)
+static bool lies_in(const struct lane *r, const struct own_region *o)
 {
 	return r->own.backing && r->own.backing == o->at.backing;
 }
@@ -203,7 +203,7 @@ static bool lies_in(const struct shadow_ring *r, const struct own_region *o)
 static bool region_is_used(const struct shadow_device *d, const struct own_region *o)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		const struct shadow_ring *r = &d->rings[i];
+		const struct lane *r = &d->rings[i];
 
 		if ((r->queue || r->control) && lies_in(r, o))
 			return true;
@@ -215,7 +215,7 @@ static bool region_is_used(const struct shadow_device *d, const struct own_regio
 static void region_clear(struct shadow_device *d, struct own_region *o)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct shadow_ring *r = &d->rings[i];
+		struct lane *r = &d->rings[i];
 
 		if (!lies_in(r, o))
 			continue;
@@ -227,7 +227,7 @@ static void region_clear(struct shadow_device *d, struct own_region *o)
 		o->given = 0;
 }
 
-static bool piece_find(struct shadow_device *d, struct shadow_ring *r, uint64_t bytes)
+static bool piece_find(struct shadow_device *d, struct lane *r, uint64_t bytes)
 {
 	struct shadow_own *own = &d->own;
 
@@ -262,19 +262,19 @@ static bool piece_find(struct shadow_device *d, struct shadow_ring *r, uint64_t 
 	return false;
 }
 
-static bool needs_piece(const struct shadow_device *d, const struct shadow_ring *r,
-			const struct shadow_ring *only, bool shadowed)
+static bool needs_piece(const struct shadow_device *d, const struct lane *r,
+			const struct lane *only, bool shadowed)
 {
 	return shadow_device_may_start(r, only) && (shadowed || shadow_device_is_control(d, r));
 }
 
 /* A piece for each ring that is about to start: what is missing, in bytes. */
-static uint64_t pieces_find(struct shadow_device *d, const struct shadow_ring *only, bool shadowed)
+static uint64_t pieces_find(struct shadow_device *d, const struct lane *only, bool shadowed)
 {
 	uint64_t missing = 0;
 
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct shadow_ring *r = &d->rings[i];
+		struct lane *r = &d->rings[i];
 		uint64_t bytes = ring_needs(d, r);
 
 		if (needs_piece(d, r, only, shadowed) && !piece_find(d, r, bytes))
@@ -297,7 +297,7 @@ static bool can_renew(const struct shadow_device *d)
 	if (shadow_device_is_whole(d)) /* nothing has been started yet */
 		return true;
 	for (unsigned int i = 0; i < d->ring_count; i++)
-		if (shadow_ring_is_at_backend(&d->rings[i]))
+		if (lane_is_at_backend(&d->rings[i]))
 			return false;
 	return true;
 }
@@ -366,7 +366,7 @@ static uint64_t round_up(uint64_t bytes, uint64_t most)
 }
 
 /* @only: as of shadow_own_find(). */
-static int refuse(const struct shadow_device *d, const struct shadow_ring *only, uint64_t missing,
+static int refuse(const struct shadow_device *d, const struct lane *only, uint64_t missing,
 		  struct umbra_error *err)
 {
 	int rc = error_set(err, -EOPNOTSUPP,
@@ -383,7 +383,7 @@ static int refuse(const struct shadow_device *d, const struct shadow_ring *only,
 }
 
 /* What is there is @missing bytes short. */
-static int own_grow(struct shadow_device *d, const struct shadow_ring *only, uint64_t missing,
+static int own_grow(struct shadow_device *d, const struct lane *only, uint64_t missing,
 		    struct umbra_error *err)
 {
 	uint64_t have = own_bytes(&d->own), most = own_bytes_max(d), all = all_need(d);
@@ -402,7 +402,7 @@ static int own_grow(struct shadow_device *d, const struct shadow_ring *only, uin
 	return refuse(d, only, missing, err);
 }
 
-int shadow_own_find(struct shadow_device *d, const struct shadow_ring *only, bool shadowed,
+int shadow_own_find(struct shadow_device *d, const struct lane *only, bool shadowed,
 		    struct umbra_error *err)
 {
 	uint64_t missing = pieces_find(d, only, shadowed);
@@ -425,8 +425,7 @@ int shadow_own_find(struct shadow_device *d, const struct shadow_ring *only, boo
 	return rc;
 }
 
-int shadow_own_check(struct shadow_device *d, const struct shadow_ring *only,
-		     struct umbra_error *err)
+int shadow_own_check(struct shadow_device *d, const struct lane *only, struct umbra_error *err)
 {
 	uint64_t missing = 0, room = 0;
 

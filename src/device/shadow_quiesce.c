@@ -4,7 +4,7 @@
  *
  * Theory of operation.  The steps are the same for one ring and for all, for a
  * back-end that stops each ring by itself and for a device that is stopped as a
- * whole (shadow_ring.h says why each):
+ * whole (lane.h says why each):
  *
  *  1. Hush: a ring that is shadowed is fed no more; before one that is passed through
  *     the back-end is told to take no more, in the way of its family (backend.h).
@@ -37,7 +37,7 @@
  * far above the cost of a look. */
 #define DRAIN_LOOK_US 50u
 
-static bool is_meant(const struct shadow_ring *r, const struct shadow_ring *only)
+static bool is_meant(const struct lane *r, const struct lane *only)
 {
 	return !only || r == only;
 }
@@ -46,25 +46,24 @@ static bool is_meant(const struct shadow_ring *r, const struct shadow_ring *only
 
 /* Among others, a broken ring is left to the back-end that has it, unless the device is
  * stopped as a whole. */
-static bool is_halted_with(const struct shadow_device *d, const struct shadow_ring *r,
-			   const struct shadow_ring *only)
+static bool is_halted_with(const struct shadow_device *d, const struct lane *r,
+			   const struct lane *only)
 {
-	return is_meant(r, only) && shadow_ring_is_at_backend(r) &&
-	       (only || shadow_device_is_whole(d) || shadow_ring_runs(r));
+	return is_meant(r, only) && lane_is_at_backend(r) &&
+	       (only || shadow_device_is_whole(d) || lane_runs(r));
 }
 
-static int rings_hush(struct shadow_device *d, const struct shadow_ring *only,
-		      struct umbra_error *err)
+static int rings_hush(struct shadow_device *d, const struct lane *only, struct umbra_error *err)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct shadow_ring *r = &d->rings[i];
+		struct lane *r = &d->rings[i];
 		struct memory_region slot;
-		struct ring_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d, r, &slot);
 		int rc;
 
-		if (!is_meant(r, only) || !shadow_ring_runs(r) || r->halted)
+		if (!is_meant(r, only) || !lane_runs(r) || r->halted)
 			continue;
-		rc = shadow_ring_hush(r, &c, err);
+		rc = lane_hush(r, &c, err);
 		if (rc)
 			return rc;
 	}
@@ -75,22 +74,22 @@ static int rings_hush(struct shadow_device *d, const struct shadow_ring *only,
  * Which ring has chains that its stop would lose, or that make the stop a race?  1: *@busy
  * has most of them, *@left (0: it is waited for without any); 0: none.
  */
-static int ring_busy_find(struct shadow_device *d, const struct shadow_ring *only,
-			  const struct shadow_ring **busy, uint16_t *left, struct umbra_error *err)
+static int ring_busy_find(struct shadow_device *d, const struct lane *only,
+			  const struct lane **busy, uint16_t *left, struct umbra_error *err)
 {
 	bool found = false;
 
 	*left = 0;
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct shadow_ring *r = &d->rings[i];
+		struct lane *r = &d->rings[i];
 		struct memory_region slot;
-		struct ring_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d, r, &slot);
 		uint16_t n;
 		int rc;
 
 		if (!is_halted_with(d, r, only))
 			continue;
-		rc = shadow_ring_is_idle(r, &c, &n, err);
+		rc = lane_is_idle(r, &c, &n, err);
 		if (rc == -EPROTO) {
 			if (r->run != RING_BROKEN)
 				shadow_device_break_ring(d, r, NULL);
@@ -106,7 +105,7 @@ static int ring_busy_find(struct shadow_device *d, const struct shadow_ring *onl
 }
 
 /* @r was waited for in vain: -ETIME. */
-static int busy_error(const struct shadow_device *d, const struct shadow_ring *r, uint16_t left,
+static int busy_error(const struct shadow_device *d, const struct lane *r, uint16_t left,
 		      struct umbra_error *err)
 {
 	uint64_t ms = d->deadline_us / 1000;
@@ -132,11 +131,11 @@ static int busy_error(const struct shadow_device *d, const struct shadow_ring *r
 }
 
 /* Wait from @start on, at most the deadline, until a stop loses and races nothing. */
-static int rings_await_idle(struct shadow_device *d, const struct shadow_ring *only, uint64_t start,
+static int rings_await_idle(struct shadow_device *d, const struct lane *only, uint64_t start,
 			    struct umbra_error *err)
 {
 	for (;;) {
-		const struct shadow_ring *busy = NULL;
+		const struct lane *busy = NULL;
 		uint16_t left;
 		int rc = ring_busy_find(d, only, &busy, &left, err);
 
@@ -162,18 +161,17 @@ static int rings_await_idle(struct shadow_device *d, const struct shadow_ring *o
 /* --- the stop ------------------------------------------------------------- */
 
 /* A ring whose peer lies is broken on the way; the others go on. */
-static int rings_halt(struct shadow_device *d, const struct shadow_ring *only,
-		      struct umbra_error *err)
+static int rings_halt(struct shadow_device *d, const struct lane *only, struct umbra_error *err)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct shadow_ring *r = &d->rings[i];
+		struct lane *r = &d->rings[i];
 		struct memory_region slot;
-		struct ring_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d, r, &slot);
 		int rc;
 
 		if (!is_halted_with(d, r, only))
 			continue;
-		rc = shadow_ring_halt(r, &c, err);
+		rc = lane_halt(r, &c, err);
 		if (rc && rc != -EPROTO)
 			return rc;
 		if (rc && r->run != RING_BROKEN)
@@ -182,21 +180,21 @@ static int rings_halt(struct shadow_device *d, const struct shadow_ring *only,
 	return 0;
 }
 
-static int rings_drain(struct shadow_device *d, const struct shadow_ring *only, uint64_t start,
+static int rings_drain(struct shadow_device *d, const struct lane *only, uint64_t start,
 		       struct umbra_error *err)
 {
 	for (;;) {
-		struct shadow_ring *waiting = NULL;
+		struct lane *waiting = NULL;
 		int rc;
 
 		for (unsigned int i = 0; i < d->ring_count; i++) {
-			struct shadow_ring *r = &d->rings[i];
+			struct lane *r = &d->rings[i];
 			struct memory_region slot;
-			struct ring_context c = shadow_device_context(d, r, &slot);
+			struct lane_context c = shadow_device_context(d, r, &slot);
 
-			if (!r->halted || (only ? r != only : !shadow_ring_runs(r)))
+			if (!r->halted || (only ? r != only : !lane_runs(r)))
 				continue;
-			rc = shadow_ring_is_drained(r, &c);
+			rc = lane_is_drained(r, &c);
 			if (rc < 0) {
 				if (r->run != RING_BROKEN)
 					shadow_device_break_ring(d, r, NULL);
@@ -211,13 +209,13 @@ static int rings_drain(struct shadow_device *d, const struct shadow_ring *only, 
 			return error_set(err, -ETIME,
 					 "queue %u: the back-end took %u chains and did not use "
 					 "them within %" PRIu64 " ms",
-					 waiting->index, shadow_ring_undrained(waiting),
+					 waiting->index, lane_undrained(waiting),
 					 d->deadline_us / 1000);
 		rc = d->host->ops->wait_us(d->host, DRAIN_LOOK_US);
 		if (rc)
 			return error_set(err, rc,
 					 "queue %u: stopped while %u chains were in flight",
-					 waiting->index, shadow_ring_undrained(waiting));
+					 waiting->index, lane_undrained(waiting));
 	}
 }
 
@@ -228,11 +226,11 @@ static int device_stop(struct shadow_device *d, struct umbra_error *err)
 	bool any = false;
 
 	for (unsigned int i = 0; i < d->ring_count; i++)
-		any |= shadow_ring_is_at_backend(&d->rings[i]);
+		any |= lane_is_at_backend(&d->rings[i]);
 	return any ? d->backend->ops->device_stop(d->backend, err) : 0;
 }
 
-int shadow_device_quiesce(struct shadow_device *d, struct shadow_ring *only, bool by_force,
+int shadow_device_quiesce(struct shadow_device *d, struct lane *only, bool by_force,
 			  struct umbra_error *err)
 {
 	uint64_t start = d->host->ops->now_us(d->host);
@@ -261,18 +259,16 @@ int shadow_device_resume(struct shadow_device *d, struct umbra_error *err)
 	bool is_stopped = false;
 
 	for (unsigned int i = 0; i < d->ring_count; i++)
-		is_stopped |= shadow_ring_runs(&d->rings[i]) && d->rings[i].halted;
+		is_stopped |= lane_runs(&d->rings[i]) && d->rings[i].halted;
 	if (is_stopped && shadow_device_is_whole(d)) {
 		shadow_device_finish(d);
 		return shadow_device_begin(d, NULL, d->shadow_wanted, err);
 	}
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct shadow_ring *r = &d->rings[i];
+		struct lane *r = &d->rings[i];
 		struct memory_region slot;
-		struct ring_context c = shadow_device_context(d, r, &slot);
-		int rc = shadow_ring_runs(r) && (r->halted || r->hushed)
-				 ? shadow_ring_resume(r, &c, err)
-				 : 0;
+		struct lane_context c = shadow_device_context(d, r, &slot);
+		int rc = lane_runs(r) && (r->halted || r->hushed) ? lane_resume(r, &c, err) : 0;
 
 		if (rc)
 			return rc;

@@ -25,7 +25,7 @@ int shadow_device_rest(struct shadow_device *d, unsigned int *left, struct umbra
 		return rc;
 	rc = shadow_device_quiesce(d, NULL, true, err);
 	for (unsigned int i = 0; i < d->ring_count; i++)
-		*left += shadow_ring_left(&d->rings[i]);
+		*left += lane_left(&d->rings[i]);
 	shadow_device_finish(d);
 	/* Out of time, with every ring stopped: what is left says all. */
 	if ((rc == -ETIME || rc == -ECANCELED) && !shadow_device_any(d, RING_PASSED) &&

@@ -38,8 +38,7 @@
 #include "base/log.h"
 #include "device/shadow_device_private.h"
 
-static struct shadow_ring *ring_find(struct shadow_device *d, unsigned int index,
-				     struct umbra_error *err)
+static struct lane *ring_find(struct shadow_device *d, unsigned int index, struct umbra_error *err)
 {
 	if (index >= UMBRA_QUEUES_MAX) {
 		error_set(err, -EINVAL, "queue %u does not exist: at most %u are possible", index,
@@ -51,16 +50,15 @@ static struct shadow_ring *ring_find(struct shadow_device *d, unsigned int index
 	return &d->rings[index];
 }
 
-static bool is_stopped(const struct shadow_ring *r)
+static bool is_stopped(const struct lane *r)
 {
 	return r->run == RING_STOPPED;
 }
 
 /* Has the back-end something to stop, or to give back? */
-static bool has_to_stop(const struct shadow_device *d, const struct shadow_ring *r)
+static bool has_to_stop(const struct shadow_device *d, const struct lane *r)
 {
-	return shadow_ring_is_at_backend(r) ||
-	       (r->run == RING_BROKEN && !shadow_device_is_whole(d));
+	return lane_is_at_backend(r) || (r->run == RING_BROKEN && !shadow_device_is_whole(d));
 }
 
 /* --- stopping ------------------------------------------------------------- */
@@ -69,7 +67,7 @@ static bool has_to_stop(const struct shadow_device *d, const struct shadow_ring 
  * Bring ring @r to a standstill because the front-end stops or forgets it.  The
  * rings that a device as a whole stops with it are wanted again.
  */
-static int ring_halt(struct shadow_device *d, struct shadow_ring *r, struct umbra_error *err)
+static int ring_halt(struct shadow_device *d, struct lane *r, struct umbra_error *err)
 {
 	struct umbra_error later;
 	int rc = shadow_device_quiesce(d, r, true, err), back;
@@ -89,38 +87,37 @@ static int ring_halt(struct shadow_device *d, struct shadow_ring *r, struct umbr
 		return shadow_device_lose(d, rc, err);
 	}
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct shadow_ring *other = &d->rings[i];
+		struct lane *other = &d->rings[i];
 		struct memory_region slot;
-		struct ring_context c = shadow_device_context(d, other, &slot);
+		struct lane_context c = shadow_device_context(d, other, &slot);
 
-		if (other != r && shadow_ring_runs(other) && other->halted && !other->forgotten)
-			shadow_ring_finish(other, &c);
+		if (other != r && lane_runs(other) && other->halted && !other->forgotten)
+			lane_finish(other, &c);
 	}
 	if (shadow_device_any(d, RING_WANTED))
 		shadow_device_start_soon(d);
 	return 0;
 }
 
-static void ring_forget(struct shadow_device *d, struct shadow_ring *r)
+static void ring_forget(struct shadow_device *d, struct lane *r)
 {
 	struct memory_region slot;
-	struct ring_context c = shadow_device_context(d, r, &slot);
+	struct lane_context c = shadow_device_context(d, r, &slot);
 
-	shadow_ring_discard(r, &c);
+	lane_discard(r, &c);
 	r->error[0] = '\0';
 	/* Its kick fd belonged to the life that is over. */
 	fd_close(&r->kick_fd);
 }
 
-int shadow_device_abandon(struct shadow_device *d, struct shadow_ring *only,
-			  struct umbra_error *err)
+int shadow_device_abandon(struct shadow_device *d, struct lane *only, struct umbra_error *err)
 {
 	int rc = 0;
 
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct shadow_ring *r = &d->rings[i];
+		struct lane *r = &d->rings[i];
 		struct memory_region slot;
-		struct ring_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d, r, &slot);
 
 		if (only && r != only)
 			continue;
@@ -128,8 +125,8 @@ int shadow_device_abandon(struct shadow_device *d, struct shadow_ring *only,
 		if (is_stopped(r))
 			continue;
 		r->forgotten = true;
-		shadow_ring_pause(r, &c);
-		shadow_ring_abandon(r);
+		lane_pause(r, &c);
+		lane_abandon(r);
 	}
 	for (unsigned int i = 0; i < d->ring_count && !rc; i++)
 		if (d->rings[i].forgotten && has_to_stop(d, &d->rings[i]))
@@ -148,7 +145,7 @@ int shadow_device_abandon(struct shadow_device *d, struct shadow_ring *only,
 int shadow_device_ring_set_size(struct shadow_device *d, unsigned int index, uint32_t size,
 				struct umbra_error *err)
 {
-	struct shadow_ring *r = ring_find(d, index, err);
+	struct lane *r = ring_find(d, index, err);
 	int rc;
 
 	if (!r)
@@ -171,7 +168,7 @@ int shadow_device_ring_set_size(struct shadow_device *d, unsigned int index, uin
 int shadow_device_ring_set_addr(struct shadow_device *d, unsigned int index, uva_t desc,
 				uva_t avail, uva_t used, struct umbra_error *err)
 {
-	struct shadow_ring *r = ring_find(d, index, err);
+	struct lane *r = ring_find(d, index, err);
 	int rc;
 
 	if (!r)
@@ -191,7 +188,7 @@ int shadow_device_ring_set_addr(struct shadow_device *d, unsigned int index, uva
 int shadow_device_ring_set_base(struct shadow_device *d, unsigned int index, uint32_t base,
 				struct umbra_error *err)
 {
-	struct shadow_ring *r = ring_find(d, index, err);
+	struct lane *r = ring_find(d, index, err);
 	int rc;
 
 	if (!r)
@@ -207,7 +204,7 @@ int shadow_device_ring_set_base(struct shadow_device *d, unsigned int index, uin
 }
 
 /* Ring @r is wanted and enabled: it begins, at once or (a whole device) with the others. */
-static int ring_begin(struct shadow_device *d, struct shadow_ring *r, struct umbra_error *err)
+static int ring_begin(struct shadow_device *d, struct lane *r, struct umbra_error *err)
 {
 	int rc = shadow_device_check_backend(d, err);
 
@@ -242,10 +239,10 @@ static int queue_check(struct shadow_device *d, unsigned int index, struct umbra
 }
 
 /* The front-end has started ring @r. */
-static int ring_want(struct shadow_device *d, struct shadow_ring *r, struct umbra_error *err)
+static int ring_want(struct shadow_device *d, struct lane *r, struct umbra_error *err)
 {
 	struct memory_region slot;
-	struct ring_context c = shadow_device_context(d, r, &slot);
+	struct lane_context c = shadow_device_context(d, r, &slot);
 	int rc = shadow_device_check_backend(d, err);
 
 	if (rc)
@@ -256,7 +253,7 @@ static int ring_want(struct shadow_device *d, struct shadow_ring *r, struct umbr
 	/* What is wrong with it is said now, even if it begins later. */
 	rc = shadow_device_is_whole(d) ? queue_check(d, r->index, err) : 0;
 	if (!rc)
-		rc = shadow_ring_resolve(r, &c, err);
+		rc = lane_resolve(r, &c, err);
 	if (!rc && c.control)
 		shadow_control_begins(d, r);
 	if (rc)
@@ -268,8 +265,7 @@ static int ring_want(struct shadow_device *d, struct shadow_ring *r, struct umbr
 }
 
 /* The old eventfd of ring @r cannot be had back: the ring must not look as if it ran. */
-static void ring_lose_fd(struct shadow_device *d, struct shadow_ring *r,
-			 const struct umbra_error *why)
+static void ring_lose_fd(struct shadow_device *d, struct lane *r, const struct umbra_error *why)
 {
 	shadow_device_break_ring(d, r, why->text);
 	shadow_device_settle(d);
@@ -279,7 +275,7 @@ typedef int fd_tell(struct backend *b, unsigned int index, int fd, struct umbra_
 
 /* Tell the back-end of an eventfd in place of the one in @slot_fd.  One that it refuses
  * leaves it with that, which is said again, since it may have let go of it first. */
-static int fd_exchange_there(struct shadow_device *d, struct shadow_ring *r, fd_tell *tell,
+static int fd_exchange_there(struct shadow_device *d, struct lane *r, fd_tell *tell,
 			     const int *slot_fd, int fd, struct umbra_error *err)
 {
 	int rc = shadow_device_lose(d, tell(d->backend, r->index, fd, err), err);
@@ -301,21 +297,21 @@ static int fd_exchange_there(struct shadow_device *d, struct shadow_ring *r, fd_
 }
 
 /* Serve a shadowed ring with @fd in @slot_fd; where that cannot be, with what was there. */
-static int fd_exchange_here(struct shadow_device *d, struct shadow_ring *r, int *slot_fd, int fd,
+static int fd_exchange_here(struct shadow_device *d, struct lane *r, int *slot_fd, int fd,
 			    struct umbra_error *err)
 {
 	struct memory_region slot;
-	struct ring_context c = shadow_device_context(d, r, &slot);
+	struct lane_context c = shadow_device_context(d, r, &slot);
 	struct umbra_error later = { "" };
 	int before = *slot_fd, rc;
 
-	shadow_ring_pause(r, &c); /* no thread uses the old one */
+	lane_pause(r, &c); /* no thread uses the old one */
 	*slot_fd = fd;
-	rc = shadow_ring_unpause(r, &c, err);
+	rc = lane_unpause(r, &c, err);
 	if (!rc)
 		return 0;
 	*slot_fd = before;
-	if (shadow_ring_unpause(r, &c, &later))
+	if (lane_unpause(r, &c, &later))
 		ring_lose_fd(d, r, &later);
 	return rc;
 }
@@ -324,7 +320,7 @@ static int fd_exchange_here(struct shadow_device *d, struct shadow_ring *r, int 
  * Exchange one of a ring's eventfds.  The new one is proven before the old one is let go
  * of: after an error *@fd is still the caller's, and the old one serves on.
  */
-static int ring_exchange_fd(struct shadow_device *d, struct shadow_ring *r, int *slot_fd, int *fd,
+static int ring_exchange_fd(struct shadow_device *d, struct lane *r, int *slot_fd, int *fd,
 			    fd_tell *tell, struct umbra_error *err)
 {
 	/* The errors of a shadow ring are the back-end's to tell, too. */
@@ -353,19 +349,18 @@ static bool hears_of_kick(const struct shadow_device *d)
 }
 
 /* The others' ring @r, which is passed through, is stopped and started with the new fd. */
-static int kick_restart(struct shadow_device *d, struct shadow_ring *r, int *fd,
-			struct umbra_error *err)
+static int kick_restart(struct shadow_device *d, struct lane *r, int *fd, struct umbra_error *err)
 {
 	struct memory_region slot;
-	struct ring_context c = shadow_device_context(d, r, &slot);
+	struct lane_context c = shadow_device_context(d, r, &slot);
 	struct umbra_error later;
 	int before = r->kick_fd, rc;
 
 	rc = ring_halt(d, r, err);
 	if (rc)
 		return rc;
-	if (shadow_ring_runs(r))
-		shadow_ring_finish(r, &c);
+	if (lane_runs(r))
+		lane_finish(r, &c);
 	r->kick_fd = *fd;
 	rc = r->run == RING_WANTED ? ring_begin(d, r, err) : 0;
 	if (!rc) {
@@ -382,7 +377,7 @@ static int kick_restart(struct shadow_device *d, struct shadow_ring *r, int *fd,
 int shadow_device_ring_set_kick(struct shadow_device *d, unsigned int index, int *fd,
 				struct umbra_error *err)
 {
-	struct shadow_ring *r = ring_find(d, index, err);
+	struct lane *r = ring_find(d, index, err);
 	int rc;
 
 	if (!r)
@@ -413,7 +408,7 @@ int shadow_device_ring_set_kick(struct shadow_device *d, unsigned int index, int
 int shadow_device_ring_set_call(struct shadow_device *d, unsigned int index, int *fd,
 				struct umbra_error *err)
 {
-	struct shadow_ring *r = ring_find(d, index, err);
+	struct lane *r = ring_find(d, index, err);
 	int rc;
 
 	if (!r)
@@ -429,7 +424,7 @@ int shadow_device_ring_set_call(struct shadow_device *d, unsigned int index, int
 int shadow_device_ring_set_err(struct shadow_device *d, unsigned int index, int *fd,
 			       struct umbra_error *err)
 {
-	struct shadow_ring *r = ring_find(d, index, err);
+	struct lane *r = ring_find(d, index, err);
 
 	if (!r)
 		return -EINVAL;
@@ -438,17 +433,17 @@ int shadow_device_ring_set_err(struct shadow_device *d, unsigned int index, int 
 }
 
 /* A ring that the front-end disables goes to a standstill, and waits to be enabled. */
-static int ring_disable(struct shadow_device *d, struct shadow_ring *r, struct umbra_error *err)
+static int ring_disable(struct shadow_device *d, struct lane *r, struct umbra_error *err)
 {
 	struct memory_region slot;
-	struct ring_context c = shadow_device_context(d, r, &slot);
+	struct lane_context c = shadow_device_context(d, r, &slot);
 	int rc = ring_halt(d, r, err);
 
 	if (rc)
 		return rc;
 	r->enabled = false;
-	if (shadow_ring_runs(r))
-		shadow_ring_finish(r, &c);
+	if (lane_runs(r))
+		lane_finish(r, &c);
 	shadow_device_settle(d);
 	return 0;
 }
@@ -456,14 +451,14 @@ static int ring_disable(struct shadow_device *d, struct shadow_ring *r, struct u
 int shadow_device_ring_enable(struct shadow_device *d, unsigned int index, bool enabled,
 			      struct umbra_error *err)
 {
-	struct shadow_ring *r = ring_find(d, index, err);
+	struct lane *r = ring_find(d, index, err);
 	int rc;
 
 	if (!r)
 		return -EINVAL;
 	if (r->enabled == enabled)
 		return 0;
-	if (!enabled && shadow_ring_runs(r)) {
+	if (!enabled && lane_runs(r)) {
 		rc = shadow_device_check_backend(d, err);
 		return rc ? rc : ring_disable(d, r, err);
 	}
@@ -479,9 +474,9 @@ int shadow_device_ring_enable(struct shadow_device *d, unsigned int index, bool 
 int shadow_device_ring_stop(struct shadow_device *d, unsigned int index, uint16_t *base,
 			    struct umbra_error *err)
 {
-	struct shadow_ring *r = ring_find(d, index, err);
+	struct lane *r = ring_find(d, index, err);
 	struct memory_region slot;
-	struct ring_context c;
+	struct lane_context c;
 	int rc;
 
 	if (!r)
@@ -490,8 +485,8 @@ int shadow_device_ring_stop(struct shadow_device *d, unsigned int index, uint16_
 	rc = has_to_stop(d, r) ? ring_halt(d, r, err) : 0;
 	if (rc)
 		return rc;
-	if (shadow_ring_runs(r) || r->run == RING_BROKEN)
-		shadow_ring_finish(r, &c);
+	if (lane_runs(r) || r->run == RING_BROKEN)
+		lane_finish(r, &c);
 	r->run = RING_STOPPED;
 	r->error[0] = '\0';
 	fd_close(&r->kick_fd); /* vhost-user: a stopped ring waits for a new one */

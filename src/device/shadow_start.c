@@ -42,7 +42,7 @@
 
 /* --- beginning ------------------------------------------------------------ */
 
-bool shadow_device_may_start(const struct shadow_ring *r, const struct shadow_ring *only)
+bool shadow_device_may_start(const struct lane *r, const struct lane *only)
 {
 	return r->run == RING_WANTED && (!only || r == only) && r->enabled;
 }
@@ -50,12 +50,12 @@ bool shadow_device_may_start(const struct shadow_ring *r, const struct shadow_ri
 void shadow_device_finish(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct shadow_ring *r = &d->rings[i];
+		struct lane *r = &d->rings[i];
 		struct memory_region slot;
-		struct ring_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d, r, &slot);
 
-		if (shadow_ring_runs(r) && r->halted)
-			shadow_ring_finish(r, &c);
+		if (lane_runs(r) && r->halted)
+			lane_finish(r, &c);
 	}
 }
 
@@ -63,47 +63,46 @@ void shadow_device_finish(struct shadow_device *d)
  * Break the rings that are about to start and cannot stand where their front-end says;
  * the others start without them.  What is wrong with the others their start says.
  */
-static void rings_judge(struct shadow_device *d, const struct shadow_ring *only)
+static void rings_judge(struct shadow_device *d, const struct lane *only)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct shadow_ring *r = &d->rings[i];
+		struct lane *r = &d->rings[i];
 		struct memory_region slot;
-		struct ring_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d, r, &slot);
 		struct umbra_error err;
 
-		if (shadow_device_may_start(r, only) && shadow_ring_judge(r, &c, &err) == -EPROTO)
+		if (shadow_device_may_start(r, only) && lane_judge(r, &c, &err) == -EPROTO)
 			shadow_device_break_ring(d, r, err.text);
 	}
 }
 
 /* Where do the rings that begin come to run, or not? */
-static int ring_start(struct shadow_device *d, struct shadow_ring *r, bool shadowed, bool is_held,
+static int ring_start(struct shadow_device *d, struct lane *r, bool shadowed, bool is_held,
 		      struct umbra_error *err)
 {
 	struct memory_region slot;
-	struct ring_context c = shadow_device_context(d, r, &slot);
+	struct lane_context c = shadow_device_context(d, r, &slot);
 
 	c.is_held = is_held && !c.control;
 	shadowed |= c.control != NULL;
-	return shadow_ring_start(r, &c, shadowed, err);
+	return lane_start(r, &c, shadowed, err);
 }
 
 static void rings_go(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct shadow_ring *r = &d->rings[i];
+		struct lane *r = &d->rings[i];
 		struct memory_region slot;
-		struct ring_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d, r, &slot);
 		struct umbra_error err = { "" };
 
-		if (r->fresh && shadow_ring_go(r, &c, &err))
+		if (r->fresh && lane_go(r, &c, &err))
 			shadow_device_break_ring(d, r, err.text);
 	}
 }
 
 /* Tell the device again what it has forgotten, on @control, and let the others go. */
-static int device_replay(struct shadow_device *d, struct shadow_ring *control,
-			 struct umbra_error *err)
+static int device_replay(struct shadow_device *d, struct lane *control, struct umbra_error *err)
 {
 	int rc = control_queue_replay(control->control, d->host, control->back_kick_fd,
 				      d->deadline_us, err);
@@ -134,9 +133,9 @@ static int device_ungo(struct shadow_device *d, struct umbra_error *err)
 static int rings_ungo(struct shadow_device *d, struct umbra_error *err)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct shadow_ring *r = &d->rings[i];
+		struct lane *r = &d->rings[i];
 		struct memory_region slot;
-		struct ring_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d, r, &slot);
 		int rc;
 
 		if (!r->fresh)
@@ -147,7 +146,7 @@ static int rings_ungo(struct shadow_device *d, struct umbra_error *err)
 			rc = d->backend->ops->ring_stop(d->backend, r->index, -1, &ignored, err);
 			if (shadow_device_is_fatal(rc))
 				return rc;
-			shadow_ring_ungo(r, &c);
+			lane_ungo(r, &c);
 			continue;
 		}
 		/* Nobody served it, but the back-end may have worked on a passed one. */
@@ -157,17 +156,17 @@ static int rings_ungo(struct shadow_device *d, struct umbra_error *err)
 			return rc;
 		if (rc)
 			log_error("%s; they are given up", err->text);
-		if (r->halted && shadow_ring_runs(r))
-			shadow_ring_finish(r, &c);
+		if (r->halted && lane_runs(r))
+			lane_finish(r, &c);
 	}
 	return 0;
 }
 
-int shadow_device_begin(struct shadow_device *d, const struct shadow_ring *only, bool shadowed,
+int shadow_device_begin(struct shadow_device *d, const struct lane *only, bool shadowed,
 			struct umbra_error *err)
 {
 	struct umbra_error later = { "" };
-	struct shadow_ring *control;
+	struct lane *control;
 	bool any = false, runs = false;
 	int rc = 0, back;
 
@@ -199,7 +198,7 @@ int shadow_device_begin(struct shadow_device *d, const struct shadow_ring *only,
 /* --- the mode ------------------------------------------------------------- */
 
 /* Can every ring that is about to start be had in this mode? */
-static int mode_check(struct shadow_device *d, const struct shadow_ring *only, bool shadowed,
+static int mode_check(struct shadow_device *d, const struct lane *only, bool shadowed,
 		      struct umbra_error *err)
 {
 	int rc = shadow_device_check_mode(d, shadowed, err);
@@ -209,7 +208,7 @@ static int mode_check(struct shadow_device *d, const struct shadow_ring *only, b
 	return rc;
 }
 
-int shadow_device_choose_mode(struct shadow_device *d, const struct shadow_ring *only,
+int shadow_device_choose_mode(struct shadow_device *d, const struct lane *only,
 			      struct umbra_error *err)
 {
 	struct umbra_error other;
@@ -292,10 +291,10 @@ int shadow_device_start_now(struct shadow_device *d, struct umbra_error *err)
 	int rc = shadow_device_check_backend(d, err);
 
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		const struct shadow_ring *r = &d->rings[i];
+		const struct lane *r = &d->rings[i];
 
 		any |= shadow_device_may_start(r, NULL);
-		still |= shadow_ring_runs(r) && (r->hushed || r->halted);
+		still |= lane_runs(r) && (r->hushed || r->halted);
 	}
 	d->start_at = 0;
 	if (rc || (!any && !still))

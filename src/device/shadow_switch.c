@@ -3,7 +3,7 @@
  * Switching a running device between passed through and shadowed.
  *
  * Theory of operation.  The two directions are one algorithm, because a ring is
- * started and stopped in the same way in either mode (shadow_ring.h), and it is
+ * started and stopped in the same way in either mode (lane.h), and it is
  * the same for both kinds of back-end:
  *
  *  1. Bring every running ring to a standstill (shadow_quiesce.c).  Chains that the back-end has
@@ -47,8 +47,8 @@ int shadow_device_check_mode(const struct shadow_device *d, bool shadowed, struc
 	if (d->has_features && !is_possible)
 		return error_set(err, -EOPNOTSUPP, "%s", d->features.why_not);
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		const struct shadow_ring *r = &d->rings[i];
-		uint16_t ghosts = shadow_ring_ghosts(r);
+		const struct lane *r = &d->rings[i];
+		uint16_t ghosts = lane_ghosts(r);
 
 		if (!shadowed && ghosts)
 			return error_set(

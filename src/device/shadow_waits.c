@@ -9,7 +9,7 @@
 
 #include "device/shadow_device_private.h"
 
-static const struct shadow_ring *ring_find(const struct shadow_device *d, bool kicked)
+static const struct lane *ring_find(const struct shadow_device *d, bool kicked)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++)
 		if (kicked ? d->rings[i].run == RING_WANTED : d->rings[i].size > 0)
@@ -19,7 +19,7 @@ static const struct shadow_ring *ring_find(const struct shadow_device *d, bool k
 
 void shadow_device_waits_for(const struct shadow_device *d, char *text, size_t size)
 {
-	const struct shadow_ring *r;
+	const struct lane *r;
 
 	if (!d->has_features)
 		snprintf(text, size,

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The control queue as the queue of a ring: see shadow_ring_control.h. */
-#include "lane/shadow_ring_control.h"
+/* The control queue as the queue of a ring: see followed.h. */
+#include "lane/followed.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #include "base/error.h"
 
-static int memory_make(struct shadow_ring *r, const struct control_layout *layout,
-		       struct umbra_error *err)
+static int memory_make(struct lane *r, const struct control_layout *layout, struct umbra_error *err)
 {
 	r->control = calloc(1, sizeof(*r->control));
 	r->private = calloc(1, layout->private_bytes);
@@ -19,7 +18,7 @@ static int memory_make(struct shadow_ring *r, const struct control_layout *layou
 			 r->index, r->size);
 }
 
-int ring_control_build(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+int ring_control_build(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	struct control_layout layout = control_queue_layout(r->back_size, c->shadow_features);
 	struct control_queue_config config = {
@@ -68,14 +67,14 @@ int ring_control_build(struct shadow_ring *r, const struct ring_context *c, stru
 	return 0;
 }
 
-void ring_control_resolve(struct shadow_ring *r, const struct ring_context *c)
+void ring_control_resolve(struct lane *r, const struct lane_context *c)
 {
 	r->control->guest.split = r->split;
 	r->control->guest.memory = c->memory;
 	r->control->guest.memory_hint = 0;
 }
 
-void ring_control_finish(struct shadow_ring *r)
+void ring_control_finish(struct lane *r)
 {
 	struct control_queue *q = r->control;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One ring of a shadow device: what the front-end said of it, and its life at
+ * A lane, one ring of a shadow device: what the front-end said of it, and its life at
  * the back-end in either mode.
  *
  *	STOPPED --kick fd--> WANTED --start--> PASSED or SHADOWED --stop--> STOPPED
@@ -11,16 +11,16 @@
  * between two modes).  A vhost-user back-end gets it at once, a device that is
  * started as a whole (BACKEND_WHOLE) when shadow_start.c starts that.
  *
- * Theory of operation, starting.  shadow_ring_start() hands the ring to the
+ * Theory of operation, starting.  lane_start() hands the ring to the
  * back-end.  Where that is only a note until the device is started, the ring
  * can still be taken back without a trace, so serving it and the kick for what
- * nobody heard are a step of their own, shadow_ring_go().
+ * nobody heard are a step of their own, lane_go().
  *
  * Theory of operation, stopping.  A back-end that is told to stop answers with
  * the index it would have taken next, its base.  Some complete what they have
  * in flight before the answer, others after it.  So stopping has two steps:
- * shadow_ring_halt() asks for the base and gives the chains that were not taken
- * back to the guest's ring; shadow_ring_is_drained() is then asked until every
+ * lane_halt() asks for the base and gives the chains that were not taken
+ * back to the guest's ring; lane_is_drained() is then asked until every
  * chain that was taken is used, and the guest is called for those that came
  * without a call.  Only then may another owner work on the ring.  A ring that
  * does not drain is resumed where it was halted.
@@ -29,7 +29,7 @@
  * fd when it answers, and hangs up at the completion that finds none; one of the rust-vmm
  * crates finds its ring gone under its feet.  So before the stop the ring is hushed, and
  * waited for until nothing is in flight that a completion could be owed for
- * (shadow_ring_is_idle()):
+ * (lane_is_idle()):
  *
  *   - shadowed, we know what is there: it is fed no more, and waited for until no chain with
  *     readable bytes is in flight.  What is left is room for what may come, for which
@@ -50,7 +50,7 @@
  *     had shows in the base after the stop, and is counted as lost.
  *
  * In either case nothing comes after the stop.  What is still in flight then goes
- * three ways (shadow_ring_finish()): back to the guest's ring, as not taken; into
+ * three ways (lane_finish()): back to the guest's ring, as not taken; into
  * `kept`, if it is mere room but not the newest on the guest's ring, to be the first
  * in the ring's next shadow; or, if it asked for something and the front-end would
  * not let it be waited for any longer, it is lost: said in the log and counted.  A
@@ -71,8 +71,8 @@
  * to it) sees no jump.  For a device that can only start at 0 (no
  * BACKEND_KEEPS_INDEX) the shadow ring does, and only differences are equal.
  *
- * The ring of a network device's control queue (ring_context.control) has a queue of
- * its own kind, which stands there in either mode: shadow_ring_control.h.
+ * The ring of a network device's control queue (lane_context.control) has a queue of
+ * its own kind, which stands there in either mode: followed.h.
  *
  * Theory of operation, lives.  A back-end that is stopped by force may complete later what
  * it kept, and libvhost-user does it into whatever ring it then knows.  So no two shadows of
@@ -84,8 +84,8 @@
  *
  * Threads: the device's thread.
  */
-#ifndef UMBRA_LANE_SHADOW_RING_H
-#define UMBRA_LANE_SHADOW_RING_H
+#ifndef UMBRA_LANE_LANE_H
+#define UMBRA_LANE_LANE_H
 
 #include "net/control_queue.h"
 #include "queue/shadow_host.h"
@@ -97,7 +97,7 @@ enum ring_run { RING_STOPPED, RING_WANTED, RING_PASSED, RING_SHADOWED, RING_BROK
 /* How far it is known what the back-end has taken of a ring without EVENT_IDX. */
 enum ring_sounding { SOUNDING_NOT, SOUNDING_KICKED, SOUNDING_DONE };
 
-struct shadow_ring {
+struct lane {
 	unsigned int index;
 
 	/* What the front-end said. */
@@ -119,7 +119,7 @@ struct shadow_ring {
 	bool halted;                 /* between halt and resume or the end of the stop */
 	uint16_t halt_base;          /* what the back-end answered */
 	uint16_t untaken; /* of what a device stopped as a whole was given, the newest so many */
-	unsigned int quiet_looks; /* shadow_ring_is_idle() found it quiet so often in a row */
+	unsigned int quiet_looks; /* lane_is_idle() found it quiet so often in a row */
 	uint16_t quiet_used;      /* with used->idx at this */
 	/* Chains that were taken and never used before we came: base - used.  A vhost-user
 	 * back-end that was given them before may use some after all. */
@@ -144,7 +144,7 @@ struct shadow_ring {
 	/* The shadow, while SHADOWED or BROKEN. */
 	uint16_t *behind; /* room for the ids that it may leave behind */
 	struct shadow_queue *queue;
-	struct control_queue *control; /* in place of `queue`: see shadow_ring_control.h */
+	struct control_queue *control; /* in place of `queue`: see followed.h */
 	void *private;                 /* driver_ring's */
 	uint16_t back_size;            /* entries of the shadow ring; see back_size() */
 	struct ring_seg *segs;
@@ -174,7 +174,7 @@ struct ring_control {
 };
 
 /* Where a ring lives: what the functions below need of the device. */
-struct ring_context {
+struct lane_context {
 	struct shadow_host *host;
 	struct backend *backend;
 	const struct memory *memory;     /* the guest's */
@@ -185,36 +185,36 @@ struct ring_context {
 	bool is_held; /* it starts disabled, and the caller enables it before it goes */
 };
 
-void shadow_ring_init(struct shadow_ring *r, unsigned int index);
+void lane_init(struct lane *r, unsigned int index);
 /* Forget what the front-end said; the counters stay.  The ring is STOPPED. */
-void shadow_ring_forget(struct shadow_ring *r);
+void lane_forget(struct lane *r);
 /* The device was reset: a STOPPED ring begins at 0, and disabled if the front-end enables. */
-void shadow_ring_reset(struct shadow_ring *r, bool enabled);
+void lane_reset(struct lane *r, bool enabled);
 /* Close everything. */
-void shadow_ring_fini(struct shadow_ring *r);
+void lane_fini(struct lane *r);
 
 /* Does the front-end count on it? */
-static inline bool shadow_ring_runs(const struct shadow_ring *r)
+static inline bool lane_runs(const struct lane *r)
 {
 	return r->run == RING_PASSED || r->run == RING_SHADOWED;
 }
 
 /* Has it a queue of ours?  A ring can also be broken before it gets one, or passed through. */
-static inline bool shadow_ring_has_queue(const struct shadow_ring *r)
+static inline bool lane_has_queue(const struct lane *r)
 {
 	return r->queue || r->control;
 }
 
 /* The driver's side of the ring that the back-end has, of one that is not passed through. */
-static inline const struct driver_ring *shadow_ring_back(const struct shadow_ring *r)
+static inline const struct driver_ring *lane_back(const struct lane *r)
 {
 	return r->control ? &r->control->back : &r->queue->back;
 }
 
 /* Has the back-end got it? */
-static inline bool shadow_ring_is_at_backend(const struct shadow_ring *r)
+static inline bool lane_is_at_backend(const struct lane *r)
 {
-	return (shadow_ring_runs(r) || r->run == RING_BROKEN) && !r->halted;
+	return (lane_runs(r) || r->run == RING_BROKEN) && !r->halted;
 }
 
 /*
@@ -222,79 +222,78 @@ static inline bool shadow_ring_is_at_backend(const struct shadow_ring *r)
  * indices.  -EPROTO: it cannot stand there, and must be broken.  -EINVAL: the
  * front-end's settings do not make a ring.
  */
-UMBRA_MUST_CHECK int shadow_ring_judge(struct shadow_ring *r, const struct ring_context *c,
-				       struct umbra_error *err);
+UMBRA_MUST_CHECK int lane_judge(struct lane *r, const struct lane_context *c,
+				struct umbra_error *err);
 /*
  * Hand a WANTED ring, which was judged, to the back-end, at r->base in the given mode.
  * -EINVAL: as above.  -EOPNOTSUPP: not in this mode.  After an error it is WANTED still.
  */
-UMBRA_MUST_CHECK int shadow_ring_start(struct shadow_ring *r, const struct ring_context *c,
-				       bool shadowed, struct umbra_error *err);
+UMBRA_MUST_CHECK int lane_start(struct lane *r, const struct lane_context *c, bool shadowed,
+				struct umbra_error *err);
 /* The ring runs: serve it if we do, and kick once, since nobody knows which kicks
  * went unheard.  An error means that it must be broken. */
-UMBRA_MUST_CHECK int shadow_ring_go(struct shadow_ring *r, const struct ring_context *c,
-				    struct umbra_error *err);
+UMBRA_MUST_CHECK int lane_go(struct lane *r, const struct lane_context *c, struct umbra_error *err);
 /* Take back a ring that was started and has not gone: WANTED. */
-void shadow_ring_ungo(struct shadow_ring *r, const struct ring_context *c);
+void lane_ungo(struct lane *r, const struct lane_context *c);
 
 /* Before halting: see above.  The ring is no longer served. */
-UMBRA_MUST_CHECK int shadow_ring_hush(struct shadow_ring *r, const struct ring_context *c,
-				      struct umbra_error *err);
+UMBRA_MUST_CHECK int lane_hush(struct lane *r, const struct lane_context *c,
+			       struct umbra_error *err);
 /* Undone: the ring, which was not halted, runs as before.  Nobody kicks. */
-UMBRA_MUST_CHECK int shadow_ring_unhush(struct shadow_ring *r, const struct ring_context *c,
-					struct umbra_error *err);
+UMBRA_MUST_CHECK int lane_unhush(struct lane *r, const struct lane_context *c,
+				 struct umbra_error *err);
 
 /* Of a hushed or broken ring.  1: nothing is there that a stop would lose or race with; 0:
  * not yet, *@left says how many chains there are as far as one can see (0: what is waited
  * for is that the back-end reads a kick); -EPROTO: broken; other errors as of backend.h. */
-UMBRA_MUST_CHECK int shadow_ring_is_idle(struct shadow_ring *r, const struct ring_context *c,
-					 uint16_t *left, struct umbra_error *err);
+UMBRA_MUST_CHECK int lane_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
+				  struct umbra_error *err);
 
 /* First step of stopping: see above.  -EPROTO: the queue is broken, or the
  * back-end's base is a lie; other errors as of backend.h. */
-UMBRA_MUST_CHECK int shadow_ring_halt(struct shadow_ring *r, const struct ring_context *c,
-				      struct umbra_error *err);
+UMBRA_MUST_CHECK int lane_halt(struct lane *r, const struct lane_context *c,
+			       struct umbra_error *err);
 /* 1: all that was taken is used, 0: not yet, -EPROTO: broken. */
-UMBRA_MUST_CHECK int shadow_ring_is_drained(struct shadow_ring *r, const struct ring_context *c);
+UMBRA_MUST_CHECK int lane_is_drained(struct lane *r, const struct lane_context *c);
 /* Chains that a halted ring waits for. */
-uint16_t shadow_ring_undrained(const struct shadow_ring *r);
+uint16_t lane_undrained(const struct lane *r);
 /* Requests of a ring that the back-end has, as far as one can see: chains that it took, or,
  * of a ring that runs and is passed through, may have taken.  Mere room does not count where
  * we know of it. */
-uint16_t shadow_ring_left(const struct shadow_ring *r);
+uint16_t lane_left(const struct lane *r);
 /* Go on where the ring was hushed or halted, in the same mode (not: halted with the device
  * as a whole). */
-UMBRA_MUST_CHECK int shadow_ring_resume(struct shadow_ring *r, const struct ring_context *c,
-					struct umbra_error *err);
+UMBRA_MUST_CHECK int lane_resume(struct lane *r, const struct lane_context *c,
+				 struct umbra_error *err);
 /* Second step of stopping: leave the halted ring to others.  It is WANTED, and
  * r->base is where it can go on. */
-void shadow_ring_finish(struct shadow_ring *r, const struct ring_context *c);
+void lane_finish(struct lane *r, const struct lane_context *c);
 
 /* Chains of a shadow's earlier life that the back-end may still use.  Any thread. */
-uint16_t shadow_ring_ghosts(const struct shadow_ring *r);
+uint16_t lane_ghosts(const struct lane *r);
 
 /* Never write to the guest's ring again. */
-void shadow_ring_abandon(struct shadow_ring *r);
+void lane_abandon(struct lane *r);
 
 /* Let go of the ring at once, without a word to the back-end or the guest. */
-void shadow_ring_discard(struct shadow_ring *r, const struct ring_context *c);
+void lane_discard(struct lane *r, const struct lane_context *c);
 
 /* Stop and start serving a SHADOWED ring, e.g. around a change of its fds. */
-void shadow_ring_pause(struct shadow_ring *r, const struct ring_context *c);
-UMBRA_MUST_CHECK int shadow_ring_unpause(struct shadow_ring *r, const struct ring_context *c,
-					 struct umbra_error *err);
+void lane_pause(struct lane *r, const struct lane_context *c);
+UMBRA_MUST_CHECK int lane_unpause(struct lane *r, const struct lane_context *c,
+				  struct umbra_error *err);
 
 /* Find the guest's ring in c->memory (anew, after the table has changed). */
-UMBRA_MUST_CHECK int shadow_ring_resolve(struct shadow_ring *r, const struct ring_context *c,
-					 struct umbra_error *err);
+UMBRA_MUST_CHECK int lane_resolve(struct lane *r, const struct lane_context *c,
+				  struct umbra_error *err);
 
 /* Why the ring's queue is broken, as a sentence.  Returns @text. */
-char *shadow_ring_queue_error(const struct shadow_ring *r, char *text, size_t size);
+char *lane_queue_error(const struct lane *r, char *text, size_t size);
 
 /* After a violation: stop serving, keep the reason (NULL: the queue's) in
  * r->error.  The back-end still has the ring, and is told when the front-end
  * stops it: what is in flight there must not end up in the ring's next life. */
-void shadow_ring_break(struct shadow_ring *r, const struct ring_context *c, const char *reason);
+void lane_break(struct lane *r, const struct lane_context *c, const char *reason);
 
 /*
  * Descriptors of the longest indirect table that is forwarded, on whatever ring: twice
@@ -305,6 +304,6 @@ void shadow_ring_break(struct shadow_ring *r, const struct ring_context *c, cons
 
 /* Bytes of our own memory that the ring's shadow needs, whole pages; of a ring without a
  * size yet or before SET_FEATURES, what it will probably be. */
-uint64_t shadow_ring_own_bytes(const struct shadow_ring *r, const struct ring_context *c);
+uint64_t lane_own_bytes(const struct lane *r, const struct lane_context *c);
 
 #endif

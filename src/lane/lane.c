@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* One ring of a shadow device, how it comes to life and goes: see shadow_ring.h. */
-#include "lane/shadow_ring.h"
+/* One ring of a shadow device, how it comes to life and goes: see lane.h. */
+#include "lane/lane.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -12,11 +12,11 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/shm.h"
-#include "lane/shadow_ring_control.h"
+#include "lane/followed.h"
 
-void shadow_ring_init(struct shadow_ring *r, unsigned int index)
+void lane_init(struct lane *r, unsigned int index)
 {
-	*r = (struct shadow_ring){
+	*r = (struct lane){
 		.index = index,
 		.kick_fd = -1,
 		.call_fd = -1,
@@ -28,7 +28,7 @@ void shadow_ring_init(struct shadow_ring *r, unsigned int index)
 }
 
 /* Where the back-end completes the ghosts, as long as there are some. */
-static void ghost_ring_set(struct shadow_ring *r, const struct driver_ring *back,
+static void ghost_ring_set(struct lane *r, const struct driver_ring *back,
 			   struct memory_backing *memory)
 {
 	if (r->ghost_memory)
@@ -42,7 +42,7 @@ static void ghost_ring_set(struct shadow_ring *r, const struct driver_ring *back
 	r->ghost_ring = back->split;
 }
 
-void shadow_ring_forget(struct shadow_ring *r)
+void lane_forget(struct lane *r)
 {
 	fd_close(&r->kick_fd);
 	fd_close(&r->call_fd);
@@ -68,7 +68,7 @@ void shadow_ring_forget(struct shadow_ring *r)
 	r->spoils = 0;
 }
 
-void shadow_ring_reset(struct shadow_ring *r, bool enabled)
+void lane_reset(struct lane *r, bool enabled)
 {
 	r->base = 0;
 	r->gap = 0;
@@ -76,14 +76,14 @@ void shadow_ring_reset(struct shadow_ring *r, bool enabled)
 	r->kept_count = 0;
 }
 
-void shadow_ring_fini(struct shadow_ring *r)
+void lane_fini(struct lane *r)
 {
-	shadow_ring_forget(r);
+	lane_forget(r);
 }
 
 /* --- finding the guest's ring ------------------------------------------- */
 
-static void *part_find(const struct shadow_ring *r, const struct ring_context *c, const char *what,
+static void *part_find(const struct lane *r, const struct lane_context *c, const char *what,
 		       uva_t uva, size_t bytes, uint64_t align, struct umbra_error *err)
 {
 	void *host;
@@ -104,8 +104,7 @@ static void *part_find(const struct shadow_ring *r, const struct ring_context *c
 	return host;
 }
 
-int shadow_ring_resolve(struct shadow_ring *r, const struct ring_context *c,
-			struct umbra_error *err)
+int lane_resolve(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	struct split_ring s = { .size = r->size };
 
@@ -147,7 +146,7 @@ int shadow_ring_resolve(struct shadow_ring *r, const struct ring_context *c,
  * Mode Linux's is a socket) it answers the message as if it had been a
  * question.  So give the guest time to read what is there.
  */
-static int call_room_wait(const struct shadow_ring *r, const struct ring_context *c,
+static int call_room_wait(const struct lane *r, const struct lane_context *c,
 			  struct umbra_error *err)
 {
 	uint64_t start = c->host->ops->now_us(c->host);
@@ -159,8 +158,7 @@ static int call_room_wait(const struct shadow_ring *r, const struct ring_context
 	return 0;
 }
 
-static int passed_start(struct shadow_ring *r, const struct ring_context *c,
-			struct umbra_error *err)
+static int passed_start(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	const struct backend_ring ring = {
 		.size = r->size,
@@ -188,7 +186,7 @@ static int passed_start(struct shadow_ring *r, const struct ring_context *c,
 
 /* --- shadowed ------------------------------------------------------------ */
 
-static void shadow_free(struct shadow_ring *r)
+static void shadow_free(struct lane *r)
 {
 	free(r->queue);
 	free(r->control);
@@ -204,7 +202,7 @@ static void shadow_free(struct shadow_ring *r)
 
 /* The guest's size, if the device takes rings so large (VDUSE: 128).  A smaller
  * shadow ring is filled and refilled: the guest never knows. */
-static uint16_t back_size(const struct shadow_ring *r, const struct ring_context *c)
+static uint16_t back_size(const struct lane *r, const struct lane_context *c)
 {
 	uint16_t size = r->size;
 
@@ -216,7 +214,7 @@ static uint16_t back_size(const struct shadow_ring *r, const struct ring_context
 #define SIZE_ASSUMED 256u /* entries, before the front-end has said it */
 #define OWN_ALIGN 4096u   /* bytes; so that pieces are whole pages */
 
-uint64_t shadow_ring_own_bytes(const struct shadow_ring *r, const struct ring_context *c)
+uint64_t lane_own_bytes(const struct lane *r, const struct lane_context *c)
 {
 	uint16_t size = r->size ? back_size(r, c) : SIZE_ASSUMED;
 	uint64_t features =
@@ -228,8 +226,7 @@ uint64_t shadow_ring_own_bytes(const struct shadow_ring *r, const struct ring_co
 }
 
 /* Lay the shadow ring out in our own memory and join it to the guest's. */
-static int shadow_build(struct shadow_ring *r, const struct ring_context *c,
-			struct umbra_error *err)
+static int shadow_build(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	uint64_t features = c->shadow_features;
 	struct driver_layout layout = driver_ring_layout(r->back_size, features, c->table_max);
@@ -294,7 +291,7 @@ static int shadow_build(struct shadow_ring *r, const struct ring_context *c,
 	return 0;
 }
 
-static int shadow_start(struct shadow_ring *r, const struct ring_context *c, uint16_t base,
+static int shadow_start(struct lane *r, const struct lane_context *c, uint16_t base,
 			struct umbra_error *err)
 {
 	const struct backend_ring ring = {
@@ -312,7 +309,7 @@ static int shadow_start(struct shadow_ring *r, const struct ring_context *c, uin
 	return c->backend->ops->ring_start(c->backend, r->index, &ring, err);
 }
 
-void shadow_ring_pause(struct shadow_ring *r, const struct ring_context *c)
+void lane_pause(struct lane *r, const struct lane_context *c)
 {
 	if (r->serving)
 		c->host->ops->serve_end(c->host, &r->service);
@@ -334,8 +331,7 @@ static bool queue_has_work(const void *queue)
 	return shadow_queue_has_work(queue);
 }
 
-int shadow_ring_unpause(struct shadow_ring *r, const struct ring_context *c,
-			struct umbra_error *err)
+int lane_unpause(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	int rc;
 
@@ -365,8 +361,7 @@ int shadow_ring_unpause(struct shadow_ring *r, const struct ring_context *c,
 
 /* --- starting and stopping ----------------------------------------------- */
 
-static int eventfds_make(struct shadow_ring *r, const struct ring_context *c,
-			 struct umbra_error *err)
+static int eventfds_make(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	int rc = 0;
 
@@ -381,12 +376,12 @@ static int eventfds_make(struct shadow_ring *r, const struct ring_context *c,
 
 /* --- earlier lives -------------------------------------------------------- */
 
-uint16_t shadow_ring_ghosts(const struct shadow_ring *r)
+uint16_t lane_ghosts(const struct lane *r)
 {
 	return r->queue ? __atomic_load_n(&r->queue->ghosts, __ATOMIC_RELAXED) : r->ghost_count;
 }
 
-static void ghost_end(struct shadow_ring *r, uint32_t id)
+static void ghost_end(struct lane *r, uint32_t id)
 {
 	for (uint16_t i = 0; i < r->ghost_count; i++)
 		if (r->ghosts[i] == id) {
@@ -396,7 +391,7 @@ static void ghost_end(struct shadow_ring *r, uint32_t id)
 }
 
 /* The shadow is let go of: what has the back-end still of it? */
-static void ghosts_note(struct shadow_ring *r, const struct ring_context *c)
+static void ghosts_note(struct lane *r, const struct lane_context *c)
 {
 	uint16_t count = shadow_queue_leave_behind(r->queue, r->behind);
 
@@ -408,7 +403,7 @@ static void ghosts_note(struct shadow_ring *r, const struct ring_context *c)
 }
 
 /* It may have used some since, where it had them.  A lie costs the ring these ids. */
-static void ghosts_look(struct shadow_ring *r, uint16_t size)
+static void ghosts_look(struct lane *r, uint16_t size)
 {
 	const struct split_ring *s = &r->ghost_ring;
 	uint16_t done;
@@ -427,9 +422,9 @@ static void ghosts_look(struct shadow_ring *r, uint16_t size)
 			ghost_end(r, r->ghosts[i]);
 }
 
-int shadow_ring_judge(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+int lane_judge(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
-	int rc = shadow_ring_resolve(r, c, err);
+	int rc = lane_resolve(r, c, err);
 	uint16_t used, avail;
 
 	ghosts_look(r, back_size(r, c));
@@ -448,10 +443,9 @@ int shadow_ring_judge(struct shadow_ring *r, const struct ring_context *c, struc
 	return 0;
 }
 
-int shadow_ring_start(struct shadow_ring *r, const struct ring_context *c, bool shadowed,
-		      struct umbra_error *err)
+int lane_start(struct lane *r, const struct lane_context *c, bool shadowed, struct umbra_error *err)
 {
-	int rc = shadow_ring_resolve(r, c, err);
+	int rc = lane_resolve(r, c, err);
 
 	if (!rc)
 		rc = eventfds_make(r, c, err);
@@ -465,7 +459,7 @@ int shadow_ring_start(struct shadow_ring *r, const struct ring_context *c, bool 
 		r->back_size = back_size(r, c);
 		rc = c->control ? ring_control_build(r, c, err) : shadow_build(r, c, err);
 		if (!rc)
-			rc = shadow_start(r, c, shadow_ring_back(r)->avail_published, err);
+			rc = shadow_start(r, c, lane_back(r)->avail_published, err);
 		if (rc)
 			shadow_free(r);
 	}
@@ -476,7 +470,7 @@ int shadow_ring_start(struct shadow_ring *r, const struct ring_context *c, bool 
 	return 0;
 }
 
-int shadow_ring_go(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+int lane_go(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	int rc = 0;
 
@@ -493,29 +487,29 @@ int shadow_ring_go(struct shadow_ring *r, const struct ring_context *c, struct u
 	}
 	r->kept_count = 0;
 	if (!rc)
-		rc = shadow_ring_unpause(r, c, err);
+		rc = lane_unpause(r, c, err);
 	if (!rc)
 		c->host->ops->notify(c->host, r->back_kick_fd);
 	return rc;
 }
 
-void shadow_ring_ungo(struct shadow_ring *r, const struct ring_context *c)
+void lane_ungo(struct lane *r, const struct lane_context *c)
 {
-	shadow_ring_discard(r, c);
+	lane_discard(r, c);
 	r->run = RING_WANTED;
 }
 
-int shadow_ring_resume(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+int lane_resume(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	int rc;
 
 	if (!r->halted) {
-		rc = shadow_ring_unhush(r, c, err);
+		rc = lane_unhush(r, c, err);
 	} else if (r->run == RING_SHADOWED) {
 		r->halted = r->hushed = r->muted = false;
 		rc = shadow_start(r, c, r->halt_base, err);
 		if (!rc)
-			rc = shadow_ring_unpause(r, c, err);
+			rc = lane_unpause(r, c, err);
 	} else {
 		r->halted = r->hushed = r->muted = false;
 		r->base = r->halt_base;
@@ -529,7 +523,7 @@ int shadow_ring_resume(struct shadow_ring *r, const struct ring_context *c, stru
 	return 0;
 }
 
-void shadow_ring_abandon(struct shadow_ring *r)
+void lane_abandon(struct lane *r)
 {
 	if (r->queue)
 		shadow_queue_abandon(r->queue);
@@ -537,7 +531,7 @@ void shadow_ring_abandon(struct shadow_ring *r)
 		control_queue_abandon(r->control);
 }
 
-char *shadow_ring_queue_error(const struct shadow_ring *r, char *text, size_t size)
+char *lane_queue_error(const struct lane *r, char *text, size_t size)
 {
 	return r->control ? control_queue_error(r->control, text, size)
 			  : shadow_queue_error(r->queue, text, size);
@@ -550,12 +544,12 @@ char *shadow_ring_queue_error(const struct shadow_ring *r, char *text, size_t si
  */
 #define SPOILS_MOST 4u
 
-void shadow_ring_discard(struct shadow_ring *r, const struct ring_context *c)
+void lane_discard(struct lane *r, const struct lane_context *c)
 {
-	shadow_ring_pause(r, c);
+	lane_pause(r, c);
 	/* What it has not brought back it may bring later, to where this shadow was. */
 	if (r->queue && c->backend && !backend_is_reset_by_stop(c->backend) &&
-	    shadow_ring_undrained(r) > 0 && r->spoils < SPOILS_MOST) {
+	    lane_undrained(r) > 0 && r->spoils < SPOILS_MOST) {
 		r->own_spoiled = true;
 		r->spoils++;
 	}
@@ -568,16 +562,16 @@ void shadow_ring_discard(struct shadow_ring *r, const struct ring_context *c)
 	__atomic_store_n(&r->counters.in_flight, 0, __ATOMIC_RELAXED);
 }
 
-void shadow_ring_break(struct shadow_ring *r, const struct ring_context *c, const char *reason)
+void lane_break(struct lane *r, const struct lane_context *c, const char *reason)
 {
-	shadow_ring_pause(r, c);
-	if (!shadow_ring_runs(r)) /* the back-end has not got it */
+	lane_pause(r, c);
+	if (!lane_runs(r)) /* the back-end has not got it */
 		r->halted = true;
 	if (reason)
 		snprintf(r->error, sizeof(r->error), "%s", reason);
 	else
-		shadow_ring_queue_error(r, r->error, sizeof(r->error));
-	shadow_ring_abandon(r);
+		lane_queue_error(r, r->error, sizeof(r->error));
+	lane_abandon(r);
 	r->run = RING_BROKEN;
 	c->host->ops->notify(c->host, r->err_fd);
 }

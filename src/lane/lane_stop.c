@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* One ring of a shadow device, how it is stopped: see shadow_ring.h. */
+/* One ring of a shadow device, how it is stopped: see lane.h. */
 #include <errno.h>
 #include <linux/virtio_ring.h>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "base/shm.h"
-#include "lane/shadow_ring_control.h"
+#include "lane/followed.h"
 
 /* --- before the stop ------------------------------------------------------ */
 
-static int back_kick_fd(const struct shadow_ring *r)
+static int back_kick_fd(const struct lane *r)
 {
 	return r->run == RING_PASSED ? r->kick_fd : r->back_kick_fd;
 }
 
 /* Tell the back-end to take no more, in the way of its family. */
-static int hush_tell(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+static int hush_tell(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	int rc = 0;
 
@@ -39,18 +39,18 @@ static int hush_tell(struct shadow_ring *r, const struct ring_context *c, struct
 	return rc;
 }
 
-int shadow_ring_hush(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+int lane_hush(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
-	shadow_ring_pause(r, c);
+	lane_pause(r, c);
 	r->hushed = true;
 	r->quiet_looks = 0;
 	r->sounding = SOUNDING_NOT;
 	/* One that is not passed through is hushed by feeding it no more, and has to hear of
-	 * what it has been fed: shadow_ring_is_idle(). */
+	 * what it has been fed: lane_is_idle(). */
 	return r->run == RING_PASSED ? hush_tell(r, c, err) : 0;
 }
 
-int shadow_ring_unhush(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+int lane_unhush(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	const struct backend_ops *ops = c->backend->ops;
 	int rc = 0;
@@ -62,14 +62,14 @@ int shadow_ring_unhush(struct shadow_ring *r, const struct ring_context *c, stru
 	if (!rc)
 		r->muted = false;
 	if (!rc && r->run == RING_SHADOWED)
-		rc = shadow_ring_unpause(r, c, err);
+		rc = lane_unpause(r, c, err);
 	if (!rc)
 		r->hushed = false;
 	return rc;
 }
 
 /* Has the back-end read the kick that tells that its last round is over? */
-static bool last_round_is_over(const struct shadow_ring *r, const struct ring_context *c)
+static bool last_round_is_over(const struct lane *r, const struct lane_context *c)
 {
 	return c->backend->hush != BACKEND_HUSH_ENABLE || c->backend->leaves_kicks ||
 	       c->host->ops->is_heard(c->host, back_kick_fd(r));
@@ -84,7 +84,7 @@ static bool last_round_is_over(const struct shadow_ring *r, const struct ring_co
  * it has read that, it is told what it knows already, which it answers.  If the guest has made
  * nothing available in between, just that is taken; otherwise it is tried again.
  */
-static int ring_sound(struct shadow_ring *r, const struct ring_context *c, uint16_t available,
+static int ring_sound(struct lane *r, const struct lane_context *c, uint16_t available,
 		      uint16_t *taken, struct umbra_error *err)
 {
 	int rc;
@@ -115,7 +115,7 @@ static int ring_sound(struct shadow_ring *r, const struct ring_context *c, uint1
  * has not taken.  Without, one family bears completions after its stop, whose answer
  * tells; the other is sounded.
  */
-static int passed_is_quiet(struct shadow_ring *r, const struct ring_context *c, uint16_t *left,
+static int passed_is_quiet(struct lane *r, const struct lane_context *c, uint16_t *left,
 			   struct umbra_error *err)
 {
 	const struct split_ring *s = &r->split;
@@ -142,7 +142,7 @@ static int passed_is_quiet(struct shadow_ring *r, const struct ring_context *c, 
 }
 
 /* Complete what the back-end has used, to the guest.  0, -EPROTO. */
-static int queue_complete(struct shadow_ring *r, const struct ring_context *c)
+static int queue_complete(struct lane *r, const struct lane_context *c)
 {
 	unsigned int owed;
 	int actions = r->control ? control_queue_drain(r->control, &owed)
@@ -158,7 +158,7 @@ static int queue_complete(struct shadow_ring *r, const struct ring_context *c)
  * that does not answer nobody knows what it has: it is never idle. */
 #define QUIET_LOOKS 2u
 
-static int reset_is_idle(struct shadow_ring *r, const struct ring_context *c, uint16_t *left,
+static int reset_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
 			 struct umbra_error *err)
 {
 	/* Acquire; peer: the device's release of used->idx, as in passed_is_quiet(). */
@@ -180,7 +180,7 @@ static int reset_is_idle(struct shadow_ring *r, const struct ring_context *c, ui
 }
 
 /* Fed no more, it takes what it was fed; only then it may be told to take nothing. */
-static int shadowed_is_idle(struct shadow_ring *r, const struct ring_context *c, uint16_t *left,
+static int shadowed_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
 			    struct umbra_error *err)
 {
 	int rc = queue_complete(r, c);
@@ -196,11 +196,11 @@ static int shadowed_is_idle(struct shadow_ring *r, const struct ring_context *c,
 	return rc ? rc : last_round_is_over(r, c);
 }
 
-int shadow_ring_is_idle(struct shadow_ring *r, const struct ring_context *c, uint16_t *left,
-			struct umbra_error *err)
+int lane_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
+		 struct umbra_error *err)
 {
 	*left = 0;
-	if (r->run != RING_PASSED && !shadow_ring_has_queue(r))
+	if (r->run != RING_PASSED && !lane_has_queue(r))
 		return 1;
 	if (r->run != RING_PASSED)
 		return shadowed_is_idle(r, c, left, err);
@@ -218,7 +218,7 @@ int shadow_ring_is_idle(struct shadow_ring *r, const struct ring_context *c, uin
 
 /* The back-end has stopped a passed ring and says that it stands at @base.  -EPROTO: it
  * cannot. */
-static int passed_halt(struct shadow_ring *r, uint16_t base, struct umbra_error *err)
+static int passed_halt(struct lane *r, uint16_t base, struct umbra_error *err)
 {
 	uint16_t used, avail;
 
@@ -240,7 +240,7 @@ static int passed_halt(struct shadow_ring *r, uint16_t base, struct umbra_error 
 }
 
 /* The device is stopped as a whole, and answered @base; @rc: it could not. */
-static int whole_halt(struct shadow_ring *r, const struct ring_context *c, int rc, uint16_t base,
+static int whole_halt(struct lane *r, const struct lane_context *c, int rc, uint16_t base,
 		      struct umbra_error *err)
 {
 	bool is_known = !rc && backend_keeps_index(c->backend);
@@ -253,12 +253,12 @@ static int whole_halt(struct shadow_ring *r, const struct ring_context *c, int r
 		return 0;
 	}
 	r->untaken = 0;
-	if (!shadow_ring_has_queue(r))
+	if (!lane_has_queue(r))
 		return 0;
 	if (queue_complete(r, c)) {
 		char why[UMBRA_ERROR_SIZE];
 
-		shadow_ring_queue_error(r, why, sizeof(why));
+		lane_queue_error(r, why, sizeof(why));
 		return error_set(err, -EPROTO, "%s", why);
 	}
 	if (r->control)
@@ -278,12 +278,12 @@ static int whole_halt(struct shadow_ring *r, const struct ring_context *c, int r
 		base, in_flight, r->queue->back.avail_published);
 }
 
-int shadow_ring_halt(struct shadow_ring *r, const struct ring_context *c, struct umbra_error *err)
+int lane_halt(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	uint16_t base = 0;
 	int rc;
 
-	shadow_ring_pause(r, c);
+	lane_pause(r, c);
 	if (r->queue)
 		driver_ring_silence(&r->queue->back);
 	rc = c->backend->ops->ring_stop(c->backend, r->index, r->back_call_fd, &base, err);
@@ -297,7 +297,7 @@ int shadow_ring_halt(struct shadow_ring *r, const struct ring_context *c, struct
 	r->halt_base = base;
 	if (r->run == RING_PASSED)
 		return passed_halt(r, base, err);
-	if (!shadow_ring_has_queue(r))
+	if (!lane_has_queue(r))
 		return 0;
 	if (shadow_queue_is_broken(r->queue)) {
 		char why[UMBRA_ERROR_SIZE];
@@ -315,7 +315,7 @@ int shadow_ring_halt(struct shadow_ring *r, const struct ring_context *c, struct
 	return 0;
 }
 
-uint16_t shadow_ring_undrained(const struct shadow_ring *r)
+uint16_t lane_undrained(const struct lane *r)
 {
 	uint16_t open;
 
@@ -337,35 +337,35 @@ uint16_t shadow_ring_undrained(const struct shadow_ring *r)
 	return open > r->gap ? (uint16_t)(open - r->gap) : 0;
 }
 
-uint16_t shadow_ring_left(const struct shadow_ring *r)
+uint16_t lane_left(const struct lane *r)
 {
 	uint16_t open;
 
-	if (!shadow_ring_runs(r) || r->control || r->forgotten)
+	if (!lane_runs(r) || r->control || r->forgotten)
 		return 0;
 	if (r->run == RING_SHADOWED)
 		return shadow_queue_asking(r->queue, r->halted ? r->untaken : 0);
 	if (r->halted)
-		return shadow_ring_undrained(r);
+		return lane_undrained(r);
 	open = (uint16_t)(shm_load16(&r->split.avail->idx) - shm_load16(&r->split.used->idx));
 	return MIN(open, r->size);
 }
 
-int shadow_ring_is_drained(struct shadow_ring *r, const struct ring_context *c)
+int lane_is_drained(struct lane *r, const struct lane_context *c)
 {
-	int rc = shadow_ring_has_queue(r) ? queue_complete(r, c) : 0;
+	int rc = lane_has_queue(r) ? queue_complete(r, c) : 0;
 
 	if (rc)
 		return rc;
 	/* From a device that was reset, nothing more comes. */
-	return backend_is_reset_by_stop(c->backend) || shadow_ring_undrained(r) == 0;
+	return backend_is_reset_by_stop(c->backend) || lane_undrained(r) == 0;
 }
 
 /* What a halted queue still has goes where it can: see the header. */
-static void queue_finish(struct shadow_ring *r, const struct ring_context *c)
+static void queue_finish(struct lane *r, const struct lane_context *c)
 {
 	struct shadow_queue *q = r->queue;
-	uint16_t left = shadow_ring_undrained(r), lost = left;
+	uint16_t left = lane_undrained(r), lost = left;
 
 	/* One that never went has submitted nothing, and keeps what it kept. */
 	if (backend_is_whole(c->backend) && !q->abandoned && !r->fresh) {
@@ -387,14 +387,14 @@ static void queue_finish(struct shadow_ring *r, const struct ring_context *c)
 		(void)!device_ring_arm(&q->guest);
 }
 
-void shadow_ring_finish(struct shadow_ring *r, const struct ring_context *c)
+void lane_finish(struct lane *r, const struct lane_context *c)
 {
 	if (r->control) {
 		ring_control_finish(r);
 	} else if (r->queue) {
 		queue_finish(r, c);
 	} else if (r->run == RING_PASSED) {
-		uint16_t lost = shadow_ring_undrained(r);
+		uint16_t lost = lane_undrained(r);
 
 		r->left |= lost && !backend_is_whole(c->backend);
 		counter_add(&r->counters.lost, lost);
@@ -405,7 +405,7 @@ void shadow_ring_finish(struct shadow_ring *r, const struct ring_context *c)
 		r->base = r->halt_base;
 		r->owed = (uint16_t)(r->base - shm_load16(&r->split.used->idx));
 	}
-	shadow_ring_discard(r, c);
+	lane_discard(r, c);
 	r->run = RING_WANTED;
 	/* For what the back-end completed after it had let go of its call fd. */
 	c->host->ops->notify(c->host, r->call_fd);
