@@ -119,6 +119,8 @@ check-valgrind: build
 check-docs: build
 	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' ':!kmod')
 	mandoc -Tlint -Wwarning docs/man/*.[0-9]
+	scripts/check-house --build=$(BUILD)
+	$(PYTEST) -q tests/house
 
 check-fuzz: build-fuzz
 	scripts/fuzz build-fuzz $(FUZZ_SECONDS)
