@@ -12,6 +12,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/thread.h"
 
 #define EVENTS_MAX 1024u /* posted and not delivered: a loop that is this late is stuck */
 
@@ -128,25 +129,13 @@ static void *device_main(void *opaque)
 	return NULL;
 }
 
-/* Signals are the main thread's, but for those that a thread causes itself: SIGBUS
- * is how the device notices that guest memory was taken away, and a blocked one
- * would end the process. */
-static int start_device_thread(struct program *program, struct umbra_error *err)
+static int start_device(struct program *program, struct umbra_error *err)
 {
-	sigset_t all, before;
-	int code;
+	int result = thread_start(&program->thread, 0, device_main, program);
 
-	sigfillset(&all);
-	sigdelset(&all, SIGBUS);
-	sigdelset(&all, SIGSEGV);
-	sigdelset(&all, SIGILL);
-	sigdelset(&all, SIGFPE);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	code = pthread_create(&program->thread, NULL, device_main, program);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (code)
-		return error_set(err, -code, "cannot start the device's thread: %s",
-				 strerror(code));
+	if (result)
+		return error_set(err, result, "cannot start the device's thread: %s",
+				 strerror(-result));
 	return 0;
 }
 
@@ -241,7 +230,7 @@ static int program_run(struct program *program, struct umbra_error *err)
 	if (!result)
 		result = open_control(program, err);
 	if (!result)
-		result = start_device_thread(program, err);
+		result = start_device(program, err);
 	if (result)
 		return result;
 	/* An error of the loop itself leaves the device without control: end both. */

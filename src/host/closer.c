@@ -2,11 +2,11 @@
 /* Closing what a peer has sent: see closer.h. */
 #include "host/closer.h"
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/fd.h"
+#include "base/thread.h"
 #include "host/file_kind.h"
 
 #define STACK_BYTES (64u << 10)
@@ -24,17 +24,9 @@ static void *closer_thread(void *argument)
 
 static bool close_aside(int fd)
 {
-	pthread_attr_t attributes;
-	pthread_t thread;
-	bool begun = false;
+	bool begun = __atomic_add_fetch(&hanging, 1, __ATOMIC_RELAXED) <= CLOSER_THREADS_MAX &&
+		     !thread_start(NULL, STACK_BYTES, closer_thread, (void *)(intptr_t)fd);
 
-	if (__atomic_add_fetch(&hanging, 1, __ATOMIC_RELAXED) <= CLOSER_THREADS_MAX &&
-	    !pthread_attr_init(&attributes)) {
-		pthread_attr_setstacksize(&attributes, STACK_BYTES);
-		pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-		begun = !pthread_create(&thread, &attributes, closer_thread, (void *)(intptr_t)fd);
-		pthread_attr_destroy(&attributes);
-	}
 	if (!begun)
 		__atomic_sub_fetch(&hanging, 1, __ATOMIC_RELAXED);
 	return begun;

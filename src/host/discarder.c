@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "base/bits.h"
+#include "base/thread.h"
 #include "host/discard_policy.h"
 #include "host/memory_hold.h"
 
@@ -190,9 +191,8 @@ uint64_t discarder_run(struct balloon_discard *list, unsigned int count)
 	uint64_t freed = 0;
 
 	for (unsigned int i = 1; i < n; i++)
-		shares[i].threaded =
-			shares[i].bytes >= THREAD_BYTES &&
-			!pthread_create(&shares[i].thread, NULL, share_run, &shares[i]);
+		shares[i].threaded = shares[i].bytes >= THREAD_BYTES &&
+				     !thread_start(&shares[i].thread, 0, share_run, &shares[i]);
 	for (unsigned int i = 0; i < n; i++)
 		if (!shares[i].threaded)
 			share_run(&shares[i]);

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -15,6 +14,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/thread.h"
 #include "host/interrupter.h"
 #include "host/notifier.h"
 
@@ -390,29 +390,12 @@ static int worker_ask(struct worker *w, int (*run)(struct worker *w, void *), vo
 	return request.result;
 }
 
-static int thread_start(struct worker *w)
+static int worker_start(struct worker *w)
 {
-	pthread_attr_t attributes;
-	sigset_t all, before;
-	int rc = pthread_attr_init(&attributes);
+	int rc = thread_start(&w->thread, STACK_BYTES, worker_thread, w);
 
 	if (rc)
-		return -rc;
-	pthread_attr_setstacksize(&attributes, STACK_BYTES);
-	/* The process's signals are none of this thread's, but for those that are its
-	 * own doing: SIGBUS is how guest memory that was taken away is noticed, and a
-	 * blocked one would end the process. */
-	sigfillset(&all);
-	sigdelset(&all, SIGBUS);
-	sigdelset(&all, SIGSEGV);
-	sigdelset(&all, SIGILL);
-	sigdelset(&all, SIGFPE);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	rc = pthread_create(&w->thread, &attributes, worker_thread, w);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attributes);
-	if (rc)
-		return -rc;
+		return rc;
 	pthread_mutex_lock(&w->lock);
 	while (!w->started)
 		pthread_cond_wait(&w->answered, &w->lock);
@@ -440,7 +423,7 @@ int worker_create(int broken_fd, struct worker **out, struct umbra_error *err)
 	    epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, w->request_fd, &event))
 		rc = -errno;
 	else
-		rc = thread_start(w);
+		rc = worker_start(w);
 	if (!rc) {
 		*out = w;
 		return 0;
