@@ -11,13 +11,13 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "virtio/protocol_features.h"
 
-/* vhost-user, bit 30 of the features; without it rings are enabled at once. */
-#define F_PROTOCOL_FEATURES 30
-
-/* Protocol features that need the device: MQ, BACKEND_REQ, CONFIG, RESET_DEVICE,
- * CONFIGURE_MEM_SLOTS, STATUS, by the numbers of the vhost-user specification. */
-#define PROTOCOL_FEATURES (BIT64(0) | BIT64(5) | BIT64(9) | BIT64(13) | BIT64(15) | BIT64(16))
+/* Those that need the device. */
+#define PROTOCOL_FEATURES                                                                          \
+	(BIT64(VHOST_USER_PROTOCOL_F_MQ) | BIT64(VHOST_USER_PROTOCOL_F_BACKEND_REQ) |              \
+	 BIT64(VHOST_USER_PROTOCOL_F_CONFIG) | BIT64(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |         \
+	 BIT64(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | BIT64(VHOST_USER_PROTOCOL_F_STATUS))
 
 #define CONFIG_NUM_PAGES 0u /* offsets in the configuration space, virtio 1.2, 5.5.4 */
 #define CONFIG_ACTUAL 4u
@@ -119,7 +119,7 @@ static int get_features(void *opaque, uint64_t *features, struct umbra_error *er
 static int set_features(void *opaque, uint64_t features, struct umbra_error *err)
 {
 	struct balloon_device *d = opaque;
-	uint64_t foreign = features & ~(d->offered | BIT64(F_PROTOCOL_FEATURES));
+	uint64_t foreign = features & ~(d->offered | BIT64(VHOST_USER_F_PROTOCOL_FEATURES));
 
 	if (foreign)
 		return error_set(err, -EINVAL,
@@ -135,7 +135,7 @@ static int set_features(void *opaque, uint64_t features, struct umbra_error *err
 	/* Rings that run were another driver's: they may be anybody's memory now. */
 	for (unsigned int i = 0; i < BALLOON_QUEUES; i++) {
 		balloon_ring_halt(d, &d->rings[i]);
-		d->rings[i].enabled |= !(features & BIT64(F_PROTOCOL_FEATURES));
+		d->rings[i].enabled |= !(features & BIT64(VHOST_USER_F_PROTOCOL_FEATURES));
 	}
 	d->features = features;
 	return 0;

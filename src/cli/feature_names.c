@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "base/bits.h"
+#include "virtio/protocol_features.h"
 
 #define NAMES_MAX 64u /* bits of a feature word */
 
@@ -25,7 +26,6 @@
 #ifndef VIRTIO_F_ADMIN_VQ
 #define VIRTIO_F_ADMIN_VQ 41
 #endif
-#define VHOST_USER_F_PROTOCOL_FEATURES 30 /* vhost-user, "Feature negotiation" */
 
 #define NAME(bit) [bit] = #bit
 static const char *const feature_names[NAMES_MAX] = {
@@ -98,32 +98,31 @@ static const char *const *const type_names[] = {
 	[5] = balloon_names,
 };
 
-/* The specification's table "Protocol features". */
-#define NAME(bit, name) [bit] = "VHOST_USER_PROTOCOL_F_" name
+#define NAME(bit) [VHOST_USER_PROTOCOL_F_##bit] = "VHOST_USER_PROTOCOL_F_" #bit
 static const char *const protocol_feature_names[NAMES_MAX] = {
-	NAME(0, "MQ"),
-	NAME(1, "LOG_SHMFD"),
-	NAME(2, "RARP"),
-	NAME(3, "REPLY_ACK"),
-	NAME(4, "MTU"),
-	NAME(5, "BACKEND_REQ"),
-	NAME(6, "CROSS_ENDIAN"),
-	NAME(7, "CRYPTO_SESSION"),
-	NAME(8, "PAGEFAULT"),
-	NAME(9, "CONFIG"),
-	NAME(10, "BACKEND_SEND_FD"),
-	NAME(11, "HOST_NOTIFIER"),
-	NAME(12, "INFLIGHT_SHMFD"),
-	NAME(13, "RESET_DEVICE"),
-	NAME(14, "INBAND_NOTIFICATIONS"),
-	NAME(15, "CONFIGURE_MEM_SLOTS"),
-	NAME(16, "STATUS"),
-	NAME(17, "XEN_MMAP"),
-	NAME(18, "SHARED_OBJECT"),
-	NAME(19, "DEVICE_STATE"),
-	NAME(20, "GET_VRING_BASE_INFLIGHT"),
-	NAME(21, "GPA_ADDRESSES"),
-	NAME(22, "SHMEM"),
+	NAME(MQ),
+	NAME(LOG_SHMFD),
+	NAME(RARP),
+	NAME(REPLY_ACK),
+	NAME(MTU),
+	NAME(BACKEND_REQ),
+	NAME(CROSS_ENDIAN),
+	NAME(CRYPTO_SESSION),
+	NAME(PAGEFAULT),
+	NAME(CONFIG),
+	NAME(BACKEND_SEND_FD),
+	NAME(HOST_NOTIFIER),
+	NAME(INFLIGHT_SHMFD),
+	NAME(RESET_DEVICE),
+	NAME(INBAND_NOTIFICATIONS),
+	NAME(CONFIGURE_MEM_SLOTS),
+	NAME(STATUS),
+	NAME(XEN_MMAP),
+	NAME(SHARED_OBJECT),
+	NAME(DEVICE_STATE),
+	NAME(GET_VRING_BASE_INFLIGHT),
+	NAME(GPA_ADDRESSES),
+	NAME(SHMEM),
 };
 #undef NAME
 

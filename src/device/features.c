@@ -13,6 +13,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "net/net_control.h"
+#include "virtio/protocol_features.h"
 
 #define TRANSPORT_FIRST 24u
 #define TRANSPORT_LAST 49u /* virtio 1.2, section 6: bits 24-49 are not the device type's */
@@ -48,7 +49,7 @@ static const struct feature_rule rules[] = {
 	{ VIRTIO_F_ANY_LAYOUT, "VIRTIO_F_ANY_LAYOUT", PASS, NULL },
 	{ VIRTIO_RING_F_INDIRECT_DESC, "VIRTIO_RING_F_INDIRECT_DESC", OWN, NULL },
 	{ VIRTIO_RING_F_EVENT_IDX, "VIRTIO_RING_F_EVENT_IDX", OWN, NULL },
-	{ FEATURE_PROTOCOL, "VHOST_USER_F_PROTOCOL_FEATURES", OWN, NULL },
+	{ VHOST_USER_F_PROTOCOL_FEATURES, "VHOST_USER_F_PROTOCOL_FEATURES", OWN, NULL },
 	{ VIRTIO_F_VERSION_1, "VIRTIO_F_VERSION_1", REQUIRED, NULL },
 	{ VIRTIO_F_ACCESS_PLATFORM, "VIRTIO_F_ACCESS_PLATFORM", PLATFORM, NULL },
 	{ VIRTIO_F_RING_PACKED, "VIRTIO_F_RING_PACKED", MASK, "the shadow reads split rings" },
@@ -84,7 +85,7 @@ static bool is_own(const struct feature_rule *rule, enum umbra_shadow_mode mode)
 	if (rule->treatment != OWN)
 		return false;
 	/* The protocol's bit concerns one connection, not the rings. */
-	return rule->bit == FEATURE_PROTOCOL || mode == UMBRA_SHADOW_ON;
+	return rule->bit == VHOST_USER_F_PROTOCOL_FEATURES || mode == UMBRA_SHADOW_ON;
 }
 
 static bool passes(const struct feature_rule *rule)
@@ -144,16 +145,16 @@ static void answers_make(const struct features_in *in, struct features_out *out)
 {
 	const uint64_t own_ring =
 		BIT64(VIRTIO_RING_F_INDIRECT_DESC) | BIT64(VIRTIO_RING_F_EVENT_IDX);
-	uint64_t guest = in->guest & ~BIT64(FEATURE_PROTOCOL);
+	uint64_t guest = in->guest & ~BIT64(VHOST_USER_F_PROTOCOL_FEATURES);
 	uint64_t lacking = guest & ~in->backend;
 
 	out->passthrough = guest & in->backend;
 	out->shadowed = guest & in->backend;
 	if (in->mode == UMBRA_SHADOW_ON)
 		out->shadowed |= in->backend & own_ring;
-	if (in->guest & in->backend & BIT64(FEATURE_PROTOCOL)) {
-		out->passthrough |= BIT64(FEATURE_PROTOCOL);
-		out->shadowed |= BIT64(FEATURE_PROTOCOL);
+	if (in->guest & in->backend & BIT64(VHOST_USER_F_PROTOCOL_FEATURES)) {
+		out->passthrough |= BIT64(VHOST_USER_F_PROTOCOL_FEATURES);
+		out->shadowed |= BIT64(VHOST_USER_F_PROTOCOL_FEATURES);
 	}
 	if (in->maps) {
 		out->passthrough |= F_PLATFORM;

@@ -48,8 +48,6 @@
 #include "umbra/error.h"
 #include "umbra/shadow_device.h"
 
-#define FEATURE_PROTOCOL 30 /* VHOST_USER_F_PROTOCOL_FEATURES */
-
 struct features_in {
 	uint64_t backend;     /* offered by the back-end */
 	bool maps;            /* memory is mapped for it (BACKEND_MAPS) */

@@ -43,6 +43,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "device/shadow_device_private.h"
+#include "virtio/protocol_features.h"
 
 /* --- small things -------------------------------------------------------- */
 
@@ -189,7 +190,8 @@ void shadow_device_break_ring(struct shadow_device *d, struct lane *r, const cha
 	event.from = event.to = d->state;
 	event.reason = r->error;
 	d->host->ops->event(d->host, &event);
-	if (d->protocol_features & BIT64(16)) /* STATUS: NEEDS_RESET is to be read */
+	if (d->protocol_features &
+	    BIT64(VHOST_USER_PROTOCOL_F_STATUS)) /* NEEDS_RESET is to be read */
 		d->host->ops->config_changed(d->host);
 }
 
@@ -401,7 +403,7 @@ int shadow_device_set_features(struct shadow_device *d, uint64_t features, struc
 	d->guest_features = features;
 	d->has_features = true;
 	/* Without the protocol's bit there is no SET_VRING_ENABLE. */
-	if (!(features & BIT64(FEATURE_PROTOCOL)))
+	if (!(features & BIT64(VHOST_USER_F_PROTOCOL_FEATURES)))
 		for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
 			d->rings[i].enabled = true;
 	return 0;
@@ -518,7 +520,8 @@ int shadow_device_set_status(struct shadow_device *d, uint8_t status, struct umb
 
 int shadow_device_reset(struct shadow_device *d, struct umbra_error *err)
 {
-	bool enabled = d->has_features && !(d->guest_features & BIT64(FEATURE_PROTOCOL));
+	bool enabled =
+		d->has_features && !(d->guest_features & BIT64(VHOST_USER_F_PROTOCOL_FEATURES));
 	int rc = shadow_device_check_backend(d, err);
 
 	if (!rc)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The vhost-user protocol in numbers: what lies on the wire.
+ * The vhost-user protocol in numbers: what lies on the wire, but for the features,
+ * which more than this room knows (virtio/protocol_features.h).
  *
- * Implements: the sections "Message Specification", "Protocol features",
+ * Implements: the sections "Message Specification",
  * "Front-end message types" and "Back-end message types" of the vhost-user
  * specification (docs/interop/vhost-user.rst of QEMU).  The kernel has no UAPI
  * header for it; the payloads that it shares with the kernel's vhost come from
@@ -18,6 +19,8 @@
 #include <stdint.h>
 
 #include <linux/vhost_types.h>
+
+#include "virtio/protocol_features.h"
 
 /* Requests of the front-end.  The values are the specification's ids. */
 enum vhost_user_request {
@@ -83,37 +86,6 @@ enum vhost_user_backend_request {
 	VHOST_USER_BACKEND_REQUEST_END, /* one past the last */
 };
 
-/* Virtio feature bit that says "GET_PROTOCOL_FEATURES works". */
-#define VHOST_USER_F_PROTOCOL_FEATURES 30
-
-/* Protocol features: bit numbers. */
-enum vhost_user_protocol_feature {
-	VHOST_USER_PROTOCOL_F_MQ = 0,
-	VHOST_USER_PROTOCOL_F_LOG_SHMFD = 1,
-	VHOST_USER_PROTOCOL_F_RARP = 2,
-	VHOST_USER_PROTOCOL_F_REPLY_ACK = 3,
-	VHOST_USER_PROTOCOL_F_MTU = 4,
-	VHOST_USER_PROTOCOL_F_BACKEND_REQ = 5,
-	VHOST_USER_PROTOCOL_F_CROSS_ENDIAN = 6,
-	VHOST_USER_PROTOCOL_F_CRYPTO_SESSION = 7,
-	VHOST_USER_PROTOCOL_F_PAGEFAULT = 8,
-	VHOST_USER_PROTOCOL_F_CONFIG = 9,
-	VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD = 10,
-	VHOST_USER_PROTOCOL_F_HOST_NOTIFIER = 11,
-	VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD = 12,
-	VHOST_USER_PROTOCOL_F_RESET_DEVICE = 13,
-	VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS = 14,
-	VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS = 15,
-	VHOST_USER_PROTOCOL_F_STATUS = 16,
-	VHOST_USER_PROTOCOL_F_XEN_MMAP = 17,
-	VHOST_USER_PROTOCOL_F_SHARED_OBJECT = 18,
-	VHOST_USER_PROTOCOL_F_DEVICE_STATE = 19,
-	VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT = 20,
-	VHOST_USER_PROTOCOL_F_GPA_ADDRESSES = 21,
-	VHOST_USER_PROTOCOL_F_SHMEM = 22,
-	VHOST_USER_PROTOCOL_F_SKIP_DRAIN = 23,
-};
-
 /* Header flags. */
 #define VHOST_USER_VERSION_MASK 0x3u
 #define VHOST_USER_VERSION 0x1u
@@ -124,7 +96,6 @@ enum vhost_user_protocol_feature {
 #define VHOST_USER_VRING_INDEX_MASK UINT64_C(0xff)
 #define VHOST_USER_VRING_NO_FD UINT64_C(0x100)
 
-#define VHOST_USER_QUEUES_MAX 256u      /* the ring index above has 8 bits */
 #define VHOST_USER_MEM_TABLE_REGIONS 8u /* "region0 ... region7" */
 #define VHOST_USER_FDS_MAX 8u           /* one a region; the channel: "at most 8 descriptors" */
 #define VHOST_USER_PAYLOAD_MAX 4096u    /* bytes; ours: the largest known payload has 2056 */
