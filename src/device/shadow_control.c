@@ -180,7 +180,6 @@ int shadow_device_save_control(struct shadow_device *d, uint8_t **bytes, size_t 
 			       struct umbra_error *err)
 {
 	struct lane *r = ring_find(d);
-	struct memory_region slot;
 	struct lane_context context;
 	bool is_served = r && r->serving;
 
@@ -189,7 +188,7 @@ int shadow_device_save_control(struct shadow_device *d, uint8_t **bytes, size_t 
 				 "there is no control queue that is followed: that takes a vDPA "
 				 "network device, and a guest that took VIRTIO_NET_F_CTRL_VQ (17)");
 	if (is_served) {
-		context = shadow_device_context(d, r, &slot);
+		context = shadow_device_context(d);
 		lane_pause(r, &context);
 	}
 	*size = net_control_saved_bytes(&d->control.state);

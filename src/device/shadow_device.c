@@ -111,20 +111,25 @@ void shadow_device_settle(struct shadow_device *d)
 	shadow_device_set_state(d, state, reason);
 }
 
-struct lane_context shadow_device_context(const struct shadow_device *d, const struct lane *r,
-					  struct memory_region *slot)
+struct lane_context shadow_device_context(const struct shadow_device *d)
 {
-	*slot = r->own;
 	return (struct lane_context){
 		.host = d->host,
 		.backend = d->backend,
 		.memory = d->memory,
-		.own = slot,
 		.guest_features = d->guest_features,
 		.shadow_features = d->features.shadow_ring,
 		.table_max = d->table_max,
-		.control = shadow_device_is_control(d, r) ? &d->control.ring : NULL,
+		.control = &d->control.ring,
 	};
+}
+
+enum lane_kind shadow_device_kind(const struct shadow_device *d, const struct lane *r,
+				  bool shadowed)
+{
+	if (shadow_device_is_control(d, r))
+		return LANE_FOLLOWED;
+	return shadowed ? LANE_SHADOWED : LANE_PASSED;
 }
 
 bool shadow_device_is_fatal(int code)
@@ -148,8 +153,7 @@ bool shadow_device_is_whole(const struct shadow_device *d)
 static void rings_discard(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct memory_region slot;
-		struct lane_context c = shadow_device_context(d, &d->rings[i], &slot);
+		struct lane_context c = shadow_device_context(d);
 
 		lane_discard(&d->rings[i], &c);
 	}
@@ -180,8 +184,7 @@ int shadow_device_check_backend(const struct shadow_device *d, struct umbra_erro
 
 void shadow_device_break_ring(struct shadow_device *d, struct lane *r, const char *reason)
 {
-	struct memory_region slot;
-	struct lane_context c = shadow_device_context(d, r, &slot);
+	struct lane_context c = shadow_device_context(d);
 	struct umbra_event event = { .kind = UMBRA_EVENT_QUEUE_BROKEN, .queue = r->index };
 
 	lane_break(r, &c, reason);

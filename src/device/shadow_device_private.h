@@ -92,10 +92,12 @@ void shadow_device_settle(struct shadow_device *d);
 /* Is any ring in this part of its life? */
 bool shadow_device_any(const struct shadow_device *d, enum ring_run run);
 
-/* What the ring's functions need; @slot is the caller's, for the piece of our
- * own memory that belongs to the ring. */
-struct lane_context shadow_device_context(const struct shadow_device *d, const struct lane *r,
-					  struct memory_region *slot);
+/* What the functions of lanes need of the device as it is. */
+struct lane_context shadow_device_context(const struct shadow_device *d);
+
+/* What ring @r becomes when it starts in the given mode. */
+enum lane_kind shadow_device_kind(const struct shadow_device *d, const struct lane *r,
+				  bool shadowed);
 
 /* 0, or -EOPNOTSUPP or -EPERM with the reason why the mode cannot be had. */
 UMBRA_MUST_CHECK int shadow_device_check_mode(const struct shadow_device *d, bool shadowed,

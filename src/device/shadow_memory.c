@@ -34,8 +34,7 @@ static int rings_resolve(struct shadow_device *d, const struct memory *m, struct
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
 		struct lane *r = &d->rings[i];
-		struct memory_region slot;
-		struct lane_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d);
 		int rc;
 
 		if (r->run == RING_STOPPED || r->run == RING_WANTED)
@@ -51,8 +50,7 @@ static int rings_resolve(struct shadow_device *d, const struct memory *m, struct
 static void rings_pause(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct memory_region slot;
-		struct lane_context c = shadow_device_context(d, &d->rings[i], &slot);
+		struct lane_context c = shadow_device_context(d);
 
 		lane_pause(&d->rings[i], &c);
 	}
@@ -62,8 +60,7 @@ static int rings_unpause(struct shadow_device *d, struct umbra_error *err)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
 		struct lane *r = &d->rings[i];
-		struct memory_region slot;
-		struct lane_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d);
 		int rc = r->run == RING_SHADOWED ? lane_unpause(r, &c, err) : 0;
 
 		if (rc)

@@ -169,10 +169,9 @@ uint64_t shadow_own_slots(const struct shadow_device *d, uint64_t slots)
 
 static uint64_t ring_needs(const struct shadow_device *d, const struct lane *r)
 {
-	struct memory_region slot;
-	struct lane_context c = shadow_device_context(d, r, &slot);
+	struct lane_context c = shadow_device_context(d);
 
-	return lane_own_bytes(r, &c);
+	return lane_own_bytes(r, &c, shadow_device_kind(d, r, true));
 }
 
 /* What all rings that were named need, whatever becomes of them. */
@@ -265,7 +264,8 @@ static bool piece_find(struct shadow_device *d, struct lane *r, uint64_t bytes)
 static bool needs_piece(const struct shadow_device *d, const struct lane *r,
 			const struct lane *only, bool shadowed)
 {
-	return shadow_device_may_start(r, only) && (shadowed || shadow_device_is_control(d, r));
+	return shadow_device_may_start(r, only) &&
+	       shadow_device_kind(d, r, shadowed) != LANE_PASSED;
 }
 
 /* A piece for each ring that is about to start: what is missing, in bytes. */

@@ -57,8 +57,7 @@ static int rings_hush(struct shadow_device *d, const struct lane *only, struct u
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
 		struct lane *r = &d->rings[i];
-		struct memory_region slot;
-		struct lane_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d);
 		int rc;
 
 		if (!is_meant(r, only) || !lane_runs(r) || r->halted)
@@ -82,8 +81,7 @@ static int ring_busy_find(struct shadow_device *d, const struct lane *only,
 	*left = 0;
 	for (unsigned int i = 0; i < d->ring_count; i++) {
 		struct lane *r = &d->rings[i];
-		struct memory_region slot;
-		struct lane_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d);
 		uint16_t n;
 		int rc;
 
@@ -165,8 +163,7 @@ static int rings_halt(struct shadow_device *d, const struct lane *only, struct u
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
 		struct lane *r = &d->rings[i];
-		struct memory_region slot;
-		struct lane_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d);
 		int rc;
 
 		if (!is_halted_with(d, r, only))
@@ -189,8 +186,7 @@ static int rings_drain(struct shadow_device *d, const struct lane *only, uint64_
 
 		for (unsigned int i = 0; i < d->ring_count; i++) {
 			struct lane *r = &d->rings[i];
-			struct memory_region slot;
-			struct lane_context c = shadow_device_context(d, r, &slot);
+			struct lane_context c = shadow_device_context(d);
 
 			if (!r->halted || (only ? r != only : !lane_runs(r)))
 				continue;
@@ -266,8 +262,7 @@ int shadow_device_resume(struct shadow_device *d, struct umbra_error *err)
 	}
 	for (unsigned int i = 0; i < d->ring_count; i++) {
 		struct lane *r = &d->rings[i];
-		struct memory_region slot;
-		struct lane_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d);
 		int rc = lane_runs(r) && (r->halted || r->hushed) ? lane_resume(r, &c, err) : 0;
 
 		if (rc)

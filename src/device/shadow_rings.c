@@ -88,8 +88,7 @@ static int ring_halt(struct shadow_device *d, struct lane *r, struct umbra_error
 	}
 	for (unsigned int i = 0; i < d->ring_count; i++) {
 		struct lane *other = &d->rings[i];
-		struct memory_region slot;
-		struct lane_context c = shadow_device_context(d, other, &slot);
+		struct lane_context c = shadow_device_context(d);
 
 		if (other != r && lane_runs(other) && other->halted && !other->forgotten)
 			lane_finish(other, &c);
@@ -101,8 +100,7 @@ static int ring_halt(struct shadow_device *d, struct lane *r, struct umbra_error
 
 static void ring_forget(struct shadow_device *d, struct lane *r)
 {
-	struct memory_region slot;
-	struct lane_context c = shadow_device_context(d, r, &slot);
+	struct lane_context c = shadow_device_context(d);
 
 	lane_discard(r, &c);
 	r->error[0] = '\0';
@@ -116,8 +114,7 @@ int shadow_device_abandon(struct shadow_device *d, struct lane *only, struct umb
 
 	for (unsigned int i = 0; i < d->ring_count; i++) {
 		struct lane *r = &d->rings[i];
-		struct memory_region slot;
-		struct lane_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d);
 
 		if (only && r != only)
 			continue;
@@ -241,8 +238,7 @@ static int queue_check(struct shadow_device *d, unsigned int index, struct umbra
 /* The front-end has started ring @r. */
 static int ring_want(struct shadow_device *d, struct lane *r, struct umbra_error *err)
 {
-	struct memory_region slot;
-	struct lane_context c = shadow_device_context(d, r, &slot);
+	struct lane_context c = shadow_device_context(d);
 	int rc = shadow_device_check_backend(d, err);
 
 	if (rc)
@@ -254,7 +250,7 @@ static int ring_want(struct shadow_device *d, struct lane *r, struct umbra_error
 	rc = shadow_device_is_whole(d) ? queue_check(d, r->index, err) : 0;
 	if (!rc)
 		rc = lane_resolve(r, &c, err);
-	if (!rc && c.control)
+	if (!rc && shadow_device_is_control(d, r))
 		shadow_control_begins(d, r);
 	if (rc)
 		return rc;
@@ -300,8 +296,7 @@ static int fd_exchange_there(struct shadow_device *d, struct lane *r, fd_tell *t
 static int fd_exchange_here(struct shadow_device *d, struct lane *r, int *slot_fd, int fd,
 			    struct umbra_error *err)
 {
-	struct memory_region slot;
-	struct lane_context c = shadow_device_context(d, r, &slot);
+	struct lane_context c = shadow_device_context(d);
 	struct umbra_error later = { "" };
 	int before = *slot_fd, rc;
 
@@ -351,8 +346,7 @@ static bool hears_of_kick(const struct shadow_device *d)
 /* The others' ring @r, which is passed through, is stopped and started with the new fd. */
 static int kick_restart(struct shadow_device *d, struct lane *r, int *fd, struct umbra_error *err)
 {
-	struct memory_region slot;
-	struct lane_context c = shadow_device_context(d, r, &slot);
+	struct lane_context c = shadow_device_context(d);
 	struct umbra_error later;
 	int before = r->kick_fd, rc;
 
@@ -435,8 +429,7 @@ int shadow_device_ring_set_err(struct shadow_device *d, unsigned int index, int 
 /* A ring that the front-end disables goes to a standstill, and waits to be enabled. */
 static int ring_disable(struct shadow_device *d, struct lane *r, struct umbra_error *err)
 {
-	struct memory_region slot;
-	struct lane_context c = shadow_device_context(d, r, &slot);
+	struct lane_context c = shadow_device_context(d);
 	int rc = ring_halt(d, r, err);
 
 	if (rc)
@@ -475,13 +468,12 @@ int shadow_device_ring_stop(struct shadow_device *d, unsigned int index, uint16_
 			    struct umbra_error *err)
 {
 	struct lane *r = ring_find(d, index, err);
-	struct memory_region slot;
 	struct lane_context c;
 	int rc;
 
 	if (!r)
 		return -EINVAL;
-	c = shadow_device_context(d, r, &slot);
+	c = shadow_device_context(d);
 	rc = has_to_stop(d, r) ? ring_halt(d, r, err) : 0;
 	if (rc)
 		return rc;

@@ -51,8 +51,7 @@ void shadow_device_finish(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
 		struct lane *r = &d->rings[i];
-		struct memory_region slot;
-		struct lane_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d);
 
 		if (lane_runs(r) && r->halted)
 			lane_finish(r, &c);
@@ -67,8 +66,7 @@ static void rings_judge(struct shadow_device *d, const struct lane *only)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
 		struct lane *r = &d->rings[i];
-		struct memory_region slot;
-		struct lane_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d);
 		struct umbra_error err;
 
 		if (shadow_device_may_start(r, only) && lane_judge(r, &c, &err) == -EPROTO)
@@ -76,24 +74,21 @@ static void rings_judge(struct shadow_device *d, const struct lane *only)
 	}
 }
 
-/* Where do the rings that begin come to run, or not? */
-static int ring_start(struct shadow_device *d, struct lane *r, bool shadowed, bool is_held,
+/* Where the device is told again first, only the control queue starts enabled. */
+static int ring_start(struct shadow_device *d, struct lane *r, bool shadowed, bool is_told_first,
 		      struct umbra_error *err)
 {
-	struct memory_region slot;
-	struct lane_context c = shadow_device_context(d, r, &slot);
+	struct lane_context c = shadow_device_context(d);
+	enum lane_kind kind = shadow_device_kind(d, r, shadowed);
 
-	c.is_held = is_held && !c.control;
-	shadowed |= c.control != NULL;
-	return lane_start(r, &c, shadowed, err);
+	return lane_start(r, &c, kind, !is_told_first || kind == LANE_FOLLOWED, err);
 }
 
 static void rings_go(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
 		struct lane *r = &d->rings[i];
-		struct memory_region slot;
-		struct lane_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d);
 		struct umbra_error err = { "" };
 
 		if (r->fresh && lane_go(r, &c, &err))
@@ -134,8 +129,7 @@ static int rings_ungo(struct shadow_device *d, struct umbra_error *err)
 {
 	for (unsigned int i = 0; i < d->ring_count; i++) {
 		struct lane *r = &d->rings[i];
-		struct memory_region slot;
-		struct lane_context c = shadow_device_context(d, r, &slot);
+		struct lane_context c = shadow_device_context(d);
 		int rc;
 
 		if (!r->fresh)

@@ -33,8 +33,8 @@ int ring_control_build(struct lane *r, const struct lane_context *c, struct umbr
 		.back = {
 			.size = r->back_size,
 			.features = c->shadow_features,
-			.shared = c->own->host,
-			.shared_addr = c->own->iova,
+			.shared = r->own.host,
+			.shared_addr = r->own.iova,
 		},
 		.terms = c->control->terms,
 		.state = c->control->state,
@@ -42,15 +42,15 @@ int ring_control_build(struct lane *r, const struct lane_context *c, struct umbr
 		.control_counters = c->control->counters,
 		.view = c->control->view,
 	};
-	uint64_t at = c->own->uva.v;
+	uint64_t at = r->own.uva.v;
 	int rc;
 
-	if (layout.shared_bytes > c->own->size)
+	if (layout.shared_bytes > r->own.size)
 		return error_set(
 			err, -EOPNOTSUPP,
 			"queue %u: a control queue of %u entries needs %zu bytes of shadow "
 			"memory, and there are %llu",
-			r->index, r->size, layout.shared_bytes, (unsigned long long)c->own->size);
+			r->index, r->size, layout.shared_bytes, (unsigned long long)r->own.size);
 	rc = memory_make(r, &layout, err);
 	if (rc)
 		return rc;

@@ -158,7 +158,8 @@ static int call_room_wait(const struct lane *r, const struct lane_context *c,
 	return 0;
 }
 
-static int passed_start(struct lane *r, const struct lane_context *c, struct umbra_error *err)
+static int passed_start(struct lane *r, const struct lane_context *c, bool enabled,
+			struct umbra_error *err)
 {
 	const struct backend_ring ring = {
 		.size = r->size,
@@ -169,7 +170,7 @@ static int passed_start(struct lane *r, const struct lane_context *c, struct umb
 		.kick_fd = r->kick_fd,
 		.call_fd = r->call_fd,
 		.err_fd = r->err_fd,
-		.enabled = r->enabled && !c->is_held,
+		.enabled = enabled,
 	};
 	int rc;
 
@@ -214,13 +215,14 @@ static uint16_t back_size(const struct lane *r, const struct lane_context *c)
 #define SIZE_ASSUMED 256u /* entries, before the front-end has said it */
 #define OWN_ALIGN 4096u   /* bytes; so that pieces are whole pages */
 
-uint64_t lane_own_bytes(const struct lane *r, const struct lane_context *c)
+uint64_t lane_own_bytes(const struct lane *r, const struct lane_context *c, enum lane_kind kind)
 {
 	uint16_t size = r->size ? back_size(r, c) : SIZE_ASSUMED;
 	uint64_t features =
 		c->guest_features ? c->shadow_features : BIT64(VIRTIO_RING_F_INDIRECT_DESC);
-	size_t bytes = c->control ? control_queue_layout(size, features).shared_bytes
-				  : driver_ring_layout(size, features, c->table_max).shared_bytes;
+	size_t bytes = kind == LANE_FOLLOWED
+			       ? control_queue_layout(size, features).shared_bytes
+			       : driver_ring_layout(size, features, c->table_max).shared_bytes;
 
 	return align_up(bytes, OWN_ALIGN);
 }
@@ -233,12 +235,12 @@ static int shadow_build(struct lane *r, const struct lane_context *c, struct umb
 	struct shadow_queue_config config;
 	uint64_t at;
 
-	if (layout.shared_bytes > c->own->size)
+	if (layout.shared_bytes > r->own.size)
 		return error_set(
 			err, -EOPNOTSUPP,
 			"queue %u: a shadow of %u entries needs %zu bytes of shadow memory, "
 			"and there are %" PRIu64,
-			r->index, r->back_size, layout.shared_bytes, c->own->size);
+			r->index, r->back_size, layout.shared_bytes, r->own.size);
 	r->queue = calloc(1, sizeof(*r->queue));
 	r->private = calloc(1, layout.private_bytes);
 	r->segs = calloc(MAX(r->size, c->table_max), sizeof(*r->segs));
@@ -262,8 +264,8 @@ static int shadow_build(struct lane *r, const struct lane_context *c, struct umb
 		.back = {
 			.size = r->back_size,
 			.features = features,
-			.shared = c->own->host,
-			.shared_addr = c->own->iova,
+			.shared = r->own.host,
+			.shared_addr = r->own.iova,
 			.private = r->private,
 			.base = backend_keeps_index(c->backend) ? r->base : 0,
 			.table_max = c->table_max,
@@ -283,15 +285,15 @@ static int shadow_build(struct lane *r, const struct lane_context *c, struct umb
 		return error_set(err, -EINVAL, "queue %u: a ring of %u entries cannot be shadowed",
 				 r->index, r->size);
 	}
-	ghost_ring_set(r, &r->queue->back, c->own->backing);
-	at = c->own->uva.v;
+	ghost_ring_set(r, &r->queue->back, r->own.backing);
+	at = r->own.uva.v;
 	r->shadow_desc = (uva_t){ at + layout.ring.desc };
 	r->shadow_avail = (uva_t){ at + layout.ring.avail };
 	r->shadow_used = (uva_t){ at + layout.ring.used };
 	return 0;
 }
 
-static int shadow_start(struct lane *r, const struct lane_context *c, uint16_t base,
+static int shadow_start(struct lane *r, const struct lane_context *c, uint16_t base, bool enabled,
 			struct umbra_error *err)
 {
 	const struct backend_ring ring = {
@@ -303,7 +305,7 @@ static int shadow_start(struct lane *r, const struct lane_context *c, uint16_t b
 		.kick_fd = r->back_kick_fd,
 		.call_fd = r->back_call_fd,
 		.err_fd = r->err_fd,
-		.enabled = r->enabled && !c->is_held,
+		.enabled = enabled,
 	};
 
 	return c->backend->ops->ring_start(c->backend, r->index, &ring, err);
@@ -391,7 +393,7 @@ static void ghost_end(struct lane *r, uint32_t id)
 }
 
 /* The shadow is let go of: what has the back-end still of it? */
-static void ghosts_note(struct lane *r, const struct lane_context *c)
+static void ghosts_note(struct lane *r)
 {
 	uint16_t count = shadow_queue_leave_behind(r->queue, r->behind);
 
@@ -399,7 +401,7 @@ static void ghosts_note(struct lane *r, const struct lane_context *c)
 	r->ghosts = r->behind;
 	r->behind = NULL;
 	r->ghost_count = count;
-	ghost_ring_set(r, &r->queue->back, c->own->backing);
+	ghost_ring_set(r, &r->queue->back, r->own.backing);
 }
 
 /* It may have used some since, where it had them.  A lie costs the ring these ids. */
@@ -443,7 +445,8 @@ int lane_judge(struct lane *r, const struct lane_context *c, struct umbra_error 
 	return 0;
 }
 
-int lane_start(struct lane *r, const struct lane_context *c, bool shadowed, struct umbra_error *err)
+int lane_start(struct lane *r, const struct lane_context *c, enum lane_kind kind, bool enabled,
+	       struct umbra_error *err)
 {
 	int rc = lane_resolve(r, c, err);
 
@@ -453,19 +456,20 @@ int lane_start(struct lane *r, const struct lane_context *c, bool shadowed, stru
 		return rc;
 	if (r->gap != r->owed)
 		r->kept_count = 0; /* another life, or another index */
-	if (!shadowed) {
-		rc = passed_start(r, c, err);
+	if (kind == LANE_PASSED) {
+		rc = passed_start(r, c, enabled, err);
 	} else {
 		r->back_size = back_size(r, c);
-		rc = c->control ? ring_control_build(r, c, err) : shadow_build(r, c, err);
+		rc = kind == LANE_FOLLOWED ? ring_control_build(r, c, err)
+					   : shadow_build(r, c, err);
 		if (!rc)
-			rc = shadow_start(r, c, lane_back(r)->avail_published, err);
+			rc = shadow_start(r, c, lane_back(r)->avail_published, enabled, err);
 		if (rc)
 			shadow_free(r);
 	}
 	if (rc)
 		return rc;
-	r->run = shadowed ? RING_SHADOWED : RING_PASSED;
+	r->run = kind == LANE_PASSED ? RING_PASSED : RING_SHADOWED;
 	r->fresh = true;
 	return 0;
 }
@@ -507,13 +511,13 @@ int lane_resume(struct lane *r, const struct lane_context *c, struct umbra_error
 		rc = lane_unhush(r, c, err);
 	} else if (r->run == RING_SHADOWED) {
 		r->halted = r->hushed = r->muted = false;
-		rc = shadow_start(r, c, r->halt_base, err);
+		rc = shadow_start(r, c, r->halt_base, true, err);
 		if (!rc)
 			rc = lane_unpause(r, c, err);
 	} else {
 		r->halted = r->hushed = r->muted = false;
 		r->base = r->halt_base;
-		rc = passed_start(r, c, err);
+		rc = passed_start(r, c, true, err);
 	}
 	if (rc)
 		return rc;
@@ -554,7 +558,7 @@ void lane_discard(struct lane *r, const struct lane_context *c)
 		r->spoils++;
 	}
 	if (r->queue && c->backend && !backend_is_whole(c->backend))
-		ghosts_note(r, c);
+		ghosts_note(r);
 	shadow_free(r);
 	r->run = RING_STOPPED;
 	r->halted = r->hushed = r->muted = r->forgotten = r->fresh = false;

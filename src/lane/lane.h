@@ -71,7 +71,7 @@
  * to it) sees no jump.  For a device that can only start at 0 (no
  * BACKEND_KEEPS_INDEX) the shadow ring does, and only differences are equal.
  *
- * The ring of a network device's control queue (lane_context.control) has a queue of
+ * The ring of a network device's control queue (LANE_FOLLOWED) has a queue of
  * its own kind, which stands there in either mode: followed.h.
  *
  * Theory of operation, lives.  A back-end that is stopped by force may complete later what
@@ -91,6 +91,13 @@
 #include "queue/shadow_host.h"
 #include "queue/shadow_queue.h"
 #include "virtio/backend.h"
+
+/* How the back-end has the ring. */
+enum lane_kind {
+	LANE_PASSED,   /* it has the guest's */
+	LANE_SHADOWED, /* it has one of ours, and a shadow queue is between */
+	LANE_FOLLOWED, /* the same of a control queue, in either mode: followed.h */
+};
 
 enum ring_run { RING_STOPPED, RING_WANTED, RING_PASSED, RING_SHADOWED, RING_BROKEN };
 
@@ -173,16 +180,14 @@ struct ring_control {
 	struct net_control_view *view;
 };
 
-/* Where a ring lives: what the functions below need of the device. */
+/* Where lanes live: what the functions below need of their device. */
 struct lane_context {
 	struct shadow_host *host;
 	struct backend *backend;
-	const struct memory *memory;     /* the guest's */
-	const struct memory_region *own; /* the piece of our own memory for this ring */
+	const struct memory *memory; /* the guest's */
 	uint64_t guest_features, shadow_features;
 	uint32_t table_max; /* descriptors of the longest indirect table, on whatever ring */
-	const struct ring_control *control; /* NULL: it is not the control queue's */
-	bool is_held; /* it starts disabled, and the caller enables it before it goes */
+	const struct ring_control *control; /* for the ring that is LANE_FOLLOWED */
 };
 
 void lane_init(struct lane *r, unsigned int index);
@@ -225,11 +230,12 @@ static inline bool lane_is_at_backend(const struct lane *r)
 UMBRA_MUST_CHECK int lane_judge(struct lane *r, const struct lane_context *c,
 				struct umbra_error *err);
 /*
- * Hand a WANTED ring, which was judged, to the back-end, at r->base in the given mode.
+ * Hand a WANTED ring, which was judged, to the back-end, at r->base, as @kind.
+ * !@enabled: it starts disabled, and the caller enables it before it goes.
  * -EINVAL: as above.  -EOPNOTSUPP: not in this mode.  After an error it is WANTED still.
  */
-UMBRA_MUST_CHECK int lane_start(struct lane *r, const struct lane_context *c, bool shadowed,
-				struct umbra_error *err);
+UMBRA_MUST_CHECK int lane_start(struct lane *r, const struct lane_context *c, enum lane_kind kind,
+				bool enabled, struct umbra_error *err);
 /* The ring runs: serve it if we do, and kick once, since nobody knows which kicks
  * went unheard.  An error means that it must be broken. */
 UMBRA_MUST_CHECK int lane_go(struct lane *r, const struct lane_context *c, struct umbra_error *err);
@@ -302,8 +308,8 @@ void lane_break(struct lane *r, const struct lane_context *c, const char *reason
  */
 #define SHADOW_TABLE_MAX 2048u
 
-/* Bytes of our own memory that the ring's shadow needs, whole pages; of a ring without a
- * size yet or before SET_FEATURES, what it will probably be. */
-uint64_t lane_own_bytes(const struct lane *r, const struct lane_context *c);
+/* Bytes of our own memory that the ring needs as @kind (not LANE_PASSED), whole pages; of a ring
+ * without a size yet or before SET_FEATURES, what it will probably be. */
+uint64_t lane_own_bytes(const struct lane *r, const struct lane_context *c, enum lane_kind kind);
 
 #endif
