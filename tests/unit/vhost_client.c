@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * The vhost-user client against a back-end that does as it is told, well or
- * badly, on a thread of its own.  Each test also counts fds.
- */
+/* The vhost-user client: what it sends, and what it makes of the answers. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,223 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/bits.h"
-#include "base/error.h"
-#include "base/log.h"
 #include "host/mapping.h"
-#include "vhost_user/protocol.h"
-#include "vhost_user/vhost_user_client.h"
-#include "vhost_wire.h"
-
-#define P(name) BIT64(VHOST_USER_PROTOCOL_F_##name)
-#define PLAIN (P(REPLY_ACK) | P(MQ) | P(CONFIG) | P(CONFIGURE_MEM_SLOTS) | P(STATUS))
-#define BIT30 BIT64(30)
-#define SOON_MS 2000 /* for waits that must run out, after some that must not */
-#define LONG_MS 600000
-#define HOSTILE_ROUNDS 1000u
-
-struct script;
-/* Take over the answer to m: 1 done, 0 answer as usual, -1 close. */
-typedef int hook(struct script *s, struct wire_message *m);
-
-struct script {
-	uint64_t features, protocol;
-	hook *hook;
-	uint32_t hook_request; /* 0: every one */
-	/* What was heard. */
-	uint64_t accepted;
-	unsigned int count;
-	uint32_t requests[256], flags[256], fd_counts[256];
-	struct wire_message last_table, last_addr;
-	int channel;
-	uint64_t negotiated;
-	int fd;
-};
-
-static unsigned int fds_before;
-static struct umbra_error err;
-static struct script script;
-static pthread_t thread;
-static struct backend *b;
-static int stop_fd;
-
-/* --- the back-end ------------------------------------------------------------ */
-
-static void reply(struct script *s, const struct wire_message *to, uint32_t size)
-{
-	struct wire_message r = *to;
-
-	r.header.flags = VHOST_USER_VERSION | VHOST_USER_REPLY;
-	r.header.size = size;
-	r.fd_count = 0;
-	(void)wire_send(s->fd, &r);
-}
-
-static void answer(struct script *s, struct wire_message *m)
-{
-	switch (m->header.request) {
-	case VHOST_USER_GET_FEATURES:
-		m->payload.u64 = s->features;
-		reply(s, m, 8);
-		return;
-	case VHOST_USER_GET_PROTOCOL_FEATURES:
-		m->payload.u64 = s->protocol;
-		reply(s, m, 8);
-		return;
-	case VHOST_USER_SET_FEATURES:
-		s->accepted = m->payload.u64;
-		break;
-	case VHOST_USER_SET_PROTOCOL_FEATURES:
-		s->negotiated = m->payload.u64;
-		break;
-	case VHOST_USER_GET_QUEUE_NUM:
-	case VHOST_USER_GET_MAX_MEM_SLOTS:
-	case VHOST_USER_GET_STATUS:
-		m->payload.u64 = 16;
-		reply(s, m, 8);
-		return;
-	case VHOST_USER_GET_VRING_BASE:
-		m->payload.state.num = 1234;
-		reply(s, m, 8);
-		return;
-	case VHOST_USER_GET_CONFIG:
-		for (uint32_t i = 0; i < m->payload.config.size; i++)
-			m->payload.config.data[i] = (uint8_t)i;
-		reply(s, m, m->header.size);
-		return;
-	case VHOST_USER_SET_MEM_TABLE:
-		s->last_table = *m;
-		break;
-	case VHOST_USER_SET_VRING_ADDR:
-		s->last_addr = *m;
-		break;
-	case VHOST_USER_SET_BACKEND_REQ_FD:
-		s->channel = dup(m->fds[0]);
-		break;
-	default:
-		break;
-	}
-	if (m->header.flags & VHOST_USER_NEED_REPLY) {
-		m->payload.u64 = 0;
-		reply(s, m, 8);
-	}
-}
-
-static void *backend_thread(void *arg)
-{
-	struct script *s = arg;
-	struct wire_message m;
-
-	memset(&m, 0, sizeof(m)); /* lies send more of it than came */
-	while (wire_receive(s->fd, &m) == 1) {
-		int rc = 0;
-
-		if (s->count < ARRAY_SIZE(s->requests)) {
-			s->requests[s->count] = m.header.request;
-			s->flags[s->count] = m.header.flags;
-			s->fd_counts[s->count++] = m.fd_count;
-		}
-		if (s->hook && (!s->hook_request || s->hook_request == m.header.request))
-			rc = s->hook(s, &m);
-		if (rc == 0)
-			answer(s, &m);
-		wire_close_fds(&m);
-		if (rc < 0)
-			break;
-	}
-	shutdown(s->fd, SHUT_RDWR);
-	return NULL;
-}
-
-/* --- a client ------------------------------------------------------------------ */
-
-static void connect_with_timeout(unsigned int timeout_ms)
-{
-	int pair[2];
-
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	script.fd = pair[0];
-	assert_int_equal(pthread_create(&thread, NULL, backend_thread, &script), 0);
-	assert_int_equal(vhost_user_client_attach(&pair[1], stop_fd, timeout_ms, &b, &err), 0);
-	assert_int_equal(pair[1], -1);
-}
-
-static void disconnect(void)
-{
-	b->ops->destroy(b);
-	pthread_join(thread, NULL);
-	close(script.fd);
-	if (script.channel >= 0)
-		close(script.channel);
-	script.channel = -1;
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	fds_before = wire_count_fds();
-	log_set_level(LOG_ERROR);
-	memset(&err, 0, sizeof(err));
-	memset(&script, 0, sizeof(script));
-	script.features = BIT64(32) | BIT30;
-	script.protocol = PLAIN;
-	script.channel = -1;
-	stop_fd = eventfd(0, EFD_CLOEXEC);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	disconnect();
-	close(stop_fd);
-	return fds_before == wire_count_fds() ? 0 : -1;
-}
-
-static void negotiate(uint64_t features)
-{
-	uint64_t protocol;
-
-	assert_int_equal(b->ops->get_features(b, &features, &err), 0);
-	assert_int_equal(b->ops->get_protocol_features(b, &protocol, &err), 0);
-	assert_int_equal(b->ops->set_protocol_features(b, protocol, &err), 0);
-	assert_int_equal(b->ops->set_features(b, features, &err), 0);
-}
-
-static void connect_and_negotiate(void)
-{
-	connect_with_timeout(LONG_MS);
-	negotiate(0);
-}
-
-/* Ask something that is answered: the connection lives. */
-static void assert_alive(void)
-{
-	uint64_t features = 0;
-
-	assert_int_equal(b->ops->get_features(b, &features, &err), 0);
-	assert_int_equal(features, script.features);
-}
-
-/* Nothing works any more, and the text still says why. */
-static void assert_lost(const char *why)
-{
-	uint64_t value;
-	uint16_t base;
-
-	assert_non_null(strstr(err.text, why));
-	assert_int_equal(b->ops->get_queue_num(b, &value, &err), -ECONNRESET);
-	assert_non_null(strstr(err.text, why));
-	assert_int_equal(b->ops->ring_stop(b, 0, -1, &base, &err), -ECONNRESET);
-	assert_int_equal(vhost_user_client_check(b, &err), -ECONNRESET);
-}
-
-static void expect_heard(const uint32_t *expected, unsigned int count)
-{
-	assert_int_equal(script.count, count);
-	for (unsigned int i = 0; i < count; i++)
-		assert_int_equal(script.requests[i], expected[i]);
-}
+#include "vhost_client_rig.h"
 
 /* --- what is sent -------------------------------------------------------------- */
 
@@ -736,13 +517,6 @@ static void an_owner_with_patience_gets_the_late_answer(void **state)
 	close(patience_fd);
 }
 
-static int give_up(void *opaque, const char *message, unsigned int waited_ms,
-		   struct umbra_error *why)
-{
-	(void)opaque;
-	return waited_ms >= 200 ? error_set(why, -ECANCELED, "nobody waits for %s", message) : 0;
-}
-
 static void an_owner_that_gives_up_loses_the_connection(void **state)
 {
 	uint64_t count;
@@ -754,185 +528,6 @@ static void an_owner_that_gives_up_loses_the_connection(void **state)
 	b->ops->listen(b, &(struct backend_listener){ NULL, NULL, give_up });
 	assert_int_equal(b->ops->get_queue_num(b, &count, &err), -ECANCELED);
 	assert_lost("GET_QUEUE_NUM: nobody waits for GET_QUEUE_NUM");
-}
-
-/* --- the back-end's channel ------------------------------------------------------------ */
-
-static unsigned int config_changes;
-
-static void count_change(void *opaque)
-{
-	assert_ptr_equal(opaque, &config_changes);
-	config_changes++;
-}
-
-static void send_on_channel(int fd, uint32_t request, uint32_t flags, uint32_t size)
-{
-	struct wire_message m = { .header = { request, VHOST_USER_VERSION | flags, size } };
-
-	assert_int_equal(wire_send(fd, &m), 0);
-}
-
-/* The answer on the channel first, then the reply. */
-static int ask_back(struct script *s, struct wire_message *m)
-{
-	struct wire_message a;
-
-	(void)m;
-	send_on_channel(s->channel, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG, VHOST_USER_NEED_REPLY, 0);
-	if (wire_receive(s->channel, &a) != 1 || a.header.request != 2 || a.header.flags != 5 ||
-	    a.header.size != 8 || a.payload.u64 != 0)
-		return -1;
-	return 0;
-}
-
-static void connect_with_channel(unsigned int timeout_ms)
-{
-	script.protocol |= P(BACKEND_REQ) | P(BACKEND_SEND_FD);
-	connect_with_timeout(timeout_ms);
-	config_changes = 0;
-	b->ops->listen(b, &(struct backend_listener){ &config_changes, count_change, NULL });
-	negotiate(0);
-	assert_true(vhost_user_client_channel_fd(b) >= 0);
-}
-
-static void a_back_end_that_asks_back_before_it_replies_is_answered(void **state)
-{
-	uint64_t count;
-
-	(void)state;
-	script.hook = ask_back;
-	script.hook_request = VHOST_USER_GET_QUEUE_NUM;
-	connect_with_channel(LONG_MS);
-	assert_int_equal(b->ops->get_queue_num(b, &count, &err), 0);
-	assert_int_equal(config_changes, 1);
-}
-
-static void messages_of_the_channel_are_dispatched_or_refused(void **state)
-{
-	struct wire_message a;
-
-	(void)state;
-	connect_with_channel(LONG_MS);
-	send_on_channel(script.channel, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG, 0, 0);
-	assert_int_equal(vhost_user_client_channel_dispatch(b, &err), 1);
-	assert_int_equal(config_changes, 1);
-	/* Not negotiated; unknown; malformed: refused, and the channel lives. */
-	send_on_channel(script.channel, VHOST_USER_BACKEND_VRING_CALL, VHOST_USER_NEED_REPLY, 8);
-	assert_int_equal(vhost_user_client_channel_dispatch(b, &err), 1);
-	assert_int_equal(wire_receive(script.channel, &a), 1);
-	assert_int_equal(a.payload.u64, 1);
-	send_on_channel(script.channel, 77, VHOST_USER_NEED_REPLY, 8);
-	assert_int_equal(vhost_user_client_channel_dispatch(b, &err), 1);
-	assert_int_equal(wire_receive(script.channel, &a), 1);
-	assert_int_equal(a.header.request, 77);
-	assert_int_equal(a.payload.u64, 1);
-	send_on_channel(script.channel, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG, 0, 8);
-	assert_int_equal(vhost_user_client_channel_dispatch(b, &err), 1);
-	send_on_channel(script.channel, VHOST_USER_BACKEND_SHARED_OBJECT_LOOKUP, 0, 16);
-	assert_int_equal(vhost_user_client_channel_dispatch(b, &err), 1);
-	assert_int_equal(wire_receive(script.channel, &a), 1);
-	assert_int_equal(a.payload.u64, 1);
-	assert_int_equal(config_changes, 1);
-	assert_alive();
-}
-
-static void the_end_of_the_channel_is_not_the_end_of_the_connection(void **state)
-{
-	(void)state;
-	connect_with_channel(LONG_MS);
-	send_on_channel(script.channel, VHOST_USER_BACKEND_CONFIG_CHANGE_MSG, 2, 0);
-	assert_int_equal(vhost_user_client_channel_dispatch(b, &err), -EBADMSG);
-	assert_int_equal(vhost_user_client_channel_dispatch(b, &err), 0);
-	assert_alive();
-	disconnect();
-	connect_with_channel(LONG_MS);
-	shutdown(script.channel, SHUT_RDWR);
-	assert_alive(); /* served while it waits */
-	assert_int_equal(vhost_user_client_channel_dispatch(b, &err), 0);
-	assert_alive();
-}
-
-static int flood(struct script *s, struct wire_message *m)
-{
-	struct wire_message change = { .header = { VHOST_USER_BACKEND_CONFIG_CHANGE_MSG, 1, 0 } };
-
-	(void)m;
-	while (wire_send(s->channel, &change) == 0)
-		;
-	return 1;
-}
-
-static void a_flood_on_the_channel_does_not_move_the_deadline(void **state)
-{
-	uint64_t count;
-
-	(void)state;
-	script.hook = flood;
-	script.hook_request = VHOST_USER_GET_QUEUE_NUM;
-	connect_with_channel(SOON_MS);
-	assert_int_equal(b->ops->get_queue_num(b, &count, &err), -ETIMEDOUT);
-	/* The flood ends when the channel does. */
-	shutdown(vhost_user_client_channel_fd(b), SHUT_RDWR);
-	assert_true(config_changes > 0);
-}
-
-static void a_flood_on_the_channel_does_not_keep_the_owner_from_giving_up(void **state)
-{
-	uint64_t count;
-
-	(void)state;
-	script.hook = flood;
-	script.hook_request = VHOST_USER_GET_QUEUE_NUM;
-	connect_with_channel(LONG_MS);
-	b->ops->listen(b, &(struct backend_listener){ &config_changes, count_change, give_up });
-	assert_int_equal(b->ops->get_queue_num(b, &count, &err), -ECANCELED);
-	shutdown(vhost_user_client_channel_fd(b), SHUT_RDWR);
-	assert_true(config_changes > 0);
-}
-
-/* A message of the channel in two pieces, and the reply in between. */
-static int reply_between_halves(struct script *s, struct wire_message *m)
-{
-	const struct vhost_user_header change = { VHOST_USER_BACKEND_CONFIG_CHANGE_MSG, 1, 0 };
-
-	(void)m;
-	wire_send_bytes(s->channel, &change, 5, NULL, 0);
-	return 0;
-}
-
-static void half_a_message_on_the_channel_holds_nobody_up(void **state)
-{
-	const struct vhost_user_header change = { VHOST_USER_BACKEND_CONFIG_CHANGE_MSG, 1, 0 };
-	uint64_t count;
-
-	(void)state;
-	script.hook = reply_between_halves;
-	script.hook_request = VHOST_USER_GET_QUEUE_NUM;
-	connect_with_channel(LONG_MS);
-	assert_int_equal(b->ops->get_queue_num(b, &count, &err), 0);
-	while (vhost_user_client_channel_dispatch(b, &err) == 1 && config_changes == 0) {
-		wire_send_bytes(script.channel, (const char *)&change + 5, 7, NULL, 0);
-		assert_int_equal(vhost_user_client_channel_dispatch(b, &err), 1);
-	}
-	assert_int_equal(config_changes, 1);
-}
-
-static void answers_that_are_not_read_cost_the_channel(void **state)
-{
-	struct wire_message question = { .header = { 99, 1 | VHOST_USER_NEED_REPLY, 0 } };
-	uint64_t count;
-	int rc = 1;
-
-	(void)state;
-	connect_with_channel(LONG_MS);
-	log_set_level(LOG_ERROR);
-	while (rc == 1) {
-		assert_int_equal(wire_send(script.channel, &question), 0);
-		rc = vhost_user_client_channel_dispatch(b, &err);
-	}
-	assert_non_null(strstr(err.text, "leaves answers unread"));
-	assert_int_equal(b->ops->get_queue_num(b, &count, &err), 0);
 }
 
 /* --- connecting --------------------------------------------------------------------------- */
@@ -1045,8 +640,6 @@ static void no_reply_leaks_an_fd_or_ends_the_process(void **state)
 	print_message("%u of %u rounds failed\n", failed, HOSTILE_ROUNDS);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1070,13 +663,6 @@ int main(void)
 		T(a_stopped_ring_gets_a_call_fd_in_the_same_breath),
 		T(others_hear_of_a_stopped_ring_no_more),
 		T(what_is_needed_here_is_negotiated_whatever_the_front_end_takes),
-		T(a_back_end_that_asks_back_before_it_replies_is_answered),
-		T(messages_of_the_channel_are_dispatched_or_refused),
-		T(the_end_of_the_channel_is_not_the_end_of_the_connection),
-		T(a_flood_on_the_channel_does_not_move_the_deadline),
-		T(a_flood_on_the_channel_does_not_keep_the_owner_from_giving_up),
-		T(half_a_message_on_the_channel_holds_nobody_up),
-		T(answers_that_are_not_read_cost_the_channel),
 		T(connecting_says_what_is_wrong_with_the_path),
 		T(a_full_backlog_is_said_and_not_waited_for),
 		T(no_reply_leaks_an_fd_or_ends_the_process),

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A simulated network device with a control queue: see shadow_control_rig.h. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ids.h>
+#include <linux/virtio_ring.h>
+#include <string.h>
+
+#include "shadow_control_rig.h"
+
+const unsigned int kinds[KINDS] = { SUSPENDING, RESETTING, FORGETFUL };
+
+struct net_device dev;
+
+void device_take(struct sim *sim)
+{
+	struct sim_queue *q = &sim->queues[CONTROL];
+	struct ring_chain chain = { .segs = q->segs };
+	unsigned int hint = 0;
+	uint8_t *ack;
+
+	if (!sim->runs || !q->started || !q->enabled || dev.is_deaf ||
+	    device_ring_take(&q->device, &chain) <= 0)
+		return;
+	assert_true(dev.told_count < TOLD_MAX);
+	assert_int_equal(chain.readable, 1);
+	assert_true(chain.segs[0].len <= sizeof(dev.told[0].bytes));
+	memcpy(dev.told[dev.told_count].bytes,
+	       memory_host(sim->backend_memory, &hint, (gpa_t){ chain.segs[0].addr },
+			   chain.segs[0].len),
+	       chain.segs[0].len);
+	dev.told[dev.told_count].size = chain.segs[0].len;
+	dev.told[dev.told_count].life = sim->device_starts;
+	dev.told[dev.told_count++].data_is_enabled =
+		(sim->queues[0].started && sim->queues[0].enabled) ||
+		(sim->queues[1].started && sim->queues[1].enabled);
+	if (dev.is_slow)
+		return;
+	ack = memory_host(sim->backend_memory, &hint, (gpa_t){ chain.segs[1].addr }, 1);
+	*ack = dev.refuses ? VIRTIO_NET_ERR : VIRTIO_NET_OK;
+	dev.refuses -= dev.refuses > 0;
+	device_ring_complete(&q->device, chain.head, 1);
+	device_ring_publish(&q->device);
+	sim->notified[q->told.call_fd]++;
+}
+
+static int enable(struct backend *b, unsigned int index, bool enabled, struct umbra_error *err)
+{
+	struct sim *sim = (struct sim *)(void *)((char *)b - offsetof(struct sim, backend));
+
+	assert_true(sim->runs);
+	if (dev.fail_enable && --dev.fail_enable == 0)
+		return error_set(err, -EREMOTEIO, "simulated: ring %u is not enabled", index);
+	sim->queues[index].enabled = enabled;
+	sim->queues[index].awake = true; /* it looks */
+	return 0;
+}
+
+static int config_get(struct backend *b, uint32_t offset, void *data, uint32_t size,
+		      struct umbra_error *err)
+{
+	uint8_t config[24] = { [8] = (uint8_t)dev.max_pairs };
+
+	(void)b;
+	(void)err;
+	assert_true(offset + size <= sizeof(config));
+	memcpy(data, config + offset, size);
+	return 0;
+}
+
+struct sim *net_new(enum umbra_shadow_mode mode, unsigned int traits)
+{
+	struct sim *sim = sim_new(mode, 8, NET);
+
+	memset(&dev, 0, sizeof(dev));
+	dev.max_pairs = 1;
+	sim_be_whole(sim, traits);
+	sim->device_id = VIRTIO_ID_NET;
+	sim->tells_base = true;
+	sim->ops.ring_enable = enable;
+	sim->ops.get_config = config_get;
+	sim->while_waiting = device_take;
+	return sim;
+}
+
+struct sim *net_boot(unsigned int traits)
+{
+	struct sim *sim = net_new(UMBRA_SHADOW_AUTO, traits);
+
+	sim_boot(sim, 3, NET);
+	return sim;
+}
+
+/* --- what the guest does ------------------------------------------------------- */
+
+uint8_t *command_place(const struct sim *sim, unsigned int which)
+{
+	return sim->guest.host + COMMAND_AT + (which % 16) * COMMAND_STRIDE;
+}
+
+unsigned int guest_say(struct sim *sim, const uint8_t *bytes, size_t size)
+{
+	struct driver_ring *ring = &sim->queues[CONTROL].driver;
+	unsigned int which = dev.said++;
+	uint64_t at = SIM_GPA + COMMAND_AT + (which % 16) * COMMAND_STRIDE;
+	const struct ring_seg segs[] = {
+		{ .addr = at, .len = (uint32_t)size, .writable = 0 },
+		{ .addr = at + COMMAND_STRIDE - 1, .len = 1, .writable = 1 },
+	};
+
+	memcpy(command_place(sim, which), bytes, size);
+	command_place(sim, which)[COMMAND_STRIDE - 1] = UNANSWERED;
+	assert_int_equal(driver_ring_add(ring, segs, 2, which), 1);
+	driver_ring_publish(ring);
+	sim->notified[sim->queues[CONTROL].kick_fd]++;
+	return which;
+}
+
+unsigned int answer(struct sim *sim, unsigned int which)
+{
+	struct driver_done done;
+
+	for (int i = 0; i < 4; i++) {
+		sim_run(sim);
+		device_take(sim);
+	}
+	sim_run(sim);
+	if (driver_ring_get(&sim->queues[CONTROL].driver, &done) != 1)
+		return UNANSWERED;
+	assert_int_equal(done.token, which);
+	assert_int_equal(done.len, 1);
+	return command_place(sim, which)[COMMAND_STRIDE - 1];
+}
+
+void request_arrives(struct sim *sim, unsigned int queue, uint64_t serial)
+{
+	uint64_t got;
+	uint32_t len;
+
+	assert_int_equal(sim_guest_add(sim, queue, 1, 1, serial), 1);
+	sim->queues[queue].guest_awake = true;
+	sim_run(sim);
+	assert_int_equal(sim_backend_take(sim, queue, 1), 1);
+	sim_backend_complete(sim, queue, 0);
+	sim_run(sim);
+	assert_int_equal(sim_guest_get(sim, queue, &got, &len), 1);
+	assert_int_equal(got, serial);
+}
+
+/* --- what is expected ------------------------------------------------------------ */
+
+const struct umbra_shadow_info *info_of(const struct sim *sim)
+{
+	static struct umbra_shadow_info info;
+
+	shadow_device_info(sim->device, &info);
+	shadow_device_look_control(sim->device, &info.control);
+	return &info;
+}
+
+unsigned int told(const struct sim *sim)
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < dev.told_count; i++)
+		n += dev.told[i].life == sim->device_starts;
+	return n;
+}
+
+void assert_told(const struct sim *sim, unsigned int place, const uint8_t *bytes, size_t size)
+{
+	unsigned int i = dev.told_count - told(sim) + place;
+
+	assert_true(place < told(sim));
+	assert_int_equal(dev.told[i].size, size);
+	assert_memory_equal(dev.told[i].bytes, bytes, size);
+	assert_false(dev.told[i].data_is_enabled);
+}
+
+int switch_to(struct sim *sim, bool shadowed, struct umbra_error *err)
+{
+	return shadow_device_switch(sim->device, shadowed, err);
+}
+
+void restart(struct sim *sim)
+{
+	struct umbra_error err = { "" };
+	uint16_t base;
+
+	if (sim->backend.traits & BACKEND_KEEPS_INDEX) {
+		assert_int_equal(switch_to(sim, !info_of(sim)->shadow_wanted, &err), 0);
+		return;
+	}
+	assert_int_equal(shadow_device_ring_stop(sim->device, 1, &base, &err), 0);
+	assert_int_equal(sim_ring_start(sim, 1, base), 0);
+	sim_pause(sim);
+}
