@@ -11,7 +11,8 @@
  * any.  A wish that comes later is settled at once by what is known, and the first
  * statistics after it, which are asked for, correct that both ways; the way to it is
  * not over before, as long as the guest moves.  All others, and a table that changes, correct it
- * downwards only.
+ * downwards only.  Where the balloon counts in what the guest says, that is good when
+ * nothing moves, so that "the first" are the first that are: see total_judge().
  */
 #include <inttypes.h>
 
@@ -69,35 +70,106 @@ uint64_t balloon_device_floor(const struct balloon_device *d, const struct ballo
 	return balloon_target_floor(d->config.floor_bytes, base->bytes);
 }
 
+/* Have all pages come that were asked for, and does the driver say so, if it ever does? */
+static bool is_at_rest(const struct balloon_device *d, uint64_t pages)
+{
+	return pages == d->aim.pages && d->account != BALLOON_ACCOUNT_UNKNOWN &&
+	       (d->actual == pages || !d->says_actual);
+}
+
+void balloon_device_era_begin(struct balloon_device *d)
+{
+	d->aim.era++;
+	d->aim.asks = 0;
+	d->aim.doubted = 0;
+}
+
+void balloon_device_stats_start(struct balloon_device *d, bool first)
+{
+	bool empty = d->account == BALLOON_ACCOUNT_KNOWN && !balloon_device_pages(d);
+
+	/* No queue is in service.  An empty balloon was empty since the driver began. */
+	d->shared.stats_era = first && empty ? d->aim.era : 0;
+	d->shared.stats_turns = d->shared.turns;
+}
+
+static void total_ask(struct balloon_device *d)
+{
+	d->aim.asks++;
+	balloon_device_ask_stats(d);
+}
+
+/* What statistics were good for. */
+enum reading {
+	READING_NONE,  /* nothing: there are no others than before, or they are in doubt */
+	READING_ROUGH, /* a guess, that is better than what was known */
+	READING_SURE,
+};
+
 /*
- * Read what the guest says that it has.  Are these other statistics than before?
+ * Linux takes what is in the balloon off its total, where it need not give pages back
+ * when it runs out of memory; others do not.  To add it is right for the one, and too
+ * much for the others by no more than the table allows.
  *
- * Where a driver need not give pages back when the guest runs out of memory, Linux
- * takes what is in the balloon off its total; others do not.  To add it is right for
- * the one, and too much for the others by no more than the table allows; but only
- * while nothing moves, or the two numbers are of two moments.
+ * But what is added must be what was taken off.  We know what came and went, and not when
+ * the guest counted: some time since it was asked.  So a total is good if from then on
+ * nothing moved, and there was no reason to: the driver had what it was told to have.
+ * It may still be on its way to a target that was taken back, or not have begun to
+ * count memory as its own again that it got back; in neither does it find the same
+ * total twice in a row, so that a change is believed at the second time.
+ *
+ * Rejected: to believe whatever comes when the balloon is at its target.  Statistics of
+ * a moment before, which found 255 MiB in the balloon, made a guest of 483 MiB one of
+ * 228; targets were refused, and the balloon let shrink for good.
  */
-static bool guest_total_read(struct balloon_device *d)
+static enum reading total_judge(struct balloon_device *d, uint64_t total,
+				const struct balloon_stats_window *w)
 {
 	struct balloon_aim *aim = &d->aim;
+	uint64_t pages = w->pages + d->adopted, whole;
+
+	whole = total + MIN(pages << PAGE_RUN_SHIFT, UINT64_MAX - total);
+	if (!w->still || w->era != aim->era || !is_at_rest(d, pages)) {
+		if (aim->guest_bytes)
+			return READING_NONE;
+		aim->guest_bytes = whole;
+		aim->rough = true;
+		return READING_ROUGH;
+	}
+	if (aim->guest_bytes && whole != aim->guest_bytes && whole != aim->doubted) {
+		aim->doubted = whole;
+		/* A guest that never says the same twice is not asked for ever. */
+		if (aim->asks < 2)
+			total_ask(d);
+		return READING_NONE;
+	}
+	aim->guest_bytes = whole;
+	aim->doubted = 0;
+	aim->rough = false;
+	aim->asks = 0;
+	return READING_SURE;
+}
+
+/* Read what the guest says that it has. */
+static enum reading total_read(struct balloon_device *d)
+{
+	struct balloon_aim *aim = &d->aim;
+	struct balloon_stats_window window;
 	struct umbra_balloon_stats stats;
 	uint64_t when = __atomic_load_n(&d->shared.stats.when_us, __ATOMIC_RELAXED);
-	uint64_t total, pages = balloon_device_pages(d);
-	bool gives_back = FEATURE(d, DEFLATE_ON_OOM);
+	uint64_t total;
 
 	if (!when || when == aim->stats_us)
-		return false;
+		return READING_NONE;
 	aim->stats_us = when;
-	balloon_stats_load(&d->shared.stats, when, &stats);
-	if (!(stats.present & 1u << UMBRA_BALLOON_TOTAL_MEMORY))
-		return true;
+	balloon_stats_load(&d->shared.stats, when, &stats, &window);
 	total = stats.values[UMBRA_BALLOON_TOTAL_MEMORY];
-	if (!gives_back && aim->guest_bytes && pages != aim->pages)
-		return true;
-	if (!gives_back)
-		total += MIN(pages << PAGE_RUN_SHIFT, UINT64_MAX - total);
+	if (!(stats.present & 1u << UMBRA_BALLOON_TOTAL_MEMORY))
+		return READING_SURE;
+	if (!FEATURE(d, DEFLATE_ON_OOM))
+		return total_judge(d, total, &window);
 	aim->guest_bytes = total;
-	return true;
+	return READING_SURE;
 }
 
 /* --- the wish ------------------------------------------------------------------------ */
@@ -118,11 +190,25 @@ static bool must_wait(const struct balloon_device *d, const struct balloon_base 
 	       !aim->stats_us && now_us - aim->since_us < d->config.stall_ms * UINT64_C(1000);
 }
 
+/* Is the wish to be measured again by what the guest has yet to say? */
+static bool must_refresh(const struct balloon_device *d, const struct balloon_base *base)
+{
+	const struct balloon_aim *aim = &d->aim;
+
+	if (is_all(&aim->wish, base) || d->config.memory_bytes || !FEATURE(d, STATS_VQ))
+		return false;
+	if (aim->rough)
+		return aim->id;
+	/* What a size to take leaves is not its business. */
+	return !aim->wish.take && aim->stats_us < MAX(aim->wished_us, 1);
+}
+
 static void pages_set(struct balloon_device *d, uint32_t pages)
 {
 	if (pages == d->aim.pages)
 		return;
 	d->aim.pages = pages;
+	balloon_device_era_begin(d);
 	d->host->ops->config_changed(d->host);
 }
 
@@ -155,6 +241,16 @@ static void wish_correct(struct balloon_device *d, const struct balloon_base *ba
 	pages_set(d, pages);
 }
 
+/* Ask for what a correction waits for, when the driver is where it shall be. */
+static void total_want(struct balloon_device *d)
+{
+	const struct balloon_aim *aim = &d->aim;
+
+	if (aim->fresh && aim->stats_us && !aim->asks && !FEATURE(d, DEFLATE_ON_OOM) &&
+	    is_at_rest(d, balloon_device_pages(d)))
+		total_ask(d);
+}
+
 bool balloon_device_waits(const struct balloon_device *d)
 {
 	const struct balloon_aim *aim = &d->aim;
@@ -168,7 +264,7 @@ uint64_t balloon_device_aim(struct balloon_device *d)
 	struct balloon_aim *aim = &d->aim;
 	uint64_t now = d->host->ops->now_us(d->host);
 	struct balloon_base base;
-	bool news;
+	enum reading news;
 
 	if (!balloon_device_has_driver(d)) {
 		aim->since_us = 0;
@@ -176,18 +272,19 @@ uint64_t balloon_device_aim(struct balloon_device *d)
 	}
 	if (!aim->since_us)
 		aim->since_us = MAX(now, 1);
-	news = guest_total_read(d);
+	news = total_read(d);
 	base = balloon_device_base(d);
 	if (!aim->settled) {
 		if (must_wait(d, &base, now))
 			return aim->since_us + d->config.stall_ms * UINT64_C(1000);
 		aim->settled = true;
-		/* What a size to take leaves is not its business. */
-		aim->fresh = !aim->wish.take && !is_all(&aim->wish, &base) &&
-			     !d->config.memory_bytes && FEATURE(d, STATS_VQ) &&
-			     aim->stats_us < MAX(aim->wished_us, 1);
+		aim->fresh = must_refresh(d, &base);
 		wish_settle(d, &base);
-	} else if (news && aim->fresh && aim->stats_us >= aim->wished_us) {
+	} else if (news == READING_ROUGH) {
+		aim->fresh = must_refresh(d, &base);
+		if (base.bytes != aim->base_bytes)
+			wish_settle(d, &base);
+	} else if (news == READING_SURE && aim->fresh && aim->stats_us >= aim->wished_us) {
 		aim->fresh = false;
 		if (base.bytes != aim->base_bytes)
 			wish_settle(d, &base);
@@ -196,6 +293,7 @@ uint64_t balloon_device_aim(struct balloon_device *d)
 	}
 	aim->base_bytes = base.bytes;
 	aim->within_bytes = base.within;
+	total_want(d);
 	return UINT64_MAX;
 }
 
@@ -210,7 +308,8 @@ void balloon_device_set_target(struct balloon_device *d, const struct umbra_ball
 	aim->settled = false;
 	aim->wished_us = d->host->ops->now_us(d->host);
 	d->target_anew = true;
-	balloon_device_ask_stats(d);
+	balloon_device_era_begin(d);
+	total_ask(d);
 	balloon_device_aim(d);
 	/* Also if it is the same: the driver may have given up. */
 	if (aim->pages == before)
@@ -252,7 +351,9 @@ void balloon_device_aim_anew(struct balloon_device *d)
 	aim->pages = 0;
 	aim->since_us = 0;
 	aim->guest_bytes = 0;
+	aim->rough = false;
 	aim->stats_us = 0;
+	balloon_device_era_begin(d);
 }
 
 uint64_t balloon_device_target_bytes(const struct balloon_device *d,

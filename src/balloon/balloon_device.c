@@ -46,6 +46,7 @@ void balloon_device_account_changed(struct balloon_device *d)
 	__atomic_store_n(&c->pages, l ? l->pages : 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&c->unfreed, l ? l->kept : 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&c->adopted, l ? d->adopted : 0, __ATOMIC_RELAXED);
+	balloon_device_era_begin(d);
 }
 
 /*
@@ -61,6 +62,7 @@ static void account_adopt(struct balloon_device *d)
 
 	d->adopted = (uint32_t)(actual - MIN(actual, pages));
 	__atomic_store_n(&d->shared.counters.adopted, d->adopted, __ATOMIC_RELAXED);
+	balloon_device_era_begin(d);
 	if (d->account == BALLOON_ACCOUNT_ADOPTED)
 		return;
 	d->account = BALLOON_ACCOUNT_ADOPTED;
@@ -81,6 +83,7 @@ void balloon_device_clear_account(struct balloon_device *d)
 	d->adopted = 0;
 	balloon_device_account_changed(d);
 	d->actual = 0;
+	d->says_actual = false;
 	balloon_stats_clear(&d->shared.stats);
 	balloon_device_aim_anew(d);
 }
@@ -329,6 +332,7 @@ static int set_config(void *opaque, uint32_t offset, const void *data, uint32_t 
 	struct balloon_device *d = opaque;
 	uint8_t config[BALLOON_CONFIG_BYTES];
 	int rc = config_check(offset, size, err);
+	bool says_actual;
 
 	(void)flags;
 	if (rc)
@@ -336,9 +340,12 @@ static int set_config(void *opaque, uint32_t offset, const void *data, uint32_t 
 	/* What the driver may not write keeps its value. */
 	config_fill(d, config);
 	memcpy(config + offset, data, size);
+	says_actual = offset <= CONFIG_ACTUAL && size >= CONFIG_ACTUAL + 4 - offset;
+	if (d->actual != get_le32(config + CONFIG_ACTUAL) || says_actual > d->says_actual)
+		balloon_device_era_begin(d);
 	d->actual = get_le32(config + CONFIG_ACTUAL);
-	if (offset <= CONFIG_ACTUAL && size >= CONFIG_ACTUAL + 4 - offset &&
-	    d->account != BALLOON_ACCOUNT_KNOWN && balloon_device_has_driver(d))
+	d->says_actual |= says_actual;
+	if (says_actual && d->account != BALLOON_ACCOUNT_KNOWN && balloon_device_has_driver(d))
 		account_adopt(d);
 	if (d->poison == get_le32(config + CONFIG_POISON_VAL))
 		return 0;
@@ -432,6 +439,7 @@ int balloon_device_create(struct balloon_host *host, const struct balloon_device
 	}
 	d->host = host;
 	d->config = *config;
+	d->aim.era = 1;
 	d->aim.wish = config->target;
 	if (config->target.bytes)
 		d->aim.id = 1;

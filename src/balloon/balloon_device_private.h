@@ -41,15 +41,19 @@ struct balloon_ring {
 /* What the driver is told, and why: balloon_aim.c. */
 struct balloon_aim {
 	struct umbra_balloon_target wish;
-	uint64_t id;           /* of the wish; 0: nobody has had one */
-	uint64_t wished_us;    /* when it came */
-	bool settled;          /* `pages` is made of it */
-	bool fresh;            /* statistics that are newer than it may correct that both ways */
-	uint32_t pages;        /* that shall be in the balloon */
-	uint64_t since_us;     /* that the driver is there; 0: it is not */
-	uint64_t guest_bytes;  /* the guest says that it has, with an empty balloon; 0 */
-	uint64_t stats_us;     /* when the last statistics came that were looked at; 0: never */
-	uint64_t base_bytes;   /* that `pages` was last judged by */
+	uint64_t id;          /* of the wish; 0: nobody has had one */
+	uint64_t wished_us;   /* when it came */
+	bool settled;         /* `pages` is made of it */
+	bool fresh;           /* statistics that are newer than it may correct that both ways */
+	uint32_t pages;       /* that shall be in the balloon */
+	uint64_t since_us;    /* that the driver is there; 0: it is not */
+	uint64_t guest_bytes; /* the guest says that it has, with an empty balloon; 0 */
+	bool rough;           /* that was counted while pages moved: better than nothing */
+	uint64_t doubted;     /* other bytes, that it has said once; 0 */
+	uint64_t era;        /* what the driver is told, and what it says: grows with each change */
+	unsigned int asks;   /* for statistics, in this era, to be sure of what it has */
+	uint64_t stats_us;   /* when the last statistics came that were looked at; 0: never */
+	uint64_t base_bytes; /* that `pages` was last judged by */
 	uint64_t within_bytes; /* and of the table */
 };
 
@@ -68,6 +72,7 @@ struct balloon_device {
 	bool attached;
 	uint8_t status;
 	uint32_t actual, poison; /* as the driver wrote them */
+	bool says_actual;        /* it does write that */
 	bool target_anew;        /* since the last step */
 	enum umbra_balloon_state told_state;
 	struct memory *memory; /* or NULL */
@@ -88,6 +93,11 @@ struct balloon_device {
  * UINT64_MAX.
  */
 uint64_t balloon_device_aim(struct balloon_device *d);
+/* What statistics are asked for from now on is after something has changed that the driver
+ * is told, or says: another driver, another number of pages. */
+void balloon_device_era_begin(struct balloon_device *d);
+/* The queue of statistics starts.  @first: with those that a driver sends unasked. */
+void balloon_device_stats_start(struct balloon_device *d, bool first);
 /* May what shall be in the balloon still change by what the guest is about to say? */
 bool balloon_device_waits(const struct balloon_device *d);
 /* The driver has so many pages of which we did not know: without a wish, it keeps them. */

@@ -201,7 +201,7 @@ void balloon_device_freshen(const struct balloon_device *d, struct umbra_balloon
 	info->translate_us = COUNTER(translate_us);
 	info->discard_us = COUNTER(discard_us);
 #undef COUNTER
-	balloon_stats_load(&d->shared.stats, d->host->ops->now_us(d->host), &info->stats);
+	balloon_stats_load(&d->shared.stats, d->host->ops->now_us(d->host), &info->stats, NULL);
 }
 
 const char *balloon_keep_text(const struct memory_region *region, char *text, unsigned int size)

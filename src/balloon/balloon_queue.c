@@ -365,6 +365,8 @@ static int pass_pages(struct balloon_queue *q, enum balloon_kind kind, unsigned 
 		batch_begin(q, kind);
 	if (!s->taken)
 		return pass_end(q, 0, s->last_take, 0, owed);
+	if (kind != BALLOON_REPORT)
+		s->turns++;
 	done = batch_turn(q, kind);
 	if (done)
 		batch_end(q, kind);
@@ -378,15 +380,35 @@ static int pass_pages(struct balloon_queue *q, enum balloon_kind kind, unsigned 
 	return pass_end(q, s->taken, s->last_take, publish(q), owed);
 }
 
+/* The chain that was taken has them. */
+static void take_stats(struct balloon_queue *q)
+{
+	struct balloon_shared *s = q->shared;
+	uint8_t bytes[BALLOON_STATS_BYTES_MAX];
+	const struct balloon_stats_window window = {
+		.era = s->stats_era,
+		.pages = s->counters.pages,
+		.still = s->stats_turns == s->turns,
+	};
+
+	balloon_stats_store(&s->stats, bytes, chain_read(q, bytes, sizeof(bytes)), &window,
+			    s->host->ops->now_us(s->host));
+	/* Who takes the same buffer again, after a stop, has not asked for it. */
+	s->stats_era = 0;
+	s->host->ops->moved(s->host); /* they say what the guest has */
+}
+
 static int pass_stats(struct balloon_queue *q, unsigned int *owed)
 {
-	uint8_t bytes[BALLOON_STATS_BYTES_MAX];
 	struct balloon_shared *s = q->shared;
 	unsigned int actions = 0, taken = 0;
+	uint64_t era;
 	int rc = 0;
 
 	/* The wish is cleared only when it can be passed on. */
-	if (q->holds && __atomic_exchange_n(&s->stats_wanted, false, __ATOMIC_RELAXED)) {
+	if (q->holds && (era = __atomic_exchange_n(&s->stats_wanted, 0, __ATOMIC_RELAXED))) {
+		s->stats_era = era;
+		s->stats_turns = s->turns;
 		device_ring_complete(&q->ring, q->held, 0);
 		q->holds = false;
 		actions = publish(q);
@@ -394,9 +416,7 @@ static int pass_stats(struct balloon_queue *q, unsigned int *owed)
 	if (!q->holds)
 		rc = device_ring_take(&q->ring, &q->chain);
 	if (rc > 0) {
-		balloon_stats_store(&s->stats, bytes, chain_read(q, bytes, sizeof(bytes)),
-				    s->host->ops->now_us(s->host));
-		s->host->ops->moved(s->host); /* they say what the guest has */
+		take_stats(q);
 		q->held = q->chain.head;
 		q->holds = true;
 		taken = 1;

@@ -50,7 +50,10 @@ struct balloon_shared {
 	struct balloon_batch batch;
 	struct balloon_counters counters;
 	struct balloon_stats stats;
-	bool stats_wanted;              /* atomic; set by any thread */
+	uint64_t stats_wanted;          /* atomic; the era of the request, 0: there is none */
+	uint64_t stats_era;             /* of the request that the guest has; 0: it has none */
+	uint64_t stats_turns;           /* `turns` when it got it */
+	uint64_t turns;                 /* of batches that may move pages */
 	bool page_bitmap;               /* messages are of the page-bitmap protocol */
 	bool reports_stay;              /* reported pages are not discarded: see PAGE_POISON */
 	uint8_t *message;               /* PAGE_RUN_MESSAGE_BYTES_MAX bytes, for the copy */

@@ -111,6 +111,8 @@ static int ring_build(struct balloon_device *d, struct balloon_ring *r, struct u
 		.chain = { .segs = segs },
 	};
 	device_ring_init(&r->queue.ring, &config);
+	if (r->queue.kind == BALLOON_QUEUE_STATS)
+		balloon_device_stats_start(d, !r->base);
 	r->built = true;
 	r->error[0] = '\0';
 	return 0;
@@ -409,7 +411,7 @@ void balloon_device_ask_stats(struct balloon_device *d)
 {
 	const struct balloon_ring *r = &d->rings[2];
 
-	__atomic_store_n(&d->shared.stats_wanted, true, __ATOMIC_RELAXED);
+	__atomic_store_n(&d->shared.stats_wanted, d->aim.era, __ATOMIC_RELAXED);
 	if (r->serving && r->queue.kind == BALLOON_QUEUE_STATS)
 		d->host->ops->notify(d->host, r->kick_fd);
 }

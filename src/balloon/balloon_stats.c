@@ -32,7 +32,7 @@ static void write_end(struct balloon_stats *s)
 }
 
 void balloon_stats_store(struct balloon_stats *s, const uint8_t *bytes, size_t length,
-			 uint64_t now_us)
+			 const struct balloon_stats_window *window, uint64_t now_us)
 {
 	uint32_t present = 0;
 
@@ -46,6 +46,9 @@ void balloon_stats_store(struct balloon_stats *s, const uint8_t *bytes, size_t l
 		}
 		bytes += BALLOON_STAT_BYTES;
 	}
+	__atomic_store_n(&s->window.era, window->era, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->window.pages, window->pages, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->window.still, window->still, __ATOMIC_RELAXED);
 	__atomic_store_n(&s->present, present, __ATOMIC_RELAXED);
 	__atomic_store_n(&s->when_us, now_us ? now_us : 1, __ATOMIC_RELAXED);
 	write_end(s);
@@ -60,8 +63,9 @@ void balloon_stats_clear(struct balloon_stats *s)
 }
 
 void balloon_stats_load(const struct balloon_stats *s, uint64_t now_us,
-			struct umbra_balloon_stats *out)
+			struct umbra_balloon_stats *out, struct balloon_stats_window *window)
 {
+	struct balloon_stats_window in;
 	uint32_t before;
 	uint64_t when;
 
@@ -73,8 +77,13 @@ void balloon_stats_load(const struct balloon_stats *s, uint64_t now_us,
 			out->values[i] = out->present & 1u << i
 						 ? __atomic_load_n(&s->values[i], __ATOMIC_RELAXED)
 						 : 0;
+		in.era = __atomic_load_n(&s->window.era, __ATOMIC_RELAXED);
+		in.pages = __atomic_load_n(&s->window.pages, __ATOMIC_RELAXED);
+		in.still = __atomic_load_n(&s->window.still, __ATOMIC_RELAXED);
 		__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	} while (before & 1 || before != __atomic_load_n(&s->sequence, __ATOMIC_RELAXED));
+	if (window)
+		*window = in;
 	if (!when)
 		out->age_ms = UINT64_MAX;
 	else

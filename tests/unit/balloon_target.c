@@ -286,6 +286,238 @@ static void a_total_that_shrinks_with_the_balloon_is_seen_through(void **state)
 	rig_free(g);
 }
 
+/* The device wants statistics, and the driver has the buffer. */
+static void ask_total(struct rig *g)
+{
+	uint32_t len;
+
+	rig_reuse(g);
+	g->now_us += 1000;
+	balloon_device_ask_stats(g->device);
+	rig_run(g);
+	rig_get(g, STATS_QUEUE, &len);
+}
+
+/* The driver sends what it has counted, some time ago maybe. */
+static void send_total(struct rig *g, uint64_t total)
+{
+	uint8_t bytes[16];
+
+	rig_send(g, STATS_QUEUE, bytes, stat_put(bytes, VIRTIO_BALLOON_S_MEMTOT, total), NULL);
+	look(g);
+}
+
+/* How often the device has asked since, each time answered with @total. */
+static unsigned int answer_all(struct rig *g, uint64_t total, uint64_t change)
+{
+	unsigned int asked = 0;
+	uint32_t len;
+
+	for (rig_run(g); rig_get(g, STATS_QUEUE, &len); rig_run(g)) {
+		assert_true(++asked < 10);
+		g->now_us += 1000;
+		send_total(g, total);
+		total += change;
+	}
+	return asked;
+}
+
+static void say_actual(struct rig *g, uint64_t bytes)
+{
+	uint32_t pages = (uint32_t)PAGES(bytes);
+	struct umbra_error err;
+
+	assert_int_equal(balloon_device_ops.set_config(g->device, 4, &pages, 4, 0, &err), 0);
+	look(g);
+}
+
+/* A driver that says unasked what it has, as it does when it begins. */
+static struct rig *begin_with_total(uint64_t total)
+{
+	const struct balloon_device_config config = { .floor_bytes = MIB };
+	struct rig *g = begin_with(&config, STATS | BITMAP);
+
+	g->now_us += 1000;
+	send_total(g, total);
+	assert_int_equal(info_of(g).memory_bytes, total);
+	return g;
+}
+
+/* All is well with what the guest said first: 6 MiB, and 1 MiB of it is taken. */
+static struct rig *begin_inflated(void)
+{
+	struct rig *g = begin_with_total(6 * MIB);
+
+	g->now_us += 1000;
+	keep(g, 5 * MIB);
+	assert_int_equal(told_pages(g), PAGES(MIB));
+	answer_all(g, 6 * MIB, 0);
+	send_run(g, INFLATE, FREE_PFN, PAGES(MIB));
+	look(g);
+	assert_int_equal(answer_all(g, 5 * MIB, 0), 1);
+	assert_int_equal(info_of(g).memory_bytes, 6 * MIB);
+	return g;
+}
+
+static void a_total_that_was_counted_before_the_balloon_moved_is_not_believed(void **state)
+{
+	struct rig *g = begin_inflated();
+
+	(void)state;
+	keep(g, 6 * MIB);
+	answer_all(g, 5 * MIB, 0);
+	/* All goes back, after it was counted and before that is heard. */
+	ask_total(g);
+	send_run(g, DEFLATE, FREE_PFN, PAGES(MIB));
+	send_total(g, 5 * MIB);
+	assert_int_equal(info_of(g).memory_bytes, 6 * MIB);
+	answer_all(g, 6 * MIB, 0);
+	assert_int_equal(info_of(g).memory_bytes, 6 * MIB);
+	keep(g, 5 * MIB);
+	assert_int_equal(told_pages(g), PAGES(MIB));
+	rig_free(g);
+}
+
+static void a_total_that_was_counted_on_the_way_to_another_target_is_not_believed(void **state)
+{
+	struct rig *g = begin_with_total(6 * MIB);
+
+	(void)state;
+	keep(g, 5 * MIB);
+	/* The driver has taken pages off, and not told them, when all is taken back. */
+	ask_total(g);
+	keep(g, UMBRA_BALLOON_ALL_MEMORY);
+	send_total(g, 5 * MIB);
+	assert_int_equal(info_of(g).memory_bytes, 6 * MIB);
+	/* Nor if it was asked only then, and still does what it was told first. */
+	answer_all(g, 5 * MIB, 0);
+	ask_total(g);
+	send_total(g, 5 * MIB);
+	assert_int_equal(answer_all(g, 5 * MIB - PAGE, PAGE), 2);
+	assert_int_equal(info_of(g).memory_bytes, 6 * MIB);
+	rig_free(g);
+}
+
+/* To have been told is one thing, to have done it another. */
+static void a_total_counts_when_the_driver_says_that_it_is_there(void **state)
+{
+	struct rig *g = begin_inflated();
+
+	(void)state;
+	say_actual(g, MIB);
+	keep(g, 6 * MIB);
+	send_run(g, DEFLATE, FREE_PFN, PAGES(MIB));
+	look(g);
+	/* The device has all back, and the driver has not given it to its kernel yet. */
+	answer_all(g, 5 * MIB, 0);
+	say_total(g, 5 * MIB);
+	assert_int_equal(info_of(g).memory_bytes, 6 * MIB);
+	say_actual(g, 0);
+	say_total(g, 7 * MIB);
+	answer_all(g, 7 * MIB, 0);
+	assert_int_equal(info_of(g).memory_bytes, 7 * MIB);
+	rig_free(g);
+}
+
+static void another_total_is_believed_when_it_is_said_twice(void **state)
+{
+	struct rig *g = begin_with_total(6 * MIB);
+
+	(void)state;
+	say_total(g, 8 * MIB);
+	assert_int_equal(info_of(g).memory_bytes, 6 * MIB);
+	/* The device asks at once. */
+	assert_int_equal(answer_all(g, 8 * MIB, 0), 1);
+	assert_int_equal(info_of(g).memory_bytes, 8 * MIB);
+	say_total(g, 6 * MIB);
+	assert_int_equal(info_of(g).memory_bytes, 8 * MIB);
+	assert_int_equal(answer_all(g, 6 * MIB, 0), 1);
+	assert_int_equal(info_of(g).memory_bytes, 6 * MIB);
+	rig_free(g);
+}
+
+static void a_guest_that_never_says_the_same_twice_is_not_asked_for_ever(void **state)
+{
+	struct rig *g = begin_with_total(6 * MIB);
+
+	(void)state;
+	say_total(g, 7 * MIB);
+	assert_int_equal(answer_all(g, 7 * MIB + PAGE, PAGE), 2);
+	for (unsigned int i = 0; i < 10; i++) {
+		say_total(g, 8 * MIB + i * PAGE);
+		assert_int_equal(answer_all(g, 7 * MIB, PAGE), 0);
+	}
+	assert_int_equal(info_of(g).memory_bytes, 6 * MIB);
+	rig_free(g);
+}
+
+static void a_total_that_is_read_again_is_not_a_new_one(void **state)
+{
+	struct rig *g = begin_inflated();
+	int kick = g->services[STATS_QUEUE]->kick_in;
+	struct umbra_error err = { "" };
+	uint16_t base;
+
+	(void)state;
+	wish(g, (struct umbra_balloon_target){ .take = true });
+	answer_all(g, 5 * MIB, 0);
+	send_run(g, DEFLATE, FREE_PFN, PAGES(MIB));
+	look(g);
+	rig_stop(g, STATS_QUEUE, &base);
+	assert_int_equal(balloon_device_ops.ring_set_base(g->device, STATS_QUEUE, base, &err), 0);
+	assert_int_equal(balloon_device_ops.ring_set_kick(g->device, STATS_QUEUE, &kick, &err), 0);
+	look(g);
+	assert_int_equal(info_of(g).memory_bytes, 6 * MIB);
+	rig_free(g);
+}
+
+static void a_wish_is_corrected_both_ways_by_a_total_that_holds(void **state)
+{
+	struct rig *g = begin_with_total(6 * MIB);
+
+	(void)state;
+	g->now_us += 1000;
+	keep(g, 5 * MIB);
+	/* Amid its way, it says nothing that would count. */
+	send_run(g, INFLATE, FREE_PFN, PAGES(MIB) / 2);
+	answer_all(g, 7 * MIB, 0);
+	assert_int_equal(told_pages(g), PAGES(MIB));
+	send_run(g, INFLATE, FREE_PFN + PAGES(MIB) / 2, PAGES(MIB) / 2);
+	look(g);
+	assert_int_equal(info_of(g).phase, UMBRA_BALLOON_INFLATING);
+	/* 2 MiB were plugged in just before the wish. */
+	assert_int_equal(answer_all(g, 7 * MIB, 0), 2);
+	assert_int_equal(told_pages(g), PAGES(3 * MIB));
+	rig_free(g);
+}
+
+/* Rings go on, of a driver that has a balloon already, and has not said how large. */
+static void a_guess_is_put_right_both_ways(void **state)
+{
+	const struct balloon_device_config config = { .target = { .bytes = 5 * MIB },
+						      .floor_bytes = MIB,
+						      .stall_ms = RIG_STALL_MS };
+	struct rig *g = rig_make(&config);
+
+	(void)state;
+	rig_negotiate(g, BASIC | STATS | BITMAP);
+	rig_set_memory(g, true, true);
+	for (unsigned int i = 0; i < 3; i++)
+		rig_start(g, i, RING_SIZE, 7);
+	g->now_us += 1000;
+	/* 6 MiB, but 2 MiB of them are in the balloon. */
+	send_total(g, 4 * MIB);
+	assert_int_equal(info_of(g).memory_bytes, 4 * MIB);
+	say_actual(g, 2 * MIB);
+	assert_int_equal(told_pages(g), 0);
+	answer_all(g, 4 * MIB, 0);
+	say_actual(g, 0);
+	assert_int_equal(answer_all(g, 6 * MIB, 0), 2);
+	assert_int_equal(info_of(g).memory_bytes, 6 * MIB);
+	assert_int_equal(told_pages(g), PAGES(MIB));
+	rig_free(g);
+}
+
 static void an_obstacle_quotes_what_the_guest_said_since_it_stands_still(void **state)
 {
 	const struct balloon_device_config config = { .floor_bytes = MIB, .memory_bytes = TABLE };
@@ -352,6 +584,15 @@ int main(void)
 		cmocka_unit_test(a_size_to_take_is_taken_whatever_the_guest_has),
 		cmocka_unit_test(the_floor_stays_with_the_guest_unless_it_is_meant),
 		cmocka_unit_test(a_total_that_shrinks_with_the_balloon_is_seen_through),
+		cmocka_unit_test(a_total_that_was_counted_before_the_balloon_moved_is_not_believed),
+		cmocka_unit_test(
+			a_total_that_was_counted_on_the_way_to_another_target_is_not_believed),
+		cmocka_unit_test(a_total_counts_when_the_driver_says_that_it_is_there),
+		cmocka_unit_test(another_total_is_believed_when_it_is_said_twice),
+		cmocka_unit_test(a_guest_that_never_says_the_same_twice_is_not_asked_for_ever),
+		cmocka_unit_test(a_total_that_is_read_again_is_not_a_new_one),
+		cmocka_unit_test(a_guess_is_put_right_both_ways),
+		cmocka_unit_test(a_wish_is_corrected_both_ways_by_a_total_that_holds),
 		cmocka_unit_test(an_obstacle_quotes_what_the_guest_said_since_it_stands_still),
 		cmocka_unit_test(the_next_driver_is_measured_by_what_it_says_itself),
 	};
