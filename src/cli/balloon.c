@@ -13,7 +13,7 @@
 struct balloon_program {
 	struct program program;
 	struct balloon_options options;
-	struct balloon_control control;
+	struct qmp_balloon qmp;
 };
 
 struct told_event {
@@ -52,7 +52,7 @@ static void on_event(void *opaque, enum umbra_balloon_event_kind kind,
 	program_post(&balloon->program, event_tell, &told, sizeof(told));
 }
 
-static int device_create(void *opaque, struct control *control, struct umbra_error *err)
+static int device_create(void *opaque, struct qmp_target *target, struct umbra_error *err)
 {
 	struct balloon_program *balloon = opaque;
 	struct umbra_balloon_config config = balloon->options.config;
@@ -60,12 +60,12 @@ static int device_create(void *opaque, struct control *control, struct umbra_err
 
 	config.on_event = on_event;
 	config.opaque = balloon;
-	result = umbra_balloon_create(&config, &balloon->control.balloon, err);
+	result = umbra_balloon_create(&config, &balloon->qmp.balloon, err);
 	if (result)
 		return result;
-	control->commands = qmp_balloon_commands;
-	control->command_count = qmp_balloon_command_count;
-	control->subject = &balloon->control;
+	target->commands = qmp_balloon_commands;
+	target->command_count = qmp_balloon_command_count;
+	target->subject = &balloon->qmp;
 	return 0;
 }
 
@@ -73,22 +73,22 @@ static int device_run(void *opaque, struct umbra_error *err)
 {
 	struct balloon_program *balloon = opaque;
 
-	return umbra_balloon_run(balloon->control.balloon, err);
+	return umbra_balloon_run(balloon->qmp.balloon, err);
 }
 
 static void device_stop(void *opaque)
 {
 	struct balloon_program *balloon = opaque;
 
-	umbra_balloon_stop(balloon->control.balloon);
+	umbra_balloon_stop(balloon->qmp.balloon);
 }
 
 static void device_destroy(void *opaque)
 {
 	struct balloon_program *balloon = opaque;
 
-	if (balloon->control.balloon)
-		umbra_balloon_destroy(&balloon->control.balloon);
+	if (balloon->qmp.balloon)
+		umbra_balloon_destroy(&balloon->qmp.balloon);
 }
 
 static const struct program_device device = {
@@ -119,6 +119,6 @@ int command_balloon(int argc, char **argv)
 		log_set_level(LOG_DEBUG);
 	balloon.program.opaque = &balloon;
 	balloon.program.name = balloon.options.config.name;
-	balloon.program.control_path = balloon.options.control;
+	balloon.program.qmp_path = balloon.options.qmp_path;
 	return program_main(&balloon.program);
 }

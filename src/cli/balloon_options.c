@@ -208,7 +208,7 @@ static int parse_option(struct balloon_options *options, int option, const char 
 	case OPTION_FD:
 		return option_socket_fd("--fd", value, &config->socket_fd, err);
 	case OPTION_CONTROL:
-		options->control = value;
+		options->qmp_path = value;
 		return option_socket_path("--control", value, err);
 	case OPTION_NAME:
 		config->name = value;
@@ -275,12 +275,12 @@ static int check_together(const struct balloon_options *options, struct umbra_er
 				 "--target=%" PRIu64 ": expected at least --floor=%" PRIu64
 				 "; what is meant below it is set with umbra ctl and --force",
 				 config->target.bytes, config->floor_bytes);
-	if (options->control && config->socket_path &&
-	    option_is_same_path(options->control, config->socket_path))
+	if (options->qmp_path && config->socket_path &&
+	    option_is_same_path(options->qmp_path, config->socket_path))
 		return error_set(
 			err, -EINVAL,
 			"--control=%.80s: the same path as --socket-path, expected another",
-			options->control);
+			options->qmp_path);
 	return 0;
 }
 

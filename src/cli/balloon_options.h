@@ -11,7 +11,7 @@
 
 struct balloon_options {
 	struct umbra_balloon_config config; /* without its callback */
-	const char *control;                /* path of the control socket, or NULL */
+	const char *qmp_path;               /* path of the QMP socket, or NULL */
 	const char *discard_files[DISCARD_FILES_MAX];
 	struct umbra_balloon_range only[UMBRA_BALLOON_RANGES_MAX]; /* config.only points here */
 	bool verbose;

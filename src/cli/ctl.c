@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * "umbra ctl": one command on a control socket.
+ * "umbra ctl": one command on a QMP socket.
  *
  * A command is sent as it is typed; a few words stand for the commands that a
  * person needs often.  It works on every server that speaks QMP.

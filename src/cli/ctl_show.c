@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Answers of the control socket, for people: see ctl_show.h. */
+/* Answers of the QMP socket, for people: see ctl_show.h. */
 #include "cli/ctl_show.h"
 
 #include <inttypes.h>
@@ -156,7 +156,7 @@ static void show_vdpa(const json_t *backend)
 }
 
 /* On one line each: what was said on the control queue, and how it went. */
-static void show_control(const json_t *control)
+static void show_control_queue(const json_t *control)
 {
 	static const char *const counters[] = { "accepted", "refused", "failed", "replayed" };
 	const char *member;
@@ -207,7 +207,7 @@ void show_vhost(const json_t *vhost)
 	show_member("  last us", switches, "last-pause-us");
 	show_member("  longest us", switches, "longest-pause-us");
 	if (json_object_get(vhost, "control"))
-		show_control(json_object_get(vhost, "control"));
+		show_control_queue(json_object_get(vhost, "control"));
 	putchar('\n');
 	show_queues(json_object_get(vhost, "queues"));
 }

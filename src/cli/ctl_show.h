@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Answers and events of the control socket, for people.
+ * Answers and events of the QMP socket, for people.
  *
  * Trust: the server may be anything that speaks QMP.  Members that are missing
  * or of another type are shown as "-", and control characters as "?", so that

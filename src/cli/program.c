@@ -51,7 +51,7 @@ void program_post(struct program *program, void (*tell)(struct program *program,
 {
 	struct event_letter *letter;
 
-	if (!program->control_path)
+	if (!program->qmp_path)
 		return;
 	letter = atomic_fetch_add(&program->events_posted, 1) < EVENTS_MAX
 			 ? calloc(1, sizeof(*letter) + size)
@@ -174,11 +174,11 @@ static int open_loop(struct program *program, struct umbra_error *err)
 	return 0;
 }
 
-static int open_control(struct program *program, struct umbra_error *err)
+static int open_qmp(struct program *program, struct umbra_error *err)
 {
-	if (!program->control_path)
+	if (!program->qmp_path)
 		return 0;
-	return qmp_server_create(program->base, program->control_path, &program->control,
+	return qmp_server_create(program->base, program->qmp_path, &program->target,
 				 &program->server, err);
 }
 
@@ -218,17 +218,17 @@ static int program_run(struct program *program, struct umbra_error *err)
 	int result;
 
 	program->ended.deliver = ended_deliver;
-	program->control = (struct control){
+	program->target = (struct qmp_target){
 		.name = program->name,
 		.quit = on_quit,
 		.opaque = program,
 	};
 	result = open_loop(program, err);
-	program->control.mailbox = program->mailbox;
+	program->target.mailbox = program->mailbox;
 	if (!result)
-		result = program->device->create(program->opaque, &program->control, err);
+		result = program->device->create(program->opaque, &program->target, err);
 	if (!result)
-		result = open_control(program, err);
+		result = open_qmp(program, err);
 	if (!result)
 		result = start_device(program, err);
 	if (result)

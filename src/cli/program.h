@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A program that runs one device: its control socket, its signals, and their end.
+ * A program that runs one device: its QMP socket, its signals, and their end.
  *
- * Theory of operation: the main thread runs an event loop for signals, the control
+ * Theory of operation: the main thread runs an event loop for signals, the QMP
  * socket and the mailbox; a second thread runs the device.  What the device has to
  * say comes from its own threads and goes through the mailbox.
  *
@@ -31,17 +31,17 @@
 #include <stddef.h>
 
 #include "base/log.h"
-#include "cli/control.h"
 #include "cli/mailbox.h"
 #include "cli/qmp_server.h"
+#include "cli/qmp_target.h"
 #include "umbra/error.h"
 
 #define PROGRAM_SIGNALS 5
 
 /* What a kind of device does for its program. */
 struct program_device {
-	/* Make it; fill what is its own of @control. */
-	int (*create)(void *opaque, struct control *control, struct umbra_error *err);
+	/* Make it; fill what is its own of @target. */
+	int (*create)(void *opaque, struct qmp_target *target, struct umbra_error *err);
 	int (*run)(void *opaque, struct umbra_error *err); /* on a thread of its own */
 	void (*stop)(void *opaque);                        /* make run() return; any thread */
 	void (*destroy)(void *opaque);                     /* also if create() failed */
@@ -51,8 +51,8 @@ struct program {
 	/* The caller's: */
 	const struct program_device *device;
 	void *opaque;
-	const char *name;         /* --name */
-	const char *control_path; /* --control, or NULL */
+	const char *name;     /* --name */
+	const char *qmp_path; /* --control, or NULL */
 
 	/* The program's own: */
 	struct letter ended; /* the device's thread is done */
@@ -61,7 +61,7 @@ struct program {
 	bool is_ending;                         /* a signal has asked for it */
 	struct event *mail;
 	struct mailbox *mailbox;
-	struct control control;
+	struct qmp_target target;
 	struct qmp_server *server; /* NULL without --control */
 	atomic_uint events_posted; /* and not delivered */
 	atomic_uint events_lost;   /* since the loop last said so */
@@ -80,7 +80,7 @@ int program_main(struct program *program);
 /*
  * Have @tell called in the main loop with a copy of @size bytes at @data; it may
  * use qmp_server_event(program->server, ...).  Any thread of the device.  Without a
- * control socket nothing happens; more than the loop can take are dropped, with a
+ * QMP socket nothing happens; more than the loop can take are dropped, with a
  * line in the log.
  */
 void program_post(struct program *program, void (*tell)(struct program *program, const void *data),

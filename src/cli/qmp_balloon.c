@@ -79,9 +79,9 @@ json_t *report_balloon_settled(const char *name, const struct umbra_balloon_info
 
 static void query(struct qmp_call *call, struct umbra_balloon_info *info)
 {
-	const struct balloon_control *control = call->control->subject;
+	const struct qmp_balloon *subject = call->target->subject;
 
-	umbra_balloon_query(control->balloon, info);
+	umbra_balloon_query(subject->balloon, info);
 }
 
 static int run_query_status(struct qmp_call *call)
@@ -90,7 +90,7 @@ static int run_query_status(struct qmp_call *call)
 	json_t *status;
 
 	query(call, &info);
-	status = report_balloon_state(call->control->name, &info);
+	status = report_balloon_state(call->target->name, &info);
 	if (status && json_object_set_new(status, "phase",
 					  json_string(umbra_balloon_phase_name(info.phase)))) {
 		json_decref(status);
@@ -101,7 +101,7 @@ static int run_query_status(struct qmp_call *call)
 
 static int run_balloon(struct qmp_call *call)
 {
-	const struct balloon_control *control = call->control->subject;
+	const struct qmp_balloon *subject = call->target->subject;
 	const json_t *keep = json_object_get(call->arguments, "value");
 	const json_t *take = json_object_get(call->arguments, "take");
 	json_int_t value = json_integer_value(take ? take : keep);
@@ -125,17 +125,17 @@ static int run_balloon(struct qmp_call *call)
 	/* QEMU's clients say "all" by more than there can be. */
 	if (keep && value == INT64_MAX)
 		wish.bytes = UMBRA_BALLOON_ALL_MEMORY;
-	if (umbra_balloon_set_target(control->balloon, &wish, &id, &err))
+	if (umbra_balloon_set_target(subject->balloon, &wish, &id, &err))
 		return qmp_refuse(call, -EINVAL, QMP_GENERIC_ERROR, "%s", err.text);
 	return qmp_answer(call, json_pack("{s:I}", "target-id", number(id)));
 }
 
-static json_t *regions(const struct balloon_control *control, unsigned int count)
+static json_t *regions(const struct qmp_balloon *subject, unsigned int count)
 {
 	struct umbra_balloon_region *list = calloc(count ? count : 1, sizeof(*list));
 	json_t *array = list ? json_array() : NULL;
 
-	count = list ? MIN(count, umbra_balloon_regions(control->balloon, list, count)) : 0;
+	count = list ? MIN(count, umbra_balloon_regions(subject->balloon, list, count)) : 0;
 	for (unsigned int i = 0; array && i < count; i++) {
 		json_t *region =
 			json_pack("{s:I, s:I, s:I, s:b}", "gpa", number(list[i].gpa), "size",
@@ -149,7 +149,7 @@ static json_t *regions(const struct balloon_control *control, unsigned int count
 }
 
 /* How much of the memory may be given back, and why not all. */
-static json_t *memory_report(const struct balloon_control *control,
+static json_t *memory_report(const struct qmp_balloon *subject,
 			     const struct umbra_balloon_info *info)
 {
 	const char *discarding = "all";
@@ -164,7 +164,7 @@ static json_t *memory_report(const struct balloon_control *control,
 				   info->host_age_ms == UINT64_MAX
 					   ? json_null()
 					   : json_integer(number(info->host_age_ms)),
-				   "regions", regions(control, info->memory_regions)),
+				   "regions", regions(subject, info->memory_regions)),
 			 "kept-reason", info->kept_reason);
 }
 
@@ -174,7 +174,7 @@ static int run_query_balloon(struct qmp_call *call)
 	json_t *sizes, *counts, *memory;
 
 	query(call, &info);
-	memory = memory_report(call->control->subject, &info);
+	memory = memory_report(call->target->subject, &info);
 	sizes = json_pack("{s:I, s:o, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I}",
 			  "actual", number(actual(&info)), "target", target(&info), "target-id",
 			  number(info.target_id), "take", number(info.take_bytes), "memory",
@@ -205,7 +205,7 @@ static int run_query_balloon(struct qmp_call *call)
 /* A statistic that the driver does not send is null, which is not 0. */
 static int run_query_stats(struct qmp_call *call)
 {
-	const struct balloon_control *control = call->control->subject;
+	const struct qmp_balloon *subject = call->target->subject;
 	struct umbra_balloon_info info;
 	json_t *stats = json_object();
 
@@ -221,7 +221,7 @@ static int run_query_stats(struct qmp_call *call)
 		json_decref(stats);
 		stats = NULL;
 	}
-	umbra_balloon_ask_stats(control->balloon);
+	umbra_balloon_ask_stats(subject->balloon);
 	return qmp_answer(call, json_pack("{s:o, s:o}", "age-ms",
 					  info.stats.age_ms == UINT64_MAX
 						  ? json_null()

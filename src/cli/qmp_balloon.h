@@ -11,8 +11,8 @@
 #include "cli/qmp_commands.h"
 #include "umbra/balloon.h"
 
-/* The subject of their control. */
-struct balloon_control {
+/* What they act on. */
+struct qmp_balloon {
 	struct umbra_balloon *balloon;
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The other end of a control socket: see qmp_client.h. */
+/* The other end of a QMP socket: see qmp_client.h. */
 #include "cli/qmp_client.h"
 
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The other end of a control socket, for a program that does one thing at a
+ * The other end of a QMP socket, for a program that does one thing at a
  * time.
  *
  * Trust: the server's lines are bounded in length and checked for shape; what

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The commands of the control socket: see qmp_commands.h.
+ * The commands of the QMP socket: see qmp_commands.h.
  */
 #include "cli/qmp_commands.h"
 
@@ -63,7 +63,7 @@ static int run_capabilities(struct qmp_call *call)
 
 static int run_quit(struct qmp_call *call)
 {
-	call->control->quit(call->control->opaque);
+	call->target->quit(call->target->opaque);
 	return 0;
 }
 
@@ -83,12 +83,12 @@ static const struct qmp_command commands[] = {
 };
 
 /* The command at @i: first those of every program, then the device's; NULL: no more. */
-static const struct qmp_command *command_at(const struct control *control, size_t i)
+static const struct qmp_command *command_at(const struct qmp_target *target, size_t i)
 {
 	if (i < ARRAY_SIZE(commands))
 		return &commands[i];
 	i -= ARRAY_SIZE(commands);
-	return i < control->command_count ? &control->commands[i] : NULL;
+	return i < target->command_count ? &target->commands[i] : NULL;
 }
 
 static int run_query_commands(struct qmp_call *call)
@@ -97,7 +97,7 @@ static int run_query_commands(struct qmp_call *call)
 	json_t *list = json_array();
 	size_t i;
 
-	for (i = 0; list && (command = command_at(call->control, i)); i++) {
+	for (i = 0; list && (command = command_at(call->target, i)); i++) {
 		if (!json_array_append_new(list, json_pack("{s:s}", "name", command->name)))
 			continue;
 		json_decref(list);
@@ -106,12 +106,12 @@ static int run_query_commands(struct qmp_call *call)
 	return qmp_answer(call, list);
 }
 
-static const struct qmp_command *command_find(const struct control *control, const char *name)
+static const struct qmp_command *command_find(const struct qmp_target *target, const char *name)
 {
 	const struct qmp_command *command;
 	size_t i;
 
-	for (i = 0; (command = command_at(control, i)); i++)
+	for (i = 0; (command = command_at(target, i)); i++)
 		if (!strcmp(command->name, name))
 			return command;
 	return NULL;
@@ -182,7 +182,7 @@ static int check_arguments(struct qmp_call *call, const struct qmp_command *comm
 
 int qmp_execute(struct qmp_call *call, const char *name)
 {
-	const struct qmp_command *command = command_find(call->control, name);
+	const struct qmp_command *command = command_find(call->target, name);
 	int result;
 
 	if (call->negotiating && (!command || command->run != run_capabilities))
@@ -215,7 +215,7 @@ struct qmp_pending *qmp_pending_create(struct qmp_call *call)
 	if (!pending)
 		return NULL;
 	pending->letter.deliver = pending_deliver;
-	pending->mailbox = call->control->mailbox;
+	pending->mailbox = call->target->mailbox;
 	pending->done = call->done;
 	pending->opaque = call->opaque;
 	return pending;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The commands of the control socket: tables, and the check of arguments against
+ * The commands of the QMP socket: tables, and the check of arguments against
  * them.  Here are the commands of every program; those of a device come with its
- * control.
+ * target.
  *
  * A command finds arguments of the right names and types only; everything else
  * is refused before it has had an effect.
@@ -13,7 +13,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-#include "cli/control.h"
+#include "cli/qmp_target.h"
 #include "umbra/error.h"
 
 /* The protocol knows three classes that matter here. */
@@ -43,7 +43,7 @@ struct qmp_call;
 struct qmp_pending *qmp_pending_create(struct qmp_call *call);
 
 struct qmp_call {
-	const struct control *control;
+	const struct qmp_target *target;
 	json_t *arguments; /* checked; NULL if there were none */
 	bool negotiating;  /* the client has not sent qmp_capabilities yet */
 

@@ -14,7 +14,7 @@
 
 #include "cli/feature_names.h"
 #include "cli/json_text.h"
-#include "cli/qmp_control.h"
+#include "cli/qmp_control_queue.h"
 
 /* Add @member = @text unless the text is empty.  Returns @object, or NULL. */
 static json_t *with_text(json_t *object, const char *member, const char *text)
@@ -177,7 +177,7 @@ json_t *report_vhost(const char *backend, const struct umbra_shadow_info *info)
 			  number(info->longest_pause_us), "frontends", number(info->frontends));
 	if (!vhost || !(info->control.is_followed || info->control.is_waiting))
 		return vhost;
-	control = report_control(&info->control);
+	control = report_control_queue(&info->control);
 	if (json_object_set_new(vhost, "control", control)) {
 		json_decref(vhost);
 		vhost = NULL;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The control socket: see qmp_server.h.
+ * The QMP socket: see qmp_server.h.
  *
  * A client is freed in client_settle() and nowhere else while the server
  * lives; whoever calls it does not touch the client afterwards.
@@ -18,8 +18,8 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "cli/control_socket.h"
 #include "cli/qmp_session.h"
+#include "cli/qmp_socket.h"
 
 struct client {
 	struct client *next, **link; /* in the server's list */
@@ -33,8 +33,8 @@ struct client {
 
 struct qmp_server {
 	struct event_base *base;
-	const struct control *control;
-	struct control_socket socket;
+	const struct qmp_target *target;
+	struct qmp_socket socket;
 	struct evconnlistener *listener;
 	struct event *retry; /* takes up accepting again after a failure */
 	struct client *clients;
@@ -170,7 +170,7 @@ static int client_create(struct qmp_server *server, int *fd)
 	bufferevent_setwatermark(client->stream, EV_READ, 0, SERVER_INPUT_MAX);
 	bufferevent_setwatermark(client->stream, EV_WRITE, SERVER_OUTPUT_BUSY / 2, 0);
 	bufferevent_set_timeouts(client->stream, NULL, &patience);
-	if (qmp_session_create(server->control, &session_ops, client, &client->session, NULL) ||
+	if (qmp_session_create(server->target, &session_ops, client, &client->session, NULL) ||
 	    bufferevent_enable(client->stream, EV_READ | EV_WRITE)) {
 		client_free(client);
 		return -ENOMEM;
@@ -225,7 +225,7 @@ static void on_retry(evutil_socket_t fd, short what, void *opaque)
 	evconnlistener_enable(server->listener);
 }
 
-int qmp_server_create(struct event_base *base, const char *path, const struct control *control,
+int qmp_server_create(struct event_base *base, const char *path, const struct qmp_target *target,
 		      struct qmp_server **out, struct umbra_error *err)
 {
 	struct qmp_server *server = calloc(1, sizeof(*server));
@@ -234,8 +234,8 @@ int qmp_server_create(struct event_base *base, const char *path, const struct co
 	if (!server)
 		return error_set(err, -ENOMEM, "out of memory for the control server");
 	server->base = base;
-	server->control = control;
-	result = control_socket_open(&server->socket, path, err);
+	server->target = target;
+	result = qmp_socket_open(&server->socket, path, err);
 	if (result) {
 		free(server);
 		return result;
@@ -302,7 +302,7 @@ void qmp_server_destroy(struct qmp_server **out)
 		evconnlistener_free(server->listener);
 	if (server->retry)
 		event_free(server->retry);
-	control_socket_close(&server->socket);
+	qmp_socket_close(&server->socket);
 	free(server);
 	*out = NULL;
 }

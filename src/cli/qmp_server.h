@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The control socket: clients, their sessions, and how much memory they get.
+ * The QMP socket: clients, their sessions, and how much memory they get.
  *
  * Theory of operation: every client has a session and two bounded buffers.
  * Input is read only as far as it can be answered: while a command is pending,
@@ -20,7 +20,7 @@
 #include <event2/event.h>
 #include <jansson.h>
 
-#include "cli/control.h"
+#include "cli/qmp_target.h"
 #include "umbra/error.h"
 
 #define SERVER_CLIENTS_MAX 16u
@@ -31,9 +31,9 @@
 
 struct qmp_server;
 
-/* Listen at @path.  @base and @control are borrowed. */
+/* Listen at @path.  @base and @target are borrowed. */
 UMBRA_MUST_CHECK int qmp_server_create(struct event_base *base, const char *path,
-				       const struct control *control, struct qmp_server **out,
+				       const struct qmp_target *target, struct qmp_server **out,
 				       struct umbra_error *err);
 
 /* To every client that has negotiated.  Consumes @data; NULL drops the event. */

@@ -13,7 +13,7 @@
 #include "cli/qmp_framer.h"
 
 struct qmp_session {
-	const struct control *control;
+	const struct qmp_target *target;
 	const struct qmp_session_ops *ops;
 	void *opaque;
 	struct qmp_framer framer;
@@ -108,7 +108,7 @@ static void session_execute(struct qmp_session *session, const char *name, json_
 			    json_t *id)
 {
 	struct qmp_call call = {
-		.control = session->control,
+		.target = session->target,
 		.arguments = arguments,
 		.negotiating = session->negotiating,
 		.done = session_resume,
@@ -188,14 +188,14 @@ static void session_message(struct qmp_session *session, const char *text, size_
 	json_decref(message);
 }
 
-int qmp_session_create(const struct control *control, const struct qmp_session_ops *ops,
+int qmp_session_create(const struct qmp_target *target, const struct qmp_session_ops *ops,
 		       void *opaque, struct qmp_session **out, struct umbra_error *err)
 {
 	struct qmp_session *session = calloc(1, sizeof(*session));
 
 	if (!session)
 		return error_set(err, -ENOMEM, "out of memory for a control session");
-	session->control = control;
+	session->target = target;
 	session->ops = ops;
 	session->opaque = opaque;
 	session->negotiating = true;

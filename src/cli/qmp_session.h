@@ -23,7 +23,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "cli/control.h"
+#include "cli/qmp_target.h"
 #include "umbra/error.h"
 
 struct qmp_session;
@@ -35,8 +35,8 @@ struct qmp_session_ops {
 	void (*ready)(void *opaque);
 };
 
-/* Sends the greeting before it returns.  @ops and @control are borrowed.  -ENOMEM. */
-UMBRA_MUST_CHECK int qmp_session_create(const struct control *control,
+/* Sends the greeting before it returns.  @ops and @target are borrowed.  -ENOMEM. */
+UMBRA_MUST_CHECK int qmp_session_create(const struct qmp_target *target,
 					const struct qmp_session_ops *ops, void *opaque,
 					struct qmp_session **out, struct umbra_error *err);
 

@@ -13,20 +13,20 @@
 
 #include "base/bits.h"
 #include "base/error.h"
-#include "cli/qmp_control.h"
+#include "cli/qmp_control_queue.h"
 #include "cli/qmp_report.h"
 
 static int run_query_status(struct qmp_call *call)
 {
-	const struct shadow_control *shadow = call->control->subject;
+	const struct qmp_shadow *shadow = call->target->subject;
 
 	umbra_shadow_device_query(shadow->device, shadow->info);
-	return qmp_answer(call, report_status(call->control->name, shadow->backend, shadow->info));
+	return qmp_answer(call, report_status(call->target->name, shadow->backend, shadow->info));
 }
 
 static int run_query_vhost(struct qmp_call *call)
 {
-	const struct shadow_control *shadow = call->control->subject;
+	const struct qmp_shadow *shadow = call->target->subject;
 
 	umbra_shadow_device_query(shadow->device, shadow->info);
 	return qmp_answer(call, report_vhost(shadow->backend, shadow->info));
@@ -47,17 +47,17 @@ static void switch_done(void *opaque, int result, const struct umbra_error *err)
 
 static int run_enable_shadow(struct qmp_call *call)
 {
-	const struct control *control = call->control;
-	const struct shadow_control *shadow = control->subject;
+	const struct qmp_target *target = call->target;
+	const struct qmp_shadow *shadow = target->subject;
 	const char *name = json_string_value(json_object_get(call->arguments, "name"));
 	bool enable = json_is_true(json_object_get(call->arguments, "enable"));
 	struct qmp_pending *pending;
 	int result;
 
-	if (strcmp(name, control->name) != 0)
+	if (strcmp(name, target->name) != 0)
 		return qmp_refuse(call, -ENODEV, QMP_DEVICE_NOT_FOUND,
 				  "argument 'name': there is no device '%.80s', expected '%s'",
-				  name, control->name);
+				  name, target->name);
 	pending = qmp_pending_create(call);
 	if (!pending)
 		return qmp_out_of_memory(call, "the switch");
@@ -68,7 +68,7 @@ static int run_enable_shadow(struct qmp_call *call)
 	call->pending = NULL;
 	free(pending);
 	return qmp_refuse(call, result, QMP_GENERIC_ERROR,
-			  "device '%s': the switch was refused: %s", control->name,
+			  "device '%s': the switch was refused: %s", target->name,
 			  strerror(-result));
 }
 
@@ -78,7 +78,7 @@ const struct qmp_command qmp_shadow_commands[] = {
 	{ "x-vhost-enable-shadow-vq",
 	  run_enable_shadow,
 	  { { "name", JSON_STRING, true }, { "enable", JSON_TRUE, true } } },
-	{ "x-save-control-state", run_save_control, { { 0 } } },
-	{ "x-load-control-state", run_load_control, { { "data", JSON_STRING, true } } },
+	{ "x-save-control-state", run_save_control_queue, { { 0 } } },
+	{ "x-load-control-state", run_load_control_queue, { { "data", JSON_STRING, true } } },
 };
 const size_t qmp_shadow_command_count = ARRAY_SIZE(qmp_shadow_commands);

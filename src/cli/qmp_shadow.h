@@ -6,8 +6,8 @@
 #include "cli/qmp_commands.h"
 #include "umbra/shadow_device.h"
 
-/* The subject of their control. */
-struct shadow_control {
+/* What they act on. */
+struct qmp_shadow {
 	struct umbra_shadow_device *device;
 	const char *backend;            /* --backend */
 	struct umbra_shadow_info *info; /* room for the answer to a query */

@@ -16,7 +16,7 @@
 struct shadow_program {
 	struct program program;
 	struct shadow_options options;
-	struct shadow_control control;
+	struct qmp_shadow qmp;
 };
 
 /* An event, with a copy of its reason. */
@@ -51,7 +51,7 @@ static void on_device_event(void *opaque, const struct umbra_event *event)
 	program_post(&shadow->program, event_tell, &told, sizeof(told));
 }
 
-static int device_create(void *opaque, struct control *control, struct umbra_error *err)
+static int device_create(void *opaque, struct qmp_target *target, struct umbra_error *err)
 {
 	struct shadow_program *shadow = opaque;
 	struct umbra_shadow_config config = shadow->options.config;
@@ -59,16 +59,16 @@ static int device_create(void *opaque, struct control *control, struct umbra_err
 
 	config.on_event = on_device_event;
 	config.opaque = shadow;
-	result = umbra_shadow_device_create(&config, &shadow->control.device, err);
+	result = umbra_shadow_device_create(&config, &shadow->qmp.device, err);
 	if (result)
 		return result;
-	shadow->control.backend = config.backend;
-	shadow->control.info = malloc(sizeof(*shadow->control.info));
-	if (!shadow->control.info)
+	shadow->qmp.backend = config.backend;
+	shadow->qmp.info = malloc(sizeof(*shadow->qmp.info));
+	if (!shadow->qmp.info)
 		return error_set(err, -ENOMEM, "out of memory for the control socket");
-	control->commands = qmp_shadow_commands;
-	control->command_count = qmp_shadow_command_count;
-	control->subject = &shadow->control;
+	target->commands = qmp_shadow_commands;
+	target->command_count = qmp_shadow_command_count;
+	target->subject = &shadow->qmp;
 	return 0;
 }
 
@@ -76,23 +76,23 @@ static int device_run(void *opaque, struct umbra_error *err)
 {
 	struct shadow_program *shadow = opaque;
 
-	return umbra_shadow_device_run(shadow->control.device, err);
+	return umbra_shadow_device_run(shadow->qmp.device, err);
 }
 
 static void device_stop(void *opaque)
 {
 	struct shadow_program *shadow = opaque;
 
-	umbra_shadow_device_stop(shadow->control.device);
+	umbra_shadow_device_stop(shadow->qmp.device);
 }
 
 static void device_destroy(void *opaque)
 {
 	struct shadow_program *shadow = opaque;
 
-	free(shadow->control.info);
-	if (shadow->control.device)
-		umbra_shadow_device_destroy(&shadow->control.device);
+	free(shadow->qmp.info);
+	if (shadow->qmp.device)
+		umbra_shadow_device_destroy(&shadow->qmp.device);
 }
 
 static const struct program_device device = {
@@ -123,6 +123,6 @@ int command_shadow(int argc, char **argv)
 		log_set_level(LOG_DEBUG);
 	shadow.program.opaque = &shadow;
 	shadow.program.name = shadow.options.config.name;
-	shadow.program.control_path = shadow.options.control;
+	shadow.program.qmp_path = shadow.options.qmp_path;
 	return program_main(&shadow.program);
 }

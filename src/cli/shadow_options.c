@@ -160,7 +160,7 @@ static int parse_option(struct shadow_options *options, int option, const char *
 	case OPTION_BACKEND:
 		return parse_backend(value, &config->backend, err);
 	case OPTION_CONTROL:
-		options->control = value;
+		options->qmp_path = value;
 		return option_socket_path("--control", value, err);
 	case OPTION_SHADOW:
 		result = option_choice("--shadow", value, mode_words, &choice, err);
@@ -219,23 +219,23 @@ static int check_together(const struct shadow_options *options, struct umbra_err
 				 "--backend=%.80s: the same socket as --connect, expected the "
 				 "back-end's",
 				 config->backend);
-	if (config->connect_path && options->control &&
-	    option_is_same_path(options->control, config->connect_path))
+	if (config->connect_path && options->qmp_path &&
+	    option_is_same_path(options->qmp_path, config->connect_path))
 		return error_set(err, -EINVAL,
 				 "--control=%.80s: the same path as --connect, expected another",
-				 options->control);
-	if (options->control && config->socket_path &&
-	    option_is_same_path(options->control, config->socket_path))
+				 options->qmp_path);
+	if (options->qmp_path && config->socket_path &&
+	    option_is_same_path(options->qmp_path, config->socket_path))
 		return error_set(
 			err, -EINVAL,
 			"--control=%.80s: the same path as --socket-path, expected another",
-			options->control);
+			options->qmp_path);
 	if (config->socket_path && is_backend_at(config->backend, config->socket_path))
 		return error_set(err, -EINVAL,
 				 "--backend=%.80s: the same socket as --socket-path, where umbra "
 				 "itself listens for the VM, expected the back-end's",
 				 config->backend);
-	if (options->control && is_backend_at(config->backend, options->control))
+	if (options->qmp_path && is_backend_at(config->backend, options->qmp_path))
 		return error_set(
 			err, -EINVAL,
 			"--backend=%.80s: the same socket as --control, where umbra itself "

@@ -9,7 +9,7 @@
 
 struct shadow_options {
 	struct umbra_shadow_config config; /* without its callback */
-	const char *control;               /* path of the control socket, or NULL */
+	const char *qmp_path;              /* path of the QMP socket, or NULL */
 	bool verbose;
 	bool help; /* asked for: the rest is not filled in */
 };

@@ -9,7 +9,7 @@
  * thread in three ways only: the stop eventfd, which ends every wait; a wish (a
  * target, statistics, a look at the memory's files) behind the lock; and the picture
  * in `info`, which the thread renews after each step and anybody may copy.  Nobody but
- * the device's threads touches what a front-end has sent: a thread of the control
+ * the device's threads touches what a front-end has sent: a thread of the QMP
  * socket must not learn what kind of file can keep it waiting.
  *
  * A message that changes what the queues use waits until the worker has finished

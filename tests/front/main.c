@@ -42,8 +42,8 @@
 #include <time.h>
 
 #include "base/error.h"
-#include "control.h"
 #include "front.h"
+#include "qmp.h"
 
 #define LINE_MAX_ 1024
 
@@ -51,7 +51,7 @@ static struct {
 	struct front_options options;
 	const struct front_workload *workload;
 	struct front front;
-	struct control *control;
+	struct qmp *qmp;
 	bool shadowed;
 	bool stopped;
 } m;
@@ -64,12 +64,12 @@ static int need_control(struct umbra_error *err)
 
 	if (!m.options.control || !m.options.name)
 		return error_set(err, -EINVAL, "--control and --name are needed to switch");
-	if (!m.control) {
-		rc = control_open(m.options.control, m.options.patience_s, &m.control, err);
+	if (!m.qmp) {
+		rc = qmp_open(m.options.control, m.options.patience_s, &m.qmp, err);
 		if (rc)
 			return rc;
 	}
-	rc = control_is_shadowed(m.control, err);
+	rc = qmp_is_shadowed(m.qmp, err);
 	m.shadowed = rc == 1;
 	return rc < 0 ? rc : 0;
 }
@@ -91,7 +91,7 @@ static int command_switch(const char *rest, struct umbra_error *err)
 		rc = front_wait(&m.front, front_progress(&m.front) + pause, err);
 		if (rc)
 			break;
-		rc = control_switch(m.control, m.options.name, !m.shadowed, err);
+		rc = qmp_switch(m.qmp, m.options.name, !m.shadowed, err);
 		if (rc)
 			return error_prefix(err, rc, "switch %lu of %lu", i + 1, times);
 		m.shadowed = !m.shadowed;
@@ -106,7 +106,7 @@ static int command_shadow(const char *rest, struct umbra_error *err)
 {
 	int rc = need_control(err);
 
-	return rc ? rc : control_switch(m.control, m.options.name, !strcmp(rest, "on"), err);
+	return rc ? rc : qmp_switch(m.qmp, m.options.name, !strcmp(rest, "on"), err);
 }
 
 static int command_refused(const char *rest, struct umbra_error *err)
@@ -115,7 +115,7 @@ static int command_refused(const char *rest, struct umbra_error *err)
 
 	if (rc)
 		return rc;
-	rc = control_switch(m.control, m.options.name, !strcmp(rest, "on"), err);
+	rc = qmp_switch(m.qmp, m.options.name, !strcmp(rest, "on"), err);
 	if (rc == 0)
 		return error_set(err, -EPROTO, "shadow %s was done, not refused", rest);
 	if (rc == -EREMOTEIO) {
@@ -308,7 +308,7 @@ static int run(char **commands)
 	}
 	if (!rc)
 		rc = front_close(&m.front, &err);
-	control_close(&m.control);
+	qmp_close(&m.qmp);
 	if (rc) {
 		printf("\n");
 		fprintf(stderr, "front: %s: %s\n", m.options.socket, err.text);

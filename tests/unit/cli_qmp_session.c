@@ -26,8 +26,8 @@ struct bench {
 	struct umbra_shadow_device *device;
 	struct umbra_shadow_info info;
 	struct mailbox *mailbox;
-	struct shadow_control shadow;
-	struct control control;
+	struct qmp_shadow shadow;
+	struct qmp_target target;
 	struct qmp_session *session;
 	char sent[65536];
 	size_t used;
@@ -67,12 +67,12 @@ static int setup(void **state)
 	if (!bench || umbra_shadow_device_create(&config, &bench->device, NULL) ||
 	    mailbox_create(&bench->mailbox, NULL))
 		return -1;
-	bench->shadow = (struct shadow_control){
+	bench->shadow = (struct qmp_shadow){
 		.device = bench->device,
 		.backend = config.backend,
 		.info = &bench->info,
 	};
-	bench->control = (struct control){
+	bench->target = (struct qmp_target){
 		.name = "u0",
 		.commands = qmp_shadow_commands,
 		.command_count = qmp_shadow_command_count,
@@ -82,7 +82,7 @@ static int setup(void **state)
 		.opaque = bench,
 	};
 	*state = bench;
-	return qmp_session_create(&bench->control, &ops, bench, &bench->session, NULL);
+	return qmp_session_create(&bench->target, &ops, bench, &bench->session, NULL);
 }
 
 static int teardown(void **state)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Fuzzing the control socket's sessions: any bytes in, QMP out.
+ * Fuzzing the QMP socket's sessions: any bytes in, QMP out.
  *
  * The input is what a client sends, except for the byte 0xfe, which stands in
  * no JSON text: there the simulated device completes its switches and the main
@@ -28,8 +28,8 @@ struct harness {
 	struct umbra_shadow_device *device;
 	struct umbra_shadow_info info;
 	struct mailbox *mailbox;
-	struct shadow_control shadow;
-	struct control control;
+	struct qmp_shadow shadow;
+	struct qmp_target target;
 	struct qmp_session *session;
 	unsigned int lines; /* sent since the last look */
 };
@@ -138,12 +138,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	simulated_plan.reason = simulated_plan.text;
 	require(!umbra_shadow_device_create(&config, &harness.device, NULL));
 	require(!mailbox_create(&harness.mailbox, NULL));
-	harness.shadow = (struct shadow_control){
+	harness.shadow = (struct qmp_shadow){
 		.device = harness.device,
 		.backend = config.backend,
 		.info = &harness.info,
 	};
-	harness.control = (struct control){
+	harness.target = (struct qmp_target){
 		.name = "u0",
 		.commands = qmp_shadow_commands,
 		.command_count = qmp_shadow_command_count,
@@ -151,7 +151,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.mailbox = harness.mailbox,
 		.quit = on_ready,
 	};
-	require(!qmp_session_create(&harness.control, &ops, &harness, &harness.session, NULL));
+	require(!qmp_session_create(&harness.target, &ops, &harness, &harness.session, NULL));
 	feed_pieces(&harness, (const char *)data + 1, size - 1, 1u + (data[0] & 0x3f));
 	check_alive(&harness);
 	qmp_session_destroy(&harness.session);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* umbra's control socket: see control.h. */
-#include "control.h"
+/* umbra's QMP socket: see qmp.h. */
+#include "qmp.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -14,14 +14,14 @@
 #include "base/error.h"
 #include "base/fd.h"
 
-struct control {
+struct qmp {
 	int fd;
 	FILE *lines;
 	char line[65536];
 };
 
 /* The next line that is no event, into c->line. */
-static int control_read(struct control *c, struct umbra_error *err)
+static int qmp_read(struct qmp *c, struct umbra_error *err)
 {
 	do {
 		if (!fgets(c->line, sizeof(c->line), c->lines))
@@ -31,7 +31,7 @@ static int control_read(struct control *c, struct umbra_error *err)
 	return 0;
 }
 
-static int control_execute(struct control *c, const char *request, struct umbra_error *err)
+static int qmp_execute(struct qmp *c, const char *request, struct umbra_error *err)
 {
 	size_t size = strlen(request);
 	int rc;
@@ -39,7 +39,7 @@ static int control_execute(struct control *c, const char *request, struct umbra_
 	if (send(c->fd, request, size, MSG_NOSIGNAL) != (ssize_t)size)
 		return error_set(err, -errno, "the control socket takes nothing: %s",
 				 strerror(errno));
-	rc = control_read(c, err);
+	rc = qmp_read(c, err);
 	if (!rc && !strstr(c->line, "\"return\"")) {
 		c->line[strcspn(c->line, "\r\n")] = '\0';
 		rc = error_set(err, -EREMOTEIO, "%s", c->line);
@@ -47,12 +47,11 @@ static int control_execute(struct control *c, const char *request, struct umbra_
 	return rc;
 }
 
-int control_open(const char *path, unsigned int patience_s, struct control **out,
-		 struct umbra_error *err)
+int qmp_open(const char *path, unsigned int patience_s, struct qmp **out, struct umbra_error *err)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct timeval patience = { .tv_sec = patience_s };
-	struct control *c = calloc(1, sizeof(*c));
+	struct qmp *c = calloc(1, sizeof(*c));
 	int rc;
 
 	if (!c)
@@ -64,24 +63,24 @@ int control_open(const char *path, unsigned int patience_s, struct control **out
 	if (!c->lines || connect(c->fd, (struct sockaddr *)&address, sizeof(address)) ||
 	    setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience))) {
 		rc = error_set(err, -errno, "%s: %s", path, strerror(errno));
-		control_close(&c);
+		qmp_close(&c);
 		return rc;
 	}
-	rc = control_read(c, err);
+	rc = qmp_read(c, err);
 	if (!rc)
-		rc = control_execute(c, "{\"execute\": \"qmp_capabilities\"}\n", err);
+		rc = qmp_execute(c, "{\"execute\": \"qmp_capabilities\"}\n", err);
 	if (rc)
-		control_close(&c);
+		qmp_close(&c);
 	else
 		*out = c;
 	return rc;
 }
 
-void control_close(struct control **control)
+void qmp_close(struct qmp **qmp)
 {
-	struct control *c = *control;
+	struct qmp *c = *qmp;
 
-	*control = NULL;
+	*qmp = NULL;
 	if (!c)
 		return;
 	if (c->lines)
@@ -91,14 +90,14 @@ void control_close(struct control **control)
 	free(c);
 }
 
-int control_is_shadowed(struct control *c, struct umbra_error *err)
+int qmp_is_shadowed(struct qmp *c, struct umbra_error *err)
 {
-	int rc = control_execute(c, "{\"execute\": \"query-status\"}\n", err);
+	int rc = qmp_execute(c, "{\"execute\": \"query-status\"}\n", err);
 
 	return rc ? rc : strstr(c->line, "\"state\": \"shadowed\"") ? 1 : 0;
 }
 
-int control_switch(struct control *c, const char *name, bool shadowed, struct umbra_error *err)
+int qmp_switch(struct qmp *c, const char *name, bool shadowed, struct umbra_error *err)
 {
 	char request[256];
 
@@ -106,5 +105,5 @@ int control_switch(struct control *c, const char *name, bool shadowed, struct um
 		 "{\"execute\": \"x-vhost-enable-shadow-vq\", "
 		 "\"arguments\": {\"name\": \"%s\", \"enable\": %s}}\n",
 		 name, shadowed ? "true" : "false");
-	return control_execute(c, request, err);
+	return qmp_execute(c, request, err);
 }

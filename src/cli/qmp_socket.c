@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The file of the control socket: see control_socket.h. */
-#include "cli/control_socket.h"
+/* The file of the QMP socket: see qmp_socket.h. */
+#include "cli/qmp_socket.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -86,13 +86,13 @@ static int bind_and_listen(int fd, const struct sockaddr_un *address)
 	return 0;
 }
 
-int control_socket_open(struct control_socket *socket, const char *path, struct umbra_error *err)
+int qmp_socket_open(struct qmp_socket *socket, const char *path, struct umbra_error *err)
 {
 	struct sockaddr_un address;
 	struct stat status;
 	int fd, result;
 
-	*socket = (struct control_socket){ .fd = -1 };
+	*socket = (struct qmp_socket){ .fd = -1 };
 	result = unix_address(&address, path, err);
 	if (!result)
 		result = remove_stale(&address, err);
@@ -119,7 +119,7 @@ int control_socket_open(struct control_socket *socket, const char *path, struct 
 	return 0;
 }
 
-void control_socket_close(struct control_socket *socket)
+void qmp_socket_close(struct qmp_socket *socket)
 {
 	struct stat status;
 

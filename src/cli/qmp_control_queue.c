@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a guest has said on the control queue: see qmp_control.h.
+ * What a guest has said on the control queue: see qmp_control_queue.h.
  *
  * A saved state goes through JSON as hexadecimal digits, two a byte: 300 KiB at
  * most, and usually some dozens.
  */
-#include "cli/qmp_control.h"
+#include "cli/qmp_control_queue.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -84,7 +84,7 @@ static json_t *counters_json(const struct umbra_net_control_info *info)
 			 (json_int_t)info->failed, "replayed", (json_int_t)info->replayed);
 }
 
-json_t *report_control(const struct umbra_net_control_info *info)
+json_t *report_control_queue(const struct umbra_net_control_info *info)
 {
 	json_t *o = counters_json(info), *coalesce;
 
@@ -176,13 +176,13 @@ static int begun(struct qmp_call *call, struct qmp_pending *pending, int result)
 		return 1;
 	call->pending = NULL;
 	free(pending);
-	return qmp_refuse(call, result, QMP_GENERIC_ERROR, "device '%s': %s", call->control->name,
+	return qmp_refuse(call, result, QMP_GENERIC_ERROR, "device '%s': %s", call->target->name,
 			  strerror(-result));
 }
 
-int run_save_control(struct qmp_call *call)
+int run_save_control_queue(struct qmp_call *call)
 {
-	const struct shadow_control *shadow = call->control->subject;
+	const struct qmp_shadow *shadow = call->target->subject;
 	struct qmp_pending *pending = qmp_pending_create(call);
 
 	if (!pending)
@@ -192,9 +192,9 @@ int run_save_control(struct qmp_call *call)
 		     umbra_shadow_device_save_control(shadow->device, saved, pending));
 }
 
-int run_load_control(struct qmp_call *call)
+int run_load_control_queue(struct qmp_call *call)
 {
-	const struct shadow_control *shadow = call->control->subject;
+	const struct qmp_shadow *shadow = call->target->subject;
 	json_t *data = json_object_get(call->arguments, "data");
 	size_t length = json_string_length(data), wrong;
 	struct qmp_pending *pending;
