@@ -31,7 +31,7 @@ struct balloon_ring {
 	bool built; /* queue.ring is valid: its indices are where we are */
 	bool serving;
 	struct vhost_ring_addr addr;
-	uint16_t base;
+	struct ring_position base;
 	int kick_fd, call_fd, err_fd;
 	struct balloon_queue queue;
 	struct queue_service service;

@@ -456,11 +456,11 @@ void balloon_queue_pause(struct balloon_queue *q)
 	batch_give(s, NULL);
 }
 
-uint16_t balloon_queue_stop(struct balloon_queue *q)
+struct ring_position balloon_queue_stop(struct balloon_queue *q)
 {
 	/* What is held is taken anew by whoever goes on. */
 	if (q->holds)
 		device_ring_untake(&q->ring, 1);
 	q->holds = false;
-	return q->ring.last_avail;
+	return device_ring_position(&q->ring);
 }

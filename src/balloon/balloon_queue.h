@@ -88,6 +88,6 @@ int balloon_queue_pass(void *queue, unsigned int *owed);
 void balloon_queue_pause(struct balloon_queue *q);
 
 /* The queue is not served any more: where it can be started again. */
-uint16_t balloon_queue_stop(struct balloon_queue *q);
+struct ring_position balloon_queue_stop(struct balloon_queue *q);
 
 #endif

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "ring/split_look.h"
 
 /* --- what a ring is for ------------------------------------------------------- */
 
@@ -81,19 +82,17 @@ static int ring_build(struct balloon_device *d, struct balloon_ring *r, struct u
 {
 	struct device_ring_config config = { .memory = d->memory, .features = d->features };
 	struct ring_seg *segs;
-	uint16_t used, avail;
+	struct ring_position said;
 	int rc = balloon_ring_find(d, r, &config.split, err);
 
 	if (rc)
 		return rc;
-	used = shm_load16(&config.split.used->idx);
-	avail = shm_load16(&config.split.avail->idx);
-	if (!split_can_stand_at(r->size, r->base, used, avail))
+	if (!split_can_stand(&config.split, &r->base, &said))
 		return error_set(err, -EPROTO,
 				 "the front-end starts it at index %u, but its guest's ring has "
 				 "used %u and available %u: expected an index from the one to "
 				 "the other, which are at most %u apart",
-				 r->base, used, avail, r->size);
+				 r->base.avail, said.used, said.avail, r->size);
 	segs = calloc(r->size, sizeof(*segs));
 	if (!segs)
 		return error_set(err, -ENOMEM, "queue %u: no memory for %u entries", r->index,
@@ -103,7 +102,7 @@ static int ring_build(struct balloon_device *d, struct balloon_ring *r, struct u
 	 * buffers that it never completed.  They are taken again: to inflate or to
 	 * deflate twice is harmless.
 	 */
-	config.last_avail = config.used_idx = used;
+	config.at = ring_position_with(said, 0, r->size);
 	free(r->queue.chain.segs);
 	r->queue = (struct balloon_queue){
 		.kind = queue_kind_of(d, r->index),
@@ -112,7 +111,7 @@ static int ring_build(struct balloon_device *d, struct balloon_ring *r, struct u
 	};
 	device_ring_init(&r->queue.ring, &config);
 	if (r->queue.kind == BALLOON_QUEUE_STATS)
-		balloon_device_stats_start(d, !r->base);
+		balloon_device_stats_start(d, !r->base.avail);
 	r->built = true;
 	r->error[0] = '\0';
 	return 0;
@@ -184,7 +183,7 @@ void balloon_ring_forget(struct balloon_device *d, struct balloon_ring *r)
 	free(r->queue.chain.segs);
 	r->queue = (struct balloon_queue){ .kind = BALLOON_QUEUE_UNUSED };
 	r->size = 0;
-	r->base = 0;
+	r->base = ring_position_start(RING_SPLIT);
 	r->has_addr = r->enabled = r->started = r->built = false;
 	r->error[0] = '\0';
 }
@@ -282,7 +281,7 @@ int balloon_ring_set_base(void *opaque, unsigned int index, uint32_t base, struc
 	if (base > UINT16_MAX)
 		return error_set(err, -EINVAL, "queue %u: base %u; expected 16 bits", index, base);
 	balloon_ring_halt(opaque, r);
-	r->base = (uint16_t)base;
+	r->base = ring_position_split((uint16_t)base);
 	return 0;
 }
 
@@ -325,7 +324,7 @@ int balloon_ring_set_kick(void *opaque, unsigned int index, int *fd, struct umbr
 	balloon_queues_pause(d);
 	rc = ring_build(d, r, &why);
 	/* A fresh driver: see the header. */
-	if (!rc && index == 0 && r->base == 0)
+	if (!rc && index == 0 && r->base.avail == 0)
 		balloon_device_clear_account(d);
 	if (rc == -EPROTO) {
 		balloon_ring_break(d, r, why.text);
@@ -379,7 +378,7 @@ int balloon_ring_stop(void *opaque, unsigned int index, uint16_t *base, struct u
 	if (!r)
 		return -EINVAL;
 	balloon_ring_halt(d, r);
-	*base = r->base;
+	*base = r->base.avail;
 	fd_close(&r->kick_fd);
 	fd_close(&r->call_fd);
 	return 0;

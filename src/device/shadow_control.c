@@ -29,8 +29,8 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "base/shm.h"
 #include "device/shadow_device_private.h"
+#include "ring/split_look.h"
 #include "umbra/shadow_device.h"
 
 /* As long as the configuration space was before RSS was invented. */
@@ -147,14 +147,14 @@ void shadow_control_begins(struct shadow_device *d, const struct lane *r)
 {
 	struct shadow_control *c = &d->control;
 
-	if (!r->base && !shm_load16(&r->split.used->idx)) {
+	if (split_begins(&r->split, r->base)) {
 		shadow_control_forget(d);
 		c->is_known = true;
 	} else if (!c->is_known) {
 		log_warning("queue %u: the guest's control queue goes on at index %u, and what was "
 			    "said there before is not known: the device is not told it again "
 			    "(x-load-control-state would)",
-			    r->index, r->base);
+			    r->index, r->base.avail);
 		c->is_known = true; /* said once */
 	}
 }

@@ -196,7 +196,7 @@ int shadow_device_ring_set_base(struct shadow_device *d, unsigned int index, uin
 				 index, base);
 	rc = is_stopped(r) ? 0 : shadow_device_abandon(d, r, err);
 	if (!rc)
-		r->base = (uint16_t)base;
+		r->base = ring_position_split((uint16_t)base);
 	return rc;
 }
 
@@ -482,7 +482,7 @@ int shadow_device_ring_stop(struct shadow_device *d, unsigned int index, uint16_
 	r->run = RING_STOPPED;
 	r->error[0] = '\0';
 	fd_close(&r->kick_fd); /* vhost-user: a stopped ring waits for a new one */
-	*base = r->base;
+	*base = r->base.avail;
 	shadow_device_settle(d);
 	return 0;
 }

@@ -27,8 +27,7 @@ int ring_control_build(struct lane *r, const struct lane_context *c, struct umbr
 			.split = r->split,
 			.memory = c->memory,
 			.features = c->guest_features,
-			.last_avail = r->base,
-			.used_idx = (uint16_t)(r->base - r->gap),
+			.at = r->base,
 		},
 		.back = {
 			.size = r->back_size,
@@ -80,8 +79,8 @@ void ring_control_finish(struct lane *r)
 
 	if (!q->abandoned)
 		(void)control_queue_take_back(q);
-	r->base = q->guest.last_avail;
-	r->owed = (uint16_t)(r->base - q->guest.used_idx);
+	r->base = device_ring_position(&q->guest);
+	r->owed = device_ring_outstanding(&q->guest);
 	/* What arm() finds, the pass at its start will find. */
 	if (r->run == RING_SHADOWED)
 		(void)!device_ring_arm(&q->guest);

@@ -11,8 +11,8 @@
 
 #include "base/error.h"
 #include "base/fd.h"
-#include "base/shm.h"
 #include "lane/followed.h"
+#include "ring/split_look.h"
 
 void lane_init(struct lane *r, unsigned int index)
 {
@@ -38,7 +38,7 @@ static void ghost_ring_set(struct lane *r, const struct driver_ring *back,
 		return;
 	memory_backing_ref(memory);
 	r->ghost_memory = memory;
-	r->ghost_at = back->last_used;
+	r->ghost_at = driver_ring_position(back);
 	r->ghost_ring = back->split;
 }
 
@@ -53,7 +53,7 @@ void lane_forget(struct lane *r)
 	fd_close(&r->quiet_fd);
 	r->size = 0;
 	r->has_addr = false;
-	r->base = 0;
+	r->base = ring_position_start(RING_SPLIT);
 	r->gap = 0;
 	r->enabled = false;
 	r->error[0] = '\0';
@@ -70,7 +70,7 @@ void lane_forget(struct lane *r)
 
 void lane_reset(struct lane *r, bool enabled)
 {
-	r->base = 0;
+	r->base = ring_position_start(RING_SPLIT);
 	r->gap = 0;
 	r->enabled = enabled;
 	r->kept_count = 0;
@@ -163,7 +163,7 @@ static int passed_start(struct lane *r, const struct lane_context *c, bool enabl
 {
 	const struct backend_ring ring = {
 		.size = r->size,
-		.base = r->base,
+		.base = r->base.avail,
 		.desc = r->desc,
 		.avail = r->avail,
 		.used = r->used,
@@ -257,8 +257,7 @@ static int shadow_build(struct lane *r, const struct lane_context *c, struct umb
 			.split = r->split,
 			.memory = c->memory,
 			.features = c->guest_features,
-			.last_avail = r->base,
-			.used_idx = (uint16_t)(r->base - r->gap),
+			.at = r->base,
 			.table_max = c->table_max,
 		},
 		.back = {
@@ -267,7 +266,9 @@ static int shadow_build(struct lane *r, const struct lane_context *c, struct umb
 			.shared = r->own.host,
 			.shared_addr = r->own.iova,
 			.private = r->private,
-			.base = backend_keeps_index(c->backend) ? r->base : 0,
+			.base = backend_keeps_index(c->backend)
+					? ring_position_drained(r->base)
+					: ring_position_start(RING_SPLIT),
 			.table_max = c->table_max,
 		},
 		.segs = r->segs,
@@ -293,12 +294,12 @@ static int shadow_build(struct lane *r, const struct lane_context *c, struct umb
 	return 0;
 }
 
-static int shadow_start(struct lane *r, const struct lane_context *c, uint16_t base, bool enabled,
-			struct umbra_error *err)
+static int shadow_start(struct lane *r, const struct lane_context *c, struct ring_position base,
+			bool enabled, struct umbra_error *err)
 {
 	const struct backend_ring ring = {
 		.size = r->back_size,
-		.base = base,
+		.base = base.avail,
 		.desc = r->shadow_desc,
 		.avail = r->shadow_avail,
 		.used = r->shadow_used,
@@ -412,10 +413,11 @@ static void ghosts_look(struct lane *r, uint16_t size)
 
 	if (!r->ghost_count || !r->ghost_memory)
 		return;
-	/* Acquire; peer: the back-end's release of used->idx. */
-	done = (uint16_t)(shm_load16_acquire(&s->used->idx) - r->ghost_at);
-	for (uint16_t n = done <= r->ghost_count ? done : 0; n; n--)
-		ghost_end(r, shm_load32(&s->used->ring[r->ghost_at++ & (s->size - 1)].id));
+	done = ring_used_since(split_said(s), r->ghost_at, s->size);
+	for (uint16_t n = done <= r->ghost_count ? done : 0; n; n--) {
+		ghost_end(r, split_used_id(s, r->ghost_at));
+		ring_position_complete(&r->ghost_at, 1, s->size);
+	}
 	if (!r->ghost_count) /* they have all come back */
 		r->own_spoiled = false;
 	/* On a smaller ring the others are out of range, which is told apart as well. */
@@ -427,21 +429,19 @@ static void ghosts_look(struct lane *r, uint16_t size)
 int lane_judge(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	int rc = lane_resolve(r, c, err);
-	uint16_t used, avail;
+	struct ring_position said;
 
 	ghosts_look(r, back_size(r, c));
 
 	if (rc)
 		return rc;
-	used = shm_load16(&r->split.used->idx);
-	avail = shm_load16(&r->split.avail->idx);
-	if (!split_can_stand_at(r->size, r->base, used, avail))
+	if (!split_can_stand(&r->split, &r->base, &said))
 		return error_set(err, -EPROTO,
 				 "the front-end starts it at index %u, but its guest's ring has "
 				 "used %u and available %u: expected an index from the one to "
 				 "the other, which are at most %u apart",
-				 r->base, used, avail, r->size);
-	r->gap = (uint16_t)(r->base - used);
+				 r->base.avail, said.used, said.avail, r->size);
+	r->gap = ring_outstanding(r->base, r->size);
 	return 0;
 }
 
@@ -463,7 +463,7 @@ int lane_start(struct lane *r, const struct lane_context *c, enum lane_kind kind
 		rc = kind == LANE_FOLLOWED ? ring_control_build(r, c, err)
 					   : shadow_build(r, c, err);
 		if (!rc)
-			rc = shadow_start(r, c, lane_back(r)->avail_published, enabled, err);
+			rc = shadow_start(r, c, driver_ring_position(lane_back(r)), enabled, err);
 		if (rc)
 			shadow_free(r);
 	}

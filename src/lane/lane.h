@@ -59,7 +59,7 @@
  *
  * Theory of operation, indices.  Where a ring stands is said by peers: by the front-end
  * before a start, by the back-end at a stop.  Either is judged by the ring's own two
- * indices (split_can_stand_at()): one that is behind what was used would have requests
+ * indices (split_can_stand()): one that is behind what was used would have requests
  * done again, one ahead of what is available would have them skipped.  Outside, the ring
  * is broken.  What a back-end that lied has done nobody knows, so a passed ring then stands
  * at what is available: nothing is done twice, and what was not used is lost, and counted.
@@ -111,7 +111,7 @@ struct lane {
 	uint16_t size; /* 0: nothing yet */
 	bool has_addr;
 	uva_t desc, avail, used;
-	uint16_t base;
+	struct ring_position base;    /* its `used` counts once it was judged */
 	int kick_fd, call_fd, err_fd; /* owned; -1: none */
 	bool enabled;
 
@@ -121,15 +121,15 @@ struct lane {
 	bool fresh;     /* started, but not gone */
 	bool hushed;    /* on its way to a standstill: fed no more, or the back-end was told */
 	bool muted;     /* of hushed: the back-end was told to take no more */
-	enum ring_sounding sounding; /* of hushed, passed through */
-	uint16_t sounded;            /* avail->idx at the kick: DONE: so far it has taken */
-	bool halted;                 /* between halt and resume or the end of the stop */
-	uint16_t halt_base;          /* what the back-end answered */
+	enum ring_sounding sounding;    /* of hushed, passed through */
+	struct ring_position sounded;   /* what was available at the kick: DONE: it has taken it */
+	bool halted;                    /* between halt and resume or the end of the stop */
+	struct ring_position halt_base; /* what the back-end answered */
 	uint16_t untaken; /* of what a device stopped as a whole was given, the newest so many */
-	unsigned int quiet_looks; /* lane_is_idle() found it quiet so often in a row */
-	uint16_t quiet_used;      /* with used->idx at this */
-	/* Chains that were taken and never used before we came: base - used.  A vhost-user
-	 * back-end that was given them before may use some after all. */
+	unsigned int quiet_looks;   /* lane_is_idle() found it quiet so often in a row */
+	struct ring_position quiet; /* and stood here */
+	/* Chains that were taken and never used before we came: outstanding at `base`.  A
+	 * vhost-user back-end that was given them before may use some after all. */
 	uint16_t gap;
 	struct split_ring split; /* the guest's ring in our memory, while it runs */
 
@@ -144,7 +144,8 @@ struct lane {
 	 * back-end had used them: it may do it yet.  NULL: none.  Where it did, if no other shadow
 	 * was made since, is told by that ring's used entries from `ghost_at` on. */
 	uint16_t *ghosts;
-	uint16_t ghost_count, ghost_at;
+	uint16_t ghost_count;
+	struct ring_position ghost_at;
 	struct split_ring ghost_ring;        /* only its used part, in our own memory, counts */
 	struct memory_backing *ghost_memory; /* a reference on that; NULL: none */
 

@@ -5,8 +5,8 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "base/shm.h"
 #include "lane/followed.h"
+#include "ring/split_look.h"
 
 /* --- before the stop ------------------------------------------------------ */
 
@@ -77,23 +77,24 @@ static bool last_round_is_over(const struct lane *r, const struct lane_context *
 
 /*
  * Sound a hushed ring whose guest has no EVENT_IDX, so that the ring does not tell how far the
- * back-end has taken.  1: *@taken says how far; 0: not known yet; errors as of backend.h.
+ * back-end has taken.  1: @taken->avail says how far; 0: not known yet; errors as of backend.h.
  *
  * The back-end's thread takes all that is available when it hears a kick, before it turns
  * to the next message.  So it is kicked once, on the fd on which nobody else kicks, and when
  * it has read that, it is told what it knows already, which it answers.  If the guest has made
  * nothing available in between, just that is taken; otherwise it is tried again.
  */
-static int ring_sound(struct lane *r, const struct lane_context *c, uint16_t available,
-		      uint16_t *taken, struct umbra_error *err)
+static int ring_sound(struct lane *r, const struct lane_context *c, struct ring_position *taken,
+		      struct umbra_error *err)
 {
+	struct ring_position said = *taken;
 	int rc;
 
-	*taken = r->sounded;
+	taken->avail = r->sounded.avail;
 	if (r->sounding == SOUNDING_DONE)
 		return 1;
 	if (r->sounding == SOUNDING_NOT && r->muted) {
-		r->sounded = available;
+		r->sounded = said;
 		r->sounding = SOUNDING_KICKED;
 		c->host->ops->notify(c->host, r->quiet_fd);
 	}
@@ -102,8 +103,15 @@ static int ring_sound(struct lane *r, const struct lane_context *c, uint16_t ava
 	rc = c->backend->ops->ring_set_kick(c->backend, r->index, r->quiet_fd, err);
 	if (rc)
 		return rc;
-	r->sounding = shm_load16(&r->split.avail->idx) == r->sounded ? SOUNDING_DONE : SOUNDING_NOT;
+	r->sounding = ring_taken_since(split_said(&r->split), r->sounded, r->size) ? SOUNDING_NOT
+										   : SOUNDING_DONE;
 	return 0;
+}
+
+/* Chains of a passed ring that its device, which has taken all up to @taken, has not used. */
+static uint16_t ring_open(const struct lane *r, struct ring_position taken)
+{
+	return (uint16_t)(ring_outstanding(taken, r->size) - r->gap);
 }
 
 /*
@@ -118,26 +126,21 @@ static int ring_sound(struct lane *r, const struct lane_context *c, uint16_t ava
 static int passed_is_quiet(struct lane *r, const struct lane_context *c, uint16_t *left,
 			   struct umbra_error *err)
 {
-	const struct split_ring *s = &r->split;
-	uint16_t used, available, taken;
+	struct ring_position taken = split_said(&r->split);
 	int rc = 1;
 
-	/* Acquire; peer: the device's release of used->idx.  What it stored before that, its
-	 * avail_event among it, is seen by the loads that follow. */
-	used = shm_load16_acquire(&s->used->idx);
-	available = shm_load16(&s->avail->idx);
-	*left = (uint16_t)(available - r->gap - used);
+	*left = ring_open(r, taken);
 	if (!*left)
 		return 1;
 	if (c->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX))
-		taken = shm_load16(split_avail_event(s));
+		taken = split_said_taken(&r->split);
 	else if (c->backend->hush == BACKEND_HUSH_ENABLE)
-		taken = (uint16_t)(used + r->gap);
+		taken = ring_position_with(taken, r->gap, r->size);
 	else
-		rc = ring_sound(r, c, available, &taken, err);
+		rc = ring_sound(r, c, &taken, err);
 	if (rc <= 0)
 		return rc;
-	*left = (uint16_t)(taken - r->gap - used);
+	*left = ring_open(r, taken);
 	return !*left;
 }
 
@@ -161,21 +164,24 @@ static int queue_complete(struct lane *r, const struct lane_context *c)
 static int reset_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
 			 struct umbra_error *err)
 {
-	/* Acquire; peer: the device's release of used->idx, as in passed_is_quiet(). */
-	uint16_t used = shm_load16_acquire(&r->split.used->idx), base;
+	struct ring_position at = split_said(&r->split);
+	uint16_t base;
 	int rc = c->backend->ops->ring_base
 			 ? c->backend->ops->ring_base(c->backend, r->index, &base, err)
 			 : -EOPNOTSUPP;
 
 	if (backend_is_lost(rc))
 		return rc;
-	if (rc) {
-		*left = (uint16_t)(shm_load16(&r->split.avail->idx) - r->gap - used);
+	if (!rc)
+		at.avail = base;
+	*left = ring_open(r, at);
+	if (rc)
 		return 0;
-	}
-	*left = (uint16_t)(base - r->gap - used);
-	r->quiet_looks = *left ? 0 : used == r->quiet_used ? r->quiet_looks + 1 : 1;
-	r->quiet_used = used;
+	if (*left)
+		r->quiet_looks = 0;
+	else
+		r->quiet_looks = ring_used_since(at, r->quiet, r->size) ? 1 : r->quiet_looks + 1;
+	r->quiet = at;
 	return r->quiet_looks >= QUIET_LOOKS;
 }
 
@@ -218,30 +224,28 @@ int lane_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
 
 /* The back-end has stopped a passed ring and says that it stands at @base.  -EPROTO: it
  * cannot. */
-static int passed_halt(struct lane *r, uint16_t base, struct umbra_error *err)
+static int passed_halt(struct lane *r, struct ring_position base, struct umbra_error *err)
 {
-	uint16_t used, avail;
+	struct ring_position said;
 
 	r->halt_base = base;
 	if (r->forgotten) /* its memory may be something else by now */
 		return 0;
-	used = shm_load16(&r->split.used->idx);
-	avail = shm_load16(&r->split.avail->idx);
-	if (split_can_stand_at(r->size, base, used, avail))
+	if (split_can_stand(&r->split, &base, &said))
 		return 0;
-	r->base = avail;
-	counter_add(&r->counters.lost, MIN((uint16_t)(avail - used), r->size));
+	r->base = ring_position_drained(said);
+	counter_add(&r->counters.lost, MIN(ring_outstanding(said, r->size), r->size));
 	return error_set(err, -EPROTO,
 			 "the back-end stopped at index %u, but the guest's ring has used %u and "
 			 "available %u: expected an index from the one to the other, which are "
 			 "at most %u apart; what is not used is lost, since nobody knows what "
 			 "was done",
-			 base, used, avail, r->size);
+			 base.avail, said.used, said.avail, r->size);
 }
 
 /* The device is stopped as a whole, and answered @base; @rc: it could not. */
-static int whole_halt(struct lane *r, const struct lane_context *c, int rc, uint16_t base,
-		      struct umbra_error *err)
+static int whole_halt(struct lane *r, const struct lane_context *c, int rc,
+		      struct ring_position base, struct umbra_error *err)
 {
 	bool is_known = !rc && backend_keeps_index(c->backend);
 	uint16_t in_flight;
@@ -249,7 +253,7 @@ static int whole_halt(struct lane *r, const struct lane_context *c, int rc, uint
 	if (r->run == RING_PASSED && is_known)
 		return passed_halt(r, base, err);
 	if (r->run == RING_PASSED) { /* without an answer it stands where it was found idle */
-		r->halt_base = (uint16_t)(r->gap + shm_load16(&r->split.used->idx));
+		r->halt_base = ring_position_with(split_said(&r->split), r->gap, r->size);
 		return 0;
 	}
 	r->untaken = 0;
@@ -265,7 +269,7 @@ static int whole_halt(struct lane *r, const struct lane_context *c, int rc, uint
 		return 0;
 	in_flight = shadow_queue_in_flight(r->queue);
 	if (is_known)
-		r->untaken = (uint16_t)(r->queue->back.avail_published - base);
+		r->untaken = driver_ring_untaken(&r->queue->back, base);
 	else if (!backend_is_reset_by_stop(c->backend)) /* suspended: what it took, it has used */
 		r->untaken = in_flight;
 	if (r->untaken <= in_flight)
@@ -275,18 +279,20 @@ static int whole_halt(struct lane *r, const struct lane_context *c, int rc, uint
 		err, -EPROTO,
 		"the device stopped at index %u, which is not one of the %u chains that it "
 		"was given up to index %u",
-		base, in_flight, r->queue->back.avail_published);
+		base.avail, in_flight, driver_ring_said(&r->queue->back).avail);
 }
 
 int lane_halt(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
-	uint16_t base = 0;
+	struct ring_position base, said;
+	uint16_t answer = 0;
 	int rc;
 
 	lane_pause(r, c);
 	if (r->queue)
 		driver_ring_silence(&r->queue->back);
-	rc = c->backend->ops->ring_stop(c->backend, r->index, r->back_call_fd, &base, err);
+	rc = c->backend->ops->ring_stop(c->backend, r->index, r->back_call_fd, &answer, err);
+	base = ring_position_split(answer);
 	if (backend_is_whole(c->backend) && !backend_is_lost(rc)) {
 		r->halted = true;
 		return whole_halt(r, c, rc, base, err);
@@ -305,14 +311,14 @@ int lane_halt(struct lane *r, const struct lane_context *c, struct umbra_error *
 		shadow_queue_error(r->queue, why, sizeof(why));
 		return error_set(err, -EPROTO, "%s", why);
 	}
-	if (shadow_queue_rewind(r->queue, base))
-		return error_set(err, -EPROTO,
-				 "the back-end stopped at index %u, but the shadow ring has used "
-				 "%u and available %u: expected an index from the one to the "
-				 "other, which are at most %u apart",
-				 base, shm_load16(&r->queue->back.split.used->idx),
-				 r->queue->back.avail_published, r->back_size);
-	return 0;
+	if (!shadow_queue_rewind(r->queue, base))
+		return 0;
+	said = driver_ring_said(&r->queue->back);
+	return error_set(err, -EPROTO,
+			 "the back-end stopped at index %u, but the shadow ring has used %u and "
+			 "available %u: expected an index from the one to the other, which are at "
+			 "most %u apart",
+			 base.avail, said.used, said.avail, r->back_size);
 }
 
 uint16_t lane_undrained(const struct lane *r)
@@ -325,11 +331,7 @@ uint16_t lane_undrained(const struct lane *r)
 		return (uint16_t)(shadow_queue_in_flight(r->queue) - r->untaken);
 	if (r->forgotten)
 		return 0;
-	/*
-	 * Acquire; peer: the back-end's release of used->idx.  Whoever works on
-	 * the ring after us finds the used entries written.
-	 */
-	open = (uint16_t)(r->halt_base - shm_load16_acquire(&r->split.used->idx));
+	open = split_outstanding(&r->split, r->halt_base);
 	/* More than the ring has: the used index has gone past what was taken.  Nothing more
 	 * is to come, and the start at halt_base judges that. */
 	if (open > r->size)
@@ -347,7 +349,7 @@ uint16_t lane_left(const struct lane *r)
 		return shadow_queue_asking(r->queue, r->halted ? r->untaken : 0);
 	if (r->halted)
 		return lane_undrained(r);
-	open = (uint16_t)(shm_load16(&r->split.avail->idx) - shm_load16(&r->split.used->idx));
+	open = ring_outstanding(split_said(&r->split), r->size);
 	return MIN(open, r->size);
 }
 
@@ -374,8 +376,8 @@ static void queue_finish(struct lane *r, const struct lane_context *c)
 		counter_add(&r->counters.returned, left - lost);
 	}
 	counter_add(&r->counters.lost, lost);
-	r->base = q->guest.last_avail;
-	r->owed = (uint16_t)(r->base - q->guest.used_idx);
+	r->base = device_ring_position(&q->guest);
+	r->owed = device_ring_outstanding(&q->guest);
 	if (lost)
 		log_error("queue %u: %u requests that the back-end took and did not use are lost",
 			  r->index, lost);
@@ -403,7 +405,7 @@ void lane_finish(struct lane *r, const struct lane_context *c)
 				  "are lost",
 				  r->index, lost);
 		r->base = r->halt_base;
-		r->owed = (uint16_t)(r->base - shm_load16(&r->split.used->idx));
+		r->owed = split_outstanding(&r->split, r->base);
 	}
 	lane_discard(r, c);
 	r->run = RING_WANTED;

@@ -35,6 +35,7 @@ static int table_max_check(const char *name, uint32_t table_max, struct umbra_er
 int device_config_from(const struct umbra_device_ring_config *config,
 		       struct device_ring_config *out, struct umbra_error *err)
 {
+	const struct ring_position at = { RING_SPLIT, config->last_avail, config->used };
 	const struct umbra_ring_parts *p = &config->parts;
 	int rc = ring_size_check("device ring", p->size, err);
 
@@ -53,12 +54,11 @@ int device_config_from(const struct umbra_device_ring_config *config,
 	if (!p->used || (uintptr_t)p->used % SPLIT_USED_ALIGN)
 		return error_set(err, -EINVAL, "device ring: used at %p is not aligned to %u bytes",
 				 p->used, SPLIT_USED_ALIGN);
-	if ((uint16_t)(config->last_avail - config->used) > p->size)
+	if (ring_outstanding(at, p->size) > p->size)
 		return error_set(err, -EINVAL,
 				 "device ring: %u buffers between used %u and last_avail %u, on a "
 				 "ring of %u",
-				 (uint16_t)(config->last_avail - config->used), config->used,
-				 config->last_avail, p->size);
+				 ring_outstanding(at, p->size), at.used, at.avail, p->size);
 	*out = (struct device_ring_config){ .split = { .desc = p->desc,
 						       .avail = p->avail,
 						       .used = p->used,
@@ -66,8 +66,7 @@ int device_config_from(const struct umbra_device_ring_config *config,
 					    .memory =
 						    config->memory ? config->memory->memory : NULL,
 					    .features = config->features,
-					    .last_avail = config->last_avail,
-					    .used_idx = config->used,
+					    .at = at,
 					    .table_max = config->table_max };
 	return 0;
 }
@@ -111,7 +110,7 @@ int driver_config_from(const struct umbra_driver_ring_config *config,
 								   ? (uintptr_t)shared
 								   : config->shared_address,
 					    .private = memory->private,
-					    .base = config->base,
+					    .base = ring_position_split(config->base),
 					    .table_max = config->table_max };
 	return 0;
 }

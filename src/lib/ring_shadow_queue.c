@@ -71,7 +71,7 @@ int umbra_shadow_queue_run(struct umbra_shadow_queue *queue, unsigned int *owed)
 
 int umbra_shadow_queue_rewind(struct umbra_shadow_queue *queue, uint16_t base)
 {
-	return shadow_queue_rewind(&queue->queue, base);
+	return shadow_queue_rewind(&queue->queue, ring_position_split(base));
 }
 
 int umbra_shadow_queue_drain(struct umbra_shadow_queue *queue, unsigned int *owed)
@@ -82,10 +82,11 @@ int umbra_shadow_queue_drain(struct umbra_shadow_queue *queue, unsigned int *owe
 void umbra_shadow_queue_query(const struct umbra_shadow_queue *queue,
 			      struct umbra_shadow_queue_info *info)
 {
+	const struct ring_position at = device_ring_position(&queue->queue.guest);
 	const struct shadow_counters *c = &queue->counters;
 
-	*info = (struct umbra_shadow_queue_info){ .last_avail = queue->queue.guest.last_avail,
-						  .used = queue->queue.guest.used_idx,
+	*info = (struct umbra_shadow_queue_info){ .last_avail = at.avail,
+						  .used = at.used,
 						  .in_flight =
 							  shadow_queue_in_flight(&queue->queue),
 						  .requests = c->requests,

@@ -363,9 +363,9 @@ static bool command_untake(struct control_queue *q)
 	return guest;
 }
 
-int control_queue_rewind(struct control_queue *q, uint16_t base)
+int control_queue_rewind(struct control_queue *q, struct ring_position base)
 {
-	uint16_t untaken = (uint16_t)(q->back.avail_published - base);
+	uint16_t untaken = driver_ring_untaken(&q->back, base);
 
 	if (driver_ring_unadd(&q->back, untaken))
 		return -EPROTO;

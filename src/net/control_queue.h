@@ -126,11 +126,11 @@ void control_queue_abandon(struct control_queue *q);
 void control_queue_service(struct control_queue *q, struct queue_service *service);
 
 /*
- * The device was suspended and says that it would have taken the entry @base of
+ * The device was suspended and says that it would have taken the entry @base.avail of
  * its ring next.  A command from there on goes back to the guest's ring.
  * -EPROTO: @base is not an index that the device can have reached.
  */
-UMBRA_MUST_CHECK int control_queue_rewind(struct control_queue *q, uint16_t base);
+UMBRA_MUST_CHECK int control_queue_rewind(struct control_queue *q, struct ring_position base);
 
 /*
  * The device was reset.  A command that it had and did not use goes back to the

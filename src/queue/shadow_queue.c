@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/shm.h"
 #include "queue/chain_translate.h"
 
 /*
@@ -222,13 +221,12 @@ bool shadow_queue_has_work(const struct shadow_queue *q)
 	       (!q->wants_room && device_ring_has_avail(&q->guest));
 }
 
-int shadow_queue_rewind(struct shadow_queue *q, uint16_t base)
+int shadow_queue_rewind(struct shadow_queue *q, struct ring_position base)
 {
-	uint16_t untaken = (uint16_t)(q->back.avail_published - base);
+	uint16_t untaken = driver_ring_untaken(&q->back, base);
 
 	/* What it has used, and we have not seen yet, it has taken. */
-	if (!split_can_stand_at(q->back.split.size, base, shm_load16(&q->back.split.used->idx),
-				q->back.avail_published) ||
+	if (!ring_position_can_stand(base, driver_ring_said(&q->back), q->back.split.size) ||
 	    untaken > shadow_queue_in_flight(q))
 		return -EPROTO;
 	if (driver_ring_unadd(&q->back, untaken))
@@ -279,7 +277,6 @@ static int older_first(const void *a, const void *b)
 
 uint16_t shadow_queue_reclaim(struct shadow_queue *q, uint16_t untaken, uint32_t *kept)
 {
-	const struct split_ring *s = &q->guest.split;
 	uint16_t count = 0, age;
 	uint64_t token;
 
@@ -291,14 +288,8 @@ uint16_t shadow_queue_reclaim(struct shadow_queue *q, uint16_t untaken, uint32_t
 	for (uint16_t i = 0; i < count; i++)
 		kept[i] = (uint16_t)kept[i];
 	/* An avail entry is the driver's to write: one that lies gets what it asks for. */
-	while (count) {
-		uint16_t newest = (uint16_t)(q->guest.last_avail - 1);
-
-		if (shm_load16(&s->avail->ring[newest & (s->size - 1)]) != kept[count - 1])
-			break;
+	for (; count && device_ring_newest(&q->guest) == kept[count - 1]; count--)
 		device_ring_untake(&q->guest, 1);
-		count--;
-	}
 	return count;
 }
 

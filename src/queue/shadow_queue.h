@@ -125,11 +125,11 @@ UMBRA_MUST_CHECK int shadow_queue_move(struct shadow_queue *q, unsigned int *owe
 bool shadow_queue_has_work(const struct shadow_queue *q);
 
 /*
- * The back-end was stopped and says that it would have taken chain @base next.
+ * The back-end was stopped and says that it would have taken chain @base.avail next.
  * Chains from there on go back to the guest's ring.  -EPROTO: @base is not an
  * index that the back-end can have reached.
  */
-UMBRA_MUST_CHECK int shadow_queue_rewind(struct shadow_queue *q, uint16_t base);
+UMBRA_MUST_CHECK int shadow_queue_rewind(struct shadow_queue *q, struct ring_position base);
 
 /*
  * Complete what the stopped back-end has used meanwhile, take nothing new.

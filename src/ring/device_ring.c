@@ -43,11 +43,11 @@ void device_ring_init(struct device_ring *r, const struct device_ring_config *co
 		.memory = config->memory,
 		.event_idx = config->features & BIT64(VIRTIO_RING_F_EVENT_IDX),
 		.indirect = config->features & BIT64(VIRTIO_RING_F_INDIRECT_DESC),
-		.last_avail = config->last_avail,
-		.avail_seen = config->last_avail,
-		.used_idx = config->used_idx,
-		.used_published = config->used_idx,
-		.used_signalled = config->used_idx,
+		.last_avail = config->at.avail,
+		.avail_seen = config->at.avail,
+		.used_idx = config->at.used,
+		.used_published = config->at.used,
+		.used_signalled = config->at.used,
 		.table_max = MAX(config->split.size, config->table_max),
 	};
 }
@@ -255,6 +255,11 @@ void device_ring_untake(struct device_ring *r, uint16_t count)
 {
 	assert(count <= device_ring_outstanding(r));
 	r->last_avail = (uint16_t)(r->last_avail - count);
+}
+
+uint16_t device_ring_newest(const struct device_ring *r)
+{
+	return shm_load16(&r->split.avail->ring[(r->last_avail - 1u) & (r->split.size - 1u)]);
 }
 
 bool device_ring_has_avail(const struct device_ring *r)

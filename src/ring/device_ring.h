@@ -31,6 +31,7 @@
 #include "memory/memory.h"
 #include "ring/chain.h"
 #include "ring/fault.h"
+#include "ring/position.h"
 #include "ring/split.h"
 
 struct device_ring {
@@ -54,11 +55,10 @@ struct device_ring {
 struct device_ring_config {
 	struct split_ring split;
 	const struct memory *memory;
-	uint64_t features;   /* negotiated; EVENT_IDX and INDIRECT_DESC count */
-	uint16_t last_avail; /* where to go on: the next avail entry to take */
-	uint16_t used_idx;   /* and the next used entry to write */
-	uint32_t table_max;  /* descriptors of an indirect table at most; where the ring has
-				more, these */
+	uint64_t features;       /* negotiated; EVENT_IDX and INDIRECT_DESC count */
+	struct ring_position at; /* where to go on */
+	uint32_t table_max;      /* descriptors of an indirect table at most; where the ring has
+				    more, these */
 };
 
 /* Start, or go on, with a ring.  Writes nothing to shared memory. */
@@ -78,6 +78,10 @@ void device_ring_untake(struct device_ring *r, uint16_t count);
  * As device_ring_take(), but there always is one. */
 UMBRA_MUST_CHECK int device_ring_reread(struct device_ring *r, uint16_t head,
 					struct ring_chain *chain);
+
+/* The head in the avail entry that was taken last: the driver's word, which it may have
+ * changed since.  Something was taken. */
+uint16_t device_ring_newest(const struct device_ring *r);
 
 /* Write a completion: @len bytes were written to the chain's writable part.
  * The driver sees it after device_ring_publish(). */
@@ -101,6 +105,12 @@ UMBRA_MUST_CHECK bool device_ring_arm(struct device_ring *r);
 
 /* Chains that wait to be taken?  One relaxed look at avail->idx. */
 bool device_ring_has_avail(const struct device_ring *r);
+
+/* Where the ring stands. */
+static inline struct ring_position device_ring_position(const struct device_ring *r)
+{
+	return (struct ring_position){ RING_SPLIT, r->last_avail, r->used_idx };
+}
 
 /* Taken and not yet completed. */
 static inline uint16_t device_ring_outstanding(const struct device_ring *r)

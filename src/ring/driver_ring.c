@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "base/shm.h"
+#include "ring/split_look.h"
 
 /*
  * Indirect tables.  Sixteen descriptors hold the usual request (a network
@@ -100,7 +101,7 @@ struct driver_layout driver_ring_layout(uint16_t size, uint64_t features, uint32
 
 int driver_ring_init(struct driver_ring *r, const struct driver_ring_config *config)
 {
-	uint16_t size = config->size;
+	uint16_t size = config->size, base = config->base.avail;
 	uint8_t *shared = config->shared;
 	struct driver_layout l;
 
@@ -118,11 +119,11 @@ int driver_ring_init(struct driver_ring *r, const struct driver_ring_config *con
 		.event_idx = config->features & BIT64(VIRTIO_RING_F_EVENT_IDX),
 		.indirect = config->features & BIT64(VIRTIO_RING_F_INDIRECT_DESC),
 		.in_order = config->features & BIT64(VIRTIO_F_IN_ORDER),
-		.avail_idx = config->base,
-		.avail_published = config->base,
-		.avail_signalled = config->base,
-		.last_used = config->base,
-		.used_seen = config->base,
+		.avail_idx = base,
+		.avail_published = base,
+		.avail_signalled = base,
+		.last_used = base,
+		.used_seen = base,
 		.free_count = size,
 		.large_free_count = l.large_count,
 		.long_free_head = l.large_count,
@@ -139,8 +140,8 @@ int driver_ring_init(struct driver_ring *r, const struct driver_ring_config *con
 	}
 	for (uint32_t i = 0; i < l.large_count + (uint32_t)l.long_count; i++)
 		r->table_next[i] = (uint16_t)(i + 1);
-	shm_store16(&r->split.avail->idx, config->base);
-	shm_store16(&r->split.used->idx, config->base);
+	shm_store16(&r->split.avail->idx, base);
+	shm_store16(&r->split.used->idx, base);
 	return 0;
 }
 
@@ -539,6 +540,14 @@ bool driver_ring_peek(const struct driver_ring *r, uint16_t head, uint64_t *toke
 		       ? (uint16_t)(r->avail_idx - slot->added)
 		       : UINT16_MAX;
 	return true;
+}
+
+struct ring_position driver_ring_said(const struct driver_ring *r)
+{
+	struct ring_position said = split_said(&r->split);
+
+	said.avail = r->avail_published; /* and not what the device may have written there */
+	return said;
 }
 
 bool driver_ring_has_used(const struct driver_ring *r)

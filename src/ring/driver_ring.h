@@ -37,6 +37,7 @@
 
 #include "ring/chain.h"
 #include "ring/fault.h"
+#include "ring/position.h"
 #include "ring/split.h"
 #include "umbra/error.h"
 
@@ -67,8 +68,8 @@ struct driver_ring_config {
 				 the tables are not: the device is only led to what was written */
 	uint64_t shared_addr; /* the same memory in the device's address space */
 	void *private;        /* driver_layout.private_bytes, 16-byte aligned */
-	uint16_t base;        /* avail and used index to start from */
-	uint32_t table_max;   /* as given to driver_ring_layout() */
+	struct ring_position base; /* to start from, with nothing outstanding */
+	uint32_t table_max;        /* as given to driver_ring_layout() */
 };
 
 struct driver_ring {
@@ -165,6 +166,22 @@ UMBRA_MUST_CHECK bool driver_ring_arm(struct driver_ring *r);
 
 /* Used chains that wait to be got?  One relaxed look at used->idx. */
 bool driver_ring_has_used(const struct driver_ring *r);
+
+/* Where the ring stands as far as the device was told, and we have seen. */
+static inline struct ring_position driver_ring_position(const struct driver_ring *r)
+{
+	return (struct ring_position){ RING_SPLIT, r->avail_published, r->last_used };
+}
+
+/* The same, with what the device says to have used by now. */
+struct ring_position driver_ring_said(const struct driver_ring *r);
+
+/* Of what the device was shown, what it has not taken, if it stopped at @base, which is its
+ * word: more than are in flight is a lie. */
+static inline uint16_t driver_ring_untaken(const struct driver_ring *r, struct ring_position base)
+{
+	return ring_taken_since(driver_ring_position(r), base, r->split.size);
+}
 
 /* Added and not yet got back. */
 static inline uint16_t driver_ring_in_flight(const struct driver_ring *r)

@@ -126,20 +126,6 @@ static inline bool split_event_passed(uint16_t event, uint16_t new_idx, uint16_t
 	return (uint16_t)(new_idx - event - 1) < (uint16_t)(new_idx - old_idx);
 }
 
-/*
- * Can a ring of @size entries, whose indices are @used and @avail, stand at @base, the
- * next entry that its device would take?  All three are words of peers: @base is not
- * believed outside [@used, @avail], where a device would repeat what is done or take what
- * nobody has made available.  @avail has to be read after @base was learnt, since the
- * driver goes on.
- */
-static inline bool split_can_stand_at(uint32_t size, uint16_t base, uint16_t used, uint16_t avail)
-{
-	uint16_t open = (uint16_t)(avail - used);
-
-	return open <= size && (uint16_t)(base - used) <= open;
-}
-
 /* Offsets of the parts of a ring of @size that lies in one piece of memory,
  * and its length in bytes.  The piece must be 16-byte aligned. */
 struct split_offsets {

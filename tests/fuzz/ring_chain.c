@@ -239,8 +239,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				     .split = ring,
 				     .memory = with_memory ? memory : NULL,
 				     .features = features,
-				     .last_avail = index,
-				     .used_idx = index,
+				     .at = ring_position_split(index),
 				     .table_max = data_first & 64 ? TABLE_MAX_HERE : 0 });
 	drive(&r, with_memory, completions);
 	memory_unref(&memory);

@@ -218,7 +218,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 						  .shared_addr = (uintptr_t)f.shared,
 						  .private = private,
 						  .table_max = table_max,
-						  .base = (uint16_t)(data[1] * 257u) }) == 0);
+						  .base = ring_position_split(
+							  (uint16_t)(data[1] * 257u)) }) == 0);
 	f.data = data + 2;
 	f.left = size - 2;
 	run();

@@ -125,12 +125,12 @@ static struct model_chain *free_chain(void)
 
 static void device_start(void)
 {
-	device_ring_init(&device, &(struct device_ring_config){ .split = driver.split,
-								.memory = memory,
-								.features = m.features,
-								.last_avail = (uint16_t)m.taken,
-								.used_idx = (uint16_t)m.used,
-								.table_max = m.longest });
+	device_ring_init(&device, &(struct device_ring_config){
+					  .split = driver.split,
+					  .memory = memory,
+					  .features = m.features,
+					  .at = { RING_SPLIT, (uint16_t)m.taken, (uint16_t)m.used },
+					  .table_max = m.longest });
 	m.long_met = 0;
 	m.call.first = true;
 	m.call.asked = m.used;
@@ -177,7 +177,7 @@ static void start(uint16_t size, uint64_t features, uint32_t table_max, bool wit
 				       .shared_addr = with_memory ? SHARED_GPA : (uintptr_t)shared,
 				       .private = private,
 				       .table_max = table_max,
-				       .base = (uint16_t)base }) == 0);
+				       .base = ring_position_split((uint16_t)base) }) == 0);
 	device_start();
 }
 

@@ -278,7 +278,7 @@ void rig_start(struct rig *g, unsigned int index, uint16_t size, uint16_t base)
 		.size = size,
 		.shared = rig_at(g, gpa),
 		.shared_addr = gpa,
-		.base = base,
+		.base = ring_position_split(base),
 	};
 	struct vhost_ring_addr addr = {
 		.desc = { uva + layout.ring.desc },

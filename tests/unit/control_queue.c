@@ -399,9 +399,10 @@ static void a_command_that_the_device_did_not_take_goes_back(void **state)
 	SAY(g, 1, PAIRS(2));
 	SAY(g, 2, PAIRS(3));
 	run(g);
-	assert_int_equal(control_queue_rewind(&g->queue, 1), 0); /* it has taken it */
+	assert_int_equal(control_queue_rewind(&g->queue, ring_position_split(1)),
+			 0); /* it has taken it */
 	assert_int_equal(control_queue_in_flight(&g->queue), 1);
-	assert_int_equal(control_queue_rewind(&g->queue, 0), 0);
+	assert_int_equal(control_queue_rewind(&g->queue, ring_position_split(0)), 0);
 	assert_int_equal(control_queue_in_flight(&g->queue), 0);
 	assert_int_equal(g->queue.guest.last_avail, 0);
 	assert_int_equal(g->counters.last_avail, 0);
@@ -428,7 +429,7 @@ static void a_command_that_the_device_took_is_drained(void **state)
 	SAY(g, 2, PAIRS(3));
 	run(g);
 	TAKES(g, PAIRS(2));
-	assert_int_equal(control_queue_rewind(&g->queue, 1), 0);
+	assert_int_equal(control_queue_rewind(&g->queue, ring_position_split(1)), 0);
 	assert_int_equal(control_queue_drain(&g->queue, &owed), 0);
 	assert_int_equal(control_queue_in_flight(&g->queue), 1);
 	device_answers(g, VIRTIO_NET_OK);
@@ -449,12 +450,13 @@ static void a_base_that_the_device_cannot_have_reached_is_a_lie(void **state)
 	(void)state;
 	SAY(g, 1, PAIRS(2));
 	run(g);
-	assert_int_equal(control_queue_rewind(&g->queue, 2), -EPROTO);
-	assert_int_equal(control_queue_rewind(&g->queue, 0xffff), -EPROTO);
+	assert_int_equal(control_queue_rewind(&g->queue, ring_position_split(2)), -EPROTO);
+	assert_int_equal(control_queue_rewind(&g->queue, ring_position_split(0xffff)), -EPROTO);
 	TAKES(g, PAIRS(2));
 	device_answers(g, VIRTIO_NET_OK);
-	assert_int_equal(control_queue_rewind(&g->queue, 0), -EPROTO); /* it has used it */
-	assert_int_equal(control_queue_rewind(&g->queue, 1), 0);
+	assert_int_equal(control_queue_rewind(&g->queue, ring_position_split(0)),
+			 -EPROTO); /* it has used it */
+	assert_int_equal(control_queue_rewind(&g->queue, ring_position_split(1)), 0);
 	rig_free(g);
 }
 

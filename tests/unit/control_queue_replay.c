@@ -122,9 +122,8 @@ static void a_command_in_flight_at_a_reset_is_told_after_the_replay(void **state
 	assert_true(control_queue_take_back(&g->queue));
 	assert_false(control_queue_take_back(&g->queue));
 	assert_int_equal(g->counters.returned, 1);
-	g->config.guest.last_avail = g->queue.guest.last_avail;
-	g->config.guest.used_idx = g->queue.guest.used_idx;
-	assert_int_equal(g->config.guest.last_avail, 0);
+	g->config.guest.at = device_ring_position(&g->queue.guest);
+	assert_int_equal(g->config.guest.at.avail, 0);
 	assert_int_equal(control_queue_init(&g->queue, &g->config), 0);
 	device_begin(g);
 	assert_int_equal(control_queue_replay(&g->queue, &g->host, 42, DEADLINE_US, &err), 0);
@@ -154,7 +153,9 @@ static void replay_fails(struct rig *g, int code, const char *why)
 		device_answers(g, VIRTIO_NET_OK);
 		assert_int_equal(control_queue_drain(&g->queue, &owed), 0);
 	} else if (code == -ECANCELED) {
-		assert_int_equal(control_queue_rewind(&g->queue, (uint16_t)g->obeyed), 0);
+		assert_int_equal(
+			control_queue_rewind(&g->queue, ring_position_split((uint16_t)g->obeyed)),
+			0);
 	}
 	if (code != -EPROTO)
 		assert_int_equal(control_queue_in_flight(&g->queue), 0);

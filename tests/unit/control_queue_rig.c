@@ -65,7 +65,7 @@ struct rig *rig_at(uint16_t size, uint64_t features, uint16_t base)
 					      .shared = g->ram + RING_AT,
 					      .shared_addr = RAM_GPA + RING_AT,
 					      .private = g->guest_private,
-					      .base = base };
+					      .base = ring_position_split(base) };
 	assert_int_equal(driver_ring_init(&g->guest, &config), 0);
 	g->terms = (struct net_control_terms){ .features = F(CTRL_VQ) | F(CTRL_RX) | F(CTRL_VLAN) |
 							   F(CTRL_MAC_ADDR) | F(MQ),
@@ -75,8 +75,7 @@ struct rig *rig_at(uint16_t size, uint64_t features, uint16_t base)
 		.guest = { .split = g->guest.split,
 			   .memory = g->memory,
 			   .features = features,
-			   .last_avail = base,
-			   .used_idx = base },
+			   .at = ring_position_split(base) },
 		.back = { .size = size,
 			  .features = features,
 			  .shared = g->own,

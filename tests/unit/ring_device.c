@@ -148,10 +148,10 @@ static void a_ring_goes_on_where_another_device_stopped(void **state)
 	put_desc(g, 1, BUF, 1, 0, 0);
 	make_available(g, 1);
 	/* the first was consumed by somebody else and is still outstanding */
-	device_ring_init(&g->device, &(struct device_ring_config){ .split = g->split,
-								   .memory = g->memory,
-								   .last_avail = 0,
-								   .used_idx = 65535 });
+	device_ring_init(&g->device,
+			 &(struct device_ring_config){ .split = g->split,
+						       .memory = g->memory,
+						       .at = { RING_SPLIT, 0, 65535 } });
 	assert_int_equal(device_ring_outstanding(&g->device), 1);
 	assert_int_equal(rig_take(g), 1);
 	assert_int_equal(g->chain.head, 1);

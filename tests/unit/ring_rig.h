@@ -82,11 +82,11 @@ static inline struct rig *rig_new(uint16_t size, uint64_t features, uint16_t bas
 	g->avail = base;
 	shm_store16(&g->split.avail->idx, base);
 	shm_store16(&g->split.used->idx, base);
-	device_ring_init(&g->device, &(struct device_ring_config){ .split = g->split,
-								   .memory = g->memory,
-								   .features = features,
-								   .last_avail = base,
-								   .used_idx = base });
+	device_ring_init(&g->device,
+			 &(struct device_ring_config){ .split = g->split,
+						       .memory = g->memory,
+						       .features = features,
+						       .at = ring_position_split(base) });
 	g->chain.segs = calloc(size, sizeof(*g->chain.segs));
 	assert_non_null(g->chain.segs);
 	return g;
@@ -190,7 +190,7 @@ static inline struct driver_rig *driver_rig_new(uint16_t size, uint64_t features
 							       .shared = d->shared,
 							       .shared_addr = (uintptr_t)d->shared,
 							       .private = d->private,
-							       .base = base }),
+							       .base = ring_position_split(base) }),
 		0);
 	return d;
 }
@@ -208,8 +208,7 @@ static inline void device_on(struct device_ring *device, const struct driver_rig
 {
 	device_ring_init(device, &(struct device_ring_config){ .split = d->ring.split,
 							       .features = features,
-							       .last_avail = base,
-							       .used_idx = base });
+							       .at = ring_position_split(base) });
 }
 
 /* A dishonest device's used entry, and its index. */

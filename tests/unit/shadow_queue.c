@@ -291,7 +291,7 @@ static void an_abandoned_queue_never_writes_to_the_guest_again(void **state)
 	assert_int_equal(device_take(g, &head), 1);
 	before = *g->guest.split.used;
 	shadow_queue_abandon(&g->queue);
-	assert_int_equal(shadow_queue_rewind(&g->queue, 1), 0);
+	assert_int_equal(shadow_queue_rewind(&g->queue, ring_position_split(1)), 0);
 	device_use(g, head, 0);
 	assert_int_equal(shadow_queue_drain(&g->queue, &owed), 0);
 	assert_int_equal(shadow_queue_in_flight(&g->queue), 0);
@@ -307,9 +307,9 @@ static void a_base_that_was_never_reached_is_refused(void **state)
 	(void)state;
 	guest_add(g, 1, 1);
 	run(g);
-	assert_int_equal(shadow_queue_rewind(&g->queue, 2), -EPROTO);
-	assert_int_equal(shadow_queue_rewind(&g->queue, 0xffff), -EPROTO);
-	assert_int_equal(shadow_queue_rewind(&g->queue, 0), 0);
+	assert_int_equal(shadow_queue_rewind(&g->queue, ring_position_split(2)), -EPROTO);
+	assert_int_equal(shadow_queue_rewind(&g->queue, ring_position_split(0xffff)), -EPROTO);
+	assert_int_equal(shadow_queue_rewind(&g->queue, ring_position_split(0)), 0);
 	assert_int_equal(shadow_queue_in_flight(&g->queue), 0);
 	rig_free(g);
 }

@@ -319,7 +319,7 @@ static void a_chain_that_goes_back_is_translated_anew(void **state)
 	(void)state;
 	guest_add(g, &seg, 1, 1);
 	assert_int_equal(run(g), 0);
-	assert_int_equal(shadow_queue_rewind(&g->queue, 0), 0);
+	assert_int_equal(shadow_queue_rewind(&g->queue, ring_position_split(0)), 0);
 	rig_memory(g, moved, 1);
 	assert_int_equal(run(g), 0);
 	device_takes(g, &(struct ring_seg){ 0x77000, 8, 1 }, 1);

@@ -325,15 +325,15 @@ void sim_ring_open(struct sim *sim, struct sim_queue *q)
 		},
 		.memory = sim->backend_memory,
 		.features = sim->accepted,
-		.last_avail = ring->base,
+		.at = ring_position_split(ring->base),
 	};
 
 	assert_non_null(config.split.desc);
 	assert_non_null(config.split.avail);
 	assert_non_null(config.split.used);
-	config.used_idx = shm_load16(&config.split.used->idx);
+	config.at.used = shm_load16(&config.split.used->idx);
 	/* What it still holds must go on as the same chains. */
-	assert_int_equal((uint16_t)(config.last_avail - config.used_idx), q->held_count);
+	assert_int_equal(ring_outstanding(config.at, ring->size), q->held_count);
 	device_ring_init(&q->device, &config);
 	q->started = true;
 	q->awake = false;

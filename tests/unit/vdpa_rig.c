@@ -135,8 +135,7 @@ static void disk_open(struct rig *rig, unsigned int queue, const struct memory *
 		},
 		.memory = m,
 		.features = rig->sim.acked,
-		.last_avail = told->base,
-		.used_idx = told->base,
+		.at = ring_position_split(told->base),
 	};
 
 	assert_true(told->size <= ARRAY_SIZE(q->segs));
