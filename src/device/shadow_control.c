@@ -30,7 +30,6 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "device/shadow_device_private.h"
-#include "ring/split_look.h"
 #include "umbra/shadow_device.h"
 
 /* As long as the configuration space was before RSS was invented. */
@@ -80,14 +79,15 @@ static bool is_followed(const struct shadow_device *d, uint64_t features)
 bool shadow_device_is_control(const struct shadow_device *d, const struct lane *r)
 {
 	return d->has_features && is_followed(d, d->guest_features) &&
-	       net_control_is_control_ring(d->guest_features, d->control.terms.max_pairs, r->index);
+	       net_control_is_control_ring(d->guest_features, d->control.terms.max_pairs,
+					   lane_index(r));
 }
 
 static struct lane *ring_find(struct shadow_device *d)
 {
-	for (unsigned int i = 0; i < d->ring_count; i++)
-		if (shadow_device_is_control(d, &d->rings[i]))
-			return &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
+		if (shadow_device_is_control(d, lane_at(d->lanes, i)))
+			return lane_at(d->lanes, i);
 	return NULL;
 }
 
@@ -147,14 +147,14 @@ void shadow_control_begins(struct shadow_device *d, const struct lane *r)
 {
 	struct shadow_control *c = &d->control;
 
-	if (split_begins(&r->split, r->base)) {
+	if (lane_is_new_to_guest(r)) {
 		shadow_control_forget(d);
 		c->is_known = true;
 	} else if (!c->is_known) {
 		log_warning("queue %u: the guest's control queue goes on at index %u, and what was "
 			    "said there before is not known: the device is not told it again "
 			    "(x-load-control-state would)",
-			    r->index, r->base.avail);
+			    lane_index(r), lane_front(r)->base.avail);
 		c->is_known = true; /* said once */
 	}
 }
@@ -167,7 +167,7 @@ struct lane *shadow_control_replayer(struct shadow_device *d)
 
 	if (!shadow_device_is_whole(d) || net_control_is_fresh(&d->control.state))
 		return NULL;
-	if (r && r->run == RING_WANTED && r->enabled)
+	if (r && lane_is_wanted(r) && lane_front(r)->enabled)
 		return r;
 	log_warning("the control queue does not run: the device starts without what the guest told "
 		    "it there");
@@ -181,7 +181,7 @@ int shadow_device_save_control(struct shadow_device *d, uint8_t **bytes, size_t 
 {
 	struct lane *r = ring_find(d);
 	struct lane_context context;
-	bool is_served = r && r->serving;
+	bool is_served = r && lane_is_served(r);
 
 	if (!d->has_features || !is_followed(d, d->guest_features))
 		return error_set(err, -EOPNOTSUPP,
@@ -224,12 +224,12 @@ int shadow_device_load_control(struct shadow_device *d, const uint8_t *bytes, si
 		return error_set(
 			err, -EOPNOTSUPP,
 			"the back-end is no vDPA network device: nothing would be told it");
-	if (r && r->run != RING_STOPPED)
+	if (r && !lane_is_stopped(r))
 		return error_set(
 			err, -EBUSY,
 			"queue %u: the guest's control queue has been started; its state is "
 			"loaded before that",
-			r->index);
+			lane_index(r));
 	state = malloc(sizeof(*state));
 	copy = malloc(size ? size : 1);
 	if (!state || !copy) {

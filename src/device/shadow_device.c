@@ -86,24 +86,24 @@ void shadow_device_settle(struct shadow_device *d)
 
 	if (!d->backend)
 		return;
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		const struct lane *r = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		const struct lane *r = lane_at(d->lanes, i);
 
-		if (r->run == RING_BROKEN) {
+		if (lane_is_broken(r)) {
 			state = UMBRA_DEVICE_BROKEN;
-			reason = r->error;
+			reason = lane_error(r);
 			break;
 		}
-		if (r->run == RING_WANTED && state == UMBRA_DEVICE_NEGOTIATING)
+		if (lane_is_wanted(r) && state == UMBRA_DEVICE_NEGOTIATING)
 			reason = d->start_error;
 		/* Always between, it says nothing of the mode, unless it is alone. */
-		if (r->control && state == UMBRA_DEVICE_NEGOTIATING)
+		if (lane_is_followed(r) && state == UMBRA_DEVICE_NEGOTIATING)
 			state = d->shadow_wanted ? UMBRA_DEVICE_SHADOWED : UMBRA_DEVICE_PASSTHROUGH;
-		if (r->control)
+		if (lane_is_followed(r))
 			continue;
-		if (r->run == RING_PASSED)
+		if (lane_is_passed(r))
 			state = UMBRA_DEVICE_PASSTHROUGH;
-		else if (r->run == RING_SHADOWED)
+		else if (lane_is_shadowed(r))
 			state = UMBRA_DEVICE_SHADOWED;
 	}
 	if (state == UMBRA_DEVICE_PASSTHROUGH || state == UMBRA_DEVICE_SHADOWED)
@@ -137,14 +137,6 @@ bool shadow_device_is_fatal(int code)
 	return backend_is_lost(code);
 }
 
-bool shadow_device_any(const struct shadow_device *d, enum ring_run run)
-{
-	for (unsigned int i = 0; i < d->ring_count; i++)
-		if (d->rings[i].run == run)
-			return true;
-	return false;
-}
-
 bool shadow_device_is_whole(const struct shadow_device *d)
 {
 	return d->backend && backend_is_whole(d->backend);
@@ -152,10 +144,10 @@ bool shadow_device_is_whole(const struct shadow_device *d)
 
 static void rings_discard(struct shadow_device *d)
 {
-	for (unsigned int i = 0; i < d->ring_count; i++) {
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
 		struct lane_context c = shadow_device_context(d);
 
-		lane_discard(&d->rings[i], &c);
+		lane_discard(lane_at(d->lanes, i), &c);
 	}
 }
 
@@ -185,43 +177,28 @@ int shadow_device_check_backend(const struct shadow_device *d, struct umbra_erro
 void shadow_device_break_ring(struct shadow_device *d, struct lane *r, const char *reason)
 {
 	struct lane_context c = shadow_device_context(d);
-	struct umbra_event event = { .kind = UMBRA_EVENT_QUEUE_BROKEN, .queue = r->index };
+	struct umbra_event event = { .kind = UMBRA_EVENT_QUEUE_BROKEN, .queue = lane_index(r) };
 
 	lane_break(r, &c, reason);
-	log_error("queue %u is broken and stays still until the driver resets it: %s", r->index,
-		  r->error);
+	log_error("queue %u is broken and stays still until the driver resets it: %s",
+		  lane_index(r), lane_error(r));
 	event.from = event.to = d->state;
-	event.reason = r->error;
+	event.reason = lane_error(r);
 	d->host->ops->event(d->host, &event);
 	if (d->protocol_features &
 	    BIT64(VHOST_USER_PROTOCOL_F_STATUS)) /* NEEDS_RESET is to be read */
 		d->host->ops->config_changed(d->host);
 }
 
-/* Once for each ring: the guest's driver does what the specification forbids. */
-static void table_say(struct lane *r)
-{
-	uint32_t longest = __atomic_load_n(&r->counters.table_longest, __ATOMIC_RELAXED);
-
-	if (!longest)
-		return;
-	r->table_said = true;
-	log_warning("queue %u: the guest's driver builds indirect tables that are longer than the "
-		    "ring (%u descriptors on a ring of %u), which the virtio specification "
-		    "forbids; they are forwarded as they are",
-		    r->index, longest, r->size);
-}
-
 void shadow_device_check_queues(struct shadow_device *d)
 {
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct lane *r = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
+		const char *fault;
 
-		if (r->run == RING_SHADOWED && r->serving &&
-		    __atomic_load_n(&r->service.broken, __ATOMIC_ACQUIRE))
-			shadow_device_break_ring(d, r, r->service.fault);
-		if (!r->table_said)
-			table_say(r);
+		if (lane_has_failed(r, &fault))
+			shadow_device_break_ring(d, r, fault);
+		lane_say_tables(r);
 	}
 	shadow_device_settle(d);
 }
@@ -235,14 +212,16 @@ int shadow_device_create(struct shadow_host *host, enum umbra_shadow_mode mode,
 
 	if (!d)
 		return -ENOMEM;
+	if (lanes_create(&d->lanes)) {
+		free(d);
+		return -ENOMEM;
+	}
 	d->host = host;
 	d->mode = mode;
 	d->deadline_us = deadline_ms * 1000ull;
 	d->table_max = SHADOW_TABLE_MAX;
 	d->state = UMBRA_DEVICE_WAITING;
 	d->shadow_wanted = mode == UMBRA_SHADOW_ON;
-	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
-		lane_init(&d->rings[i], i);
 	shadow_control_init(d);
 	*out = d;
 	return 0;
@@ -256,8 +235,7 @@ void shadow_device_destroy(struct shadow_device **device)
 	if (!d)
 		return;
 	shadow_device_detach(d);
-	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
-		lane_fini(&d->rings[i]);
+	lanes_destroy(&d->lanes);
 	shadow_control_fini(d);
 	free(d);
 }
@@ -282,10 +260,8 @@ void shadow_device_attach(struct shadow_device *d, struct backend *backend)
 void shadow_device_detach(struct shadow_device *d)
 {
 	rings_discard(d);
-	for (unsigned int i = 0; i < d->ring_count; i++)
-		lane_forget(&d->rings[i]);
-	d->rings_seen = MAX(d->rings_seen, d->ring_count);
-	d->ring_count = 0;
+	d->rings_seen = MAX(d->rings_seen, lanes_count(d->lanes));
+	lanes_forget(d->lanes);
 	memory_unref(&d->memory);
 	shadow_own_fini(d);
 	d->slots_max = 0;
@@ -408,7 +384,7 @@ int shadow_device_set_features(struct shadow_device *d, uint64_t features, struc
 	/* Without the protocol's bit there is no SET_VRING_ENABLE. */
 	if (!(features & BIT64(VHOST_USER_F_PROTOCOL_FEATURES)))
 		for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
-			d->rings[i].enabled = true;
+			lane_front(lane_at(d->lanes, i))->enabled = true;
 	return 0;
 }
 
@@ -494,7 +470,7 @@ int shadow_device_get_status(struct shadow_device *d, uint8_t *status, struct um
 	if (!rc && !shadow_device_is_whole(d))
 		rc = shadow_device_lose(d, d->backend->ops->get_status(d->backend, status, err),
 					err);
-	if (!rc && shadow_device_any(d, RING_BROKEN))
+	if (!rc && lanes_any(d->lanes, lane_is_broken))
 		*status |= VIRTIO_CONFIG_S_NEEDS_RESET;
 	return rc;
 }
@@ -533,7 +509,7 @@ int shadow_device_reset(struct shadow_device *d, struct umbra_error *err)
 		return rc;
 	d->status = 0;
 	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
-		lane_reset(&d->rings[i], enabled);
+		lane_reset(lane_at(d->lanes, i), enabled);
 	if (shadow_device_is_whole(d)) /* its stop was a reset */
 		return 0;
 	/* Whatever it answers: to be told twice harms nobody whose rings are stopped. */
@@ -572,7 +548,7 @@ enum umbra_device_state shadow_device_state(const struct shadow_device *d)
 const struct shadow_counters *shadow_device_counters(const struct shadow_device *d,
 						     unsigned int index)
 {
-	return &d->rings[index].counters;
+	return lane_counters(lane_at(d->lanes, index));
 }
 
 void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_info *info)
@@ -610,15 +586,15 @@ void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_info 
 	info->last_pause_us = d->last_pause_us;
 	info->longest_pause_us = d->longest_pause_us;
 	/* Those of a front-end that has gone have counters still. */
-	info->queue_count = MAX(d->ring_count, d->rings_seen);
+	info->queue_count = MAX(lanes_count(d->lanes), d->rings_seen);
 	for (unsigned int i = 0; i < info->queue_count; i++) {
-		const struct lane *r = &d->rings[i];
+		const struct lane *r = lane_at(d->lanes, i);
 		struct umbra_queue_info *q = &info->queues[i];
 
-		q->size = r->size;
-		q->started = r->run == RING_PASSED || r->run == RING_SHADOWED;
-		q->enabled = r->enabled;
-		q->shadowed = r->run == RING_SHADOWED;
-		snprintf(q->error, sizeof(q->error), "%s", r->error);
+		q->size = lane_front(r)->size;
+		q->started = lane_is_passed(r) || lane_is_shadowed(r);
+		q->enabled = lane_front(r)->enabled;
+		q->shadowed = lane_is_shadowed(r);
+		snprintf(q->error, sizeof(q->error), "%s", lane_error(r));
 	}
 }

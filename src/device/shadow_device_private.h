@@ -73,9 +73,8 @@ struct shadow_device {
 	bool overdue;  /* the switch under way has been given up by who asked for it */
 	uint64_t switches, switches_failed, last_pause_us, longest_pause_us;
 
-	unsigned int ring_count; /* one more than the highest that was named */
 	unsigned int rings_seen; /* the most that a front-end which has gone had */
-	struct lane rings[UMBRA_QUEUES_MAX];
+	struct lanes *lanes;
 };
 
 /* Record the state, and tell the host if it is a new one. */
@@ -88,9 +87,6 @@ UMBRA_MUST_CHECK int shadow_device_check_backend(const struct shadow_device *d,
 
 /* The state that follows from the rings as they are. */
 void shadow_device_settle(struct shadow_device *d);
-
-/* Is any ring in this part of its life? */
-bool shadow_device_any(const struct shadow_device *d, enum ring_run run);
 
 /* What the functions of lanes need of the device as it is. */
 struct lane_context shadow_device_context(const struct shadow_device *d);

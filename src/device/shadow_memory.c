@@ -32,12 +32,12 @@
 /* After the table has changed: the rings that run must be in it. */
 static int rings_resolve(struct shadow_device *d, const struct memory *m, struct umbra_error *err)
 {
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct lane *r = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
 		struct lane_context c = shadow_device_context(d);
 		int rc;
 
-		if (r->run == RING_STOPPED || r->run == RING_WANTED)
+		if (lane_is_stopped(r) || lane_is_wanted(r))
 			continue; /* looked up when it starts */
 		c.memory = m;
 		rc = lane_resolve(r, &c, err);
@@ -49,19 +49,19 @@ static int rings_resolve(struct shadow_device *d, const struct memory *m, struct
 
 static void rings_pause(struct shadow_device *d)
 {
-	for (unsigned int i = 0; i < d->ring_count; i++) {
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
 		struct lane_context c = shadow_device_context(d);
 
-		lane_pause(&d->rings[i], &c);
+		lane_pause(lane_at(d->lanes, i), &c);
 	}
 }
 
 static int rings_unpause(struct shadow_device *d, struct umbra_error *err)
 {
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct lane *r = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
 		struct lane_context c = shadow_device_context(d);
-		int rc = r->run == RING_SHADOWED ? lane_unpause(r, &c, err) : 0;
+		int rc = lane_is_shadowed(r) ? lane_unpause(r, &c, err) : 0;
 
 		if (rc)
 			return rc;
@@ -77,7 +77,7 @@ typedef int table_teller(struct shadow_device *d, const struct memory *m,
 /* Descriptors must be translated from here on: no ring can be passed through. */
 static int translation_allow(struct shadow_device *d, struct umbra_error *err)
 {
-	if (!shadow_device_any(d, RING_PASSED))
+	if (!lanes_any(d->lanes, lane_is_passed))
 		return 0;
 	return error_set(err, -EOPNOTSUPP,
 			 "the new memory table has a region that the device can only be shown "

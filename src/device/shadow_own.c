@@ -179,8 +179,8 @@ static uint64_t all_need(const struct shadow_device *d)
 {
 	uint64_t bytes = 0;
 
-	for (unsigned int i = 0; i < d->ring_count; i++)
-		bytes += ring_needs(d, &d->rings[i]);
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
+		bytes += ring_needs(d, lane_at(d->lanes, i));
 	return bytes;
 }
 
@@ -188,23 +188,23 @@ static uint64_t all_need(const struct shadow_device *d)
 
 static void piece_drop(struct lane *r)
 {
-	if (r->own.backing)
-		memory_backing_unref(r->own.backing);
-	r->own = (struct memory_region){ 0 };
+	if (lane_piece(r)->at.backing)
+		memory_backing_unref(lane_piece(r)->at.backing);
+	lane_piece(r)->at = (struct memory_region){ 0 };
 }
 
 static bool lies_in(const struct lane *r, const struct own_region *o)
 {
-	return r->own.backing && r->own.backing == o->at.backing;
+	return lane_piece(r)->at.backing && lane_piece(r)->at.backing == o->at.backing;
 }
 
 /* Is a shadow in it, whether it runs or is broken? */
 static bool region_is_used(const struct shadow_device *d, const struct own_region *o)
 {
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		const struct lane *r = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		const struct lane *r = lane_at(d->lanes, i);
 
-		if ((r->queue || r->control) && lies_in(r, o))
+		if (lane_has_queue(r) && lies_in(r, o))
 			return true;
 	}
 	return false;
@@ -213,13 +213,13 @@ static bool region_is_used(const struct shadow_device *d, const struct own_regio
 /* Nobody is in it: what was given is free again, but for what is spoiled. */
 static void region_clear(struct shadow_device *d, struct own_region *o)
 {
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct lane *r = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
 
 		if (!lies_in(r, o))
 			continue;
-		o->spoiled |= r->own_spoiled;
-		r->own_spoiled = false;
+		o->spoiled |= lane_piece(r)->is_spoiled;
+		lane_piece(r)->is_spoiled = false;
 		piece_drop(r);
 	}
 	if (!o->spoiled)
@@ -235,18 +235,18 @@ static bool piece_find(struct shadow_device *d, struct lane *r, uint64_t bytes)
 
 		if (!lies_in(r, o))
 			continue;
-		if (o->sent && r->own.size >= bytes && !r->own_spoiled)
+		if (o->sent && lane_piece(r)->at.size >= bytes && !lane_piece(r)->is_spoiled)
 			return true;
-		o->spoiled |= r->own_spoiled;
+		o->spoiled |= lane_piece(r)->is_spoiled;
 	}
 	piece_drop(r);
-	r->own_spoiled = false;
+	lane_piece(r)->is_spoiled = false;
 	for (unsigned int i = 0; i < own->count; i++) {
 		struct own_region *o = &own->regions[i];
 
 		if (!o->sent || bytes > o->at.size - o->given)
 			continue;
-		r->own = (struct memory_region){
+		lane_piece(r)->at = (struct memory_region){
 			.gpa = { o->at.gpa.v + o->given },
 			.uva = { o->at.uva.v + o->given },
 			.iova = o->at.iova + o->given,
@@ -254,7 +254,7 @@ static bool piece_find(struct shadow_device *d, struct lane *r, uint64_t bytes)
 			.host = o->at.host + o->given,
 			.backing = o->at.backing,
 		};
-		memory_backing_ref(r->own.backing);
+		memory_backing_ref(lane_piece(r)->at.backing);
 		o->given += bytes;
 		return true;
 	}
@@ -273,8 +273,8 @@ static uint64_t pieces_find(struct shadow_device *d, const struct lane *only, bo
 {
 	uint64_t missing = 0;
 
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct lane *r = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
 		uint64_t bytes = ring_needs(d, r);
 
 		if (needs_piece(d, r, only, shadowed) && !piece_find(d, r, bytes))
@@ -296,8 +296,8 @@ static bool can_renew(const struct shadow_device *d)
 {
 	if (shadow_device_is_whole(d)) /* nothing has been started yet */
 		return true;
-	for (unsigned int i = 0; i < d->ring_count; i++)
-		if (lane_is_at_backend(&d->rings[i]))
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
+		if (lane_is_at_backend(lane_at(d->lanes, i)))
 			return false;
 	return true;
 }
@@ -379,7 +379,7 @@ static int refuse(const struct shadow_device *d, const struct lane *only, uint64
 				   : ", and without CONFIGURE_MEM_SLOTS it gets more only while "
 				     "none of its queues runs");
 
-	return only ? error_prefix(err, rc, "queue %u", only->index) : rc;
+	return only ? error_prefix(err, rc, "queue %u", lane_index(only)) : rc;
 }
 
 /* What is there is @missing bytes short. */
@@ -429,9 +429,10 @@ int shadow_own_check(struct shadow_device *d, const struct lane *only, struct um
 {
 	uint64_t missing = 0, room = 0;
 
-	for (unsigned int i = 0; i < d->ring_count; i++)
-		if (needs_piece(d, &d->rings[i], only, true) && !d->rings[i].own.size)
-			missing += ring_needs(d, &d->rings[i]);
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
+		if (needs_piece(d, lane_at(d->lanes, i), only, true) &&
+		    !lane_piece(lane_at(d->lanes, i))->at.size)
+			missing += ring_needs(d, lane_at(d->lanes, i));
 	for (unsigned int i = 0; i < d->own.count; i++) {
 		const struct own_region *o = &d->own.regions[i];
 		bool is_free = !o->spoiled && !region_is_used(d, o);
@@ -533,8 +534,8 @@ bool shadow_own_is_used(const struct shadow_device *d, unsigned int index)
 void shadow_own_fini(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++) {
-		piece_drop(&d->rings[i]);
-		d->rings[i].own_spoiled = false;
+		piece_drop(lane_at(d->lanes, i));
+		lane_piece(lane_at(d->lanes, i))->is_spoiled = false;
 	}
 	for (unsigned int i = 0; i < d->own.count; i++)
 		memory_backing_unref(d->own.regions[i].at.backing);

@@ -32,6 +32,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "device/shadow_device_private.h"
+#include "lane/lane_private.h"
 
 /* Between two looks at rings that drain: well below a disk's service time, and
  * far above the cost of a look. */
@@ -55,8 +56,8 @@ static bool is_halted_with(const struct shadow_device *d, const struct lane *r,
 
 static int rings_hush(struct shadow_device *d, const struct lane *only, struct umbra_error *err)
 {
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct lane *r = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
 		struct lane_context c = shadow_device_context(d);
 		int rc;
 
@@ -79,8 +80,8 @@ static int ring_busy_find(struct shadow_device *d, const struct lane *only,
 	bool found = false;
 
 	*left = 0;
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct lane *r = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
 		struct lane_context c = shadow_device_context(d);
 		uint16_t n;
 		int rc;
@@ -89,7 +90,7 @@ static int ring_busy_find(struct shadow_device *d, const struct lane *only,
 			continue;
 		rc = lane_is_idle(r, &c, &n, err);
 		if (rc == -EPROTO) {
-			if (r->run != RING_BROKEN)
+			if (!lane_is_broken(r))
 				shadow_device_break_ring(d, r, NULL);
 		} else if (rc < 0) {
 			return rc;
@@ -113,19 +114,19 @@ static int busy_error(const struct shadow_device *d, const struct lane *r, uint1
 				 "queue %u: the device cannot be suspended (no "
 				 "VHOST_BACKEND_F_SUSPEND), and after %" PRIu64
 				 " ms %u requests are still with it, as far as it can be asked",
-				 r->index, ms, left);
-	if (r->run == RING_PASSED && !(d->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX)) &&
+				 lane_index(r), ms, left);
+	if (lane_is_passed(r) && !(d->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX)) &&
 	    r->sounding != SOUNDING_DONE)
 		return error_set(
 			err, -ETIME,
 			"queue %u: after %" PRIu64 " ms %u chains are not used, and without "
 			"VIRTIO_F_EVENT_IDX nobody can tell which of them the back-end has "
 			"taken",
-			r->index, ms, left);
+			lane_index(r), ms, left);
 	return error_set(err, -ETIME,
 			 "queue %u: the back-end has %u chains and did not use them within "
 			 "%" PRIu64 " ms",
-			 r->index, left, ms);
+			 lane_index(r), left, ms);
 }
 
 /* Wait from @start on, at most the deadline, until a stop loses and races nothing. */
@@ -145,14 +146,14 @@ static int rings_await_idle(struct shadow_device *d, const struct lane *only, ui
 			log_warning("queue %u: the back-end has not read a kick of the disabled "
 				    "queue for %" PRIu64 " ms, so from here on that is not waited "
 				    "for",
-				    busy->index, d->deadline_us / 1000);
+				    lane_index(busy), d->deadline_us / 1000);
 			d->backend->leaves_kicks = true;
 			continue;
 		}
 		rc = d->host->ops->wait_us(d->host, DRAIN_LOOK_US);
 		if (rc)
 			return error_set(err, rc, "queue %u: stopped with %u requests in flight",
-					 busy->index, left);
+					 lane_index(busy), left);
 	}
 }
 
@@ -161,8 +162,8 @@ static int rings_await_idle(struct shadow_device *d, const struct lane *only, ui
 /* A ring whose peer lies is broken on the way; the others go on. */
 static int rings_halt(struct shadow_device *d, const struct lane *only, struct umbra_error *err)
 {
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct lane *r = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
 		struct lane_context c = shadow_device_context(d);
 		int rc;
 
@@ -171,7 +172,7 @@ static int rings_halt(struct shadow_device *d, const struct lane *only, struct u
 		rc = lane_halt(r, &c, err);
 		if (rc && rc != -EPROTO)
 			return rc;
-		if (rc && r->run != RING_BROKEN)
+		if (rc && !lane_is_broken(r))
 			shadow_device_break_ring(d, r, err->text);
 	}
 	return 0;
@@ -184,15 +185,15 @@ static int rings_drain(struct shadow_device *d, const struct lane *only, uint64_
 		struct lane *waiting = NULL;
 		int rc;
 
-		for (unsigned int i = 0; i < d->ring_count; i++) {
-			struct lane *r = &d->rings[i];
+		for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+			struct lane *r = lane_at(d->lanes, i);
 			struct lane_context c = shadow_device_context(d);
 
 			if (!r->halted || (only ? r != only : !lane_runs(r)))
 				continue;
 			rc = lane_is_drained(r, &c);
 			if (rc < 0) {
-				if (r->run != RING_BROKEN)
+				if (!lane_is_broken(r))
 					shadow_device_break_ring(d, r, NULL);
 				continue;
 			}
@@ -205,13 +206,13 @@ static int rings_drain(struct shadow_device *d, const struct lane *only, uint64_
 			return error_set(err, -ETIME,
 					 "queue %u: the back-end took %u chains and did not use "
 					 "them within %" PRIu64 " ms",
-					 waiting->index, lane_undrained(waiting),
+					 lane_index(waiting), lane_undrained(waiting),
 					 d->deadline_us / 1000);
 		rc = d->host->ops->wait_us(d->host, DRAIN_LOOK_US);
 		if (rc)
 			return error_set(err, rc,
 					 "queue %u: stopped while %u chains were in flight",
-					 waiting->index, lane_undrained(waiting));
+					 lane_index(waiting), lane_undrained(waiting));
 	}
 }
 
@@ -221,8 +222,8 @@ static int device_stop(struct shadow_device *d, struct umbra_error *err)
 {
 	bool any = false;
 
-	for (unsigned int i = 0; i < d->ring_count; i++)
-		any |= lane_is_at_backend(&d->rings[i]);
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
+		any |= lane_is_at_backend(lane_at(d->lanes, i));
 	return any ? d->backend->ops->device_stop(d->backend, err) : 0;
 }
 
@@ -254,14 +255,14 @@ int shadow_device_resume(struct shadow_device *d, struct umbra_error *err)
 {
 	bool is_stopped = false;
 
-	for (unsigned int i = 0; i < d->ring_count; i++)
-		is_stopped |= lane_runs(&d->rings[i]) && d->rings[i].halted;
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
+		is_stopped |= lane_runs(lane_at(d->lanes, i)) && lane_at(d->lanes, i)->halted;
 	if (is_stopped && shadow_device_is_whole(d)) {
 		shadow_device_finish(d);
 		return shadow_device_begin(d, NULL, d->shadow_wanted, err);
 	}
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct lane *r = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
 		struct lane_context c = shadow_device_context(d);
 		int rc = lane_runs(r) && (r->halted || r->hushed) ? lane_resume(r, &c, err) : 0;
 

@@ -24,12 +24,11 @@ int shadow_device_rest(struct shadow_device *d, unsigned int *left, struct umbra
 	if (rc)
 		return rc;
 	rc = shadow_device_quiesce(d, NULL, true, err);
-	for (unsigned int i = 0; i < d->ring_count; i++)
-		*left += lane_left(&d->rings[i]);
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
+		*left += lane_left(lane_at(d->lanes, i));
 	shadow_device_finish(d);
 	/* Out of time, with every ring stopped: what is left says all. */
-	if ((rc == -ETIME || rc == -ECANCELED) && !shadow_device_any(d, RING_PASSED) &&
-	    !shadow_device_any(d, RING_SHADOWED))
+	if ((rc == -ETIME || rc == -ECANCELED) && !lanes_any(d->lanes, lane_runs))
 		rc = 0;
 	return rc;
 }

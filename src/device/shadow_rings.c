@@ -45,20 +45,13 @@ static struct lane *ring_find(struct shadow_device *d, unsigned int index, struc
 			  UMBRA_QUEUES_MAX);
 		return NULL;
 	}
-	if (index >= d->ring_count)
-		d->ring_count = index + 1;
-	return &d->rings[index];
-}
-
-static bool is_stopped(const struct lane *r)
-{
-	return r->run == RING_STOPPED;
+	return lanes_name(d->lanes, index);
 }
 
 /* Has the back-end something to stop, or to give back? */
 static bool has_to_stop(const struct shadow_device *d, const struct lane *r)
 {
-	return lane_is_at_backend(r) || (r->run == RING_BROKEN && !shadow_device_is_whole(d));
+	return lane_is_at_backend(r) || (lane_is_broken(r) && !shadow_device_is_whole(d));
 }
 
 /* --- stopping ------------------------------------------------------------- */
@@ -86,52 +79,41 @@ static int ring_halt(struct shadow_device *d, struct lane *r, struct umbra_error
 		}
 		return shadow_device_lose(d, rc, err);
 	}
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct lane *other = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *other = lane_at(d->lanes, i);
 		struct lane_context c = shadow_device_context(d);
 
-		if (other != r && lane_runs(other) && other->halted && !other->forgotten)
+		if (other != r && lane_runs(other) && lane_is_halted(other) &&
+		    !lane_is_forgotten(other))
 			lane_finish(other, &c);
 	}
-	if (shadow_device_any(d, RING_WANTED))
+	if (lanes_any(d->lanes, lane_is_wanted))
 		shadow_device_start_soon(d);
 	return 0;
-}
-
-static void ring_forget(struct shadow_device *d, struct lane *r)
-{
-	struct lane_context c = shadow_device_context(d);
-
-	lane_discard(r, &c);
-	r->error[0] = '\0';
-	/* Its kick fd belonged to the life that is over. */
-	fd_close(&r->kick_fd);
 }
 
 int shadow_device_abandon(struct shadow_device *d, struct lane *only, struct umbra_error *err)
 {
 	int rc = 0;
 
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct lane *r = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
 		struct lane_context c = shadow_device_context(d);
 
 		if (only && r != only)
 			continue;
-		r->kept_count = 0;
-		if (is_stopped(r))
-			continue;
-		r->forgotten = true;
-		lane_pause(r, &c);
-		lane_abandon(r);
+		lane_abandon(r, &c);
 	}
-	for (unsigned int i = 0; i < d->ring_count && !rc; i++)
-		if (d->rings[i].forgotten && has_to_stop(d, &d->rings[i]))
-			rc = ring_halt(d, &d->rings[i], err);
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		if (!rc && d->rings[i].forgotten)
-			ring_forget(d, &d->rings[i]);
-		d->rings[i].forgotten = false;
+	for (unsigned int i = 0; i < lanes_count(d->lanes) && !rc; i++)
+		if (lane_is_forgotten(lane_at(d->lanes, i)) && has_to_stop(d, lane_at(d->lanes, i)))
+			rc = ring_halt(d, lane_at(d->lanes, i), err);
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
+		struct lane_context c = shadow_device_context(d);
+
+		if (!rc && lane_is_forgotten(r))
+			lane_end(r, &c);
+		lane_keep(r);
 	}
 	shadow_device_settle(d);
 	return rc;
@@ -151,14 +133,12 @@ int shadow_device_ring_set_size(struct shadow_device *d, unsigned int index, uin
 		return error_set(err, -EINVAL,
 				 "queue %u: size %u is not a power of two from 1 to %u", index,
 				 size, SPLIT_SIZE_MAX);
-	if (r->size == size)
+	if (lane_front(r)->size == size)
 		return 0;
 	rc = shadow_device_abandon(d, r, err);
 	if (rc)
 		return rc;
-	free(r->kept); /* sized for the old one */
-	r->kept = NULL;
-	r->size = (uint16_t)size;
+	lane_set_size(r, (uint16_t)size);
 	return 0;
 }
 
@@ -170,15 +150,16 @@ int shadow_device_ring_set_addr(struct shadow_device *d, unsigned int index, uva
 
 	if (!r)
 		return -EINVAL;
-	if (r->has_addr && r->desc.v == desc.v && r->avail.v == avail.v && r->used.v == used.v)
+	if (lane_front(r)->has_addr && lane_front(r)->desc.v == desc.v &&
+	    lane_front(r)->avail.v == avail.v && lane_front(r)->used.v == used.v)
 		return 0;
 	rc = shadow_device_abandon(d, r, err);
 	if (rc)
 		return rc;
-	r->desc = desc;
-	r->avail = avail;
-	r->used = used;
-	r->has_addr = true;
+	lane_front(r)->desc = desc;
+	lane_front(r)->avail = avail;
+	lane_front(r)->used = used;
+	lane_front(r)->has_addr = true;
 	return 0;
 }
 
@@ -194,9 +175,9 @@ int shadow_device_ring_set_base(struct shadow_device *d, unsigned int index, uin
 		return error_set(err, -EINVAL,
 				 "queue %u: base %u is not an index of a split ring (0 to 65535)",
 				 index, base);
-	rc = is_stopped(r) ? 0 : shadow_device_abandon(d, r, err);
+	rc = lane_is_stopped(r) ? 0 : shadow_device_abandon(d, r, err);
 	if (!rc)
-		r->base = ring_position_split((uint16_t)base);
+		lane_front(r)->base = ring_position_split((uint16_t)base);
 	return rc;
 }
 
@@ -245,16 +226,16 @@ static int ring_want(struct shadow_device *d, struct lane *r, struct umbra_error
 		return rc;
 	if (!d->has_features)
 		return error_set(err, -EINVAL, "queue %u: it is started before SET_FEATURES",
-				 r->index);
+				 lane_index(r));
 	/* What is wrong with it is said now, even if it begins later. */
-	rc = shadow_device_is_whole(d) ? queue_check(d, r->index, err) : 0;
+	rc = shadow_device_is_whole(d) ? queue_check(d, lane_index(r), err) : 0;
 	if (!rc)
 		rc = lane_resolve(r, &c, err);
 	if (!rc && shadow_device_is_control(d, r))
 		shadow_control_begins(d, r);
 	if (rc)
 		return rc;
-	if (r->enabled || shadow_device_is_whole(d))
+	if (lane_front(r)->enabled || shadow_device_is_whole(d))
 		return ring_begin(d, r, err);
 	shadow_device_settle(d);
 	return 0;
@@ -274,20 +255,20 @@ typedef int fd_tell(struct backend *b, unsigned int index, int fd, struct umbra_
 static int fd_exchange_there(struct shadow_device *d, struct lane *r, fd_tell *tell,
 			     const int *slot_fd, int fd, struct umbra_error *err)
 {
-	int rc = shadow_device_lose(d, tell(d->backend, r->index, fd, err), err);
+	int rc = shadow_device_lose(d, tell(d->backend, lane_index(r), fd, err), err);
 	struct umbra_error later = { "" };
 	int back;
 
 	if (!rc || shadow_device_is_fatal(rc))
 		return rc;
-	back = shadow_device_lose(d, tell(d->backend, r->index, *slot_fd, &later), &later);
+	back = shadow_device_lose(d, tell(d->backend, lane_index(r), *slot_fd, &later), &later);
 	if (!back)
 		return rc;
 	if (shadow_device_is_fatal(back)) {
 		*err = later;
 		return back;
 	}
-	if (slot_fd != &r->err_fd)
+	if (slot_fd != &lane_front(r)->err_fd)
 		ring_lose_fd(d, r, &later);
 	return rc;
 }
@@ -319,12 +300,13 @@ static int ring_exchange_fd(struct shadow_device *d, struct lane *r, int *slot_f
 			    fd_tell *tell, struct umbra_error *err)
 {
 	/* The errors of a shadow ring are the back-end's to tell, too. */
-	bool there = r->run == RING_PASSED || (r->run == RING_SHADOWED && slot_fd == &r->err_fd);
+	bool there =
+		lane_is_passed(r) || (lane_is_shadowed(r) && slot_fd == &lane_front(r)->err_fd);
 	int before = *slot_fd, rc = 0;
 
 	if (there)
 		rc = fd_exchange_there(d, r, tell, slot_fd, *fd, err);
-	else if (r->run == RING_SHADOWED)
+	else if (lane_is_shadowed(r))
 		rc = fd_exchange_here(d, r, slot_fd, *fd, err);
 	if (rc)
 		return rc;
@@ -348,21 +330,21 @@ static int kick_restart(struct shadow_device *d, struct lane *r, int *fd, struct
 {
 	struct lane_context c = shadow_device_context(d);
 	struct umbra_error later;
-	int before = r->kick_fd, rc;
+	int before = lane_front(r)->kick_fd, rc;
 
 	rc = ring_halt(d, r, err);
 	if (rc)
 		return rc;
 	if (lane_runs(r))
 		lane_finish(r, &c);
-	r->kick_fd = *fd;
-	rc = r->run == RING_WANTED ? ring_begin(d, r, err) : 0;
+	lane_front(r)->kick_fd = *fd;
+	rc = lane_is_wanted(r) ? ring_begin(d, r, err) : 0;
 	if (!rc) {
 		fd_close(&before);
 		*fd = -1;
 		return 0;
 	}
-	r->kick_fd = before;
+	lane_front(r)->kick_fd = before;
 	if (!shadow_device_is_fatal(rc) && ring_begin(d, r, &later))
 		shadow_device_start_failed(d, &later);
 	return rc;
@@ -371,28 +353,29 @@ static int kick_restart(struct shadow_device *d, struct lane *r, int *fd, struct
 int shadow_device_ring_set_kick(struct shadow_device *d, unsigned int index, int *fd,
 				struct umbra_error *err)
 {
+	struct lane_context c = shadow_device_context(d);
 	struct lane *r = ring_find(d, index, err);
 	int rc;
 
 	if (!r)
 		return -EINVAL;
-	if (r->run == RING_PASSED && !hears_of_kick(d))
+	if (lane_is_passed(r) && !hears_of_kick(d))
 		return kick_restart(d, r, fd, err);
-	if (!is_stopped(r)) {
-		rc = ring_exchange_fd(d, r, &r->kick_fd, fd,
+	if (!lane_is_stopped(r)) {
+		rc = ring_exchange_fd(d, r, &lane_front(r)->kick_fd, fd,
 				      d->backend ? d->backend->ops->ring_set_kick : NULL, err);
 		/* A kick may have come before we listened. */
-		if (!rc && r->run == RING_PASSED)
-			d->host->ops->notify(d->host, r->kick_fd);
+		if (!rc && lane_is_passed(r))
+			d->host->ops->notify(d->host, lane_front(r)->kick_fd);
 		return rc;
 	}
-	fd_close(&r->kick_fd);
-	r->kick_fd = *fd;
-	r->run = RING_WANTED;
+	fd_close(&lane_front(r)->kick_fd);
+	lane_front(r)->kick_fd = *fd;
+	lane_want(r);
 	rc = ring_want(d, r, err);
 	if (rc) {
-		r->run = RING_STOPPED;
-		r->kick_fd = -1; /* still the caller's */
+		lane_discard(r, &c);
+		lane_front(r)->kick_fd = -1; /* still the caller's */
 	} else {
 		*fd = -1;
 	}
@@ -407,11 +390,11 @@ int shadow_device_ring_set_call(struct shadow_device *d, unsigned int index, int
 
 	if (!r)
 		return -EINVAL;
-	rc = ring_exchange_fd(d, r, &r->call_fd, fd,
+	rc = ring_exchange_fd(d, r, &lane_front(r)->call_fd, fd,
 			      d->backend ? d->backend->ops->ring_set_call : NULL, err);
 	/* A call may have gone to the old fd while nobody listened there. */
-	if (!rc && !is_stopped(r))
-		d->host->ops->notify(d->host, r->call_fd);
+	if (!rc && !lane_is_stopped(r))
+		d->host->ops->notify(d->host, lane_front(r)->call_fd);
 	return rc;
 }
 
@@ -422,7 +405,7 @@ int shadow_device_ring_set_err(struct shadow_device *d, unsigned int index, int 
 
 	if (!r)
 		return -EINVAL;
-	return ring_exchange_fd(d, r, &r->err_fd, fd,
+	return ring_exchange_fd(d, r, &lane_front(r)->err_fd, fd,
 				d->backend ? d->backend->ops->ring_set_err : NULL, err);
 }
 
@@ -434,7 +417,7 @@ static int ring_disable(struct shadow_device *d, struct lane *r, struct umbra_er
 
 	if (rc)
 		return rc;
-	r->enabled = false;
+	lane_front(r)->enabled = false;
 	if (lane_runs(r))
 		lane_finish(r, &c);
 	shadow_device_settle(d);
@@ -449,18 +432,18 @@ int shadow_device_ring_enable(struct shadow_device *d, unsigned int index, bool 
 
 	if (!r)
 		return -EINVAL;
-	if (r->enabled == enabled)
+	if (lane_front(r)->enabled == enabled)
 		return 0;
 	if (!enabled && lane_runs(r)) {
 		rc = shadow_device_check_backend(d, err);
 		return rc ? rc : ring_disable(d, r, err);
 	}
-	r->enabled = enabled;
-	if (!enabled || r->run != RING_WANTED)
+	lane_front(r)->enabled = enabled;
+	if (!enabled || !lane_is_wanted(r))
 		return 0;
 	rc = ring_begin(d, r, err);
 	if (rc)
-		r->enabled = false;
+		lane_front(r)->enabled = false;
 	return rc;
 }
 
@@ -477,12 +460,10 @@ int shadow_device_ring_stop(struct shadow_device *d, unsigned int index, uint16_
 	rc = has_to_stop(d, r) ? ring_halt(d, r, err) : 0;
 	if (rc)
 		return rc;
-	if (lane_runs(r) || r->run == RING_BROKEN)
+	if (lane_runs(r) || lane_is_broken(r))
 		lane_finish(r, &c);
-	r->run = RING_STOPPED;
-	r->error[0] = '\0';
-	fd_close(&r->kick_fd); /* vhost-user: a stopped ring waits for a new one */
-	*base = r->base.avail;
+	lane_end(r, &c);
+	*base = lane_front(r)->base.avail;
 	shadow_device_settle(d);
 	return 0;
 }

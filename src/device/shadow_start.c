@@ -44,16 +44,16 @@
 
 bool shadow_device_may_start(const struct lane *r, const struct lane *only)
 {
-	return r->run == RING_WANTED && (!only || r == only) && r->enabled;
+	return lane_is_wanted(r) && (!only || r == only) && lane_front(r)->enabled;
 }
 
 void shadow_device_finish(struct shadow_device *d)
 {
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct lane *r = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
 		struct lane_context c = shadow_device_context(d);
 
-		if (lane_runs(r) && r->halted)
+		if (lane_runs(r) && lane_is_halted(r))
 			lane_finish(r, &c);
 	}
 }
@@ -64,8 +64,8 @@ void shadow_device_finish(struct shadow_device *d)
  */
 static void rings_judge(struct shadow_device *d, const struct lane *only)
 {
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct lane *r = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
 		struct lane_context c = shadow_device_context(d);
 		struct umbra_error err;
 
@@ -86,12 +86,12 @@ static int ring_start(struct shadow_device *d, struct lane *r, bool shadowed, bo
 
 static void rings_go(struct shadow_device *d)
 {
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct lane *r = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
 		struct lane_context c = shadow_device_context(d);
 		struct umbra_error err = { "" };
 
-		if (r->fresh && lane_go(r, &c, &err))
+		if (lane_is_started(r) && lane_go(r, &c, &err))
 			shadow_device_break_ring(d, r, err.text);
 	}
 }
@@ -99,11 +99,10 @@ static void rings_go(struct shadow_device *d)
 /* Tell the device again what it has forgotten, on @control, and let the others go. */
 static int device_replay(struct shadow_device *d, struct lane *control, struct umbra_error *err)
 {
-	int rc = control_queue_replay(control->control, d->host, control->back_kick_fd,
-				      d->deadline_us, err);
+	int rc = lane_replay(control, d->host, d->deadline_us, err);
 
-	for (unsigned int i = 0; i < d->ring_count && !rc; i++)
-		if (d->rings[i].fresh && &d->rings[i] != control)
+	for (unsigned int i = 0; i < lanes_count(d->lanes) && !rc; i++)
+		if (lane_is_started(lane_at(d->lanes, i)) && lane_at(d->lanes, i) != control)
 			rc = d->backend->ops->ring_enable(d->backend, i, true, err);
 	return rc;
 }
@@ -127,30 +126,30 @@ static int device_ungo(struct shadow_device *d, struct umbra_error *err)
 /* Take back what was begun: nobody has served it yet. */
 static int rings_ungo(struct shadow_device *d, struct umbra_error *err)
 {
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		struct lane *r = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
 		struct lane_context c = shadow_device_context(d);
 		int rc;
 
-		if (!r->fresh)
+		if (!lane_is_started(r))
 			continue;
 		if (shadow_device_is_whole(d)) {
 			uint16_t ignored;
 
-			rc = d->backend->ops->ring_stop(d->backend, r->index, -1, &ignored, err);
+			rc = d->backend->ops->ring_stop(d->backend, lane_index(r), -1, &ignored,
+							err);
 			if (shadow_device_is_fatal(rc))
 				return rc;
 			lane_ungo(r, &c);
 			continue;
 		}
 		/* Nobody served it, but the back-end may have worked on a passed one. */
-		r->fresh = false;
 		rc = shadow_device_quiesce(d, r, true, err);
 		if (rc && rc != -ETIME)
 			return rc;
 		if (rc)
 			log_error("%s; they are given up", err->text);
-		if (r->halted && lane_runs(r))
+		if (lane_is_halted(r) && lane_runs(r))
 			lane_finish(r, &c);
 	}
 	return 0;
@@ -167,10 +166,10 @@ int shadow_device_begin(struct shadow_device *d, const struct lane *only, bool s
 	rings_judge(d, only);
 	control = shadow_control_replayer(d);
 	rc = shadow_own_find(d, only, shadowed, err);
-	for (unsigned int i = 0; i < d->ring_count && !rc; i++) {
-		if (!shadow_device_may_start(&d->rings[i], only))
+	for (unsigned int i = 0; i < lanes_count(d->lanes) && !rc; i++) {
+		if (!shadow_device_may_start(lane_at(d->lanes, i), only))
 			continue;
-		rc = ring_start(d, &d->rings[i], shadowed, control, err);
+		rc = ring_start(d, lane_at(d->lanes, i), shadowed, control, err);
 		any = true;
 	}
 	if (!rc && any && shadow_device_is_whole(d)) {
@@ -209,7 +208,7 @@ int shadow_device_choose_mode(struct shadow_device *d, const struct lane *only,
 	int rc = mode_check(d, only, d->shadow_wanted, err);
 	bool runs;
 
-	runs = shadow_device_any(d, RING_PASSED) || shadow_device_any(d, RING_SHADOWED);
+	runs = lanes_any(d->lanes, lane_runs);
 	if (!rc || d->mode != UMBRA_SHADOW_AUTO)
 		return rc;
 	/* Nobody knows whether the back-end takes this one in the other mode: the others, which
@@ -243,8 +242,7 @@ static int device_rest(struct shadow_device *d, struct umbra_error *err)
 	struct umbra_error later;
 	int rc, back;
 
-	if (!shadow_device_is_whole(d) ||
-	    !(shadow_device_any(d, RING_PASSED) || shadow_device_any(d, RING_SHADOWED)))
+	if (!shadow_device_is_whole(d) || !(lanes_any(d->lanes, lane_runs)))
 		return 0;
 	rc = shadow_device_quiesce(d, NULL, false, err);
 	if (!rc) {
@@ -284,11 +282,11 @@ int shadow_device_start_now(struct shadow_device *d, struct umbra_error *err)
 	bool any = false, still = false;
 	int rc = shadow_device_check_backend(d, err);
 
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		const struct lane *r = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		const struct lane *r = lane_at(d->lanes, i);
 
 		any |= shadow_device_may_start(r, NULL);
-		still |= lane_runs(r) && (r->hushed || r->halted);
+		still |= lane_is_resting(r);
 	}
 	d->start_at = 0;
 	if (rc || (!any && !still))

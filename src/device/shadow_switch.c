@@ -46,8 +46,8 @@ int shadow_device_check_mode(const struct shadow_device *d, bool shadowed, struc
 		return error_set(err, -EPERM, "the device is always shadowed (shadow=on)");
 	if (d->has_features && !is_possible)
 		return error_set(err, -EOPNOTSUPP, "%s", d->features.why_not);
-	for (unsigned int i = 0; i < d->ring_count; i++) {
-		const struct lane *r = &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		const struct lane *r = lane_at(d->lanes, i);
 		uint16_t ghosts = lane_ghosts(r);
 
 		if (!shadowed && ghosts)
@@ -57,7 +57,7 @@ int shadow_device_check_mode(const struct shadow_device *d, bool shadowed, struc
 				"that was stopped all the same, and would complete them "
 				"on the guest's ring",
 				i, ghosts);
-		if (shadowed && r->left)
+		if (shadowed && lane_has_left(r))
 			return error_set(err, -EOPNOTSUPP,
 					 "queue %u: the back-end has not used all that it had when "
 					 "the queue was passed through and stopped all the same, "
@@ -67,7 +67,7 @@ int shadow_device_check_mode(const struct shadow_device *d, bool shadowed, struc
 	if (shadowed && d->no_shadow[0])
 		return error_set(err, -EOPNOTSUPP, "%s", d->no_shadow);
 	if (shadowed && d->backend && d->backend->ends_at_late_kick &&
-	    shadow_device_any(d, RING_PASSED))
+	    lanes_any(d->lanes, lane_is_passed))
 		return error_set(err, -EOPNOTSUPP,
 				 "the back-end (passt) would end at a kick of the guest that comes "
 				 "as its rings are stopped: it can be shadowed from the start "
@@ -128,18 +128,18 @@ void shadow_device_switch_overdue(struct shadow_device *d, const char *reason)
 static void broken_note(const struct shadow_device *d, bool broken[UMBRA_QUEUES_MAX])
 {
 	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
-		broken[i] = d->rings[i].run == RING_BROKEN;
+		broken[i] = lane_is_broken(lane_at(d->lanes, i));
 }
 
 /* Who asked is told of a queue that broke in the switch, though the others have switched. */
 static int broken_since(const struct shadow_device *d, const bool before[UMBRA_QUEUES_MAX],
 			bool shadowed, struct umbra_error *err)
 {
-	for (unsigned int i = 0; i < d->ring_count; i++)
-		if (d->rings[i].run == RING_BROKEN && !before[i])
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
+		if (lane_is_broken(lane_at(d->lanes, i)) && !before[i])
 			return error_set(err, -EPROTO,
 					 "queue %u broke on the way, and the others are %s: %s", i,
-					 mode_name(shadowed), d->rings[i].error);
+					 mode_name(shadowed), lane_error(lane_at(d->lanes, i)));
 	return 0;
 }
 
@@ -187,11 +187,11 @@ int shadow_device_switch(struct shadow_device *d, bool shadowed, struct umbra_er
 
 	if (rc || d->shadow_wanted == shadowed)
 		return rc;
-	if (shadow_device_any(d, RING_PASSED) || shadow_device_any(d, RING_SHADOWED))
+	if (lanes_any(d->lanes, lane_runs))
 		return mode_set(d, shadowed, err);
 	d->shadow_wanted = shadowed;
 	shadow_device_settle(d);
-	if (!shadow_device_any(d, RING_WANTED))
+	if (!lanes_any(d->lanes, lane_is_wanted))
 		return 0;
 	/* What was about to start, or could not in the other mode, starts now. */
 	broken_note(d, broken);

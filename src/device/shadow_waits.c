@@ -11,9 +11,10 @@
 
 static const struct lane *ring_find(const struct shadow_device *d, bool kicked)
 {
-	for (unsigned int i = 0; i < d->ring_count; i++)
-		if (kicked ? d->rings[i].run == RING_WANTED : d->rings[i].size > 0)
-			return &d->rings[i];
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
+		if (kicked ? lane_is_wanted(lane_at(d->lanes, i))
+			   : lane_front(lane_at(d->lanes, i))->size > 0)
+			return lane_at(d->lanes, i);
 	return NULL;
 }
 
@@ -29,12 +30,12 @@ void shadow_device_waits_for(const struct shadow_device *d, char *text, size_t s
 		snprintf(text, size,
 			 "for the guest's memory: the front-end has shared none (QEMU: is share=on "
 			 "forgotten?)");
-	else if ((r = ring_find(d, true)) && !r->enabled)
-		snprintf(text, size, "for the front-end to enable queue %u", r->index);
+	else if ((r = ring_find(d, true)) && !lane_front(r)->enabled)
+		snprintf(text, size, "for the front-end to enable queue %u", lane_index(r));
 	else if (r)
-		snprintf(text, size, "for queue %u to be started", r->index);
+		snprintf(text, size, "for queue %u to be started", lane_index(r));
 	else if ((r = ring_find(d, false)))
-		snprintf(text, size, "for the guest's driver to start queue %u", r->index);
+		snprintf(text, size, "for the guest's driver to start queue %u", lane_index(r));
 	else
 		snprintf(text, size, "for the guest's driver to set up a queue");
 }

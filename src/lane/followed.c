@@ -11,11 +11,11 @@ static int memory_make(struct lane *r, const struct control_layout *layout, stru
 {
 	r->control = calloc(1, sizeof(*r->control));
 	r->private = calloc(1, layout->private_bytes);
-	r->segs = calloc(r->size, sizeof(*r->segs));
+	r->segs = calloc(r->front.size, sizeof(*r->segs));
 	if (r->control && r->private && r->segs)
 		return 0;
 	return error_set(err, -ENOMEM, "queue %u: no memory for a control queue of %u entries",
-			 r->index, r->size);
+			 r->index, r->front.size);
 }
 
 int ring_control_build(struct lane *r, const struct lane_context *c, struct umbra_error *err)
@@ -27,13 +27,13 @@ int ring_control_build(struct lane *r, const struct lane_context *c, struct umbr
 			.split = r->split,
 			.memory = c->memory,
 			.features = c->guest_features,
-			.at = r->base,
+			.at = r->front.base,
 		},
 		.back = {
 			.size = r->back_size,
 			.features = c->shadow_features,
-			.shared = r->own.host,
-			.shared_addr = r->own.iova,
+			.shared = r->own.at.host,
+			.shared_addr = r->own.at.iova,
 		},
 		.terms = c->control->terms,
 		.state = c->control->state,
@@ -41,15 +41,16 @@ int ring_control_build(struct lane *r, const struct lane_context *c, struct umbr
 		.control_counters = c->control->counters,
 		.view = c->control->view,
 	};
-	uint64_t at = r->own.uva.v;
+	uint64_t at = r->own.at.uva.v;
 	int rc;
 
-	if (layout.shared_bytes > r->own.size)
+	if (layout.shared_bytes > r->own.at.size)
 		return error_set(
 			err, -EOPNOTSUPP,
 			"queue %u: a control queue of %u entries needs %zu bytes of shadow "
 			"memory, and there are %llu",
-			r->index, r->size, layout.shared_bytes, (unsigned long long)r->own.size);
+			r->index, r->front.size, layout.shared_bytes,
+			(unsigned long long)r->own.at.size);
 	rc = memory_make(r, &layout, err);
 	if (rc)
 		return rc;
@@ -59,7 +60,7 @@ int ring_control_build(struct lane *r, const struct lane_context *c, struct umbr
 		return error_set(err, -EINVAL,
 				 "queue %u: a control queue of %u entries has no room for a "
 				 "command, expected 2 or more",
-				 r->index, r->size);
+				 r->index, r->front.size);
 	r->shadow_desc = (uva_t){ at + layout.driver.ring.desc };
 	r->shadow_avail = (uva_t){ at + layout.driver.ring.avail };
 	r->shadow_used = (uva_t){ at + layout.driver.ring.used };
@@ -79,9 +80,15 @@ void ring_control_finish(struct lane *r)
 
 	if (!q->abandoned)
 		(void)control_queue_take_back(q);
-	r->base = device_ring_position(&q->guest);
+	r->front.base = device_ring_position(&q->guest);
 	r->owed = device_ring_outstanding(&q->guest);
 	/* What arm() finds, the pass at its start will find. */
 	if (r->run == RING_SHADOWED)
 		(void)!device_ring_arm(&q->guest);
+}
+
+int lane_replay(struct lane *r, struct shadow_host *host, uint64_t deadline_us,
+		struct umbra_error *err)
+{
+	return control_queue_replay(r->control, host, r->back_kick_fd, deadline_us, err);
 }

@@ -14,7 +14,7 @@
 #ifndef UMBRA_LANE_FOLLOWED_H
 #define UMBRA_LANE_FOLLOWED_H
 
-#include "lane/lane.h"
+#include "lane/lane_private.h"
 
 /* Lay it out in our own memory and join it to the guest's ring.  -EOPNOTSUPP, -EINVAL,
  * -ENOMEM. */

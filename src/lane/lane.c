@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* One ring of a shadow device, how it comes to life and goes: see lane.h. */
-#include "lane/lane.h"
+#include "lane/lane_private.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -11,21 +11,9 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "lane/followed.h"
 #include "ring/split_look.h"
-
-void lane_init(struct lane *r, unsigned int index)
-{
-	*r = (struct lane){
-		.index = index,
-		.kick_fd = -1,
-		.call_fd = -1,
-		.err_fd = -1,
-		.back_kick_fd = -1,
-		.back_call_fd = -1,
-		.quiet_fd = -1,
-	};
-}
 
 /* Where the back-end completes the ghosts, as long as there are some. */
 static void ghost_ring_set(struct lane *r, const struct driver_ring *back,
@@ -42,20 +30,20 @@ static void ghost_ring_set(struct lane *r, const struct driver_ring *back,
 	r->ghost_ring = back->split;
 }
 
-void lane_forget(struct lane *r)
+static void forget(struct lane *r)
 {
-	fd_close(&r->kick_fd);
-	fd_close(&r->call_fd);
-	fd_close(&r->err_fd);
+	fd_close(&r->front.kick_fd);
+	fd_close(&r->front.call_fd);
+	fd_close(&r->front.err_fd);
 	/* Ours, too: no front-end leaves anything behind for the next. */
 	fd_close(&r->back_kick_fd);
 	fd_close(&r->back_call_fd);
 	fd_close(&r->quiet_fd);
-	r->size = 0;
-	r->has_addr = false;
-	r->base = ring_position_start(RING_SPLIT);
+	r->front.size = 0;
+	r->front.has_addr = false;
+	r->front.base = ring_position_start(RING_SPLIT);
 	r->gap = 0;
-	r->enabled = false;
+	r->front.enabled = false;
 	r->error[0] = '\0';
 	r->kept_count = 0;
 	free(r->kept);
@@ -68,17 +56,250 @@ void lane_forget(struct lane *r)
 	r->spoils = 0;
 }
 
+/* --- all lanes of a device ------------------------------------------------ */
+
+static void init(struct lane *r, unsigned int index)
+{
+	*r = (struct lane){
+		.index = index,
+		.front = { .kick_fd = -1, .call_fd = -1, .err_fd = -1 },
+		.back_kick_fd = -1,
+		.back_call_fd = -1,
+		.quiet_fd = -1,
+	};
+}
+
+int lanes_create(struct lanes **out)
+{
+	*out = calloc(1, sizeof(**out));
+	if (!*out)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
+		init(&(*out)->lane[i], i);
+	return 0;
+}
+
+void lanes_destroy(struct lanes **lanes)
+{
+	if (!*lanes)
+		return;
+	lanes_forget(*lanes);
+	free(*lanes);
+	*lanes = NULL;
+}
+
+struct lane *lanes_name(struct lanes *lanes, unsigned int index)
+{
+	if (index >= lanes->count)
+		lanes->count = index + 1;
+	return &lanes->lane[index];
+}
+
+unsigned int lanes_count(const struct lanes *lanes)
+{
+	return lanes->count;
+}
+
+struct lane *lane_at(const struct lanes *lanes, unsigned int index)
+{
+	return (struct lane *)&lanes->lane[index];
+}
+
+bool lanes_any(const struct lanes *lanes, bool (*is)(const struct lane *r))
+{
+	for (unsigned int i = 0; i < lanes->count; i++)
+		if (is(&lanes->lane[i]))
+			return true;
+	return false;
+}
+
+void lanes_forget(struct lanes *lanes)
+{
+	for (unsigned int i = 0; i < lanes->count; i++)
+		forget(&lanes->lane[i]);
+	lanes->count = 0;
+}
+
+/* --- what can be asked of one ---------------------------------------------- */
+
+unsigned int lane_index(const struct lane *r)
+{
+	return r->index;
+}
+
+struct lane_front *lane_front(const struct lane *r)
+{
+	return (struct lane_front *)&r->front;
+}
+
+struct lane_piece *lane_piece(const struct lane *r)
+{
+	return (struct lane_piece *)&r->own;
+}
+
+const struct shadow_counters *lane_counters(const struct lane *r)
+{
+	return &r->counters;
+}
+
+const char *lane_error(const struct lane *r)
+{
+	return r->error;
+}
+
+bool lane_is_stopped(const struct lane *r)
+{
+	return r->run == RING_STOPPED;
+}
+
+bool lane_is_wanted(const struct lane *r)
+{
+	return r->run == RING_WANTED;
+}
+
+bool lane_is_broken(const struct lane *r)
+{
+	return r->run == RING_BROKEN;
+}
+
+bool lane_is_passed(const struct lane *r)
+{
+	return r->run == RING_PASSED;
+}
+
+bool lane_is_shadowed(const struct lane *r)
+{
+	return r->run == RING_SHADOWED;
+}
+
+bool lane_runs(const struct lane *r)
+{
+	return lane_is_passed(r) || lane_is_shadowed(r);
+}
+
+bool lane_is_started(const struct lane *r)
+{
+	return r->fresh;
+}
+
+bool lane_is_halted(const struct lane *r)
+{
+	return r->halted;
+}
+
+bool lane_is_resting(const struct lane *r)
+{
+	return lane_runs(r) && (r->hushed || r->halted);
+}
+
+bool lane_is_at_backend(const struct lane *r)
+{
+	return (lane_runs(r) || lane_is_broken(r)) && !r->halted;
+}
+
+bool lane_has_queue(const struct lane *r)
+{
+	return r->queue || r->control;
+}
+
+bool lane_is_followed(const struct lane *r)
+{
+	return r->control;
+}
+
+bool lane_is_served(const struct lane *r)
+{
+	return r->serving;
+}
+
+bool lane_is_new_to_guest(const struct lane *r)
+{
+	return split_begins(&r->split, r->front.base);
+}
+
+bool lane_has_left(const struct lane *r)
+{
+	return r->left;
+}
+
+bool lane_has_failed(const struct lane *r, const char **fault)
+{
+	if (!lane_is_shadowed(r) || !r->serving ||
+	    !__atomic_load_n(&r->service.broken, __ATOMIC_ACQUIRE))
+		return false;
+	*fault = r->service.fault;
+	return true;
+}
+
+void lane_say_tables(struct lane *r)
+{
+	uint32_t longest = __atomic_load_n(&r->counters.table_longest, __ATOMIC_RELAXED);
+
+	if (!longest || r->table_said)
+		return;
+	r->table_said = true;
+	log_warning("queue %u: the guest's driver builds indirect tables that are longer than the "
+		    "ring (%u descriptors on a ring of %u), which the virtio specification "
+		    "forbids; they are forwarded as they are",
+		    r->index, longest, r->front.size);
+}
+
+/* --- what the front-end does ------------------------------------------------ */
+
+void lane_want(struct lane *r)
+{
+	r->run = RING_WANTED;
+}
+
+void lane_set_size(struct lane *r, uint16_t size)
+{
+	free(r->kept); /* sized for the old one */
+	r->kept = NULL;
+	r->front.size = size;
+}
+
+bool lane_is_forgotten(const struct lane *r)
+{
+	return r->forgotten;
+}
+
+void lane_keep(struct lane *r)
+{
+	r->forgotten = false;
+}
+
+void lane_end(struct lane *r, const struct lane_context *c)
+{
+	lane_discard(r, c);
+	r->error[0] = '\0';
+	fd_close(&r->front.kick_fd); /* vhost-user: a stopped ring waits for a new one */
+}
+
 void lane_reset(struct lane *r, bool enabled)
 {
-	r->base = ring_position_start(RING_SPLIT);
+	r->front.base = ring_position_start(RING_SPLIT);
 	r->gap = 0;
-	r->enabled = enabled;
+	r->front.enabled = enabled;
 	r->kept_count = 0;
 }
 
-void lane_fini(struct lane *r)
+/* Never write to the guest's ring again. */
+static void queue_abandon(struct lane *r)
 {
-	lane_forget(r);
+	if (r->queue)
+		shadow_queue_abandon(r->queue);
+	if (r->control)
+		control_queue_abandon(r->control);
+}
+
+void lane_abandon(struct lane *r, const struct lane_context *c)
+{
+	r->kept_count = 0;
+	if (lane_is_stopped(r))
+		return;
+	r->forgotten = true;
+	lane_pause(r, c);
+	queue_abandon(r);
 }
 
 /* --- finding the guest's ring ------------------------------------------- */
@@ -106,23 +327,24 @@ static void *part_find(const struct lane *r, const struct lane_context *c, const
 
 int lane_resolve(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
-	struct split_ring s = { .size = r->size };
+	struct split_ring s = { .size = r->front.size };
 
-	if (!r->size)
+	if (!r->front.size)
 		return error_set(err, -EINVAL, "queue %u: it has no size yet (SET_VRING_NUM)",
 				 r->index);
-	if (!r->has_addr)
+	if (!r->front.has_addr)
 		return error_set(err, -EINVAL, "queue %u: it has no address yet (SET_VRING_ADDR)",
 				 r->index);
-	s.desc = part_find(r, c, "descriptor", r->desc, split_desc_bytes(r->size), SPLIT_DESC_ALIGN,
-			   err);
+	s.desc = part_find(r, c, "descriptor", r->front.desc, split_desc_bytes(r->front.size),
+			   SPLIT_DESC_ALIGN, err);
 	if (!s.desc)
 		return -EINVAL;
-	s.avail = part_find(r, c, "avail", r->avail, split_avail_bytes(r->size), SPLIT_AVAIL_ALIGN,
-			    err);
+	s.avail = part_find(r, c, "avail", r->front.avail, split_avail_bytes(r->front.size),
+			    SPLIT_AVAIL_ALIGN, err);
 	if (!s.avail)
 		return -EINVAL;
-	s.used = part_find(r, c, "used", r->used, split_used_bytes(r->size), SPLIT_USED_ALIGN, err);
+	s.used = part_find(r, c, "used", r->front.used, split_used_bytes(r->front.size),
+			   SPLIT_USED_ALIGN, err);
 	if (!s.used)
 		return -EINVAL;
 	r->split = s;
@@ -151,7 +373,7 @@ static int call_room_wait(const struct lane *r, const struct lane_context *c,
 {
 	uint64_t start = c->host->ops->now_us(c->host);
 
-	while (!c->host->ops->can_notify(c->host, r->call_fd) &&
+	while (!c->host->ops->can_notify(c->host, r->front.call_fd) &&
 	       c->host->ops->now_us(c->host) - start < CALL_ROOM_WAIT_US)
 		if (c->host->ops->wait_us(c->host, 1000))
 			return error_set(err, -ECANCELED, "the device is stopped");
@@ -162,14 +384,14 @@ static int passed_start(struct lane *r, const struct lane_context *c, bool enabl
 			struct umbra_error *err)
 {
 	const struct backend_ring ring = {
-		.size = r->size,
-		.base = r->base.avail,
-		.desc = r->desc,
-		.avail = r->avail,
-		.used = r->used,
-		.kick_fd = r->kick_fd,
-		.call_fd = r->call_fd,
-		.err_fd = r->err_fd,
+		.size = r->front.size,
+		.base = r->front.base.avail,
+		.desc = r->front.desc,
+		.avail = r->front.avail,
+		.used = r->front.used,
+		.kick_fd = r->front.kick_fd,
+		.call_fd = r->front.call_fd,
+		.err_fd = r->front.err_fd,
 		.enabled = enabled,
 	};
 	int rc;
@@ -205,7 +427,7 @@ static void shadow_free(struct lane *r)
  * shadow ring is filled and refilled: the guest never knows. */
 static uint16_t back_size(const struct lane *r, const struct lane_context *c)
 {
-	uint16_t size = r->size;
+	uint16_t size = r->front.size;
 
 	while (c->backend->ring_max && size > c->backend->ring_max)
 		size /= 2;
@@ -217,7 +439,7 @@ static uint16_t back_size(const struct lane *r, const struct lane_context *c)
 
 uint64_t lane_own_bytes(const struct lane *r, const struct lane_context *c, enum lane_kind kind)
 {
-	uint16_t size = r->size ? back_size(r, c) : SIZE_ASSUMED;
+	uint16_t size = r->front.size ? back_size(r, c) : SIZE_ASSUMED;
 	uint64_t features =
 		c->guest_features ? c->shadow_features : BIT64(VIRTIO_RING_F_INDIRECT_DESC);
 	size_t bytes = kind == LANE_FOLLOWED
@@ -235,39 +457,39 @@ static int shadow_build(struct lane *r, const struct lane_context *c, struct umb
 	struct shadow_queue_config config;
 	uint64_t at;
 
-	if (layout.shared_bytes > r->own.size)
+	if (layout.shared_bytes > r->own.at.size)
 		return error_set(
 			err, -EOPNOTSUPP,
 			"queue %u: a shadow of %u entries needs %zu bytes of shadow memory, "
 			"and there are %" PRIu64,
-			r->index, r->back_size, layout.shared_bytes, r->own.size);
+			r->index, r->back_size, layout.shared_bytes, r->own.at.size);
 	r->queue = calloc(1, sizeof(*r->queue));
 	r->private = calloc(1, layout.private_bytes);
-	r->segs = calloc(MAX(r->size, c->table_max), sizeof(*r->segs));
+	r->segs = calloc(MAX(r->front.size, c->table_max), sizeof(*r->segs));
 	if (!r->kept)
-		r->kept = calloc(r->size, sizeof(*r->kept));
+		r->kept = calloc(r->front.size, sizeof(*r->kept));
 	r->behind = calloc(r->back_size, sizeof(*r->behind));
 	if (!r->queue || !r->private || !r->segs || !r->kept || !r->behind) {
 		shadow_free(r);
 		return error_set(err, -ENOMEM, "queue %u: no memory for a shadow of %u entries",
-				 r->index, r->size);
+				 r->index, r->front.size);
 	}
 	config = (struct shadow_queue_config){
 		.guest = {
 			.split = r->split,
 			.memory = c->memory,
 			.features = c->guest_features,
-			.at = r->base,
+			.at = r->front.base,
 			.table_max = c->table_max,
 		},
 		.back = {
 			.size = r->back_size,
 			.features = features,
-			.shared = r->own.host,
-			.shared_addr = r->own.iova,
+			.shared = r->own.at.host,
+			.shared_addr = r->own.at.iova,
 			.private = r->private,
 			.base = backend_keeps_index(c->backend)
-					? ring_position_drained(r->base)
+					? ring_position_drained(r->front.base)
 					: ring_position_start(RING_SPLIT),
 			.table_max = c->table_max,
 		},
@@ -284,10 +506,10 @@ static int shadow_build(struct lane *r, const struct lane_context *c, struct umb
 	if (shadow_queue_init(r->queue, &config)) {
 		shadow_free(r);
 		return error_set(err, -EINVAL, "queue %u: a ring of %u entries cannot be shadowed",
-				 r->index, r->size);
+				 r->index, r->front.size);
 	}
-	ghost_ring_set(r, &r->queue->back, r->own.backing);
-	at = r->own.uva.v;
+	ghost_ring_set(r, &r->queue->back, r->own.at.backing);
+	at = r->own.at.uva.v;
 	r->shadow_desc = (uva_t){ at + layout.ring.desc };
 	r->shadow_avail = (uva_t){ at + layout.ring.avail };
 	r->shadow_used = (uva_t){ at + layout.ring.used };
@@ -305,7 +527,7 @@ static int shadow_start(struct lane *r, const struct lane_context *c, struct rin
 		.used = r->shadow_used,
 		.kick_fd = r->back_kick_fd,
 		.call_fd = r->back_call_fd,
-		.err_fd = r->err_fd,
+		.err_fd = r->front.err_fd,
 		.enabled = enabled,
 	};
 
@@ -339,7 +561,7 @@ int lane_unpause(struct lane *r, const struct lane_context *c, struct umbra_erro
 	int rc;
 
 	/* A disabled ring is not looked at: its driver may be gone. */
-	if (r->serving || !r->enabled)
+	if (r->serving || !r->front.enabled)
 		return 0;
 	r->service = (struct queue_service){
 		.pass = queue_pass,
@@ -347,10 +569,10 @@ int lane_unpause(struct lane *r, const struct lane_context *c, struct umbra_erro
 		.has_work = queue_has_work,
 		.queue = r->queue,
 		.index = r->index,
-		.kick_in = r->kick_fd,
+		.kick_in = r->front.kick_fd,
 		.call_in = r->back_call_fd,
 		.kick_out = r->back_kick_fd,
-		.call_out = r->call_fd,
+		.call_out = r->front.call_fd,
 		.kicks_in = &r->counters.kicks_in,
 		.calls_in = &r->counters.calls_in,
 	};
@@ -402,7 +624,7 @@ static void ghosts_note(struct lane *r)
 	r->ghosts = r->behind;
 	r->behind = NULL;
 	r->ghost_count = count;
-	ghost_ring_set(r, &r->queue->back, r->own.backing);
+	ghost_ring_set(r, &r->queue->back, r->own.at.backing);
 }
 
 /* It may have used some since, where it had them.  A lie costs the ring these ids. */
@@ -419,7 +641,7 @@ static void ghosts_look(struct lane *r, uint16_t size)
 		ring_position_complete(&r->ghost_at, 1, s->size);
 	}
 	if (!r->ghost_count) /* they have all come back */
-		r->own_spoiled = false;
+		r->own.is_spoiled = false;
 	/* On a smaller ring the others are out of range, which is told apart as well. */
 	for (uint16_t i = r->ghost_count; i--;)
 		if (r->ghosts[i] >= size)
@@ -435,13 +657,13 @@ int lane_judge(struct lane *r, const struct lane_context *c, struct umbra_error 
 
 	if (rc)
 		return rc;
-	if (!split_can_stand(&r->split, &r->base, &said))
+	if (!split_can_stand(&r->split, &r->front.base, &said))
 		return error_set(err, -EPROTO,
 				 "the front-end starts it at index %u, but its guest's ring has "
 				 "used %u and available %u: expected an index from the one to "
 				 "the other, which are at most %u apart",
-				 r->base.avail, said.used, said.avail, r->size);
-	r->gap = ring_outstanding(r->base, r->size);
+				 r->front.base.avail, said.used, said.avail, r->front.size);
+	r->gap = ring_outstanding(r->front.base, r->front.size);
 	return 0;
 }
 
@@ -480,7 +702,7 @@ int lane_go(struct lane *r, const struct lane_context *c, struct umbra_error *er
 
 	r->fresh = false;
 	if (r->run == RING_PASSED) {
-		c->host->ops->notify(c->host, r->kick_fd);
+		c->host->ops->notify(c->host, r->front.kick_fd);
 		return 0;
 	}
 	if (r->kept_count && shadow_queue_readd(r->queue, r->kept, r->kept_count)) {
@@ -516,23 +738,15 @@ int lane_resume(struct lane *r, const struct lane_context *c, struct umbra_error
 			rc = lane_unpause(r, c, err);
 	} else {
 		r->halted = r->hushed = r->muted = false;
-		r->base = r->halt_base;
+		r->front.base = r->halt_base;
 		rc = passed_start(r, c, true, err);
 	}
 	if (rc)
 		return rc;
 	/* For what was kicked and called while nobody listened. */
-	c->host->ops->notify(c->host, r->run == RING_PASSED ? r->kick_fd : r->back_kick_fd);
-	c->host->ops->notify(c->host, r->call_fd);
+	c->host->ops->notify(c->host, r->run == RING_PASSED ? r->front.kick_fd : r->back_kick_fd);
+	c->host->ops->notify(c->host, r->front.call_fd);
 	return 0;
-}
-
-void lane_abandon(struct lane *r)
-{
-	if (r->queue)
-		shadow_queue_abandon(r->queue);
-	if (r->control)
-		control_queue_abandon(r->control);
 }
 
 char *lane_queue_error(const struct lane *r, char *text, size_t size)
@@ -554,7 +768,7 @@ void lane_discard(struct lane *r, const struct lane_context *c)
 	/* What it has not brought back it may bring later, to where this shadow was. */
 	if (r->queue && c->backend && !backend_is_reset_by_stop(c->backend) &&
 	    lane_undrained(r) > 0 && r->spoils < SPOILS_MOST) {
-		r->own_spoiled = true;
+		r->own.is_spoiled = true;
 		r->spoils++;
 	}
 	if (r->queue && c->backend && !backend_is_whole(c->backend))
@@ -575,7 +789,7 @@ void lane_break(struct lane *r, const struct lane_context *c, const char *reason
 		snprintf(r->error, sizeof(r->error), "%s", reason);
 	else
 		lane_queue_error(r, r->error, sizeof(r->error));
-	lane_abandon(r);
+	queue_abandon(r);
 	r->run = RING_BROKEN;
-	c->host->ops->notify(c->host, r->err_fd);
+	c->host->ops->notify(c->host, r->front.err_fd);
 }

@@ -99,79 +99,24 @@ enum lane_kind {
 	LANE_FOLLOWED, /* the same of a control queue, in either mode: followed.h */
 };
 
-enum ring_run { RING_STOPPED, RING_WANTED, RING_PASSED, RING_SHADOWED, RING_BROKEN };
-
-/* How far it is known what the back-end has taken of a ring without EVENT_IDX. */
-enum ring_sounding { SOUNDING_NOT, SOUNDING_KICKED, SOUNDING_DONE };
-
-struct lane {
-	unsigned int index;
-
-	/* What the front-end said. */
+/* What the front-end said of a ring. */
+struct lane_front {
 	uint16_t size; /* 0: nothing yet */
 	bool has_addr;
 	uva_t desc, avail, used;
 	struct ring_position base;    /* its `used` counts once it was judged */
 	int kick_fd, call_fd, err_fd; /* owned; -1: none */
 	bool enabled;
-
-	/* Its life. */
-	enum ring_run run;
-	bool forgotten; /* by the guest: its memory may be something else by now */
-	bool fresh;     /* started, but not gone */
-	bool hushed;    /* on its way to a standstill: fed no more, or the back-end was told */
-	bool muted;     /* of hushed: the back-end was told to take no more */
-	enum ring_sounding sounding;    /* of hushed, passed through */
-	struct ring_position sounded;   /* what was available at the kick: DONE: it has taken it */
-	bool halted;                    /* between halt and resume or the end of the stop */
-	struct ring_position halt_base; /* what the back-end answered */
-	uint16_t untaken; /* of what a device stopped as a whole was given, the newest so many */
-	unsigned int quiet_looks;   /* lane_is_idle() found it quiet so often in a row */
-	struct ring_position quiet; /* and stood here */
-	/* Chains that were taken and never used before we came: outstanding at `base`.  A
-	 * vhost-user back-end that was given them before may use some after all. */
-	uint16_t gap;
-	struct split_ring split; /* the guest's ring in our memory, while it runs */
-
-	/* What a device that was reset had and gave back: heads, oldest first; `size`
-	 * entries or NULL.  Holds from finish to go, if the ring then still lacks `owed`
-	 * chains (these and lost ones) at its base. */
-	uint32_t *kept;
-	uint16_t kept_count, owed;
-	bool left; /* passed through, it was let go of before all that was taken was used */
-
-	/* Ids that chains of the last shadow had which was let go of before a vhost-user
-	 * back-end had used them: it may do it yet.  NULL: none.  Where it did, if no other shadow
-	 * was made since, is told by that ring's used entries from `ghost_at` on. */
-	uint16_t *ghosts;
-	uint16_t ghost_count;
-	struct ring_position ghost_at;
-	struct split_ring ghost_ring;        /* only its used part, in our own memory, counts */
-	struct memory_backing *ghost_memory; /* a reference on that; NULL: none */
-
-	/* The shadow, while SHADOWED or BROKEN. */
-	uint16_t *behind; /* room for the ids that it may leave behind */
-	struct shadow_queue *queue;
-	struct control_queue *control; /* in place of `queue`: see followed.h */
-	void *private;                 /* driver_ring's */
-	uint16_t back_size;            /* entries of the shadow ring; see back_size() */
-	struct ring_seg *segs;
-	uva_t shadow_desc, shadow_avail, shadow_used;
-	int back_kick_fd, back_call_fd; /* ours; made once, kept */
-	int quiet_fd;                   /* an eventfd that nobody kicks */
-	struct queue_service service;
-	bool serving;
-
-	/* Its piece of our own memory, with a reference on it, which it keeps over its lives
-	 * (shadow_own.c); size 0: none. */
-	struct memory_region own;
-	bool own_spoiled;    /* something may yet be written there for a life that is over */
-	unsigned int spoils; /* pieces that were given up for that, before this back-end */
-
-	struct shadow_counters counters;
-	bool table_said; /* it was logged that there are tables longer than the ring */
-	char error[UMBRA_ERROR_SIZE];
 };
+
+/* Its piece of our own memory, with a reference on it, which it keeps over its lives
+ * (shadow_own.c); size 0: none. */
+struct lane_piece {
+	struct memory_region at;
+	bool is_spoiled; /* something may yet be written there for a life that is over */
+};
+
+struct lane;
 
 /* What belongs to the ring of a control queue, and outlives it; the device's. */
 struct ring_control {
@@ -191,37 +136,87 @@ struct lane_context {
 	const struct ring_control *control; /* for the ring that is LANE_FOLLOWED */
 };
 
-void lane_init(struct lane *r, unsigned int index);
-/* Forget what the front-end said; the counters stay.  The ring is STOPPED. */
-void lane_forget(struct lane *r);
+/* --- all lanes of a device ------------------------------------------------ */
+
+struct lanes;
+
+/* UMBRA_QUEUES_MAX of them, STOPPED, of which none was named.  -ENOMEM. */
+UMBRA_MUST_CHECK int lanes_create(struct lanes **out);
+void lanes_destroy(struct lanes **lanes);
+/* The front-end speaks of ring @index, below UMBRA_QUEUES_MAX. */
+struct lane *lanes_name(struct lanes *lanes, unsigned int index);
+/* One more than the highest that was named. */
+unsigned int lanes_count(const struct lanes *lanes);
+/* Any of them, named or not. */
+struct lane *lane_at(const struct lanes *lanes, unsigned int index);
+/* Is any that was named so? */
+bool lanes_any(const struct lanes *lanes, bool (*is)(const struct lane *r));
+/* Forget what the front-end said; the counters stay.  All are STOPPED, and none is named. */
+void lanes_forget(struct lanes *lanes);
+
+/* --- what can be asked of one ---------------------------------------------- */
+
+unsigned int lane_index(const struct lane *r);
+struct lane_front *lane_front(const struct lane *r);
+struct lane_piece *lane_piece(const struct lane *r);
+/* Any thread. */
+const struct shadow_counters *lane_counters(const struct lane *r);
+/* Why it is broken; "": it is not. */
+const char *lane_error(const struct lane *r);
+
+bool lane_is_stopped(const struct lane *r);
+bool lane_is_wanted(const struct lane *r);
+bool lane_is_broken(const struct lane *r);
+/* Does the front-end count on it?  In the first two, how the back-end has it. */
+bool lane_is_passed(const struct lane *r);
+bool lane_is_shadowed(const struct lane *r);
+bool lane_runs(const struct lane *r);
+/* It was handed to the back-end, and has not gone. */
+bool lane_is_started(const struct lane *r);
+/* Between halt and resume or finish. */
+bool lane_is_halted(const struct lane *r);
+/* It runs, but is on its way to a standstill or there. */
+bool lane_is_resting(const struct lane *r);
+/* Has the back-end got it? */
+bool lane_is_at_backend(const struct lane *r);
+/* Has it a queue of ours?  A ring can also be broken before it gets one, or passed through. */
+bool lane_has_queue(const struct lane *r);
+/* Is it a control queue that is followed? */
+bool lane_is_followed(const struct lane *r);
+bool lane_is_served(const struct lane *r);
+/* Does it begin with nothing on its ring, which was resolved? */
+bool lane_is_new_to_guest(const struct lane *r);
+/* Passed through, it was let go of before the back-end had used all that it took. */
+bool lane_has_left(const struct lane *r);
+/* Chains of a shadow's earlier life that the back-end may still use. */
+uint16_t lane_ghosts(const struct lane *r);
+/* Requests of a ring that the back-end has, as far as one can see: chains that it took, or,
+ * of a ring that runs and is passed through, may have taken.  Mere room does not count where
+ * we know of it. */
+uint16_t lane_left(const struct lane *r);
+/* Has the thread that serves it found it broken?  *@fault: why, NULL: its queue says. */
+bool lane_has_failed(const struct lane *r, const char **fault);
+/* Say once in the log if the guest's driver builds tables that are longer than the ring. */
+void lane_say_tables(struct lane *r);
+
+/* --- what the front-end does ------------------------------------------------ */
+
+/* It has started a STOPPED ring: WANTED. */
+void lane_want(struct lane *r);
+/* It has said a size that is not the one it said before, of a STOPPED ring. */
+void lane_set_size(struct lane *r, uint16_t size);
 /* The device was reset: a STOPPED ring begins at 0, and disabled if the front-end enables. */
 void lane_reset(struct lane *r, bool enabled);
-/* Close everything. */
-void lane_fini(struct lane *r);
+/* The guest has forgotten the ring, whose memory may be something else by now: it is not
+ * looked at, served or written to again.  The back-end may have it still. */
+void lane_abandon(struct lane *r, const struct lane_context *c);
+bool lane_is_forgotten(const struct lane *r);
+/* It could not be stopped, so that it goes on. */
+void lane_keep(struct lane *r);
+/* The life that the kick fd began is over: STOPPED, without one, and not broken any more. */
+void lane_end(struct lane *r, const struct lane_context *c);
 
-/* Does the front-end count on it? */
-static inline bool lane_runs(const struct lane *r)
-{
-	return r->run == RING_PASSED || r->run == RING_SHADOWED;
-}
-
-/* Has it a queue of ours?  A ring can also be broken before it gets one, or passed through. */
-static inline bool lane_has_queue(const struct lane *r)
-{
-	return r->queue || r->control;
-}
-
-/* The driver's side of the ring that the back-end has, of one that is not passed through. */
-static inline const struct driver_ring *lane_back(const struct lane *r)
-{
-	return r->control ? &r->control->back : &r->queue->back;
-}
-
-/* Has the back-end got it? */
-static inline bool lane_is_at_backend(const struct lane *r)
-{
-	return (lane_runs(r) || r->run == RING_BROKEN) && !r->halted;
-}
+/* --- its life ---------------------------------------------------------------- */
 
 /*
  * Before a WANTED ring is started: find the guest's ring, and judge r->base by its
@@ -264,10 +259,6 @@ UMBRA_MUST_CHECK int lane_halt(struct lane *r, const struct lane_context *c,
 UMBRA_MUST_CHECK int lane_is_drained(struct lane *r, const struct lane_context *c);
 /* Chains that a halted ring waits for. */
 uint16_t lane_undrained(const struct lane *r);
-/* Requests of a ring that the back-end has, as far as one can see: chains that it took, or,
- * of a ring that runs and is passed through, may have taken.  Mere room does not count where
- * we know of it. */
-uint16_t lane_left(const struct lane *r);
 /* Go on where the ring was hushed or halted, in the same mode (not: halted with the device
  * as a whole). */
 UMBRA_MUST_CHECK int lane_resume(struct lane *r, const struct lane_context *c,
@@ -276,11 +267,10 @@ UMBRA_MUST_CHECK int lane_resume(struct lane *r, const struct lane_context *c,
  * r->base is where it can go on. */
 void lane_finish(struct lane *r, const struct lane_context *c);
 
-/* Chains of a shadow's earlier life that the back-end may still use.  Any thread. */
-uint16_t lane_ghosts(const struct lane *r);
-
-/* Never write to the guest's ring again. */
-void lane_abandon(struct lane *r);
+/* Tell a device that was started with the LANE_FOLLOWED ring @r all that the guest has said there:
+ * control_queue_replay(). */
+UMBRA_MUST_CHECK int lane_replay(struct lane *r, struct shadow_host *host, uint64_t deadline_us,
+				 struct umbra_error *err);
 
 /* Let go of the ring at once, without a word to the back-end or the guest. */
 void lane_discard(struct lane *r, const struct lane_context *c);

@@ -12,7 +12,7 @@
 
 static int back_kick_fd(const struct lane *r)
 {
-	return r->run == RING_PASSED ? r->kick_fd : r->back_kick_fd;
+	return r->run == RING_PASSED ? r->front.kick_fd : r->back_kick_fd;
 }
 
 /* Tell the back-end to take no more, in the way of its family. */
@@ -24,7 +24,7 @@ static int hush_tell(struct lane *r, const struct lane_context *c, struct umbra_
 	case BACKEND_HUSH_NOT:
 		return 0;
 	case BACKEND_HUSH_KICK:
-		if (r->kick_fd < 0) /* it polls, and cannot be stopped from taking */
+		if (r->front.kick_fd < 0) /* it polls, and cannot be stopped from taking */
 			return 0;
 		rc = c->backend->ops->ring_set_kick(c->backend, r->index, r->quiet_fd, err);
 		break;
@@ -43,6 +43,8 @@ int lane_hush(struct lane *r, const struct lane_context *c, struct umbra_error *
 {
 	lane_pause(r, c);
 	r->hushed = true;
+	if (!backend_is_whole(c->backend)) /* it may have worked, though nobody served it */
+		r->fresh = false;
 	r->quiet_looks = 0;
 	r->sounding = SOUNDING_NOT;
 	/* One that is not passed through is hushed by feeding it no more, and has to hear of
@@ -103,15 +105,16 @@ static int ring_sound(struct lane *r, const struct lane_context *c, struct ring_
 	rc = c->backend->ops->ring_set_kick(c->backend, r->index, r->quiet_fd, err);
 	if (rc)
 		return rc;
-	r->sounding = ring_taken_since(split_said(&r->split), r->sounded, r->size) ? SOUNDING_NOT
-										   : SOUNDING_DONE;
+	r->sounding = ring_taken_since(split_said(&r->split), r->sounded, r->front.size)
+			      ? SOUNDING_NOT
+			      : SOUNDING_DONE;
 	return 0;
 }
 
 /* Chains of a passed ring that its device, which has taken all up to @taken, has not used. */
 static uint16_t ring_open(const struct lane *r, struct ring_position taken)
 {
-	return (uint16_t)(ring_outstanding(taken, r->size) - r->gap);
+	return (uint16_t)(ring_outstanding(taken, r->front.size) - r->gap);
 }
 
 /*
@@ -135,7 +138,7 @@ static int passed_is_quiet(struct lane *r, const struct lane_context *c, uint16_
 	if (c->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX))
 		taken = split_said_taken(&r->split);
 	else if (c->backend->hush == BACKEND_HUSH_ENABLE)
-		taken = ring_position_with(taken, r->gap, r->size);
+		taken = ring_position_with(taken, r->gap, r->front.size);
 	else
 		rc = ring_sound(r, c, &taken, err);
 	if (rc <= 0)
@@ -152,7 +155,7 @@ static int queue_complete(struct lane *r, const struct lane_context *c)
 				 : shadow_queue_drain(r->queue, &owed);
 
 	if (actions < 0 ? owed & SHADOW_CALL_GUEST : (unsigned int)actions & SHADOW_CALL_GUEST)
-		c->host->ops->notify(c->host, r->call_fd);
+		c->host->ops->notify(c->host, r->front.call_fd);
 	return actions < 0 ? actions : 0;
 }
 
@@ -180,7 +183,8 @@ static int reset_is_idle(struct lane *r, const struct lane_context *c, uint16_t 
 	if (*left)
 		r->quiet_looks = 0;
 	else
-		r->quiet_looks = ring_used_since(at, r->quiet, r->size) ? 1 : r->quiet_looks + 1;
+		r->quiet_looks =
+			ring_used_since(at, r->quiet, r->front.size) ? 1 : r->quiet_looks + 1;
 	r->quiet = at;
 	return r->quiet_looks >= QUIET_LOOKS;
 }
@@ -233,14 +237,14 @@ static int passed_halt(struct lane *r, struct ring_position base, struct umbra_e
 		return 0;
 	if (split_can_stand(&r->split, &base, &said))
 		return 0;
-	r->base = ring_position_drained(said);
-	counter_add(&r->counters.lost, MIN(ring_outstanding(said, r->size), r->size));
+	r->front.base = ring_position_drained(said);
+	counter_add(&r->counters.lost, MIN(ring_outstanding(said, r->front.size), r->front.size));
 	return error_set(err, -EPROTO,
 			 "the back-end stopped at index %u, but the guest's ring has used %u and "
 			 "available %u: expected an index from the one to the other, which are "
 			 "at most %u apart; what is not used is lost, since nobody knows what "
 			 "was done",
-			 base.avail, said.used, said.avail, r->size);
+			 base.avail, said.used, said.avail, r->front.size);
 }
 
 /* The device is stopped as a whole, and answered @base; @rc: it could not. */
@@ -253,7 +257,7 @@ static int whole_halt(struct lane *r, const struct lane_context *c, int rc,
 	if (r->run == RING_PASSED && is_known)
 		return passed_halt(r, base, err);
 	if (r->run == RING_PASSED) { /* without an answer it stands where it was found idle */
-		r->halt_base = ring_position_with(split_said(&r->split), r->gap, r->size);
+		r->halt_base = ring_position_with(split_said(&r->split), r->gap, r->front.size);
 		return 0;
 	}
 	r->untaken = 0;
@@ -334,7 +338,7 @@ uint16_t lane_undrained(const struct lane *r)
 	open = split_outstanding(&r->split, r->halt_base);
 	/* More than the ring has: the used index has gone past what was taken.  Nothing more
 	 * is to come, and the start at halt_base judges that. */
-	if (open > r->size)
+	if (open > r->front.size)
 		return 0;
 	return open > r->gap ? (uint16_t)(open - r->gap) : 0;
 }
@@ -349,8 +353,8 @@ uint16_t lane_left(const struct lane *r)
 		return shadow_queue_asking(r->queue, r->halted ? r->untaken : 0);
 	if (r->halted)
 		return lane_undrained(r);
-	open = ring_outstanding(split_said(&r->split), r->size);
-	return MIN(open, r->size);
+	open = ring_outstanding(split_said(&r->split), r->front.size);
+	return MIN(open, r->front.size);
 }
 
 int lane_is_drained(struct lane *r, const struct lane_context *c)
@@ -376,7 +380,7 @@ static void queue_finish(struct lane *r, const struct lane_context *c)
 		counter_add(&r->counters.returned, left - lost);
 	}
 	counter_add(&r->counters.lost, lost);
-	r->base = device_ring_position(&q->guest);
+	r->front.base = device_ring_position(&q->guest);
 	r->owed = device_ring_outstanding(&q->guest);
 	if (lost)
 		log_error("queue %u: %u requests that the back-end took and did not use are lost",
@@ -404,11 +408,11 @@ void lane_finish(struct lane *r, const struct lane_context *c)
 			log_error("queue %u: %u requests that the back-end took and did not use "
 				  "are lost",
 				  r->index, lost);
-		r->base = r->halt_base;
-		r->owed = split_outstanding(&r->split, r->base);
+		r->front.base = r->halt_base;
+		r->owed = split_outstanding(&r->split, r->front.base);
 	}
 	lane_discard(r, c);
 	r->run = RING_WANTED;
 	/* For what the back-end completed after it had let go of its call fd. */
-	c->host->ops->notify(c->host, r->call_fd);
+	c->host->ops->notify(c->host, r->front.call_fd);
 }

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The inside of a lane, for the files of this room: see lane.h.
+ */
+#ifndef UMBRA_LANE_LANE_PRIVATE_H
+#define UMBRA_LANE_LANE_PRIVATE_H
+
+#include "lane/lane.h"
+
+enum ring_run { RING_STOPPED, RING_WANTED, RING_PASSED, RING_SHADOWED, RING_BROKEN };
+
+/* How far it is known what the back-end has taken of a ring without EVENT_IDX. */
+enum ring_sounding { SOUNDING_NOT, SOUNDING_KICKED, SOUNDING_DONE };
+
+struct lane {
+	unsigned int index;
+
+	struct lane_front front;
+
+	/* Its life. */
+	enum ring_run run;
+	bool forgotten; /* by the guest: its memory may be something else by now */
+	bool fresh;     /* started, but not gone */
+	bool hushed;    /* on its way to a standstill: fed no more, or the back-end was told */
+	bool muted;     /* of hushed: the back-end was told to take no more */
+	enum ring_sounding sounding;    /* of hushed, passed through */
+	struct ring_position sounded;   /* what was available at the kick: DONE: it has taken it */
+	bool halted;                    /* between halt and resume or the end of the stop */
+	struct ring_position halt_base; /* what the back-end answered */
+	uint16_t untaken; /* of what a device stopped as a whole was given, the newest so many */
+	unsigned int quiet_looks;   /* lane_is_idle() found it quiet so often in a row */
+	struct ring_position quiet; /* and stood here */
+	/* Chains that were taken and never used before we came: outstanding at `base`.  A
+	 * vhost-user back-end that was given them before may use some after all. */
+	uint16_t gap;
+	struct split_ring split; /* the guest's ring in our memory, while it runs */
+
+	/* What a device that was reset had and gave back: heads, oldest first; `size`
+	 * entries or NULL.  Holds from finish to go, if the ring then still lacks `owed`
+	 * chains (these and lost ones) at its base. */
+	uint32_t *kept;
+	uint16_t kept_count, owed;
+	bool left; /* passed through, it was let go of before all that was taken was used */
+
+	/* Ids that chains of the last shadow had which was let go of before a vhost-user
+	 * back-end had used them: it may do it yet.  NULL: none.  Where it did, if no other shadow
+	 * was made since, is told by that ring's used entries from `ghost_at` on. */
+	uint16_t *ghosts;
+	uint16_t ghost_count;
+	struct ring_position ghost_at;
+	struct split_ring ghost_ring;        /* only its used part, in our own memory, counts */
+	struct memory_backing *ghost_memory; /* a reference on that; NULL: none */
+
+	/* The shadow, while SHADOWED or BROKEN. */
+	uint16_t *behind; /* room for the ids that it may leave behind */
+	struct shadow_queue *queue;
+	struct control_queue *control; /* in place of `queue`: see followed.h */
+	void *private;                 /* driver_ring's */
+	uint16_t back_size;            /* entries of the shadow ring; see back_size() */
+	struct ring_seg *segs;
+	uva_t shadow_desc, shadow_avail, shadow_used;
+	int back_kick_fd, back_call_fd; /* ours; made once, kept */
+	int quiet_fd;                   /* an eventfd that nobody kicks */
+	struct queue_service service;
+	bool serving;
+
+	struct lane_piece own;
+	unsigned int spoils; /* pieces that were given up for that, before this back-end */
+
+	struct shadow_counters counters;
+	bool table_said; /* it was logged that there are tables longer than the ring */
+	char error[UMBRA_ERROR_SIZE];
+};
+
+struct lanes {
+	unsigned int count; /* one more than the highest that was named */
+	struct lane lane[UMBRA_QUEUES_MAX];
+};
+
+/* The driver's side of the ring that the back-end has, of one that is not passed through. */
+static inline const struct driver_ring *lane_back(const struct lane *r)
+{
+	return r->control ? &r->control->back : &r->queue->back;
+}
+
+#endif
