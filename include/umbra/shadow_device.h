@@ -143,7 +143,7 @@ UMBRA_API void umbra_shadow_device_stop(struct umbra_shadow_device *device);
  *  -ETIMEDOUT  the back-end did not finish in time
  *  -EPROTO     a queue broke on the way; the others run in the new mode
  *  -ECANCELED  the device was stopped
- * Returns 0 if @done will be called, -ECANCELED if the device is stopped.
+ * Returns 0 if @done will be called, -ECANCELED if the device is stopped, -ENOMEM.
  */
 typedef void umbra_switch_done(void *opaque, int result, const struct umbra_error *err);
 UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_switch(struct umbra_shadow_device *device,

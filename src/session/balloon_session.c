@@ -6,8 +6,8 @@
  * front-end and handles one thing after the other until that is gone: a message of
  * the front-end, a new target, a broken queue, the balloon's progress.  A worker
  * (worker.h) serves the queues and does all discarding.  Others reach the device's
- * thread in three ways only: the stop eventfd, which ends every wait; a wish (a
- * target, statistics, a look at the memory's files) behind the lock; and the picture
+ * thread in three ways only: the stop eventfd, which ends every wait; news (a new
+ * target, statistics or a look at the memory's files wanted) at the desk; and the picture
  * in `info`, which the thread renews after each step and anybody may copy.  Nobody but
  * the device's threads touches what a front-end has sent: a thread of the QMP
  * socket must not learn what kind of file can keep it waiting.
@@ -24,9 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "balloon/balloon_device.h"
 #include "balloon/balloon_target.h"
@@ -41,6 +39,8 @@
 #include "host/mapping_guard.h"
 #include "host/notifier.h"
 #include "host/worker.h"
+#include "session/bell.h"
+#include "session/request.h"
 #include "session/sharing.h"
 #include "umbra/balloon.h"
 #include "vhost_user/vhost_user_server.h"
@@ -60,8 +60,8 @@ struct umbra_balloon {
 	void *opaque;
 
 	struct doorway doorway;
-	int stop_fd, wish_fd, broken_fd, moved_fd; /* eventfds */
-	bool moved;                                /* atomic: moved_fd has been written */
+	struct request_desk desk;
+	struct bell stop, broken, moved;
 	struct discard_policy policy;
 	char told_kept[UMBRA_ERROR_SIZE]; /* the thread's */
 	struct worker *worker;
@@ -70,19 +70,14 @@ struct umbra_balloon {
 	struct vhost_user_server *server;
 	bool config_changed; /* the front-end is told next */
 
-	pthread_mutex_t lock; /* guards the rest */
-	bool wants_target, wants_stats;
-	bool takes_target; /* the device has the wish, and `info` does not show it yet */
+	pthread_mutex_t lock;                /* guards the rest */
+	struct request aim, ask_stats, look; /* news */
 	struct umbra_balloon_target target;
-	uint64_t target_id; /* of the last wish */
+	uint64_t target_id; /* of the last one; `info` may not show it yet */
 	uint64_t frontends;
 	struct memory *memory; /* of the guest, for who asks what the host holds of it */
 	struct umbra_balloon_info info;
-	bool runs; /* there is a thread to look at the files: */
-	pthread_t runner;
-	uint64_t looks_wanted, looks_done;
-	uint64_t looked_us; /* when it did last; 0: never */
-	pthread_cond_t looked;
+	uint64_t looked_us; /* when the files were looked at last; 0: never */
 };
 
 /* --- the system, for the device -------------------------------------------- */
@@ -132,21 +127,10 @@ static void host_notify(struct balloon_host *host, int fd)
 	(void)notifier_send_guarded(fd);
 }
 
-static void eventfd_ring(int fd)
-{
-	const struct notifier bell = { .fd = fd, .kind = NOTIFIER_EVENTFD };
-
-	notifier_send(&bell);
-}
-
 /* On the worker's thread. */
 static void host_moved(struct balloon_host *host)
 {
-	struct umbra_balloon *u = balloon_of(host);
-
-	/* One system call for all moves between two looks. */
-	if (!__atomic_exchange_n(&u->moved, true, __ATOMIC_ACQ_REL))
-		eventfd_ring(u->moved_fd);
+	bell_ring(&balloon_of(host)->moved);
 }
 
 static void host_config_changed(struct balloon_host *host)
@@ -180,25 +164,11 @@ static void info_renew(struct umbra_balloon *u)
 	if (u->info.state == UMBRA_BALLOON_WAITING)
 		doorway_describe(&u->doorway, u->info.reason, sizeof(u->info.reason));
 	u->info.frontends = u->frontends;
-	u->takes_target = false;
 	if (u->memory != memory) {
 		memory_unref(&u->memory);
 		/* The device's snapshot is constant but for its count of references. */
 		u->memory = memory ? memory_ref((struct memory *)(uintptr_t)memory) : NULL;
 	}
-}
-
-/* Look what the host holds, if somebody has asked.  The thread's. */
-static void files_look(struct umbra_balloon *u)
-{
-	pthread_mutex_lock(&u->lock);
-	if (u->looks_done != u->looks_wanted) {
-		u->info.host_bytes = discarder_held(u->memory);
-		u->looked_us = host_now_us(&u->host);
-		u->looks_done = u->looks_wanted;
-		pthread_cond_broadcast(&u->looked);
-	}
-	pthread_mutex_unlock(&u->lock);
 }
 
 static void tell(struct umbra_balloon *u, enum umbra_balloon_event_kind kind)
@@ -229,12 +199,10 @@ static int look(struct umbra_balloon *u)
 	uint64_t now = host_now_us(&u->host), next, wait;
 	unsigned int events;
 
-	__atomic_store_n(&u->moved, false, __ATOMIC_RELEASE);
 	events = balloon_device_step(u->device, &next);
 	pthread_mutex_lock(&u->lock);
 	info_renew(u);
 	pthread_mutex_unlock(&u->lock);
-	files_look(u);
 	kept_tell(u);
 	for (unsigned int kind = 0; events; kind++, events >>= 1)
 		if (events & 1)
@@ -252,25 +220,39 @@ static int look(struct umbra_balloon *u)
 	return wait > INT32_MAX ? INT32_MAX : (int)wait;
 }
 
-static void wishes_serve(struct umbra_balloon *u)
+static void aim_serve(struct request *r)
 {
+	struct umbra_balloon *u = (void *)((char *)r - offsetof(struct umbra_balloon, aim));
 	struct umbra_balloon_target target;
-	bool wants_target, wants_stats;
 	uint64_t id;
 
-	notifier_drain(u->wish_fd);
 	pthread_mutex_lock(&u->lock);
-	wants_target = u->wants_target;
-	wants_stats = u->wants_stats;
 	target = u->target;
 	id = u->target_id;
-	u->takes_target |= wants_target;
-	u->wants_target = u->wants_stats = false;
 	pthread_mutex_unlock(&u->lock);
-	if (wants_target)
-		balloon_device_set_target(u->device, &target, id);
-	if (wants_stats)
-		balloon_device_ask_stats(u->device);
+	balloon_device_set_target(u->device, &target, id);
+}
+
+static void ask_stats_serve(struct request *r)
+{
+	struct umbra_balloon *u = (void *)((char *)r - offsetof(struct umbra_balloon, ask_stats));
+
+	balloon_device_ask_stats(u->device);
+}
+
+/* Look what the host holds.  The lock is not held meanwhile: who asks what is known must
+ * not wait for a file. */
+static void look_serve(struct request *r)
+{
+	struct umbra_balloon *u = (void *)((char *)r - offsetof(struct umbra_balloon, look));
+	uint64_t held;
+
+	(void)look(u);
+	held = discarder_held(u->memory);
+	pthread_mutex_lock(&u->lock);
+	u->info.host_bytes = held;
+	u->looked_us = host_now_us(&u->host);
+	pthread_mutex_unlock(&u->lock);
 }
 
 /* --- one front-end ---------------------------------------------------------------- */
@@ -280,10 +262,10 @@ static bool session_step(struct umbra_balloon *u)
 {
 	struct umbra_error err = { "" };
 	struct pollfd fds[] = {
-		{ .fd = u->stop_fd, .events = POLLIN },
-		{ .fd = u->wish_fd, .events = POLLIN },
-		{ .fd = u->broken_fd, .events = POLLIN },
-		{ .fd = u->moved_fd, .events = POLLIN },
+		{ .fd = u->stop.fd, .events = POLLIN },
+		{ .fd = u->desk.bell.fd, .events = POLLIN },
+		{ .fd = u->broken.fd, .events = POLLIN },
+		{ .fd = u->moved.fd, .events = POLLIN },
 		{ .fd = vhost_user_server_fd(u->server),
 		  .events = vhost_user_server_events(u->server) },
 		{ .fd = doorway_fd(&u->doorway), .events = POLLIN },
@@ -295,13 +277,13 @@ static bool session_step(struct umbra_balloon *u)
 	if (fds[0].revents)
 		return false;
 	if (fds[1].revents)
-		wishes_serve(u);
+		request_desk_serve(&u->desk);
 	if (fds[2].revents) {
-		notifier_drain(u->broken_fd);
+		bell_hush(&u->broken);
 		balloon_device_check_queues(u->device);
 	}
 	if (fds[3].revents)
-		notifier_drain(u->moved_fd);
+		bell_hush(&u->moved);
 	if (fds[5].revents)
 		doorway_turn_away(&u->doorway, vhost_user_server_fd(u->server));
 	if (balloon_device_check_memory(u->device, &err)) {
@@ -333,7 +315,7 @@ static int session_run(struct umbra_balloon *u, int *front_fd, struct umbra_erro
 {
 	struct vhost_device_ops ops = balloon_device_ops;
 	const struct vhost_device device = { &ops, u->device };
-	int rc = vhost_user_server_create(front_fd, &device, u->stop_fd, &u->server, err);
+	int rc = vhost_user_server_create(front_fd, &device, u->stop.fd, &u->server, err);
 
 	ops.ring_set_kick = ring_set_kick;
 	if (rc) {
@@ -358,7 +340,7 @@ static int session_run(struct umbra_balloon *u, int *front_fd, struct umbra_erro
 
 static bool is_stopped(const struct umbra_balloon *u)
 {
-	struct pollfd stop = { .fd = u->stop_fd, .events = POLLIN };
+	struct pollfd stop = { .fd = u->stop.fd, .events = POLLIN };
 
 	return poll(&stop, 1, 0) > 0;
 }
@@ -369,8 +351,8 @@ static int balloon_loop(struct umbra_balloon *u, struct umbra_error *err)
 		return session_run(u, &u->doorway.connected_fd, err);
 	while (!is_stopped(u)) {
 		struct pollfd fds[] = {
-			{ .fd = u->stop_fd, .events = POLLIN },
-			{ .fd = u->wish_fd, .events = POLLIN },
+			{ .fd = u->stop.fd, .events = POLLIN },
+			{ .fd = u->desk.bell.fd, .events = POLLIN },
 			{ .fd = doorway_fd(&u->doorway), .events = POLLIN },
 		};
 		int looked_ms = look(u), due_ms = doorway_wait_ms(&u->doorway), fd;
@@ -380,7 +362,7 @@ static int balloon_loop(struct umbra_balloon *u, struct umbra_error *err)
 		if (poll(fds, ARRAY_SIZE(fds), due_ms) < 0)
 			continue;
 		if (fds[1].revents)
-			wishes_serve(u);
+			request_desk_serve(&u->desk);
 		if (!fds[2].revents && doorway_wait_ms(&u->doorway))
 			continue;
 		fd = doorway_accept(&u->doorway);
@@ -392,24 +374,15 @@ static int balloon_loop(struct umbra_balloon *u, struct umbra_error *err)
 	return 0;
 }
 
-static void running_set(struct umbra_balloon *u, bool runs)
-{
-	pthread_mutex_lock(&u->lock);
-	u->runs = runs;
-	u->runner = pthread_self();
-	pthread_cond_broadcast(&u->looked);
-	pthread_mutex_unlock(&u->lock);
-}
-
 int umbra_balloon_run(struct umbra_balloon *balloon, struct umbra_error *err)
 {
 	struct umbra_error local;
 	int rc;
 
 	mapping_guard_admit();
-	running_set(balloon, true);
+	request_desk_attend(&balloon->desk);
 	rc = balloon_loop(balloon, err ? err : &local);
-	running_set(balloon, false);
+	request_desk_abandon(&balloon->desk);
 	return rc;
 }
 
@@ -417,10 +390,13 @@ int umbra_balloon_run(struct umbra_balloon *balloon, struct umbra_error *err)
 
 void umbra_balloon_stop(struct umbra_balloon *balloon)
 {
-	static const uint64_t one = 1;
+	bell_ring(&balloon->stop); /* for good: nobody hushes it */
+}
 
-	/* write(2) alone: async-signal-safe, and never read, so it stays. */
-	if (write(balloon->stop_fd, &one, sizeof(one)) < 0)
+/* Under the lock.  A device that has ended has no use for them. */
+static void news(struct umbra_balloon *u, struct request *r)
+{
+	if (request_leave_locked(&u->desk, r))
 		return;
 }
 
@@ -436,24 +412,21 @@ int umbra_balloon_set_target(struct umbra_balloon *balloon,
 	if (info->base != UMBRA_BALLOON_BASE_NONE)
 		rc = balloon_target_check(target, info->memory_bytes, info->floor_bytes, err);
 	if (!rc) {
-		balloon->wants_target = true;
 		balloon->target = *target;
 		balloon->target_id++;
 		if (id)
 			*id = balloon->target_id;
+		news(balloon, &balloon->aim);
 	}
 	pthread_mutex_unlock(&balloon->lock);
-	if (!rc)
-		eventfd_ring(balloon->wish_fd);
 	return rc;
 }
 
 void umbra_balloon_ask_stats(struct umbra_balloon *balloon)
 {
 	pthread_mutex_lock(&balloon->lock);
-	balloon->wants_stats = true;
+	news(balloon, &balloon->ask_stats);
 	pthread_mutex_unlock(&balloon->lock);
-	eventfd_ring(balloon->wish_fd);
 }
 
 /* Who has set a target and asks at once must not hear how the one before went. */
@@ -481,45 +454,24 @@ static void wish_show(const struct umbra_balloon_target *target, uint64_t id,
 								       : UMBRA_BALLOON_INFLATING;
 }
 
-/*
- * Have the device's thread look at the files, and wait for it a moment.  It is never
- * long about it unless it waits for the worker or for a peer, and then what it saw
- * last must do: `host_age_ms` says so.  Under the lock.
- */
-static void look_await(struct umbra_balloon *u)
-{
-	uint64_t wanted = ++u->looks_wanted;
-	struct timespec end;
-	int rc = 0;
-
-	eventfd_ring(u->wish_fd);
-	clock_gettime(CLOCK_MONOTONIC, &end);
-	end.tv_nsec += LOOK_MS * 1000000l;
-	end.tv_sec += end.tv_nsec / 1000000000l;
-	end.tv_nsec %= 1000000000l;
-	while (u->runs && u->looks_done < wanted && rc != ETIMEDOUT)
-		rc = pthread_cond_timedwait(&u->looked, &u->lock, &end);
-}
-
 void umbra_balloon_query(struct umbra_balloon *balloon, struct umbra_balloon_info *info)
 {
 	struct umbra_balloon_target target;
 	uint64_t id;
-	bool wished;
 
 	pthread_mutex_lock(&balloon->lock);
-	if (balloon->runs && !pthread_equal(balloon->runner, pthread_self()))
-		look_await(balloon);
+	/* The thread is never long about it unless it waits for the worker or for a peer, and
+	 * then what it saw last must do: `host_age_ms` says so. */
+	request_await_locked(&balloon->desk, &balloon->look, LOOK_MS);
 	*info = balloon->info;
 	info->host_age_ms = balloon->looked_us
 				    ? (host_now_us(&balloon->host) - balloon->looked_us) / 1000
 				    : UINT64_MAX;
-	wished = balloon->wants_target || balloon->takes_target;
 	target = balloon->target;
 	id = balloon->target_id;
 	pthread_mutex_unlock(&balloon->lock);
 	balloon_device_freshen(balloon->device, info);
-	if (wished)
+	if (info->target_id != id)
 		wish_show(&target, id, info);
 }
 
@@ -563,12 +515,6 @@ static int config_check(const struct umbra_balloon_config *config, struct umbra_
 	return 0;
 }
 
-static int eventfd_make(int *fd, struct umbra_error *err)
-{
-	*fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	return *fd < 0 ? error_set(err, -errno, "eventfd: %s", strerror(errno)) : 0;
-}
-
 static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_config *config,
 			struct umbra_error *err)
 {
@@ -610,17 +556,17 @@ static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_conf
 	if (rc)
 		return error_set(err, rc, "no memory for a device");
 	u->policy.pinned = config->pinned;
-	rc = eventfd_make(&u->stop_fd, err);
+	rc = bell_open(&u->stop, err);
 	if (!rc)
-		rc = eventfd_make(&u->wish_fd, err);
+		rc = request_desk_open(&u->desk, &u->lock, 0, err);
 	if (!rc)
-		rc = eventfd_make(&u->broken_fd, err);
+		rc = bell_open(&u->broken, err);
 	if (!rc)
-		rc = eventfd_make(&u->moved_fd, err);
+		rc = bell_open(&u->moved, err);
 	if (!rc)
 		rc = balloon_device_create(&u->host, device, &u->device, err);
 	if (!rc)
-		rc = worker_create(u->broken_fd, &u->worker, err);
+		rc = worker_create(u->broken.fd, &u->worker, err);
 	if (rc)
 		return rc;
 	rc = doorway_open(&u->doorway, &doorway, err);
@@ -632,7 +578,6 @@ int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra
 			 struct umbra_error *err)
 {
 	struct umbra_balloon *u;
-	pthread_condattr_t clock;
 	int rc = config_check(config, err);
 
 	if (rc)
@@ -641,12 +586,11 @@ int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra
 	if (!u)
 		return error_set(err, -ENOMEM, "no memory for a device");
 	pthread_mutex_init(&u->lock, NULL);
-	pthread_condattr_init(&clock);
-	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-	pthread_cond_init(&u->looked, &clock);
-	pthread_condattr_destroy(&clock);
 	u->doorway = DOORWAY_CLOSED;
-	u->stop_fd = u->wish_fd = u->broken_fd = u->moved_fd = -1;
+	u->stop = u->broken = u->moved = u->desk.bell = BELL_NONE;
+	u->aim.serve = aim_serve;
+	u->ask_stats.serve = ask_stats_serve;
+	u->look.serve = look_serve;
 	rc = balloon_init(u, config, err);
 	if (rc)
 		umbra_balloon_destroy(&u);
@@ -666,13 +610,12 @@ void umbra_balloon_destroy(struct umbra_balloon **balloon)
 	memory_unref(&u->memory);
 	worker_destroy(&u->worker);
 	doorway_close(&u->doorway);
-	fd_close(&u->stop_fd);
-	fd_close(&u->wish_fd);
-	fd_close(&u->broken_fd);
-	fd_close(&u->moved_fd);
+	request_desk_close(&u->desk);
+	bell_close(&u->stop);
+	bell_close(&u->broken);
+	bell_close(&u->moved);
 	free(u->name);
 	discard_policy_fini(&u->policy);
-	pthread_cond_destroy(&u->looked);
 	pthread_mutex_destroy(&u->lock);
 	free(u);
 }

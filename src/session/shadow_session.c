@@ -53,6 +53,8 @@
 #include "host/worker.h"
 #include "queue/shadow_host.h"
 #include "session/backend_open.h"
+#include "session/bell.h"
+#include "session/request.h"
 #include "session/shadow_frontend.h"
 #include "umbra/ring.h"
 #include "umbra/shadow_device.h"
@@ -65,17 +67,14 @@
  * stopped all the same. */
 #define END_GRACE_MS 1000u
 
-/* A request, as it waits for the device's thread. */
-enum request_kind { REQUEST_NONE, REQUEST_SWITCH, REQUEST_SAVE, REQUEST_LOAD };
-
-struct request {
-	enum request_kind kind;
-	bool told;         /* it has been answered (its deadline passed) */
-	uint64_t since_us; /* when it was made */
+/* What somebody asks for; freed when the desk has done with it. */
+struct shadow_request {
+	struct request request;
+	struct umbra_shadow_device *device;
 	bool shadowed;
-	void *bytes; /* to load; owned */
+	void *bytes; /* to load, or that were saved; owned */
 	size_t size;
-	umbra_switch_done *done;
+	umbra_switch_done *done; /* or: */
 	umbra_control_saved *saved;
 	void *opaque;
 };
@@ -91,9 +90,10 @@ struct umbra_shadow_device {
 
 	struct doorway doorway;
 	struct backend_source *source;
-	enum umbra_device_state mode_told;          /* by the log; never SWITCHING */
-	int end_fd, stop_fd, request_fd, broken_fd; /* eventfds */
-	bool asked_to_end, has_session;             /* atomic */
+	enum umbra_device_state mode_told; /* by the log; never SWITCHING */
+	struct request_desk desk;
+	struct bell end, stop, broken;
+	bool asked_to_end, has_session; /* atomic */
 	uint64_t end_by_us; /* when the end is not waited for any longer; 0: not asked for */
 	unsigned int worker_count;
 	struct worker *workers[WORKERS_MAX];
@@ -103,13 +103,10 @@ struct umbra_shadow_device {
 	struct backend *backend;
 	bool awaits_backend;     /* a front-end is there, a back-end is not */
 	bool config_changed;     /* the back-end said so; the front-end is told next */
-	bool switching;          /* the request is being carried out */
 	bool slow_told;          /* the log says that the back-end is slow */
 	struct umbra_error left; /* why the back-end is no longer waited for; "" */
 
 	pthread_mutex_t lock; /* guards the rest */
-	struct request request;
-	bool ended; /* no request is taken any more */
 	uint64_t frontends;
 	struct umbra_shadow_info info; /* without the counters */
 };
@@ -150,7 +147,7 @@ static bool is_end_overdue(struct umbra_shadow_device *u)
 
 static int host_wait_us(struct shadow_host *host, uint64_t us)
 {
-	struct pollfd stop = { .fd = device_of(host)->stop_fd, .events = POLLIN };
+	struct pollfd stop = { .fd = device_of(host)->stop.fd, .events = POLLIN };
 	struct timespec timeout = {
 		.tv_sec = (time_t)(us / 1000000u),
 		.tv_nsec = (long)(us % 1000000u) * 1000,
@@ -288,96 +285,70 @@ static const struct shadow_host_ops host_ops = {
 
 /* --- requests ------------------------------------------------------------- */
 
-/*
- * Answer the request, unless that has been done, and make room for the next
- * first: who has the answer may ask again at once.  The thread's only.
- */
-static void request_answer(struct umbra_shadow_device *u, int result, const struct umbra_error *err)
+static struct shadow_request *asked_of(struct request *r)
 {
-	struct request r;
-
-	pthread_mutex_lock(&u->lock);
-	r = u->request;
-	u->request.told = true;
-	if (!u->switching)
-		u->request = (struct request){ 0 };
-	pthread_mutex_unlock(&u->lock);
-	if (r.done && !r.told)
-		r.done(r.opaque, result, err);
-	else if (r.saved && !r.told)
-		r.saved(r.opaque, result, NULL, 0, err);
-	if (!u->switching)
-		free(r.bytes);
+	return (struct shadow_request *)(void *)((char *)r -
+						 offsetof(struct shadow_request, request));
 }
 
-static void save_serve(struct umbra_shadow_device *u, const struct request *r)
+static void switch_serve(struct request *r)
 {
+	struct umbra_shadow_device *u = asked_of(r)->device;
+	struct umbra_error err = { "" };
+	int rc = shadow_device_switch(u->device, asked_of(r)->shadowed, &err);
+
+	info_renew(u);
+	request_done(&u->desk, r, rc, &err);
+}
+
+static void switch_overdue(struct request *r, const char *waits_for, uint64_t waited_ms,
+			   struct umbra_error *err)
+{
+	error_set(err, -ETIMEDOUT,
+		  "%s, and the switch has taken %" PRIu64 " ms; the device goes on in its "
+		  "old mode as soon as it can",
+		  waits_for, waited_ms);
+	shadow_device_switch_overdue(asked_of(r)->device->device, err->text);
+}
+
+static void load_serve(struct request *r)
+{
+	struct shadow_request *asked = asked_of(r);
+	struct umbra_shadow_device *u = asked->device;
+	struct umbra_error err = { "" };
+	int rc = shadow_device_load_control(u->device, asked->bytes, asked->size, &err);
+
+	info_renew(u);
+	request_done(&u->desk, r, rc, &err);
+}
+
+static void done_tell(struct request *r, int result, const struct umbra_error *err)
+{
+	asked_of(r)->done(asked_of(r)->opaque, result, err);
+}
+
+static void save_serve(struct request *r)
+{
+	struct shadow_request *asked = asked_of(r);
 	struct umbra_error err = { "" };
 	uint8_t *bytes = NULL;
-	size_t size = 0;
-	int rc = shadow_device_save_control(u->device, &bytes, &size, &err);
+	int rc = shadow_device_save_control(asked->device->device, &bytes, &asked->size, &err);
 
-	pthread_mutex_lock(&u->lock);
-	u->request = (struct request){ 0 };
-	pthread_mutex_unlock(&u->lock);
-	r->saved(r->opaque, rc, bytes, size, &err);
-	free(bytes);
+	asked->bytes = bytes;
+	request_done(&asked->device->desk, r, rc, &err);
 }
 
-static void request_serve(struct umbra_shadow_device *u)
+static void saved_tell(struct request *r, int result, const struct umbra_error *err)
 {
-	struct umbra_error err = { "" };
-	struct request r;
-	int rc;
+	const struct shadow_request *asked = asked_of(r);
 
-	notifier_drain(u->request_fd);
-	pthread_mutex_lock(&u->lock);
-	r = u->request;
-	u->switching = r.kind == REQUEST_SWITCH;
-	pthread_mutex_unlock(&u->lock);
-	if (r.kind == REQUEST_NONE)
-		return;
-	if (r.kind == REQUEST_SAVE) {
-		save_serve(u, &r);
-		return;
-	}
-	rc = r.kind == REQUEST_SWITCH
-		     ? shadow_device_switch(u->device, r.shadowed, &err)
-		     : shadow_device_load_control(u->device, r.bytes, r.size, &err);
-	info_renew(u);
-	u->switching = false;
-	request_answer(u, rc, &err);
+	asked->saved(asked->opaque, result, asked->bytes, asked->size, err);
 }
 
-/*
- * The thread waits, for what @waits_for says.  A request that has been there for longer
- * than its deadline is answered: one that is being carried out is undone when the wait is
- * over, one that is not has not happened.
- */
-static void request_overdue(struct umbra_shadow_device *u, const char *waits_for)
+static void asked_forget(struct request *r)
 {
-	struct umbra_error err = { "" };
-	uint64_t waited_ms;
-	struct request r;
-
-	pthread_mutex_lock(&u->lock);
-	r = u->request;
-	pthread_mutex_unlock(&u->lock);
-	waited_ms = (host_now_us(&u->host) - r.since_us) / 1000;
-	if (r.kind == REQUEST_NONE || r.told || waited_ms < u->deadline_ms)
-		return;
-	if (u->switching) {
-		error_set(&err, -ETIMEDOUT,
-			  "%s, and the switch has taken %" PRIu64 " ms; the device goes on in its "
-			  "old mode as soon as it can",
-			  waits_for, waited_ms);
-		shadow_device_switch_overdue(u->device, err.text);
-	} else {
-		error_set(&err, -ETIMEDOUT,
-			  "%s, and has not come to this for %" PRIu64 " ms: nothing was changed",
-			  waits_for, waited_ms);
-	}
-	request_answer(u, -ETIMEDOUT, &err);
+	free(asked_of(r)->bytes);
+	free(asked_of(r));
 }
 
 /* The back-end has been waited for, for @waited_ms, to answer @message. */
@@ -402,7 +373,7 @@ static int on_backend_wait(void *opaque, const char *message, unsigned int waite
 				 message, waited_ms);
 	snprintf(waits_for, sizeof(waits_for), "the back-end has not answered %s for %u ms",
 		 message, waited_ms);
-	request_overdue(u, waits_for);
+	request_desk_overdue(&u->desk, waits_for);
 	if (waited_ms < u->deadline_ms) {
 		u->slow_told = false;
 		return 0;
@@ -427,9 +398,9 @@ static void on_backend_config_change(void *opaque)
 static int backend_wait(struct umbra_shadow_device *u, int front_fd)
 {
 	struct pollfd fds[] = {
-		{ .fd = u->end_fd, .events = POLLIN },
+		{ .fd = u->end.fd, .events = POLLIN },
 		{ .fd = front_fd, .events = POLLRDHUP },
-		{ .fd = u->request_fd, .events = POLLIN },
+		{ .fd = u->desk.bell.fd, .events = POLLIN },
 		{ .fd = doorway_fd(&u->doorway), .events = POLLIN },
 		{ .fd = backend_source_fd(u->source), .events = POLLIN },
 	};
@@ -439,7 +410,7 @@ static int backend_wait(struct umbra_shadow_device *u, int front_fd)
 	if (fds[0].revents || fds[1].revents)
 		return -ECANCELED;
 	if (fds[2].revents)
-		request_serve(u);
+		request_desk_serve(&u->desk);
 	if (fds[3].revents)
 		doorway_turn_away(&u->doorway, front_fd);
 	return 0;
@@ -454,7 +425,7 @@ static int backend_connect(struct umbra_shadow_device *u, int front_fd, struct u
 
 	backend_source_begin(u->source);
 	for (;;) {
-		rc = backend_source_try(u->source, u->stop_fd, CONNECT_TIMEOUT_MS, &u->backend,
+		rc = backend_source_try(u->source, u->stop.fd, CONNECT_TIMEOUT_MS, &u->backend,
 					err);
 		if (rc != -EAGAIN)
 			break;
@@ -483,9 +454,9 @@ static bool session_step(struct umbra_shadow_device *u, struct umbra_error *lost
 {
 	struct umbra_error err = { "" };
 	struct pollfd fds[] = {
-		{ .fd = u->end_fd, .events = POLLIN },
-		{ .fd = u->request_fd, .events = POLLIN },
-		{ .fd = u->broken_fd, .events = POLLIN },
+		{ .fd = u->end.fd, .events = POLLIN },
+		{ .fd = u->desk.bell.fd, .events = POLLIN },
+		{ .fd = u->broken.fd, .events = POLLIN },
 		{ .fd = vhost_user_server_fd(u->server),
 		  .events = vhost_user_server_events(u->server) },
 		{ .fd = doorway_fd(&u->doorway), .events = POLLIN },
@@ -503,7 +474,7 @@ static bool session_step(struct umbra_shadow_device *u, struct umbra_error *lost
 	if (fds[0].revents)
 		return false;
 	if (fds[2].revents) {
-		notifier_drain(u->broken_fd);
+		bell_hush(&u->broken);
 		shadow_device_check_queues(u->device);
 	}
 	if (fds[4].revents)
@@ -516,7 +487,7 @@ static bool session_step(struct umbra_shadow_device *u, struct umbra_error *lost
 		if (fds[SESSION_FDS + i].revents && u->backend->ops->dispatch(u->backend, i, lost))
 			return false;
 	if (fds[1].revents)
-		request_serve(u);
+		request_desk_serve(&u->desk);
 	else if (fds[3].revents) {
 		rc = vhost_user_server_receive(u->server, &err);
 		if (rc < 0 && rc != -ECANCELED && !is_ending(u))
@@ -587,7 +558,7 @@ static int session_run(struct umbra_shadow_device *u, int *front_fd, struct umbr
 	u->config_changed = false;
 	u->left.text[0] = '\0';
 	u->backend->ops->listen(u->backend, &listener);
-	rc = vhost_user_server_create(front_fd, &device, u->end_fd, &u->server, err);
+	rc = vhost_user_server_create(front_fd, &device, u->end.fd, &u->server, err);
 	if (rc) {
 		fd_close(front_fd);
 		u->backend->ops->destroy(u->backend);
@@ -635,8 +606,8 @@ static int device_loop(struct umbra_shadow_device *u, struct umbra_error *err)
 	}
 	while (!is_ending(u)) {
 		struct pollfd fds[] = {
-			{ .fd = u->end_fd, .events = POLLIN },
-			{ .fd = u->request_fd, .events = POLLIN },
+			{ .fd = u->end.fd, .events = POLLIN },
+			{ .fd = u->desk.bell.fd, .events = POLLIN },
 			{ .fd = doorway_fd(&u->doorway), .events = POLLIN },
 		};
 		int fd;
@@ -644,7 +615,7 @@ static int device_loop(struct umbra_shadow_device *u, struct umbra_error *err)
 		if (poll(fds, ARRAY_SIZE(fds), doorway_wait_ms(&u->doorway)) < 0)
 			continue;
 		if (fds[1].revents)
-			request_serve(u);
+			request_desk_serve(&u->desk);
 		if (!fds[2].revents && doorway_wait_ms(&u->doorway))
 			continue;
 		fd = doorway_accept(&u->doorway);
@@ -660,16 +631,13 @@ static int device_loop(struct umbra_shadow_device *u, struct umbra_error *err)
 
 int umbra_shadow_device_run(struct umbra_shadow_device *device, struct umbra_error *err)
 {
-	static const struct umbra_error stopped = { "the device was stopped" };
 	struct umbra_error local;
 	int rc;
 
 	mapping_guard_admit();
+	request_desk_attend(&device->desk);
 	rc = device_loop(device, err ? err : &local);
-	pthread_mutex_lock(&device->lock);
-	device->ended = true;
-	pthread_mutex_unlock(&device->lock);
-	request_answer(device, -ECANCELED, &stopped);
+	request_desk_abandon(&device->desk);
 	return rc;
 }
 
@@ -677,38 +645,37 @@ int umbra_shadow_device_run(struct umbra_shadow_device *device, struct umbra_err
 
 void umbra_shadow_device_stop(struct umbra_shadow_device *device)
 {
-	static const uint64_t one = 1;
-
-	/* Release; peer: is_ending().  Nothing here that a signal handler may not do; what is
-	 * written is never read, so it stays. */
+	/* Release; peer: is_ending().  Nothing here that a signal handler may not do; nobody
+	 * hushes these bells. */
 	bool again = __atomic_exchange_n(&device->asked_to_end, true, __ATOMIC_ACQ_REL);
 
 	/* A session that begins just now has no rings yet. */
 	if (again || !__atomic_load_n(&device->has_session, __ATOMIC_ACQUIRE))
-		if (write(device->stop_fd, &one, sizeof(one)) < 0)
-			return;
-	if (write(device->end_fd, &one, sizeof(one)) < 0)
-		return;
+		bell_ring(&device->stop);
+	bell_ring(&device->end);
 }
 
-/* Hand @r over to the thread: 0, -EBUSY (there is another), -ECANCELED. */
-static int request_make(struct umbra_shadow_device *u, const struct request *r)
+/* Ask the thread for what @wanted says.  0, -EBUSY (there is another), -ECANCELED, -ENOMEM;
+ * its bytes are consumed in any case. */
+static int ask(struct umbra_shadow_device *u, const struct shadow_request *wanted)
 {
-	const struct notifier bell = { .fd = u->request_fd, .kind = NOTIFIER_EVENTFD };
-	int rc = 0;
+	struct shadow_request *asked = malloc(sizeof(*asked));
+	int rc;
 
-	pthread_mutex_lock(&u->lock);
-	if (u->ended)
-		rc = -ECANCELED;
-	else if (u->request.kind != REQUEST_NONE)
-		rc = -EBUSY;
-	else {
-		u->request = *r;
-		u->request.since_us = host_now_us(&u->host);
+	if (!asked) {
+		free(wanted->bytes);
+		return -ENOMEM;
 	}
+	*asked = *wanted;
+	asked->device = u;
+	asked->request.forget = asked_forget;
+	pthread_mutex_lock(&u->lock);
+	rc = request_desk_is_busy_locked(&u->desk)
+		     ? -EBUSY
+		     : request_leave_locked(&u->desk, &asked->request);
 	pthread_mutex_unlock(&u->lock);
-	if (!rc)
-		notifier_send(&bell);
+	if (rc)
+		asked_forget(&asked->request);
 	return rc;
 }
 
@@ -718,13 +685,13 @@ static const struct umbra_error busy_too = { "another request is under way" };
 int umbra_shadow_device_switch(struct umbra_shadow_device *device, bool shadowed,
 			       umbra_switch_done *done, void *opaque)
 {
-	const struct request r = {
-		.kind = REQUEST_SWITCH,
+	const struct shadow_request wanted = {
+		.request = { .serve = switch_serve, .tell = done_tell, .overdue = switch_overdue },
 		.shadowed = shadowed,
 		.done = done,
 		.opaque = opaque,
 	};
-	int rc = request_make(device, &r);
+	int rc = ask(device, &wanted);
 
 	if (rc != -EBUSY)
 		return rc;
@@ -735,8 +702,12 @@ int umbra_shadow_device_switch(struct umbra_shadow_device *device, bool shadowed
 int umbra_shadow_device_save_control(struct umbra_shadow_device *device, umbra_control_saved *done,
 				     void *opaque)
 {
-	const struct request r = { .kind = REQUEST_SAVE, .saved = done, .opaque = opaque };
-	int rc = request_make(device, &r);
+	const struct shadow_request wanted = {
+		.request = { .serve = save_serve, .tell = saved_tell },
+		.saved = done,
+		.opaque = opaque,
+	};
+	int rc = ask(device, &wanted);
 
 	if (rc != -EBUSY)
 		return rc;
@@ -747,8 +718,8 @@ int umbra_shadow_device_save_control(struct umbra_shadow_device *device, umbra_c
 int umbra_shadow_device_load_control(struct umbra_shadow_device *device, const void *bytes,
 				     size_t size, umbra_switch_done *done, void *opaque)
 {
-	struct request r = {
-		.kind = REQUEST_LOAD,
+	const struct shadow_request wanted = {
+		.request = { .serve = load_serve, .tell = done_tell },
 		.bytes = malloc(size ? size : 1),
 		.size = size,
 		.done = done,
@@ -756,12 +727,10 @@ int umbra_shadow_device_load_control(struct umbra_shadow_device *device, const v
 	};
 	int rc;
 
-	if (!r.bytes)
+	if (!wanted.bytes)
 		return -ENOMEM;
-	memcpy(r.bytes, bytes, size);
-	rc = request_make(device, &r);
-	if (rc)
-		free(r.bytes);
+	memcpy(wanted.bytes, bytes, size);
+	rc = ask(device, &wanted);
 	if (rc != -EBUSY)
 		return rc;
 	done(opaque, -EBUSY, &busy_too);
@@ -827,7 +796,7 @@ static int config_check(const struct umbra_shadow_config *config, struct umbra_e
 static int workers_start(struct umbra_shadow_device *u, unsigned int count, struct umbra_error *err)
 {
 	for (; u->worker_count < count; u->worker_count++) {
-		int rc = worker_create(u->broken_fd, &u->workers[u->worker_count], err);
+		int rc = worker_create(u->broken.fd, &u->workers[u->worker_count], err);
 
 		if (rc)
 			return rc;
@@ -857,13 +826,13 @@ static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_
 	u->name = strdup(config->name ? config->name : "shadow");
 	if (!u->name)
 		return error_set(err, -ENOMEM, "no memory for a device");
-	rc = host_make_eventfd(&u->host, &u->stop_fd, err);
+	rc = bell_open(&u->stop, err);
 	if (!rc)
-		rc = host_make_eventfd(&u->host, &u->end_fd, err);
+		rc = bell_open(&u->end, err);
 	if (!rc)
-		rc = host_make_eventfd(&u->host, &u->request_fd, err);
+		rc = request_desk_open(&u->desk, &u->lock, u->deadline_ms, err);
 	if (!rc)
-		rc = host_make_eventfd(&u->host, &u->broken_fd, err);
+		rc = bell_open(&u->broken, err);
 	if (rc)
 		return rc;
 	rc = shadow_device_create(&u->host, config->mode, u->deadline_ms, &u->device);
@@ -894,7 +863,7 @@ int umbra_shadow_device_create(const struct umbra_shadow_config *config,
 		return error_set(err, -ENOMEM, "no memory for a device");
 	pthread_mutex_init(&u->lock, NULL);
 	u->doorway = DOORWAY_CLOSED;
-	u->end_fd = u->stop_fd = u->request_fd = u->broken_fd = -1;
+	u->desk.bell = u->end = u->stop = u->broken = BELL_NONE;
 	rc = device_init(u, config, err);
 	if (rc)
 		umbra_shadow_device_destroy(&u);
@@ -915,10 +884,10 @@ void umbra_shadow_device_destroy(struct umbra_shadow_device **device)
 		worker_destroy(&u->workers[i]);
 	doorway_close(&u->doorway);
 	backend_source_close(&u->source);
-	fd_close(&u->end_fd);
-	fd_close(&u->stop_fd);
-	fd_close(&u->request_fd);
-	fd_close(&u->broken_fd);
+	bell_close(&u->end);
+	bell_close(&u->stop);
+	request_desk_close(&u->desk);
+	bell_close(&u->broken);
 	free(u->name);
 	pthread_mutex_destroy(&u->lock);
 	free(u);
