@@ -39,9 +39,9 @@
 #include "host/mapping_guard.h"
 #include "host/notifier.h"
 #include "host/worker.h"
+#include "host/sharing.h"
 #include "session/bell.h"
 #include "session/request.h"
-#include "session/sharing.h"
 #include "umbra/balloon.h"
 #include "vhost_user/vhost_user_server.h"
 

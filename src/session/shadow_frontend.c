@@ -6,7 +6,7 @@
 #include "session/shadow_frontend.h"
 
 #include "device/shadow_device.h"
-#include "session/sharing.h"
+#include "host/sharing.h"
 
 static int get_features(void *opaque, uint64_t *features, struct umbra_error *err)
 {

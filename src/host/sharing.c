@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Does the VMM share its guest's memory: see sharing.h. */
-#include "session/sharing.h"
+#include "host/sharing.h"
 
 #include <fcntl.h>
 #include <stdbool.h>

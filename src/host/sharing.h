@@ -15,8 +15,8 @@
  *
  * To look into the VMM's /proc/PID/maps would tell, but waits for locks that the VMM can hold.
  */
-#ifndef UMBRA_SESSION_SHARING_H
-#define UMBRA_SESSION_SHARING_H
+#ifndef UMBRA_HOST_SHARING_H
+#define UMBRA_HOST_SHARING_H
 
 #include "memory/memory.h"
 
