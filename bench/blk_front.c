@@ -38,7 +38,7 @@ struct request {
 } __attribute__((aligned(64)));
 
 struct blk_front {
-	struct backend *backend;
+	struct virtio_device *backend;
 	struct memory_region region;
 	struct driver_ring ring;
 	void *private;
@@ -61,7 +61,7 @@ static uint64_t to_gpa(const struct blk_front *f, const void *host)
 
 static int front_negotiate(struct blk_front *f, struct umbra_error *err)
 {
-	const struct backend_ops *ops = f->backend->ops;
+	const struct virtio_ops *ops = f->backend->ops;
 	uint64_t features, protocol;
 	le64 capacity = { 0 };
 	uint64_t wanted = FEATURES | BIT64(VHOST_USER_F_PROTOCOL_FEATURES);
@@ -137,13 +137,13 @@ static int front_listen(struct blk_front *f, struct umbra_error *err)
 static int front_start(struct blk_front *f, struct umbra_error *err)
 {
 	const uint8_t *host = (const uint8_t *)f->ring.split.desc;
-	struct backend_ring ring = {
+	struct virtio_ring ring = {
 		.size = BLK_FRONT_RING_SIZE,
-		.desc = { f->region.uva.v },
-		.avail = { f->region.uva.v +
-			   (uint64_t)((const uint8_t *)f->ring.split.avail - host) },
-		.used = { f->region.uva.v +
-			  (uint64_t)((const uint8_t *)f->ring.split.used - host) },
+		.addr.desc = { f->region.uva.v },
+		.addr.avail = { f->region.uva.v +
+				(uint64_t)((const uint8_t *)f->ring.split.avail - host) },
+		.addr.used = { f->region.uva.v +
+			       (uint64_t)((const uint8_t *)f->ring.split.used - host) },
 		.kick_fd = f->kick_fd,
 		.call_fd = f->call_fd,
 		.err_fd = -1,
@@ -197,7 +197,7 @@ int blk_front_close(struct blk_front **front, struct umbra_error *err)
 {
 	struct blk_front *f = *front;
 	uint16_t base = 0;
-	int rc = f->backend->ops->ring_stop(f->backend, 0, f->call_fd, &base, err);
+	int rc = f->backend->ops->ring_stop(f->backend, 0, &base, err);
 
 	*front = NULL;
 	if (!rc && base != f->ring.avail_idx)

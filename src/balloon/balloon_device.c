@@ -110,18 +110,18 @@ static uint64_t features_of(unsigned int hide)
 	return features;
 }
 
-static int get_features(void *opaque, uint64_t *features, struct umbra_error *err)
+static int get_features(struct virtio_device *self, uint64_t *features, struct umbra_error *err)
 {
-	struct balloon_device *d = opaque;
+	struct balloon_device *d = balloon_of(self);
 
 	(void)err;
 	*features = d->offered;
 	return 0;
 }
 
-static int set_features(void *opaque, uint64_t features, struct umbra_error *err)
+static int set_features(struct virtio_device *self, uint64_t features, struct umbra_error *err)
 {
-	struct balloon_device *d = opaque;
+	struct balloon_device *d = balloon_of(self);
 	uint64_t foreign = features & ~(d->offered | BIT64(VHOST_USER_F_PROTOCOL_FEATURES));
 
 	if (foreign)
@@ -144,33 +144,35 @@ static int set_features(void *opaque, uint64_t features, struct umbra_error *err
 	return 0;
 }
 
-static int get_protocol_features(void *opaque, uint64_t *features, struct umbra_error *err)
+static int get_protocol_features(struct virtio_device *self, uint64_t *features,
+				 struct umbra_error *err)
 {
-	(void)opaque;
+	(void)self;
 	(void)err;
 	*features = PROTOCOL_FEATURES;
 	return 0;
 }
 
-static int set_protocol_features(void *opaque, uint64_t features, struct umbra_error *err)
+static int set_protocol_features(struct virtio_device *self, uint64_t features,
+				 struct umbra_error *err)
 {
-	(void)opaque;
+	(void)self;
 	(void)features;
 	(void)err;
 	return 0;
 }
 
-static int get_queue_num(void *opaque, uint64_t *count, struct umbra_error *err)
+static int get_queue_num(struct virtio_device *self, uint64_t *count, struct umbra_error *err)
 {
-	(void)opaque;
+	(void)self;
 	(void)err;
 	*count = BALLOON_QUEUES;
 	return 0;
 }
 
-static int get_memory_slots(void *opaque, uint64_t *count, struct umbra_error *err)
+static int get_memory_slots(struct virtio_device *self, uint64_t *count, struct umbra_error *err)
 {
-	(void)opaque;
+	(void)self;
 	(void)err;
 	*count = BALLOON_MEMORY_SLOTS;
 	return 0;
@@ -231,10 +233,10 @@ static int memory_exchange(struct balloon_device *d, struct memory **memory,
 	return 0;
 }
 
-static int set_memory(void *opaque, const struct memory_region *regions, unsigned int count,
-		      struct umbra_error *err)
+static int set_memory(struct virtio_device *self, const struct memory_region *regions,
+		      unsigned int count, struct umbra_error *err)
 {
-	struct balloon_device *d = opaque;
+	struct balloon_device *d = balloon_of(self);
 	struct memory *memory = NULL;
 	int rc = memory_create(regions, count, &memory, err);
 
@@ -258,29 +260,32 @@ static int regions_change(struct balloon_device *d, const struct memory_region *
 			regions[count++] = d->memory->regions[i];
 	if (add)
 		regions[count++] = *add;
-	rc = set_memory(d, regions, count, err);
+	rc = set_memory(&d->virtio, regions, count, err);
 	free(regions);
 	return rc;
 }
 
-static int add_region(void *opaque, const struct memory_region *region, struct umbra_error *err)
+static int add_region(struct virtio_device *self, const struct memory_region *region,
+		      struct umbra_error *err)
 {
-	return regions_change(opaque, region, UINT32_MAX, err);
+	return regions_change(balloon_of(self), region, UINT32_MAX, err);
 }
 
-static int remove_region(void *opaque, gpa_t gpa, uva_t uva, uint64_t size, struct umbra_error *err)
+static int remove_region(struct virtio_device *self, const struct memory_region *region,
+			 struct umbra_error *err)
 {
-	struct balloon_device *d = opaque;
+	struct balloon_device *d = balloon_of(self);
 
 	for (unsigned int i = 0; d->memory && i < d->memory->count; i++) {
 		const struct memory_region *r = &d->memory->regions[i];
 
-		if (r->gpa.v == gpa.v && r->uva.v == uva.v && r->size == size)
+		if (r->gpa.v == region->gpa.v && r->uva.v == region->uva.v &&
+		    r->size == region->size)
 			return regions_change(d, NULL, i, err);
 	}
 	return error_set(err, -EINVAL,
-			 "there is no region of 0x%" PRIx64 " bytes at gpa 0x%" PRIx64, size,
-			 gpa.v);
+			 "there is no region of 0x%" PRIx64 " bytes at gpa 0x%" PRIx64,
+			 region->size, region->gpa.v);
 }
 
 /* --- configuration space, status, reset --------------------------------------------- */
@@ -313,7 +318,7 @@ static int config_check(uint32_t offset, uint32_t size, struct umbra_error *err)
 	return 0;
 }
 
-static int get_config(void *opaque, uint32_t offset, void *data, uint32_t size,
+static int get_config(struct virtio_device *self, uint32_t offset, void *data, uint32_t size,
 		      struct umbra_error *err)
 {
 	uint8_t config[BALLOON_CONFIG_BYTES];
@@ -321,15 +326,15 @@ static int get_config(void *opaque, uint32_t offset, void *data, uint32_t size,
 
 	if (rc)
 		return rc;
-	config_fill(opaque, config);
+	config_fill(balloon_of(self), config);
 	memcpy(data, config + offset, size);
 	return 0;
 }
 
-static int set_config(void *opaque, uint32_t offset, const void *data, uint32_t size,
+static int set_config(struct virtio_device *self, uint32_t offset, const void *data, uint32_t size,
 		      uint32_t flags, struct umbra_error *err)
 {
-	struct balloon_device *d = opaque;
+	struct balloon_device *d = balloon_of(self);
 	uint8_t config[BALLOON_CONFIG_BYTES];
 	int rc = config_check(offset, size, err);
 	bool says_actual;
@@ -355,9 +360,9 @@ static int set_config(void *opaque, uint32_t offset, const void *data, uint32_t 
 	return 0;
 }
 
-static int get_status(void *opaque, uint8_t *status, struct umbra_error *err)
+static int get_status(struct virtio_device *self, uint8_t *status, struct umbra_error *err)
 {
-	struct balloon_device *d = opaque;
+	struct balloon_device *d = balloon_of(self);
 
 	(void)err;
 	*status = d->status;
@@ -367,9 +372,9 @@ static int get_status(void *opaque, uint8_t *status, struct umbra_error *err)
 	return 0;
 }
 
-static int reset(void *opaque, struct umbra_error *err)
+static int reset(struct virtio_device *self, struct umbra_error *err)
 {
-	struct balloon_device *d = opaque;
+	struct balloon_device *d = balloon_of(self);
 
 	(void)err;
 	for (unsigned int i = 0; i < BALLOON_QUEUES; i++)
@@ -381,9 +386,9 @@ static int reset(void *opaque, struct umbra_error *err)
 	return 0;
 }
 
-static int set_status(void *opaque, uint8_t status, struct umbra_error *err)
+static int set_status(struct virtio_device *self, uint8_t status, struct umbra_error *err)
 {
-	struct balloon_device *d = opaque;
+	struct balloon_device *d = balloon_of(self);
 
 	/* "Writing 0 resets the device"; but the rings' fds are the front-end's
 	 * business, which stops them by itself. */
@@ -397,7 +402,12 @@ static int set_status(void *opaque, uint8_t status, struct umbra_error *err)
 	return 0;
 }
 
-const struct vhost_device_ops balloon_device_ops = {
+static const struct memory *device_memory(const struct virtio_device *self)
+{
+	return ((const struct balloon_device *)self)->memory;
+}
+
+static const struct virtio_ops balloon_ops = {
 	.get_features = get_features,
 	.set_features = set_features,
 	.get_protocol_features = get_protocol_features,
@@ -420,7 +430,13 @@ const struct vhost_device_ops balloon_device_ops = {
 	.get_status = get_status,
 	.set_status = set_status,
 	.reset = reset,
+	.memory = device_memory,
 };
+
+struct virtio_device *balloon_device_virtio(struct balloon_device *d)
+{
+	return &d->virtio;
+}
 
 /* --- life --------------------------------------------------------------------------- */
 
@@ -437,6 +453,7 @@ int balloon_device_create(struct balloon_host *host, const struct balloon_device
 		free(d);
 		return rc;
 	}
+	d->virtio.ops = &balloon_ops;
 	d->host = host;
 	d->config = *config;
 	d->aim.era = 1;
@@ -504,9 +521,4 @@ int balloon_device_check_memory(const struct balloon_device *d, struct umbra_err
 			 "the front-end has shrunk the memory file behind gpa 0x%" PRIx64
 			 ", or there was no memory for it",
 			 r->gpa.v);
-}
-
-const struct memory *balloon_device_memory(const struct balloon_device *d)
-{
-	return d->memory;
 }

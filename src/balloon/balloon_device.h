@@ -3,7 +3,7 @@
  * The balloon device: what a front-end and a guest's driver see of it.
  *
  * Theory of operation: the front-end's messages come in as calls of
- * balloon_device_ops, on the device's thread; the queues are served by one thread
+ * its virtio_ops, on the device's thread; the queues are served by one thread
  * of the host, which owns everything in struct balloon_shared and the ledger while
  * a queue is in service.  To change any of that, all queues are taken out of
  * service first and put back after; both threads then see the same world, and no
@@ -41,7 +41,7 @@
 
 #include "balloon/balloon_host.h"
 #include "umbra/balloon.h"
-#include "virtio/device.h"
+#include "virtio/virtio_ops.h"
 
 #define BALLOON_QUEUES 5u
 #define BALLOON_CONFIG_BYTES 16u
@@ -60,13 +60,13 @@ struct balloon_device_config {
 	bool pinned; /* the host keeps everything */
 };
 
-/* Their first argument is a struct balloon_device. */
-extern const struct vhost_device_ops balloon_device_ops;
-
 UMBRA_MUST_CHECK int balloon_device_create(struct balloon_host *host,
 					   const struct balloon_device_config *config,
 					   struct balloon_device **out, struct umbra_error *err);
 void balloon_device_destroy(struct balloon_device **device);
+
+/* What it is to a front-end. */
+struct virtio_device *balloon_device_virtio(struct balloon_device *d);
 
 /* A front-end has come, or has gone: let go of everything of its. */
 void balloon_device_attach(struct balloon_device *d);
@@ -105,8 +105,5 @@ void balloon_device_freshen(const struct balloon_device *d, struct umbra_balloon
 
 /* Why the memory of @region is not given back, in words; "": it is.  Any thread. */
 const char *balloon_keep_text(const struct memory_region *region, char *text, unsigned int size);
-
-/* The guest's memory, or NULL; for who wants to look at its files. */
-const struct memory *balloon_device_memory(const struct balloon_device *d);
 
 #endif

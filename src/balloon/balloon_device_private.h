@@ -30,7 +30,7 @@ struct balloon_ring {
 	bool has_addr, enabled, started;
 	bool built; /* queue.ring is valid: its indices are where we are */
 	bool serving;
-	struct vhost_ring_addr addr;
+	struct virtio_ring_addr addr;
 	struct ring_position base;
 	int kick_fd, call_fd, err_fd;
 	struct balloon_queue queue;
@@ -66,6 +66,7 @@ enum balloon_account {
 };
 
 struct balloon_device {
+	struct virtio_device virtio; /* first member: what the front-end has */
 	struct balloon_host *host;
 	struct balloon_device_config config;
 	uint64_t offered, features;
@@ -86,6 +87,11 @@ struct balloon_device {
 	struct balloon_shared shared;
 	struct balloon_ring rings[BALLOON_QUEUES];
 };
+
+static inline struct balloon_device *balloon_of(struct virtio_device *self)
+{
+	return (struct balloon_device *)self;
+}
 
 /*
  * Look at driver, table and statistics, and settle or correct what shall be in the
@@ -138,15 +144,22 @@ void balloon_ring_halt(struct balloon_device *d, struct balloon_ring *r);
 /* Forget what the front-end said of it. */
 void balloon_ring_forget(struct balloon_device *d, struct balloon_ring *r);
 
-/* The front-end's messages about one ring: see struct vhost_device_ops. */
-int balloon_ring_set_size(void *opaque, unsigned int index, uint32_t size, struct umbra_error *err);
-int balloon_ring_set_addr(void *opaque, unsigned int index, const struct vhost_ring_addr *addr,
+/* The front-end's messages about one ring: see struct virtio_ops. */
+int balloon_ring_set_size(struct virtio_device *self, unsigned int index, uint32_t size,
 			  struct umbra_error *err);
-int balloon_ring_set_base(void *opaque, unsigned int index, uint32_t base, struct umbra_error *err);
-int balloon_ring_set_kick(void *opaque, unsigned int index, int *fd, struct umbra_error *err);
-int balloon_ring_set_call(void *opaque, unsigned int index, int *fd, struct umbra_error *err);
-int balloon_ring_set_err(void *opaque, unsigned int index, int *fd, struct umbra_error *err);
-int balloon_ring_enable(void *opaque, unsigned int index, bool enabled, struct umbra_error *err);
-int balloon_ring_stop(void *opaque, unsigned int index, uint16_t *base, struct umbra_error *err);
+int balloon_ring_set_addr(struct virtio_device *self, unsigned int index,
+			  const struct virtio_ring_addr *addr, struct umbra_error *err);
+int balloon_ring_set_base(struct virtio_device *self, unsigned int index, uint32_t base,
+			  struct umbra_error *err);
+int balloon_ring_set_kick(struct virtio_device *self, unsigned int index, int *fd,
+			  struct umbra_error *err);
+int balloon_ring_set_call(struct virtio_device *self, unsigned int index, int *fd,
+			  struct umbra_error *err);
+int balloon_ring_set_err(struct virtio_device *self, unsigned int index, int *fd,
+			 struct umbra_error *err);
+int balloon_ring_enable(struct virtio_device *self, unsigned int index, bool enabled,
+			struct umbra_error *err);
+int balloon_ring_stop(struct virtio_device *self, unsigned int index, uint16_t *base,
+		      struct umbra_error *err);
 
 #endif

@@ -227,9 +227,10 @@ static struct balloon_ring *ring_get(struct balloon_device *d, unsigned int inde
 	return NULL;
 }
 
-int balloon_ring_set_size(void *opaque, unsigned int index, uint32_t size, struct umbra_error *err)
+int balloon_ring_set_size(struct virtio_device *self, unsigned int index, uint32_t size,
+			  struct umbra_error *err)
 {
-	struct balloon_ring *r = ring_get(opaque, index, err);
+	struct balloon_ring *r = ring_get(balloon_of(self), index, err);
 
 	if (!r)
 		return -EINVAL;
@@ -238,17 +239,17 @@ int balloon_ring_set_size(void *opaque, unsigned int index, uint32_t size, struc
 				 "queue %u: %u entries; expected a power of two up to %u", index,
 				 size, SPLIT_SIZE_MAX);
 	if (r->size != size)
-		balloon_ring_halt(opaque, r);
+		balloon_ring_halt(balloon_of(self), r);
 	r->size = size;
 	return 0;
 }
 
-int balloon_ring_set_addr(void *opaque, unsigned int index, const struct vhost_ring_addr *addr,
-			  struct umbra_error *err)
+int balloon_ring_set_addr(struct virtio_device *self, unsigned int index,
+			  const struct virtio_ring_addr *addr, struct umbra_error *err)
 {
-	struct balloon_device *d = opaque;
+	struct balloon_device *d = balloon_of(self);
 	struct balloon_ring *r = ring_get(d, index, err);
-	struct vhost_ring_addr before;
+	struct virtio_ring_addr before;
 	struct split_ring split;
 	int rc;
 
@@ -272,15 +273,16 @@ int balloon_ring_set_addr(void *opaque, unsigned int index, const struct vhost_r
 	return rc;
 }
 
-int balloon_ring_set_base(void *opaque, unsigned int index, uint32_t base, struct umbra_error *err)
+int balloon_ring_set_base(struct virtio_device *self, unsigned int index, uint32_t base,
+			  struct umbra_error *err)
 {
-	struct balloon_ring *r = ring_get(opaque, index, err);
+	struct balloon_ring *r = ring_get(balloon_of(self), index, err);
 
 	if (!r)
 		return -EINVAL;
 	if (base > UINT16_MAX)
 		return error_set(err, -EINVAL, "queue %u: base %u; expected 16 bits", index, base);
-	balloon_ring_halt(opaque, r);
+	balloon_ring_halt(balloon_of(self), r);
 	r->base = ring_position_split((uint16_t)base);
 	return 0;
 }
@@ -305,9 +307,10 @@ static int ring_exchange_fd(struct balloon_device *d, struct balloon_ring *r, in
 	return 0;
 }
 
-int balloon_ring_set_kick(void *opaque, unsigned int index, int *fd, struct umbra_error *err)
+int balloon_ring_set_kick(struct virtio_device *self, unsigned int index, int *fd,
+			  struct umbra_error *err)
 {
-	struct balloon_device *d = opaque;
+	struct balloon_device *d = balloon_of(self);
 	struct balloon_ring *r = ring_get(d, index, err);
 	struct umbra_error why = { "" };
 	int rc;
@@ -343,36 +346,40 @@ int balloon_ring_set_kick(void *opaque, unsigned int index, int *fd, struct umbr
 	return rc;
 }
 
-int balloon_ring_set_call(void *opaque, unsigned int index, int *fd, struct umbra_error *err)
+int balloon_ring_set_call(struct virtio_device *self, unsigned int index, int *fd,
+			  struct umbra_error *err)
 {
-	struct balloon_ring *r = ring_get(opaque, index, err);
+	struct balloon_ring *r = ring_get(balloon_of(self), index, err);
 
-	return !r ? -EINVAL : ring_exchange_fd(opaque, r, &r->call_fd, fd, err);
+	return !r ? -EINVAL : ring_exchange_fd(balloon_of(self), r, &r->call_fd, fd, err);
 }
 
-int balloon_ring_set_err(void *opaque, unsigned int index, int *fd, struct umbra_error *err)
+int balloon_ring_set_err(struct virtio_device *self, unsigned int index, int *fd,
+			 struct umbra_error *err)
 {
-	struct balloon_ring *r = ring_get(opaque, index, err);
+	struct balloon_ring *r = ring_get(balloon_of(self), index, err);
 
-	return !r ? -EINVAL : ring_exchange_fd(opaque, r, &r->err_fd, fd, err);
+	return !r ? -EINVAL : ring_exchange_fd(balloon_of(self), r, &r->err_fd, fd, err);
 }
 
-int balloon_ring_enable(void *opaque, unsigned int index, bool enabled, struct umbra_error *err)
+int balloon_ring_enable(struct virtio_device *self, unsigned int index, bool enabled,
+			struct umbra_error *err)
 {
-	struct balloon_ring *r = ring_get(opaque, index, err);
+	struct balloon_ring *r = ring_get(balloon_of(self), index, err);
 
 	if (!r)
 		return -EINVAL;
-	ring_pause(opaque, r);
+	ring_pause(balloon_of(self), r);
 	r->enabled = enabled;
-	ring_resume(opaque, r);
-	balloon_device_aim(opaque);
+	ring_resume(balloon_of(self), r);
+	balloon_device_aim(balloon_of(self));
 	return 0;
 }
 
-int balloon_ring_stop(void *opaque, unsigned int index, uint16_t *base, struct umbra_error *err)
+int balloon_ring_stop(struct virtio_device *self, unsigned int index, uint16_t *base,
+		      struct umbra_error *err)
 {
-	struct balloon_device *d = opaque;
+	struct balloon_device *d = balloon_of(self);
 	struct balloon_ring *r = ring_get(d, index, err);
 
 	if (!r)

@@ -203,6 +203,8 @@ void shadow_device_check_queues(struct shadow_device *d)
 	shadow_device_settle(d);
 }
 
+static const struct virtio_ops shadow_ops; /* below */
+
 /* --- life ---------------------------------------------------------------- */
 
 int shadow_device_create(struct shadow_host *host, enum umbra_shadow_mode mode,
@@ -216,6 +218,7 @@ int shadow_device_create(struct shadow_host *host, enum umbra_shadow_mode mode,
 		free(d);
 		return -ENOMEM;
 	}
+	d->virtio.ops = &shadow_ops;
 	d->host = host;
 	d->mode = mode;
 	d->deadline_us = deadline_ms * 1000ull;
@@ -250,7 +253,7 @@ void shadow_device_limit_memory(struct shadow_device *d, uint64_t bytes)
 	d->own.max = bytes;
 }
 
-void shadow_device_attach(struct shadow_device *d, struct backend *backend)
+void shadow_device_attach(struct shadow_device *d, struct virtio_device *backend)
 {
 	d->backend = backend;
 	d->given_up = false;
@@ -306,8 +309,9 @@ static int negotiate(struct shadow_device *d, bool answered, uint64_t guest,
 	return features_negotiate(&in, out, err);
 }
 
-int shadow_device_get_features(struct shadow_device *d, uint64_t *features, struct umbra_error *err)
+static int get_features(struct virtio_device *self, uint64_t *features, struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	struct features_out out;
 	int rc = shadow_device_check_backend(d, err);
 
@@ -342,8 +346,9 @@ int shadow_device_say_features(struct shadow_device *d, struct umbra_error *err)
 	return rc;
 }
 
-int shadow_device_set_features(struct shadow_device *d, uint64_t features, struct umbra_error *err)
+static int set_features(struct virtio_device *self, uint64_t features, struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	struct features_out out, before;
 	int rc = shadow_device_check_backend(d, err);
 
@@ -352,7 +357,7 @@ int shadow_device_set_features(struct shadow_device *d, uint64_t features, struc
 	if (!d->backend_features) { /* a front-end that did not ask */
 		uint64_t ignored;
 
-		rc = shadow_device_get_features(d, &ignored, err);
+		rc = get_features(self, &ignored, err);
 		if (rc)
 			return rc;
 	}
@@ -388,9 +393,10 @@ int shadow_device_set_features(struct shadow_device *d, uint64_t features, struc
 	return 0;
 }
 
-int shadow_device_get_protocol_features(struct shadow_device *d, uint64_t *features,
-					struct umbra_error *err)
+static int get_protocol_features(struct virtio_device *self, uint64_t *features,
+				 struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	int rc = shadow_device_check_backend(d, err);
 
 	*features = 0;
@@ -400,9 +406,10 @@ int shadow_device_get_protocol_features(struct shadow_device *d, uint64_t *featu
 		d, d->backend->ops->get_protocol_features(d->backend, features, err), err);
 }
 
-int shadow_device_set_protocol_features(struct shadow_device *d, uint64_t features,
-					struct umbra_error *err)
+static int set_protocol_features(struct virtio_device *self, uint64_t features,
+				 struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	int rc = shadow_device_check_backend(d, err);
 
 	if (!rc)
@@ -413,8 +420,9 @@ int shadow_device_set_protocol_features(struct shadow_device *d, uint64_t featur
 	return rc;
 }
 
-int shadow_device_get_queue_num(struct shadow_device *d, uint64_t *count, struct umbra_error *err)
+static int get_queue_num(struct virtio_device *self, uint64_t *count, struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	int rc = shadow_device_check_backend(d, err);
 
 	if (!rc)
@@ -423,9 +431,9 @@ int shadow_device_get_queue_num(struct shadow_device *d, uint64_t *count, struct
 	return rc;
 }
 
-int shadow_device_get_memory_slots(struct shadow_device *d, uint64_t *count,
-				   struct umbra_error *err)
+static int get_memory_slots(struct virtio_device *self, uint64_t *count, struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	int rc = shadow_device_check_backend(d, err);
 
 	if (!rc)
@@ -439,9 +447,10 @@ int shadow_device_get_memory_slots(struct shadow_device *d, uint64_t *count,
 
 /* --- the rest: relayed --------------------------------------------------- */
 
-int shadow_device_get_config(struct shadow_device *d, uint32_t offset, void *data, uint32_t size,
-			     struct umbra_error *err)
+static int get_config(struct virtio_device *self, uint32_t offset, void *data, uint32_t size,
+		      struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	int rc = shadow_device_check_backend(d, err);
 
 	return rc ? rc
@@ -450,9 +459,10 @@ int shadow_device_get_config(struct shadow_device *d, uint32_t offset, void *dat
 			    err);
 }
 
-int shadow_device_set_config(struct shadow_device *d, uint32_t offset, const void *data,
-			     uint32_t size, uint32_t flags, struct umbra_error *err)
+static int set_config(struct virtio_device *self, uint32_t offset, const void *data, uint32_t size,
+		      uint32_t flags, struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	int rc = shadow_device_check_backend(d, err);
 
 	return rc ? rc
@@ -462,8 +472,9 @@ int shadow_device_set_config(struct shadow_device *d, uint32_t offset, const voi
 			    err);
 }
 
-int shadow_device_get_status(struct shadow_device *d, uint8_t *status, struct umbra_error *err)
+static int get_status(struct virtio_device *self, uint8_t *status, struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	int rc = shadow_device_check_backend(d, err);
 
 	*status = d->status;
@@ -475,8 +486,9 @@ int shadow_device_get_status(struct shadow_device *d, uint8_t *status, struct um
 	return rc;
 }
 
-int shadow_device_set_status(struct shadow_device *d, uint8_t status, struct umbra_error *err)
+static int set_status(struct virtio_device *self, uint8_t status, struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	int rc = shadow_device_check_backend(d, err);
 	uint8_t before = d->status;
 
@@ -497,8 +509,9 @@ int shadow_device_set_status(struct shadow_device *d, uint8_t status, struct umb
 	return shadow_device_is_fatal(rc) ? rc : 0;
 }
 
-int shadow_device_reset(struct shadow_device *d, struct umbra_error *err)
+static int reset(struct virtio_device *self, struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	bool enabled =
 		d->has_features && !(d->guest_features & BIT64(VHOST_USER_F_PROTOCOL_FEATURES));
 	int rc = shadow_device_check_backend(d, err);
@@ -515,18 +528,20 @@ int shadow_device_reset(struct shadow_device *d, struct umbra_error *err)
 	/* Whatever it answers: to be told twice harms nobody whose rings are stopped. */
 	d->has_features = d->features_said = false;
 	d->guest_features = 0;
-	return shadow_device_lose(d, d->backend->ops->reset_device(d->backend, err), err);
+	return shadow_device_lose(d, d->backend->ops->reset(d->backend, err), err);
 }
 
-int shadow_device_set_mtu(struct shadow_device *d, uint64_t mtu, struct umbra_error *err)
+static int set_mtu(struct virtio_device *self, uint64_t mtu, struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	int rc = shadow_device_check_backend(d, err);
 
 	return rc ? rc : shadow_device_lose(d, d->backend->ops->set_mtu(d->backend, mtu, err), err);
 }
 
-int shadow_device_send_rarp(struct shadow_device *d, const uint8_t mac[6], struct umbra_error *err)
+static int send_rarp(struct virtio_device *self, const uint8_t mac[6], struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	int rc = shadow_device_check_backend(d, err);
 
 	return rc ? rc
@@ -535,9 +550,42 @@ int shadow_device_send_rarp(struct shadow_device *d, const uint8_t mac[6], struc
 
 /* --- what can be seen ---------------------------------------------------- */
 
-const struct memory *shadow_device_memory(const struct shadow_device *d)
+static const struct memory *device_memory(const struct virtio_device *self)
 {
-	return d->memory;
+	return ((const struct shadow_device *)self)->memory;
+}
+
+static const struct virtio_ops shadow_ops = {
+	.get_features = get_features,
+	.set_features = set_features,
+	.get_protocol_features = get_protocol_features,
+	.set_protocol_features = set_protocol_features,
+	.get_queue_num = get_queue_num,
+	.get_memory_slots = get_memory_slots,
+	.set_memory = shadow_device_set_memory,
+	.add_region = shadow_device_add_region,
+	.remove_region = shadow_device_remove_region,
+	.ring_enable = shadow_device_ring_enable,
+	.ring_stop = shadow_device_ring_stop,
+	.get_config = get_config,
+	.set_config = set_config,
+	.get_status = get_status,
+	.set_status = set_status,
+	.reset = reset,
+	.set_mtu = set_mtu,
+	.send_rarp = send_rarp,
+	.ring_set_size = shadow_device_ring_set_size,
+	.ring_set_addr = shadow_device_ring_set_addr,
+	.ring_set_base = shadow_device_ring_set_base,
+	.ring_set_kick = shadow_device_ring_set_kick,
+	.ring_set_call = shadow_device_ring_set_call,
+	.ring_set_err = shadow_device_ring_set_err,
+	.memory = device_memory,
+};
+
+struct virtio_device *shadow_device_virtio(struct shadow_device *d)
+{
+	return &d->virtio;
 }
 
 enum umbra_device_state shadow_device_state(const struct shadow_device *d)

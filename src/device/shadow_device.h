@@ -2,14 +2,13 @@
 /*
  * A device that stands between a front-end and a back-end: its state machine.
  *
- * The transport of the front-end (the vhost-user server) turns each message
- * into one call of this file.  Every call that can fail fills @err; -EINVAL:
- * the front-end asked for nonsense; other codes come from the back-end (see
- * backend.h).  A failure leaves the device as it was unless the back-end is
+ * It is a virtio device to the front-end (shadow_device_virtio()), made of another one, the
+ * back-end.  This file is what its owner asks of it: that it lives, who is there, and the
+ * mode.  Every call that can fail fills @err; what comes from the back-end comes with that one's
+ * codes (virtio_ops.h).  A failure leaves the device as it was unless the back-end is
  * gone, see shadow_device_state().
  *
  * Threads: one, the device's thread.
- * Ownership: `int fd` is borrowed, `int *fd` is consumed on success.
  * The theory of operation is at the top of shadow_device.c.
  */
 #ifndef UMBRA_DEVICE_SHADOW_DEVICE_H
@@ -22,7 +21,7 @@
 #include "memory/memory.h"
 #include "umbra/error.h"
 #include "umbra/shadow_device.h"
-#include "virtio/backend.h"
+#include "virtio/virtio_ops.h"
 
 struct shadow_device;
 struct shadow_host; /* what the state machine needs of the system: shadow_host.h */
@@ -36,13 +35,14 @@ UMBRA_MUST_CHECK int shadow_device_create(struct shadow_host *host, enum umbra_s
 					  unsigned int deadline_ms, struct shadow_device **out);
 void shadow_device_destroy(struct shadow_device **device);
 
+/* What it is to a front-end. */
+struct virtio_device *shadow_device_virtio(struct shadow_device *d);
+
 /* A front-end has come, and @backend (borrowed) is there for it. */
-void shadow_device_attach(struct shadow_device *d, struct backend *backend);
+void shadow_device_attach(struct shadow_device *d, struct virtio_device *backend);
 /* The front-end has gone, or the back-end has: let go of everything of theirs.
  * The back-end may be destroyed afterwards. */
 void shadow_device_detach(struct shadow_device *d);
-/* The guest's, as the front-end has shared it; NULL: not yet. */
-const struct memory *shadow_device_memory(const struct shadow_device *d);
 /* Both connections are closed: wait for the next front-end.  @lost_reason: why
  * there is no back-end; NULL: the front-end went.  Only this tells the host, so
  * that who hears of it finds nothing of the former two left. */
@@ -109,58 +109,5 @@ UMBRA_MUST_CHECK int shadow_device_load_control(struct shadow_device *d, const u
 						size_t size, struct umbra_error *err);
 /* Any thread: all but is_followed and is_waiting, which shadow_device_info() fills. */
 void shadow_device_look_control(const struct shadow_device *d, struct umbra_net_control_info *info);
-
-/* --- what the front-end asks ------------------------------------------- */
-
-int shadow_device_get_features(struct shadow_device *d, uint64_t *features,
-			       struct umbra_error *err);
-int shadow_device_set_features(struct shadow_device *d, uint64_t features, struct umbra_error *err);
-/* Protocol features: what can be offered to the front-end of those that need
- * the back-end (the server adds its own, e.g. REPLY_ACK), and what it took. */
-int shadow_device_get_protocol_features(struct shadow_device *d, uint64_t *features,
-					struct umbra_error *err);
-int shadow_device_set_protocol_features(struct shadow_device *d, uint64_t features,
-					struct umbra_error *err);
-int shadow_device_get_queue_num(struct shadow_device *d, uint64_t *count, struct umbra_error *err);
-int shadow_device_get_memory_slots(struct shadow_device *d, uint64_t *count,
-				   struct umbra_error *err);
-
-/* The regions are mapped and have a backing; the device takes references. */
-int shadow_device_set_memory(struct shadow_device *d, const struct memory_region *regions,
-			     unsigned int count, struct umbra_error *err);
-int shadow_device_add_region(struct shadow_device *d, const struct memory_region *region,
-			     struct umbra_error *err);
-int shadow_device_remove_region(struct shadow_device *d, gpa_t gpa, uva_t uva, uint64_t size,
-				struct umbra_error *err);
-
-int shadow_device_ring_set_size(struct shadow_device *d, unsigned int index, uint32_t size,
-				struct umbra_error *err);
-int shadow_device_ring_set_addr(struct shadow_device *d, unsigned int index, uva_t desc,
-				uva_t avail, uva_t used, struct umbra_error *err);
-int shadow_device_ring_set_base(struct shadow_device *d, unsigned int index, uint32_t base,
-				struct umbra_error *err);
-/* *@fd -1: no fd came, the other end polls (or, for err, wants none).  A kick
- * starts the ring. */
-int shadow_device_ring_set_kick(struct shadow_device *d, unsigned int index, int *fd,
-				struct umbra_error *err);
-int shadow_device_ring_set_call(struct shadow_device *d, unsigned int index, int *fd,
-				struct umbra_error *err);
-int shadow_device_ring_set_err(struct shadow_device *d, unsigned int index, int *fd,
-			       struct umbra_error *err);
-int shadow_device_ring_enable(struct shadow_device *d, unsigned int index, bool enabled,
-			      struct umbra_error *err);
-/* Stop the ring.  *@base: where it can be started again. */
-int shadow_device_ring_stop(struct shadow_device *d, unsigned int index, uint16_t *base,
-			    struct umbra_error *err);
-
-int shadow_device_get_config(struct shadow_device *d, uint32_t offset, void *data, uint32_t size,
-			     struct umbra_error *err);
-int shadow_device_set_config(struct shadow_device *d, uint32_t offset, const void *data,
-			     uint32_t size, uint32_t flags, struct umbra_error *err);
-int shadow_device_get_status(struct shadow_device *d, uint8_t *status, struct umbra_error *err);
-int shadow_device_set_status(struct shadow_device *d, uint8_t status, struct umbra_error *err);
-int shadow_device_reset(struct shadow_device *d, struct umbra_error *err);
-int shadow_device_set_mtu(struct shadow_device *d, uint64_t mtu, struct umbra_error *err);
-int shadow_device_send_rarp(struct shadow_device *d, const uint8_t mac[6], struct umbra_error *err);
 
 #endif

@@ -41,8 +41,9 @@ struct shadow_own {
 };
 
 struct shadow_device {
+	struct virtio_device virtio; /* first member: what the front-end has */
 	struct shadow_host *host;
-	struct backend *backend; /* borrowed; NULL: not connected */
+	struct virtio_device *backend; /* borrowed; NULL: not connected */
 	enum umbra_shadow_mode mode;
 	uint64_t deadline_us; /* longest wait for chains in flight */
 	uint32_t table_max;   /* descriptors of the longest indirect table, on whatever ring */
@@ -76,6 +77,38 @@ struct shadow_device {
 	unsigned int rings_seen; /* the most that a front-end which has gone had */
 	struct lanes *lanes;
 };
+
+static inline struct shadow_device *shadow_of(struct virtio_device *self)
+{
+	return (struct shadow_device *)self;
+}
+
+/* --- of virtio_ops: shadow_rings.c, shadow_memory.c ------------------------ */
+
+int shadow_device_ring_set_size(struct virtio_device *self, unsigned int index, uint32_t size,
+				struct umbra_error *err);
+int shadow_device_ring_set_addr(struct virtio_device *self, unsigned int index,
+				const struct virtio_ring_addr *addr, struct umbra_error *err);
+int shadow_device_ring_set_base(struct virtio_device *self, unsigned int index, uint32_t base,
+				struct umbra_error *err);
+int shadow_device_ring_set_kick(struct virtio_device *self, unsigned int index, int *fd,
+				struct umbra_error *err);
+int shadow_device_ring_set_call(struct virtio_device *self, unsigned int index, int *fd,
+				struct umbra_error *err);
+int shadow_device_ring_set_err(struct virtio_device *self, unsigned int index, int *fd,
+			       struct umbra_error *err);
+int shadow_device_ring_enable(struct virtio_device *self, unsigned int index, bool enabled,
+			      struct umbra_error *err);
+int shadow_device_ring_stop(struct virtio_device *self, unsigned int index, uint16_t *base,
+			    struct umbra_error *err);
+int shadow_device_set_memory(struct virtio_device *self, const struct memory_region *regions,
+			     unsigned int count, struct umbra_error *err);
+int shadow_device_add_region(struct virtio_device *self, const struct memory_region *region,
+			     struct umbra_error *err);
+int shadow_device_remove_region(struct virtio_device *self, const struct memory_region *region,
+				struct umbra_error *err);
+
+/* --- shadow_device.c -------------------------------------------------------- */
 
 /* Record the state, and tell the host if it is a new one. */
 void shadow_device_set_state(struct shadow_device *d, enum umbra_device_state state,
@@ -152,7 +185,7 @@ UMBRA_MUST_CHECK int shadow_device_resume(struct shadow_device *d, struct umbra_
 
 /* A piece of our own memory for each ring that is about to start, as of
  * shadow_device_begin(), more of it if it is short.  -EOPNOTSUPP: that cannot be had;
- * or as of backend.h. */
+ * or as of virtio_ops.h. */
 UMBRA_MUST_CHECK int shadow_own_find(struct shadow_device *d, const struct lane *only,
 				     bool shadowed, struct umbra_error *err);
 /* Before: -EOPNOTSUPP if it is sure that shadow_own_find() would fail. */

@@ -148,9 +148,10 @@ static int tell_whole(struct shadow_device *d, const struct memory *m,
 	return rc;
 }
 
-int shadow_device_set_memory(struct shadow_device *d, const struct memory_region *regions,
+int shadow_device_set_memory(struct virtio_device *self, const struct memory_region *regions,
 			     unsigned int count, struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	struct memory *m;
 	int rc = shadow_device_check_backend(d, err);
 
@@ -172,9 +173,10 @@ static int tell_added(struct shadow_device *d, const struct memory *m,
 	return rc ? rc : d->backend->ops->add_region(d->backend, region, err);
 }
 
-int shadow_device_add_region(struct shadow_device *d, const struct memory_region *region,
+int shadow_device_add_region(struct virtio_device *self, const struct memory_region *region,
 			     struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	unsigned int count = d->memory ? d->memory->count : 0;
 	struct memory_region *table;
 	struct memory *m;
@@ -201,9 +203,10 @@ static int tell_removed(struct shadow_device *d, const struct memory *m,
 	return d->backend->ops->remove_region(d->backend, what, err);
 }
 
-int shadow_device_remove_region(struct shadow_device *d, gpa_t gpa, uva_t uva, uint64_t size,
+int shadow_device_remove_region(struct virtio_device *self, const struct memory_region *region,
 				struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	struct memory_region *table, removed = { 0 };
 	unsigned int kept = 0;
 	struct memory *m;
@@ -217,7 +220,8 @@ int shadow_device_remove_region(struct shadow_device *d, gpa_t gpa, uva_t uva, u
 	for (unsigned int i = 0; d->memory && i < d->memory->count; i++) {
 		const struct memory_region *r = &d->memory->regions[i];
 
-		if (r->gpa.v == gpa.v && r->uva.v == uva.v && r->size == size)
+		if (r->gpa.v == region->gpa.v && r->uva.v == region->uva.v &&
+		    r->size == region->size)
 			removed = *r;
 		else
 			table[kept++] = *r;
@@ -226,7 +230,7 @@ int shadow_device_remove_region(struct shadow_device *d, gpa_t gpa, uva_t uva, u
 			  : error_set(err, -EINVAL,
 				      "REM_MEM_REG: no region of 0x%" PRIx64
 				      " bytes at gpa 0x%" PRIx64 " and user address 0x%" PRIx64,
-				      size, gpa.v, uva.v);
+				      region->size, region->gpa.v, region->uva.v);
 	free(table);
 	return rc ? rc : memory_replace(d, m, tell_removed, &removed, err);
 }

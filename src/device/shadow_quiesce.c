@@ -7,7 +7,7 @@
  * whole (lane.h says why each):
  *
  *  1. Hush: a ring that is shadowed is fed no more; before one that is passed through
- *     the back-end is told to take no more, in the way of its family (backend.h).
+ *     the back-end is told to take no more, in the way of its family (virtio_ops.h).
  *  2. Idle: wait until nothing is there that a stop would lose, or race with.  Only a
  *     device that can be suspended, and a back-end whose answer to a stop comes after
  *     the last completion, are not waited for.

@@ -121,9 +121,10 @@ int shadow_device_abandon(struct shadow_device *d, struct lane *only, struct umb
 
 /* --- what the front-end says ------------------------------------------------ */
 
-int shadow_device_ring_set_size(struct shadow_device *d, unsigned int index, uint32_t size,
+int shadow_device_ring_set_size(struct virtio_device *self, unsigned int index, uint32_t size,
 				struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
 	int rc;
 
@@ -142,30 +143,32 @@ int shadow_device_ring_set_size(struct shadow_device *d, unsigned int index, uin
 	return 0;
 }
 
-int shadow_device_ring_set_addr(struct shadow_device *d, unsigned int index, uva_t desc,
-				uva_t avail, uva_t used, struct umbra_error *err)
+int shadow_device_ring_set_addr(struct virtio_device *self, unsigned int index,
+				const struct virtio_ring_addr *addr, struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
 	int rc;
 
 	if (!r)
 		return -EINVAL;
-	if (lane_front(r)->has_addr && lane_front(r)->desc.v == desc.v &&
-	    lane_front(r)->avail.v == avail.v && lane_front(r)->used.v == used.v)
+	if (lane_front(r)->has_addr && lane_front(r)->desc.v == addr->desc.v &&
+	    lane_front(r)->avail.v == addr->avail.v && lane_front(r)->used.v == addr->used.v)
 		return 0;
 	rc = shadow_device_abandon(d, r, err);
 	if (rc)
 		return rc;
-	lane_front(r)->desc = desc;
-	lane_front(r)->avail = avail;
-	lane_front(r)->used = used;
+	lane_front(r)->desc = addr->desc;
+	lane_front(r)->avail = addr->avail;
+	lane_front(r)->used = addr->used;
 	lane_front(r)->has_addr = true;
 	return 0;
 }
 
-int shadow_device_ring_set_base(struct shadow_device *d, unsigned int index, uint32_t base,
+int shadow_device_ring_set_base(struct virtio_device *self, unsigned int index, uint32_t base,
 				struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
 	int rc;
 
@@ -248,27 +251,32 @@ static void ring_lose_fd(struct shadow_device *d, struct lane *r, const struct u
 	shadow_device_settle(d);
 }
 
-typedef int fd_tell(struct backend *b, unsigned int index, int fd, struct umbra_error *err);
-
-/* Tell the back-end of an eventfd in place of the one in @slot_fd.  One that it refuses
- * leaves it with that, which is said again, since it may have let go of it first. */
-static int fd_exchange_there(struct shadow_device *d, struct lane *r, fd_tell *tell,
-			     const int *slot_fd, int fd, struct umbra_error *err)
+static int fd_tell(struct shadow_device *d, const struct lane *r, enum virtio_ring_fd which, int fd,
+		   struct umbra_error *err)
 {
-	int rc = shadow_device_lose(d, tell(d->backend, lane_index(r), fd, err), err);
+	return shadow_device_lose(
+		d, d->backend->ops->ring_exchange(d->backend, lane_index(r), which, fd, err), err);
+}
+
+/* Tell the back-end of an eventfd in place of @before.  One that it refuses
+ * leaves it with that, which is said again, since it may have let go of it first. */
+static int fd_exchange_there(struct shadow_device *d, struct lane *r, enum virtio_ring_fd which,
+			     int before, int fd, struct umbra_error *err)
+{
+	int rc = fd_tell(d, r, which, fd, err);
 	struct umbra_error later = { "" };
 	int back;
 
 	if (!rc || shadow_device_is_fatal(rc))
 		return rc;
-	back = shadow_device_lose(d, tell(d->backend, lane_index(r), *slot_fd, &later), &later);
+	back = fd_tell(d, r, which, before, &later);
 	if (!back)
 		return rc;
 	if (shadow_device_is_fatal(back)) {
 		*err = later;
 		return back;
 	}
-	if (slot_fd != &lane_front(r)->err_fd)
+	if (which != VIRTIO_RING_ERR)
 		ring_lose_fd(d, r, &later);
 	return rc;
 }
@@ -296,16 +304,18 @@ static int fd_exchange_here(struct shadow_device *d, struct lane *r, int *slot_f
  * Exchange one of a ring's eventfds.  The new one is proven before the old one is let go
  * of: after an error *@fd is still the caller's, and the old one serves on.
  */
-static int ring_exchange_fd(struct shadow_device *d, struct lane *r, int *slot_fd, int *fd,
-			    fd_tell *tell, struct umbra_error *err)
+static int ring_exchange_fd(struct shadow_device *d, struct lane *r, enum virtio_ring_fd which,
+			    int *fd, struct umbra_error *err)
 {
 	/* The errors of a shadow ring are the back-end's to tell, too. */
-	bool there =
-		lane_is_passed(r) || (lane_is_shadowed(r) && slot_fd == &lane_front(r)->err_fd);
+	bool there = lane_is_passed(r) || (lane_is_shadowed(r) && which == VIRTIO_RING_ERR);
+	int *slot_fd = which == VIRTIO_RING_KICK   ? &lane_front(r)->kick_fd
+		       : which == VIRTIO_RING_CALL ? &lane_front(r)->call_fd
+						   : &lane_front(r)->err_fd;
 	int before = *slot_fd, rc = 0;
 
 	if (there)
-		rc = fd_exchange_there(d, r, tell, slot_fd, *fd, err);
+		rc = fd_exchange_there(d, r, which, before, *fd, err);
 	else if (lane_is_shadowed(r))
 		rc = fd_exchange_here(d, r, slot_fd, *fd, err);
 	if (rc)
@@ -350,9 +360,10 @@ static int kick_restart(struct shadow_device *d, struct lane *r, int *fd, struct
 	return rc;
 }
 
-int shadow_device_ring_set_kick(struct shadow_device *d, unsigned int index, int *fd,
+int shadow_device_ring_set_kick(struct virtio_device *self, unsigned int index, int *fd,
 				struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	struct lane_context c = shadow_device_context(d);
 	struct lane *r = ring_find(d, index, err);
 	int rc;
@@ -362,8 +373,7 @@ int shadow_device_ring_set_kick(struct shadow_device *d, unsigned int index, int
 	if (lane_is_passed(r) && !hears_of_kick(d))
 		return kick_restart(d, r, fd, err);
 	if (!lane_is_stopped(r)) {
-		rc = ring_exchange_fd(d, r, &lane_front(r)->kick_fd, fd,
-				      d->backend ? d->backend->ops->ring_set_kick : NULL, err);
+		rc = ring_exchange_fd(d, r, VIRTIO_RING_KICK, fd, err);
 		/* A kick may have come before we listened. */
 		if (!rc && lane_is_passed(r))
 			d->host->ops->notify(d->host, lane_front(r)->kick_fd);
@@ -382,31 +392,31 @@ int shadow_device_ring_set_kick(struct shadow_device *d, unsigned int index, int
 	return rc;
 }
 
-int shadow_device_ring_set_call(struct shadow_device *d, unsigned int index, int *fd,
+int shadow_device_ring_set_call(struct virtio_device *self, unsigned int index, int *fd,
 				struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
 	int rc;
 
 	if (!r)
 		return -EINVAL;
-	rc = ring_exchange_fd(d, r, &lane_front(r)->call_fd, fd,
-			      d->backend ? d->backend->ops->ring_set_call : NULL, err);
+	rc = ring_exchange_fd(d, r, VIRTIO_RING_CALL, fd, err);
 	/* A call may have gone to the old fd while nobody listened there. */
 	if (!rc && !lane_is_stopped(r))
 		d->host->ops->notify(d->host, lane_front(r)->call_fd);
 	return rc;
 }
 
-int shadow_device_ring_set_err(struct shadow_device *d, unsigned int index, int *fd,
+int shadow_device_ring_set_err(struct virtio_device *self, unsigned int index, int *fd,
 			       struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
 
 	if (!r)
 		return -EINVAL;
-	return ring_exchange_fd(d, r, &lane_front(r)->err_fd, fd,
-				d->backend ? d->backend->ops->ring_set_err : NULL, err);
+	return ring_exchange_fd(d, r, VIRTIO_RING_ERR, fd, err);
 }
 
 /* A ring that the front-end disables goes to a standstill, and waits to be enabled. */
@@ -424,9 +434,10 @@ static int ring_disable(struct shadow_device *d, struct lane *r, struct umbra_er
 	return 0;
 }
 
-int shadow_device_ring_enable(struct shadow_device *d, unsigned int index, bool enabled,
+int shadow_device_ring_enable(struct virtio_device *self, unsigned int index, bool enabled,
 			      struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
 	int rc;
 
@@ -447,9 +458,10 @@ int shadow_device_ring_enable(struct shadow_device *d, unsigned int index, bool 
 	return rc;
 }
 
-int shadow_device_ring_stop(struct shadow_device *d, unsigned int index, uint16_t *base,
+int shadow_device_ring_stop(struct virtio_device *self, unsigned int index, uint16_t *base,
 			    struct umbra_error *err)
 {
+	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
 	struct lane_context c;
 	int rc;

@@ -136,8 +136,7 @@ static int rings_ungo(struct shadow_device *d, struct umbra_error *err)
 		if (shadow_device_is_whole(d)) {
 			uint16_t ignored;
 
-			rc = d->backend->ops->ring_stop(d->backend, lane_index(r), -1, &ignored,
-							err);
+			rc = d->backend->ops->ring_stop(d->backend, lane_index(r), &ignored, err);
 			if (shadow_device_is_fatal(rc))
 				return rc;
 			lane_ungo(r, &c);

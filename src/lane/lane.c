@@ -383,12 +383,10 @@ static int call_room_wait(const struct lane *r, const struct lane_context *c,
 static int passed_start(struct lane *r, const struct lane_context *c, bool enabled,
 			struct umbra_error *err)
 {
-	const struct backend_ring ring = {
+	const struct virtio_ring ring = {
 		.size = r->front.size,
 		.base = r->front.base.avail,
-		.desc = r->front.desc,
-		.avail = r->front.avail,
-		.used = r->front.used,
+		.addr = { r->front.desc, r->front.avail, r->front.used },
 		.kick_fd = r->front.kick_fd,
 		.call_fd = r->front.call_fd,
 		.err_fd = r->front.err_fd,
@@ -519,12 +517,10 @@ static int shadow_build(struct lane *r, const struct lane_context *c, struct umb
 static int shadow_start(struct lane *r, const struct lane_context *c, struct ring_position base,
 			bool enabled, struct umbra_error *err)
 {
-	const struct backend_ring ring = {
+	const struct virtio_ring ring = {
 		.size = r->back_size,
 		.base = base.avail,
-		.desc = r->shadow_desc,
-		.avail = r->shadow_avail,
-		.used = r->shadow_used,
+		.addr = { r->shadow_desc, r->shadow_avail, r->shadow_used },
 		.kick_fd = r->back_kick_fd,
 		.call_fd = r->back_call_fd,
 		.err_fd = r->front.err_fd,

@@ -35,7 +35,7 @@
  *     readable bytes is in flight.  What is left is room for what may come, for which
  *     nobody asks to be called (driver_ring_silence());
  *   - passed through, it is told to take no more in the way that its family bears
- *     (backend.h), and its ring tells when it has used what it took, or is sounded.
+ *     (virtio_ops.h), and its ring tells when it has used what it took, or is sounded.
  *
  * Theory of operation, devices that are stopped as a whole.  A device that was
  * suspended has used all that it took, so nothing is left to drain, or to wait for before.
@@ -90,7 +90,7 @@
 #include "net/control_queue.h"
 #include "queue/shadow_host.h"
 #include "queue/shadow_queue.h"
-#include "virtio/backend.h"
+#include "virtio/virtio_ops.h"
 
 /* How the back-end has the ring. */
 enum lane_kind {
@@ -129,8 +129,9 @@ struct ring_control {
 /* Where lanes live: what the functions below need of their device. */
 struct lane_context {
 	struct shadow_host *host;
-	struct backend *backend;
-	const struct memory *memory; /* the guest's */
+	struct virtio_device *backend;
+	const struct memory *memory;     /* the guest's */
+	const struct memory_region *own; /* the piece of our own memory for this ring */
 	uint64_t guest_features, shadow_features;
 	uint32_t table_max; /* descriptors of the longest indirect table, on whatever ring */
 	const struct ring_control *control; /* for the ring that is LANE_FOLLOWED */
@@ -247,12 +248,12 @@ UMBRA_MUST_CHECK int lane_unhush(struct lane *r, const struct lane_context *c,
 
 /* Of a hushed or broken ring.  1: nothing is there that a stop would lose or race with; 0:
  * not yet, *@left says how many chains there are as far as one can see (0: what is waited
- * for is that the back-end reads a kick); -EPROTO: broken; other errors as of backend.h. */
+ * for is that the back-end reads a kick); -EPROTO: broken; other errors as of virtio_ops.h. */
 UMBRA_MUST_CHECK int lane_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
 				  struct umbra_error *err);
 
 /* First step of stopping: see above.  -EPROTO: the queue is broken, or the
- * back-end's base is a lie; other errors as of backend.h. */
+ * back-end's base is a lie; other errors as of virtio_ops.h. */
 UMBRA_MUST_CHECK int lane_halt(struct lane *r, const struct lane_context *c,
 			       struct umbra_error *err);
 /* 1: all that was taken is used, 0: not yet, -EPROTO: broken. */

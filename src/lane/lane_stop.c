@@ -26,7 +26,8 @@ static int hush_tell(struct lane *r, const struct lane_context *c, struct umbra_
 	case BACKEND_HUSH_KICK:
 		if (r->front.kick_fd < 0) /* it polls, and cannot be stopped from taking */
 			return 0;
-		rc = c->backend->ops->ring_set_kick(c->backend, r->index, r->quiet_fd, err);
+		rc = c->backend->ops->ring_exchange(c->backend, r->index, VIRTIO_RING_KICK,
+						    r->quiet_fd, err);
 		break;
 	case BACKEND_HUSH_ENABLE:
 		rc = c->backend->ops->ring_enable(c->backend, r->index, false, err);
@@ -54,13 +55,14 @@ int lane_hush(struct lane *r, const struct lane_context *c, struct umbra_error *
 
 int lane_unhush(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
-	const struct backend_ops *ops = c->backend->ops;
+	const struct virtio_ops *ops = c->backend->ops;
 	int rc = 0;
 
 	if (r->muted)
 		rc = c->backend->hush == BACKEND_HUSH_ENABLE
 			     ? ops->ring_enable(c->backend, r->index, true, err)
-			     : ops->ring_set_kick(c->backend, r->index, back_kick_fd(r), err);
+			     : ops->ring_exchange(c->backend, r->index, VIRTIO_RING_KICK,
+						  back_kick_fd(r), err);
 	if (!rc)
 		r->muted = false;
 	if (!rc && r->run == RING_SHADOWED)
@@ -79,7 +81,7 @@ static bool last_round_is_over(const struct lane *r, const struct lane_context *
 
 /*
  * Sound a hushed ring whose guest has no EVENT_IDX, so that the ring does not tell how far the
- * back-end has taken.  1: @taken->avail says how far; 0: not known yet; errors as of backend.h.
+ * back-end has taken.  1: @taken->avail says how far; 0: not known yet; errors as of virtio_ops.h.
  *
  * The back-end's thread takes all that is available when it hears a kick, before it turns
  * to the next message.  So it is kicked once, on the fd on which nobody else kicks, and when
@@ -102,7 +104,8 @@ static int ring_sound(struct lane *r, const struct lane_context *c, struct ring_
 	}
 	if (r->sounding == SOUNDING_NOT || !c->host->ops->is_heard(c->host, r->quiet_fd))
 		return 0;
-	rc = c->backend->ops->ring_set_kick(c->backend, r->index, r->quiet_fd, err);
+	rc = c->backend->ops->ring_exchange(c->backend, r->index, VIRTIO_RING_KICK, r->quiet_fd,
+					    err);
 	if (rc)
 		return rc;
 	r->sounding = ring_taken_since(split_said(&r->split), r->sounded, r->front.size)
@@ -119,7 +122,7 @@ static uint16_t ring_open(const struct lane *r, struct ring_position taken)
 
 /*
  * Has the hushed back-end of a ring that is passed through used all that it has taken?  1,
- * 0: *@left chains it has not used, or may not have; errors as of backend.h.
+ * 0: *@left chains it has not used, or may not have; errors as of virtio_ops.h.
  *
  * All that is available being used is a proof in itself.  Otherwise one must know how far
  * the back-end has taken.  With EVENT_IDX it asks to be kicked for the first chain that it
@@ -295,7 +298,7 @@ int lane_halt(struct lane *r, const struct lane_context *c, struct umbra_error *
 	lane_pause(r, c);
 	if (r->queue)
 		driver_ring_silence(&r->queue->back);
-	rc = c->backend->ops->ring_stop(c->backend, r->index, r->back_call_fd, &answer, err);
+	rc = c->backend->ops->ring_stop(c->backend, r->index, &answer, err);
 	base = ring_position_split(answer);
 	if (backend_is_whole(c->backend) && !backend_is_lost(rc)) {
 		r->halted = true;

@@ -29,7 +29,7 @@
  * was not added anew, whenever no call of this file is running.  The indices
  * themselves are equal only if both rings began at the same.
  *
- * A device that is reset under its chains (backend.h, BACKEND_SUSPENDS) will
+ * A device that is reset under its chains (virtio_ops.h, BACKEND_SUSPENDS) will
  * never use what it took, and nobody knows how far it came.  A chain with
  * readable bytes asked for something, which may have been done or not, so it
  * is waited for (shadow_queue_asking()).  One without is room for what may come,

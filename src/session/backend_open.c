@@ -22,7 +22,7 @@
 #define EXPECTED "expected unix:PATH, listen:PATH or vdpa:PATH"
 
 typedef int backend_opener(struct backend_source *source, int stop_fd, unsigned int timeout_ms,
-			   struct backend **out, struct umbra_error *err);
+			   struct virtio_device **out, struct umbra_error *err);
 
 struct transport {
 	const char *prefix;
@@ -40,13 +40,13 @@ struct backend_source {
 /* --- the kinds ------------------------------------------------------------- */
 
 static int unix_open(struct backend_source *source, int stop_fd, unsigned int timeout_ms,
-		     struct backend **out, struct umbra_error *err)
+		     struct virtio_device **out, struct umbra_error *err)
 {
 	return vhost_user_client_connect(source->path, stop_fd, timeout_ms, out, err);
 }
 
 static int vdpa_open(struct backend_source *source, int stop_fd, unsigned int timeout_ms,
-		     struct backend **out, struct umbra_error *err)
+		     struct virtio_device **out, struct umbra_error *err)
 {
 	return vhost_vdpa_open(source->path, &vhost_vdpa_kernel, stop_fd, timeout_ms, out, err);
 }
@@ -56,7 +56,7 @@ static int vdpa_open(struct backend_source *source, int stop_fd, unsigned int ti
  * many are passed over as have really connected.
  */
 static int listen_open(struct backend_source *source, int stop_fd, unsigned int timeout_ms,
-		       struct backend **out, struct umbra_error *err)
+		       struct virtio_device **out, struct umbra_error *err)
 {
 	char name[PEER_NAME_SIZE];
 
@@ -168,7 +168,7 @@ static bool is_early(int code)
 }
 
 int backend_source_try(struct backend_source *source, int stop_fd, unsigned int timeout_ms,
-		       struct backend **out, struct umbra_error *err)
+		       struct virtio_device **out, struct umbra_error *err)
 {
 	int rc = source->transport->open(source, stop_fd, timeout_ms, out, err);
 

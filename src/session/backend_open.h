@@ -24,7 +24,7 @@
 
 #include "umbra/error.h"
 #include "umbra/socket.h"
-#include "virtio/backend.h"
+#include "virtio/virtio_ops.h"
 
 struct backend_source;
 
@@ -47,7 +47,7 @@ void backend_source_begin(struct backend_source *source);
  * and vhost_vdpa_open(), which do not pass by themselves.
  */
 UMBRA_MUST_CHECK int backend_source_try(struct backend_source *source, int stop_fd,
-					unsigned int timeout_ms, struct backend **out,
+					unsigned int timeout_ms, struct virtio_device **out,
 					struct umbra_error *err);
 
 /* To be polled for reading between two attempts; -1: nothing will be heard. */

@@ -39,7 +39,6 @@
 #include "host/mapping_guard.h"
 #include "host/notifier.h"
 #include "host/worker.h"
-#include "host/sharing.h"
 #include "session/bell.h"
 #include "session/request.h"
 #include "umbra/balloon.h"
@@ -155,7 +154,8 @@ static const struct balloon_host_ops host_ops = {
  * takes them fresh: see umbra_balloon_query(). */
 static void info_renew(struct umbra_balloon *u)
 {
-	const struct memory *memory = balloon_device_memory(u->device);
+	const struct virtio_device *virtio = balloon_device_virtio(u->device);
+	const struct memory *memory = virtio->ops->memory(virtio);
 
 	uint64_t host_bytes = u->info.host_bytes;
 
@@ -304,20 +304,12 @@ static bool session_step(struct umbra_balloon *u)
 	return true;
 }
 
-static int ring_set_kick(void *opaque, unsigned int index, int *fd, struct umbra_error *err)
-{
-	sharing_check(balloon_device_memory(opaque), index);
-	return balloon_device_ops.ring_set_kick(opaque, index, fd, err);
-}
-
 /* Serve the front-end on *@front_fd, which is consumed. */
 static int session_run(struct umbra_balloon *u, int *front_fd, struct umbra_error *err)
 {
-	struct vhost_device_ops ops = balloon_device_ops;
-	const struct vhost_device device = { &ops, u->device };
-	int rc = vhost_user_server_create(front_fd, &device, u->stop.fd, &u->server, err);
+	int rc = vhost_user_server_create(front_fd, balloon_device_virtio(u->device), u->stop.fd,
+					  &u->server, err);
 
-	ops.ring_set_kick = ring_set_kick;
 	if (rc) {
 		fd_close(front_fd);
 		return rc;

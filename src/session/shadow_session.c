@@ -55,7 +55,6 @@
 #include "session/backend_open.h"
 #include "session/bell.h"
 #include "session/request.h"
-#include "session/shadow_frontend.h"
 #include "umbra/ring.h"
 #include "umbra/shadow_device.h"
 #include "vhost_user/vhost_user_server.h"
@@ -100,7 +99,7 @@ struct umbra_shadow_device {
 
 	/* While a front-end is there. */
 	struct vhost_user_server *server;
-	struct backend *backend;
+	struct virtio_device *backend;
 	bool awaits_backend;     /* a front-end is there, a back-end is not */
 	bool config_changed;     /* the back-end said so; the front-end is told next */
 	bool slow_told;          /* the log says that the back-end is slow */
@@ -532,13 +531,12 @@ static void session_rest(struct umbra_shadow_device *u)
 static int session_run(struct umbra_shadow_device *u, int *front_fd, struct umbra_error *err)
 {
 	struct umbra_error lost = { "" };
-	const struct vhost_device device = { &shadow_frontend_ops, u->device };
 	const struct backend_listener listener = {
 		.opaque = u,
 		.config_changed = on_backend_config_change,
 		.waiting = on_backend_wait,
 	};
-	struct backend *backend;
+	struct virtio_device *backend;
 	int rc;
 
 	pthread_mutex_lock(&u->lock);
@@ -558,7 +556,8 @@ static int session_run(struct umbra_shadow_device *u, int *front_fd, struct umbr
 	u->config_changed = false;
 	u->left.text[0] = '\0';
 	u->backend->ops->listen(u->backend, &listener);
-	rc = vhost_user_server_create(front_fd, &device, u->end.fd, &u->server, err);
+	rc = vhost_user_server_create(front_fd, shadow_device_virtio(u->device), u->end.fd,
+				      &u->server, err);
 	if (rc) {
 		fd_close(front_fd);
 		u->backend->ops->destroy(u->backend);

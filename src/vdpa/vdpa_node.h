@@ -4,7 +4,7 @@
  *
  * Theory of operation: every call into the kernel goes through a table of
  * functions, so that a simulated kernel can stand for the real one.  What comes
- * back is one of four codes, as virtio/backend.h has them: the device is gone
+ * back is one of four codes, as virtio/virtio_ops.h has them: the device is gone
  * (-ECONNRESET; so is one that asks for a reset, because only who opens it anew
  * can give it one that its driver knows of), this kernel or device has no such
  * call (-EOPNOTSUPP), it refused (-EREMOTEIO), or the wait was ended from outside.
@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #include "vdpa/vhost_vdpa.h"
-#include "virtio/backend.h"
+#include "virtio/virtio_ops.h"
 
 /* A constant of linux/vhost.h and its name for people. */
 #define VDPA_REQUEST(name) (name), #name

@@ -65,7 +65,7 @@ int vdpa_tell_kick(struct vdpa *v, unsigned int index, struct umbra_error *err)
 			    ring_kick_fd(v, &v->rings[index]), err);
 }
 
-int vdpa_find_parts(struct vdpa *v, unsigned int index, const struct backend_ring *ring,
+int vdpa_find_parts(struct vdpa *v, unsigned int index, const struct virtio_ring *ring,
 		    struct vhost_vring_addr *addr, struct umbra_error *err)
 {
 	const struct {
@@ -73,9 +73,9 @@ int vdpa_find_parts(struct vdpa *v, unsigned int index, const struct backend_rin
 		uva_t uva;
 		size_t bytes;
 	} parts[] = {
-		{ "descriptor", ring->desc, split_desc_bytes(ring->size) },
-		{ "avail", ring->avail, split_avail_bytes(ring->size) },
-		{ "used", ring->used, split_used_bytes(ring->size) },
+		{ "descriptor", ring->addr.desc, split_desc_bytes(ring->size) },
+		{ "avail", ring->addr.avail, split_avail_bytes(ring->size) },
+		{ "used", ring->addr.used, split_used_bytes(ring->size) },
 	};
 	uint64_t iova[ARRAY_SIZE(parts)];
 
@@ -96,7 +96,7 @@ int vdpa_find_parts(struct vdpa *v, unsigned int index, const struct backend_rin
 	return 0;
 }
 
-static int ring_check(struct vdpa *v, unsigned int index, const struct backend_ring *ring,
+static int ring_check(struct vdpa *v, unsigned int index, const struct virtio_ring *ring,
 		      struct umbra_error *err)
 {
 	struct vhost_vring_addr addr;
@@ -116,7 +116,7 @@ static int ring_check(struct vdpa *v, unsigned int index, const struct backend_r
 	return vdpa_find_parts(v, index, ring, &addr, err);
 }
 
-int vdpa_ring_start(struct backend *b, unsigned int index, const struct backend_ring *ring,
+int vdpa_ring_start(struct virtio_device *b, unsigned int index, const struct virtio_ring *ring,
 		    struct umbra_error *err)
 {
 	struct vdpa *v = vdpa_of(b);
@@ -152,13 +152,12 @@ void vdpa_forget_ring(struct vdpa *v, unsigned int index)
 	(void)!vdpa_call_fd(v, VDPA_REQUEST(VHOST_SET_VRING_ERR), index, -1, &ignored);
 }
 
-int vdpa_ring_stop(struct backend *b, unsigned int index, int call_fd, uint16_t *base,
+int vdpa_ring_stop(struct virtio_device *b, unsigned int index, uint16_t *base,
 		   struct umbra_error *err)
 {
 	struct vdpa *v = vdpa_of(b);
 	struct vdpa_ring *r = vdpa_find_ring(v, index, err);
 
-	(void)call_fd; /* what was taken is used by now, or never will be */
 	if (!r)
 		return -EINVAL;
 	if (v->is_running)
@@ -169,7 +168,8 @@ int vdpa_ring_stop(struct backend *b, unsigned int index, int call_fd, uint16_t 
 	return 0;
 }
 
-int vdpa_ring_enable(struct backend *b, unsigned int index, bool enabled, struct umbra_error *err)
+int vdpa_ring_enable(struct virtio_device *b, unsigned int index, bool enabled,
+		     struct umbra_error *err)
 {
 	struct vdpa *v = vdpa_of(b);
 	struct vdpa_ring *r = vdpa_find_ring(v, index, err);
@@ -195,54 +195,31 @@ int vdpa_ring_enable(struct backend *b, unsigned int index, bool enabled, struct
 	return rc;
 }
 
-/* Exchange the fd in @slot, which the device hears of if the ring runs. */
-static int ring_exchange_fd(struct vdpa *v, unsigned int index, int *slot, int fd,
-			    unsigned long request, const char *name, struct umbra_error *err)
+/* Exchange an fd, which the device hears of if the ring runs. */
+int vdpa_ring_exchange(struct virtio_device *b, unsigned int index, enum virtio_ring_fd which,
+		       int fd, struct umbra_error *err)
 {
-	int before = *slot, rc = 0;
+	struct vdpa *v = vdpa_of(b);
+	struct vdpa_ring *r = vdpa_find_ring(v, index, err);
+	int *slot, before, rc = 0;
 
+	if (!r || !r->is_noted)
+		return r ? 0 : -EINVAL;
+	if (fd < 0 && which == VIRTIO_RING_KICK)
+		return error_set(err, -EREMOTEIO,
+				 "queue %u: it has no kick fd; a vDPA device does not poll", index);
+	slot = which == VIRTIO_RING_KICK   ? &r->told.kick_fd
+	       : which == VIRTIO_RING_CALL ? &r->told.call_fd
+					   : &r->told.err_fd;
+	before = *slot;
 	*slot = fd;
-	if (v->is_running && slot == &v->rings[index].told.kick_fd)
+	if (v->is_running && which == VIRTIO_RING_KICK)
 		rc = vdpa_tell_kick(v, index, err);
+	else if (v->is_running && which == VIRTIO_RING_CALL)
+		rc = vdpa_call_fd(v, VDPA_REQUEST(VHOST_SET_VRING_CALL), index, fd, err);
 	else if (v->is_running)
-		rc = vdpa_call_fd(v, request, name, index, fd, err);
+		rc = vdpa_call_fd(v, VDPA_REQUEST(VHOST_SET_VRING_ERR), index, fd, err);
 	if (rc)
 		*slot = before;
 	return rc;
-}
-
-int vdpa_ring_set_kick(struct backend *b, unsigned int index, int fd, struct umbra_error *err)
-{
-	struct vdpa *v = vdpa_of(b);
-	struct vdpa_ring *r = vdpa_find_ring(v, index, err);
-
-	if (!r || !r->is_noted)
-		return r ? 0 : -EINVAL;
-	if (fd < 0)
-		return error_set(err, -EREMOTEIO,
-				 "queue %u: it has no kick fd; a vDPA device does not poll", index);
-	return ring_exchange_fd(v, index, &r->told.kick_fd, fd, VDPA_REQUEST(VHOST_SET_VRING_KICK),
-				err);
-}
-
-int vdpa_ring_set_call(struct backend *b, unsigned int index, int fd, struct umbra_error *err)
-{
-	struct vdpa *v = vdpa_of(b);
-	struct vdpa_ring *r = vdpa_find_ring(v, index, err);
-
-	if (!r || !r->is_noted)
-		return r ? 0 : -EINVAL;
-	return ring_exchange_fd(v, index, &r->told.call_fd, fd, VDPA_REQUEST(VHOST_SET_VRING_CALL),
-				err);
-}
-
-int vdpa_ring_set_err(struct backend *b, unsigned int index, int fd, struct umbra_error *err)
-{
-	struct vdpa *v = vdpa_of(b);
-	struct vdpa_ring *r = vdpa_find_ring(v, index, err);
-
-	if (!r || !r->is_noted)
-		return r ? 0 : -EINVAL;
-	return ring_exchange_fd(v, index, &r->told.err_fd, fd, VDPA_REQUEST(VHOST_SET_VRING_ERR),
-				err);
 }

@@ -79,7 +79,7 @@ int vdpa_prepare(struct vdpa *v, struct umbra_error *err)
 
 static int ring_program(struct vdpa *v, unsigned int index, struct umbra_error *err)
 {
-	const struct backend_ring *ring = &v->rings[index].told;
+	const struct virtio_ring *ring = &v->rings[index].told;
 	struct vhost_vring_addr addr;
 	uint32_t num = ring->size, base = ring->base;
 	int rc = vdpa_find_parts(v, index, ring, &addr, err);
@@ -169,7 +169,7 @@ static void rings_deafen(struct vdpa *v)
 			(void)!vdpa_call_fd(v, VDPA_REQUEST(VHOST_SET_VRING_KICK), i, -1, &ignored);
 }
 
-int vdpa_device_start(struct backend *b, struct umbra_error *err)
+int vdpa_device_start(struct virtio_device *b, struct umbra_error *err)
 {
 	struct vdpa *v = vdpa_of(b);
 	int rc = 0;
@@ -280,7 +280,8 @@ static int suspend_undo(struct vdpa *v, int rc, struct umbra_error *err)
 	return rc;
 }
 
-int vdpa_ring_base(struct backend *b, unsigned int index, uint16_t *base, struct umbra_error *err)
+int vdpa_ring_base(struct virtio_device *b, unsigned int index, uint16_t *base,
+		   struct umbra_error *err)
 {
 	struct vdpa *v = vdpa_of(b);
 
@@ -291,7 +292,7 @@ int vdpa_ring_base(struct backend *b, unsigned int index, uint16_t *base, struct
 	return ring_get_base(v, index, base, err);
 }
 
-int vdpa_device_stop(struct backend *b, struct umbra_error *err)
+int vdpa_device_stop(struct virtio_device *b, struct umbra_error *err)
 {
 	struct vdpa *v = vdpa_of(b);
 	bool suspends = v->backend.traits & BACKEND_SUSPENDS;

@@ -61,11 +61,11 @@ void vdpa_table_init(struct vdpa_table *table, struct vdpa_node *node, uint64_t 
 /* Forget everything; the kernel unmaps when the node is closed. */
 void vdpa_table_fini(struct vdpa_table *table);
 
-/* As place_memory() of backend_ops. */
+/* As place_memory() of virtio_ops. */
 UMBRA_MUST_CHECK int vdpa_table_place(struct vdpa_table *table, struct memory *memory,
 				      struct memory_region *own, struct umbra_error *err);
 
-/* As set_memory(), add_region() and remove_region() of backend_ops. -EREMOTEIO and
+/* As set_memory(), add_region() and remove_region() of virtio_ops. -EREMOTEIO and
  * -EINVAL: the table is as it was. */
 UMBRA_MUST_CHECK int vdpa_table_set(struct vdpa_table *table, const struct memory_region *regions,
 				    unsigned int count, struct umbra_error *err);

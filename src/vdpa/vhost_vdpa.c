@@ -28,7 +28,7 @@
 
 /* --- features ------------------------------------------------------------- */
 
-static int vdpa_get_features(struct backend *b, uint64_t *features, struct umbra_error *err)
+static int vdpa_get_features(struct virtio_device *b, uint64_t *features, struct umbra_error *err)
 {
 	struct vdpa *v = vdpa_of(b);
 	int rc = vdpa_node_call(&v->node, VDPA_REQUEST(VHOST_GET_FEATURES), features, err);
@@ -38,7 +38,7 @@ static int vdpa_get_features(struct backend *b, uint64_t *features, struct umbra
 	return rc;
 }
 
-static int vdpa_set_features(struct backend *b, uint64_t features, struct umbra_error *err)
+static int vdpa_set_features(struct virtio_device *b, uint64_t features, struct umbra_error *err)
 {
 	struct vdpa *v = vdpa_of(b);
 	int rc;
@@ -55,7 +55,7 @@ static int vdpa_set_features(struct backend *b, uint64_t features, struct umbra_
 	return rc;
 }
 
-static int vdpa_get_protocol_features(struct backend *b, uint64_t *features,
+static int vdpa_get_protocol_features(struct virtio_device *b, uint64_t *features,
 				      struct umbra_error *err)
 {
 	(void)b;
@@ -64,7 +64,8 @@ static int vdpa_get_protocol_features(struct backend *b, uint64_t *features,
 	return 0;
 }
 
-static int vdpa_set_protocol_features(struct backend *b, uint64_t features, struct umbra_error *err)
+static int vdpa_set_protocol_features(struct virtio_device *b, uint64_t features,
+				      struct umbra_error *err)
 {
 	(void)b;
 	if (!(features & ~PROTOCOL_FEATURES))
@@ -75,7 +76,7 @@ static int vdpa_set_protocol_features(struct backend *b, uint64_t features, stru
 			 features, PROTOCOL_FEATURES);
 }
 
-static int vdpa_get_queue_num(struct backend *b, uint64_t *count, struct umbra_error *err)
+static int vdpa_get_queue_num(struct virtio_device *b, uint64_t *count, struct umbra_error *err)
 {
 	(void)err;
 	*count = vdpa_of(b)->ring_count;
@@ -84,7 +85,7 @@ static int vdpa_get_queue_num(struct backend *b, uint64_t *count, struct umbra_e
 
 /* --- memory --------------------------------------------------------------- */
 
-static int vdpa_get_memory_slots(struct backend *b, uint64_t *count, struct umbra_error *err)
+static int vdpa_get_memory_slots(struct virtio_device *b, uint64_t *count, struct umbra_error *err)
 {
 	(void)b;
 	(void)err;
@@ -92,25 +93,25 @@ static int vdpa_get_memory_slots(struct backend *b, uint64_t *count, struct umbr
 	return 0;
 }
 
-static int vdpa_place_memory(struct backend *b, struct memory *memory, struct memory_region *own,
-			     struct umbra_error *err)
+static int vdpa_place_memory(struct virtio_device *b, struct memory *memory,
+			     struct memory_region *own, struct umbra_error *err)
 {
 	return vdpa_table_place(&vdpa_of(b)->table, memory, own, err);
 }
 
-static int vdpa_set_memory(struct backend *b, const struct memory_region *regions,
+static int vdpa_set_memory(struct virtio_device *b, const struct memory_region *regions,
 			   unsigned int count, struct umbra_error *err)
 {
 	return vdpa_table_set(&vdpa_of(b)->table, regions, count, err);
 }
 
-static int vdpa_add_region(struct backend *b, const struct memory_region *region,
+static int vdpa_add_region(struct virtio_device *b, const struct memory_region *region,
 			   struct umbra_error *err)
 {
 	return vdpa_table_add(&vdpa_of(b)->table, region, err);
 }
 
-static int vdpa_remove_region(struct backend *b, const struct memory_region *region,
+static int vdpa_remove_region(struct virtio_device *b, const struct memory_region *region,
 			      struct umbra_error *err)
 {
 	return vdpa_table_remove(&vdpa_of(b)->table, region, err);
@@ -120,7 +121,7 @@ static int vdpa_remove_region(struct backend *b, const struct memory_region *reg
 
 /* Front-ends ask for as much as they know of a device type; what this device
  * does not have is 0. */
-static int vdpa_get_config(struct backend *b, uint32_t offset, void *data, uint32_t size,
+static int vdpa_get_config(struct virtio_device *b, uint32_t offset, void *data, uint32_t size,
 			   struct umbra_error *err)
 {
 	struct vdpa *v = vdpa_of(b);
@@ -149,8 +150,8 @@ static int vdpa_get_config(struct backend *b, uint32_t offset, void *data, uint3
 	return rc;
 }
 
-static int vdpa_set_config(struct backend *b, uint32_t offset, const void *data, uint32_t size,
-			   uint32_t flags, struct umbra_error *err)
+static int vdpa_set_config(struct virtio_device *b, uint32_t offset, const void *data,
+			   uint32_t size, uint32_t flags, struct umbra_error *err)
 {
 	struct vdpa *v = vdpa_of(b);
 	struct vhost_vdpa_config *c;
@@ -173,7 +174,7 @@ static int vdpa_set_config(struct backend *b, uint32_t offset, const void *data,
 	return rc;
 }
 
-static int vdpa_get_status(struct backend *b, uint8_t *status, struct umbra_error *err)
+static int vdpa_get_status(struct virtio_device *b, uint8_t *status, struct umbra_error *err)
 {
 	struct vdpa *v = vdpa_of(b);
 	int rc = vdpa_node_get_status(&v->node, status, err);
@@ -183,7 +184,7 @@ static int vdpa_get_status(struct backend *b, uint8_t *status, struct umbra_erro
 	return rc;
 }
 
-static int vdpa_reset_device(struct backend *b, struct umbra_error *err)
+static int vdpa_reset_device(struct virtio_device *b, struct umbra_error *err)
 {
 	struct vdpa *v = vdpa_of(b);
 	int rc = vdpa_reset(v, err);
@@ -195,7 +196,7 @@ static int vdpa_reset_device(struct backend *b, struct umbra_error *err)
 	return rc;
 }
 
-static int vdpa_set_status(struct backend *b, uint8_t status, struct umbra_error *err)
+static int vdpa_set_status(struct virtio_device *b, uint8_t status, struct umbra_error *err)
 {
 	struct vdpa *v = vdpa_of(b);
 	int rc = status ? 0 : vdpa_reset_device(b, err);
@@ -205,7 +206,7 @@ static int vdpa_set_status(struct backend *b, uint8_t status, struct umbra_error
 	return rc;
 }
 
-static int vdpa_set_mtu(struct backend *b, uint64_t mtu, struct umbra_error *err)
+static int vdpa_set_mtu(struct virtio_device *b, uint64_t mtu, struct umbra_error *err)
 {
 	(void)b;
 	return error_set(err, -EOPNOTSUPP,
@@ -214,7 +215,7 @@ static int vdpa_set_mtu(struct backend *b, uint64_t mtu, struct umbra_error *err
 			 mtu);
 }
 
-static int vdpa_send_rarp(struct backend *b, const uint8_t mac[6], struct umbra_error *err)
+static int vdpa_send_rarp(struct virtio_device *b, const uint8_t mac[6], struct umbra_error *err)
 {
 	(void)b;
 	(void)mac;
@@ -223,18 +224,18 @@ static int vdpa_send_rarp(struct backend *b, const uint8_t mac[6], struct umbra_
 
 /* --- what the owner's event loop needs ------------------------------------ */
 
-static void vdpa_listen(struct backend *b, const struct backend_listener *listener)
+static void vdpa_listen(struct virtio_device *b, const struct backend_listener *listener)
 {
 	vdpa_of(b)->node.listener = *listener;
 }
 
-static unsigned int vdpa_fds(const struct backend *b, int fds[BACKEND_FDS_MAX])
+static unsigned int vdpa_fds(const struct virtio_device *b, int fds[BACKEND_FDS_MAX])
 {
 	fds[0] = vdpa_of(b)->config_fd;
 	return 1;
 }
 
-static int vdpa_dispatch(struct backend *b, unsigned int which, struct umbra_error *err)
+static int vdpa_dispatch(struct virtio_device *b, unsigned int which, struct umbra_error *err)
 {
 	struct vdpa *v = vdpa_of(b);
 	uint8_t status;
@@ -258,7 +259,7 @@ static const char *how_it_stops(unsigned int traits)
 	return "fed nothing, waited for, and reset; every queue starts at index 0";
 }
 
-static void vdpa_info(const struct backend *b, struct umbra_backend_info *info)
+static void vdpa_info(const struct virtio_device *b, struct umbra_backend_info *info)
 {
 	const struct vdpa *v = vdpa_of(b);
 
@@ -275,7 +276,7 @@ static void vdpa_info(const struct backend *b, struct umbra_backend_info *info)
 
 /* --- making and ending ---------------------------------------------------- */
 
-static void vdpa_destroy(struct backend *b)
+static void vdpa_destroy(struct virtio_device *b)
 {
 	struct vdpa *v = vdpa_of(b);
 
@@ -287,7 +288,7 @@ static void vdpa_destroy(struct backend *b)
 	free(v);
 }
 
-static const struct backend_ops vdpa_ops = {
+static const struct virtio_ops vdpa_ops = {
 	.kind = "vhost-vdpa",
 	.listen = vdpa_listen,
 	.fds = vdpa_fds,
@@ -307,16 +308,14 @@ static const struct backend_ops vdpa_ops = {
 	.ring_stop = vdpa_ring_stop,
 	.ring_base = vdpa_ring_base,
 	.ring_enable = vdpa_ring_enable,
-	.ring_set_kick = vdpa_ring_set_kick,
-	.ring_set_call = vdpa_ring_set_call,
-	.ring_set_err = vdpa_ring_set_err,
+	.ring_exchange = vdpa_ring_exchange,
 	.device_start = vdpa_device_start,
 	.device_stop = vdpa_device_stop,
 	.get_config = vdpa_get_config,
 	.set_config = vdpa_set_config,
 	.get_status = vdpa_get_status,
 	.set_status = vdpa_set_status,
-	.reset_device = vdpa_reset_device,
+	.reset = vdpa_reset_device,
 	.set_mtu = vdpa_set_mtu,
 	.send_rarp = vdpa_send_rarp,
 	.destroy = vdpa_destroy,
@@ -394,7 +393,7 @@ static int learn_device(struct vdpa *v, struct umbra_error *err)
 }
 
 int vhost_vdpa_open(const char *path, const struct vhost_vdpa_system *system, int stop_fd,
-		    unsigned int timeout_ms, struct backend **out, struct umbra_error *err)
+		    unsigned int timeout_ms, struct virtio_device **out, struct umbra_error *err)
 {
 	struct vdpa *v = calloc(1, sizeof(*v));
 	int rc;

@@ -2,7 +2,7 @@
 /*
  * A kernel vDPA device as a back-end: /dev/vhost-vdpa-N.
  *
- * Theory of operation: implements struct backend_ops (virtio/backend.h) with
+ * Theory of operation: implements struct virtio_ops (virtio/virtio_ops.h) with
  * the traits BACKEND_MAPS and BACKEND_WHOLE.  What the device is told before it
  * runs is kept here, and said in one go by device_start(), since a stop is a
  * reset and a reset forgets it.  The order is virtio's (3.1.1): reset,
@@ -15,7 +15,7 @@
  * buffers until the reset.  Some forget their indices in it, so they are asked
  * before and after: the later answer is exact where it is one at all, the
  * earlier one is exact if the device was fed nothing meanwhile, which is what
- * backend.h demands of the caller.  Some tell no index at all
+ * virtio_ops.h demands of the caller.  Some tell no index at all
  * (GET_VRING_BASE: EOPNOTSUPP, found out when the device is opened): they lack
  * BACKEND_KEEPS_INDEX.
  *
@@ -47,7 +47,7 @@
 #include <stdint.h>
 
 #include "umbra/error.h"
-#include "virtio/backend.h"
+#include "virtio/virtio_ops.h"
 
 /* The system calls that are made on a device node.  Each returns what it does,
  * or a negative errno value. */
@@ -73,7 +73,7 @@ extern const struct vhost_vdpa_system vhost_vdpa_kernel;
  * -ECONNRESET, -ETIMEDOUT, -ECANCELED, -EREMOTEIO.
  */
 UMBRA_MUST_CHECK int vhost_vdpa_open(const char *path, const struct vhost_vdpa_system *system,
-				     int stop_fd, unsigned int timeout_ms, struct backend **out,
-				     struct umbra_error *err);
+				     int stop_fd, unsigned int timeout_ms,
+				     struct virtio_device **out, struct umbra_error *err);
 
 #endif

@@ -15,7 +15,7 @@
 #include "base/bits.h"
 #include "vdpa/vdpa_node.h"
 #include "vdpa/vdpa_table.h"
-#include "virtio/backend.h"
+#include "virtio/virtio_ops.h"
 
 /* What the headers of older kernels lack. */
 #ifndef VHOST_VDPA_RESUME
@@ -40,13 +40,13 @@
 
 struct vdpa_ring {
 	bool is_noted;
-	bool is_on;               /* enabled at the device, which runs */
-	struct backend_ring told; /* fds are borrowed */
-	uint16_t base;            /* after a stop: where it stood */
+	bool is_on;              /* enabled at the device, which runs */
+	struct virtio_ring told; /* fds are borrowed */
+	uint16_t base;           /* after a stop: where it stood */
 };
 
 struct vdpa {
-	struct backend backend; /* first member */
+	struct virtio_device backend; /* first member */
 	struct vdpa_node node;
 	struct vdpa_table table;
 
@@ -66,7 +66,7 @@ struct vdpa {
 	struct vdpa_ring *rings;
 };
 
-static inline struct vdpa *vdpa_of(const struct backend *b)
+static inline struct vdpa *vdpa_of(const struct virtio_device *b)
 {
 	return (struct vdpa *)b;
 }
@@ -91,7 +91,7 @@ UMBRA_MUST_CHECK int vdpa_call_fd(struct vdpa *v, unsigned long request, const c
 
 /* Where the device sees the parts of a ring.  -EINVAL: it does not. */
 UMBRA_MUST_CHECK int vdpa_find_parts(struct vdpa *v, unsigned int index,
-				     const struct backend_ring *ring, struct vhost_vring_addr *addr,
+				     const struct virtio_ring *ring, struct vhost_vring_addr *addr,
 				     struct umbra_error *err);
 
 /* Tell the device where ring @index is kicked, if it is enabled. */
@@ -104,14 +104,14 @@ void vdpa_kick(const struct vdpa_ring *r);
 void vdpa_forget_ring(struct vdpa *v, unsigned int index);
 
 /* Of backend_ops. */
-int vdpa_ring_start(struct backend *b, unsigned int index, const struct backend_ring *ring,
+int vdpa_ring_start(struct virtio_device *b, unsigned int index, const struct virtio_ring *ring,
 		    struct umbra_error *err);
-int vdpa_ring_stop(struct backend *b, unsigned int index, int call_fd, uint16_t *base,
+int vdpa_ring_stop(struct virtio_device *b, unsigned int index, uint16_t *base,
 		   struct umbra_error *err);
-int vdpa_ring_enable(struct backend *b, unsigned int index, bool enabled, struct umbra_error *err);
-int vdpa_ring_set_kick(struct backend *b, unsigned int index, int fd, struct umbra_error *err);
-int vdpa_ring_set_call(struct backend *b, unsigned int index, int fd, struct umbra_error *err);
-int vdpa_ring_set_err(struct backend *b, unsigned int index, int fd, struct umbra_error *err);
+int vdpa_ring_enable(struct virtio_device *b, unsigned int index, bool enabled,
+		     struct umbra_error *err);
+int vdpa_ring_exchange(struct virtio_device *b, unsigned int index, enum virtio_ring_fd which,
+		       int fd, struct umbra_error *err);
 
 /* --- vdpa_run.c ------------------------------------------------------------- */
 
@@ -122,8 +122,9 @@ UMBRA_MUST_CHECK int vdpa_reset(struct vdpa *v, struct umbra_error *err);
 UMBRA_MUST_CHECK int vdpa_prepare(struct vdpa *v, struct umbra_error *err);
 
 /* Of backend_ops. */
-int vdpa_device_start(struct backend *b, struct umbra_error *err);
-int vdpa_device_stop(struct backend *b, struct umbra_error *err);
-int vdpa_ring_base(struct backend *b, unsigned int index, uint16_t *base, struct umbra_error *err);
+int vdpa_device_start(struct virtio_device *b, struct umbra_error *err);
+int vdpa_device_stop(struct virtio_device *b, struct umbra_error *err);
+int vdpa_ring_base(struct virtio_device *b, unsigned int index, uint16_t *base,
+		   struct umbra_error *err);
 
 #endif

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -43,16 +44,17 @@
 #define CONFIG_SIZE_MAX 256u /* bytes */
 
 struct client {
-	struct backend backend; /* first member */
+	struct virtio_device backend; /* first member */
 	struct vhost_user_requester r;
 	bool features_known;
 	uint64_t features_offered;              /* virtio's, with bit 30 */
 	uint64_t features;                      /* of these, the last that were set */
 	const struct vhost_user_family *family; /* NULL: not known yet */
 	bool terms_known;                       /* r.terms.offered is valid */
+	int late_call_fd; /* an eventfd on which nobody listens: client_ring_stop() */
 };
 
-static struct client *client_of(const struct backend *b)
+static struct client *client_of(const struct virtio_device *b)
 {
 	return (struct client *)b;
 }
@@ -90,7 +92,7 @@ static int client_needs(uint64_t have, unsigned int feature, uint32_t request,
 
 /* --- features ------------------------------------------------------------ */
 
-static int client_get_features(struct backend *b, uint64_t *features, struct umbra_error *err)
+static int client_get_features(struct virtio_device *b, uint64_t *features, struct umbra_error *err)
 {
 	struct client *c = client_of(b);
 	int rc = vhost_user_requester_query(&c->r, VHOST_USER_GET_FEATURES, features, err);
@@ -129,7 +131,7 @@ static int client_learn_terms(struct client *c, struct umbra_error *err)
 }
 
 /* Bit 30 is taken wherever it is offered: rings are enabled and disabled by us. */
-static int client_set_features(struct backend *b, uint64_t features, struct umbra_error *err)
+static int client_set_features(struct virtio_device *b, uint64_t features, struct umbra_error *err)
 {
 	struct client *c = client_of(b);
 	int rc = client_learn_terms(c, err);
@@ -142,7 +144,7 @@ static int client_set_features(struct backend *b, uint64_t features, struct umbr
 	return rc;
 }
 
-static int client_get_protocol_features(struct backend *b, uint64_t *features,
+static int client_get_protocol_features(struct virtio_device *b, uint64_t *features,
 					struct umbra_error *err)
 {
 	struct client *c = client_of(b);
@@ -177,7 +179,7 @@ static int client_open_channel(struct client *c, struct umbra_error *err)
 	return rc;
 }
 
-static int client_set_protocol_features(struct backend *b, uint64_t features,
+static int client_set_protocol_features(struct virtio_device *b, uint64_t features,
 					struct umbra_error *err)
 {
 	struct client *c = client_of(b);
@@ -210,7 +212,7 @@ static int client_set_protocol_features(struct backend *b, uint64_t features,
 	return 0;
 }
 
-static int client_get_queue_num(struct backend *b, uint64_t *count, struct umbra_error *err)
+static int client_get_queue_num(struct virtio_device *b, uint64_t *count, struct umbra_error *err)
 {
 	struct client *c = client_of(b);
 	int rc = client_learn_terms(c, err);
@@ -226,7 +228,8 @@ static int client_get_queue_num(struct backend *b, uint64_t *count, struct umbra
 
 /* --- memory -------------------------------------------------------------- */
 
-static int client_get_memory_slots(struct backend *b, uint64_t *count, struct umbra_error *err)
+static int client_get_memory_slots(struct virtio_device *b, uint64_t *count,
+				   struct umbra_error *err)
 {
 	struct client *c = client_of(b);
 	int rc = client_needs(c->r.terms.negotiated, VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
@@ -254,7 +257,7 @@ static int region_encode(const struct memory_region *r, struct vhost_user_region
 	return 0;
 }
 
-static int client_add_region(struct backend *b, const struct memory_region *region,
+static int client_add_region(struct virtio_device *b, const struct memory_region *region,
 			     struct umbra_error *err)
 {
 	struct client *c = client_of(b);
@@ -272,7 +275,7 @@ static int client_add_region(struct backend *b, const struct memory_region *regi
 	return client_set_confirmed(c, &m, err);
 }
 
-static int client_remove_region(struct backend *b, const struct memory_region *region,
+static int client_remove_region(struct virtio_device *b, const struct memory_region *region,
 				struct umbra_error *err)
 {
 	struct client *c = client_of(b);
@@ -288,7 +291,7 @@ static int client_remove_region(struct backend *b, const struct memory_region *r
 }
 
 /* A table holds 8 regions; more follow one by one where the back-end can. */
-static int client_set_memory(struct backend *b, const struct memory_region *regions,
+static int client_set_memory(struct virtio_device *b, const struct memory_region *regions,
 			     unsigned int count, struct umbra_error *err)
 {
 	struct client *c = client_of(b);
@@ -328,14 +331,14 @@ static void state_message(struct vhost_user_message *m, uint32_t request, unsign
 }
 
 static void addr_message(struct vhost_user_message *m, unsigned int index,
-			 const struct backend_ring *ring)
+			 const struct virtio_ring_addr *addr)
 {
 	vhost_user_message_init(m, VHOST_USER_SET_VRING_ADDR, 0, sizeof(m->payload.addr));
 	m->payload.addr = (struct vhost_vring_addr){
 		.index = index,
-		.desc_user_addr = ring->desc.v,
-		.avail_user_addr = ring->avail.v,
-		.used_user_addr = ring->used.v,
+		.desc_user_addr = addr->desc.v,
+		.avail_user_addr = addr->avail.v,
+		.used_user_addr = addr->used.v,
 	};
 }
 
@@ -362,10 +365,10 @@ static int ring_check_index(unsigned int index, struct umbra_error *err)
  * it may still complete what it holds; a completion that has to notify then
  * finds no fd, and libvhost-user ends the whole connection ("Error writing
  * eventfd: Bad file descriptor", QEMU 7.2).  The shadow waits for what it holds, but
- * cannot for a front-end that stops its ring by force; so it gets a call fd again in the
- * same burst, in most cases before it can turn to anything else.
+ * cannot for a front-end that stops its ring by force; so it gets a call fd again, on which
+ * nobody listens, in the same burst, in most cases before it can turn to anything else.
  */
-static int client_ring_stop(struct backend *b, unsigned int index, int call_fd, uint16_t *base,
+static int client_ring_stop(struct virtio_device *b, unsigned int index, uint16_t *base,
 			    struct umbra_error *err)
 {
 	struct client *c = client_of(b);
@@ -377,7 +380,7 @@ static int client_ring_stop(struct backend *b, unsigned int index, int call_fd, 
 		return rc;
 	state_message(&burst[n++], VHOST_USER_GET_VRING_BASE, index, 0);
 	if (b->hush == BACKEND_HUSH_KICK)
-		fd_message(&burst[n++], VHOST_USER_SET_VRING_CALL, index, call_fd);
+		fd_message(&burst[n++], VHOST_USER_SET_VRING_CALL, index, c->late_call_fd);
 	rc = vhost_user_requester_burst(&c->r, burst, n, err);
 	if (rc)
 		return error_prefix(err, rc, "queue %u", index);
@@ -396,8 +399,8 @@ static int client_ring_stop(struct backend *b, unsigned int index, int call_fd, 
 	return 0;
 }
 
-static int client_ring_start(struct backend *b, unsigned int index, const struct backend_ring *ring,
-			     struct umbra_error *err)
+static int client_ring_start(struct virtio_device *b, unsigned int index,
+			     const struct virtio_ring *ring, struct umbra_error *err)
 {
 	struct client *c = client_of(b);
 	struct vhost_user_message m[8];
@@ -408,7 +411,7 @@ static int client_ring_start(struct backend *b, unsigned int index, const struct
 	if (rc)
 		return rc;
 	state_message(&m[n++], VHOST_USER_SET_VRING_NUM, index, ring->size);
-	addr_message(&m[n++], index, ring);
+	addr_message(&m[n++], index, &ring->addr);
 	/* After the address: libvhost-user takes an index from the ring then. */
 	state_message(&m[n++], VHOST_USER_SET_VRING_BASE, index, ring->base);
 	fd_message(&m[n++], VHOST_USER_SET_VRING_CALL, index, ring->call_fd);
@@ -420,12 +423,12 @@ static int client_ring_start(struct backend *b, unsigned int index, const struct
 	rc = vhost_user_requester_set(&c->r, m, n, err);
 	/* The steps after the one that was refused have been made, too: the ring
 	 * must not run on what it had before. */
-	if (rc == -EREMOTEIO && client_ring_stop(b, index, -1, &base, NULL))
+	if (rc == -EREMOTEIO && client_ring_stop(b, index, &base, NULL))
 		rc = -ECONNRESET;
 	return rc ? error_prefix(err, rc, "queue %u", index) : 0;
 }
 
-static int client_ring_enable(struct backend *b, unsigned int index, bool enabled,
+static int client_ring_enable(struct virtio_device *b, unsigned int index, bool enabled,
 			      struct umbra_error *err)
 {
 	struct client *c = client_of(b);
@@ -446,36 +449,23 @@ static int client_ring_enable(struct backend *b, unsigned int index, bool enable
 	return rc ? error_prefix(err, rc, "queue %u", index) : 0;
 }
 
-static int ring_exchange_fd(struct backend *b, uint32_t request, unsigned int index, int fd,
-			    struct umbra_error *err)
+static int client_ring_exchange(struct virtio_device *b, unsigned int index,
+				enum virtio_ring_fd which, int fd, struct umbra_error *err)
 {
+	static const uint32_t requests[] = {
+		[VIRTIO_RING_KICK] = VHOST_USER_SET_VRING_KICK,
+		[VIRTIO_RING_CALL] = VHOST_USER_SET_VRING_CALL,
+		[VIRTIO_RING_ERR] = VHOST_USER_SET_VRING_ERR,
+	};
 	struct client *c = client_of(b);
 	struct vhost_user_message m;
 	int rc = ring_check_index(index, err);
 
 	if (rc)
 		return rc;
-	fd_message(&m, request, index, fd);
+	fd_message(&m, requests[which], index, fd);
 	rc = client_set_confirmed(c, &m, err);
 	return rc ? error_prefix(err, rc, "queue %u", index) : 0;
-}
-
-static int client_ring_set_kick(struct backend *b, unsigned int index, int fd,
-				struct umbra_error *err)
-{
-	return ring_exchange_fd(b, VHOST_USER_SET_VRING_KICK, index, fd, err);
-}
-
-static int client_ring_set_call(struct backend *b, unsigned int index, int fd,
-				struct umbra_error *err)
-{
-	return ring_exchange_fd(b, VHOST_USER_SET_VRING_CALL, index, fd, err);
-}
-
-static int client_ring_set_err(struct backend *b, unsigned int index, int fd,
-			       struct umbra_error *err)
-{
-	return ring_exchange_fd(b, VHOST_USER_SET_VRING_ERR, index, fd, err);
 }
 
 /* --- the device ---------------------------------------------------------- */
@@ -492,7 +482,7 @@ static int config_check(const struct client *c, uint32_t offset, uint32_t size, 
 }
 
 /* Always from offset 0: libvhost-user does not look at the offset. */
-static int client_get_config(struct backend *b, uint32_t offset, void *data, uint32_t size,
+static int client_get_config(struct virtio_device *b, uint32_t offset, void *data, uint32_t size,
 			     struct umbra_error *err)
 {
 	struct client *c = client_of(b);
@@ -527,8 +517,8 @@ static int client_get_config(struct backend *b, uint32_t offset, void *data, uin
 	return 0;
 }
 
-static int client_set_config(struct backend *b, uint32_t offset, const void *data, uint32_t size,
-			     uint32_t flags, struct umbra_error *err)
+static int client_set_config(struct virtio_device *b, uint32_t offset, const void *data,
+			     uint32_t size, uint32_t flags, struct umbra_error *err)
 {
 	struct client *c = client_of(b);
 	struct vhost_user_message m;
@@ -544,7 +534,7 @@ static int client_set_config(struct backend *b, uint32_t offset, const void *dat
 	return client_set_confirmed(c, &m, err);
 }
 
-static int client_get_status(struct backend *b, uint8_t *status, struct umbra_error *err)
+static int client_get_status(struct virtio_device *b, uint8_t *status, struct umbra_error *err)
 {
 	struct client *c = client_of(b);
 	uint64_t value;
@@ -562,7 +552,7 @@ static int client_get_status(struct backend *b, uint8_t *status, struct umbra_er
 	return 0;
 }
 
-static int client_set_status(struct backend *b, uint8_t status, struct umbra_error *err)
+static int client_set_status(struct virtio_device *b, uint8_t status, struct umbra_error *err)
 {
 	struct client *c = client_of(b);
 	int rc = client_needs(c->r.terms.negotiated, VHOST_USER_PROTOCOL_F_STATUS,
@@ -571,7 +561,7 @@ static int client_set_status(struct backend *b, uint8_t status, struct umbra_err
 	return rc ? rc : client_set_u64(c, VHOST_USER_SET_STATUS, status, err);
 }
 
-static int client_reset_device(struct backend *b, struct umbra_error *err)
+static int client_reset(struct virtio_device *b, struct umbra_error *err)
 {
 	struct client *c = client_of(b);
 	struct vhost_user_message m;
@@ -584,7 +574,7 @@ static int client_reset_device(struct backend *b, struct umbra_error *err)
 	return client_set_confirmed(c, &m, err);
 }
 
-static int client_set_mtu(struct backend *b, uint64_t mtu, struct umbra_error *err)
+static int client_set_mtu(struct virtio_device *b, uint64_t mtu, struct umbra_error *err)
 {
 	struct client *c = client_of(b);
 	int rc = client_needs(c->r.terms.negotiated, VHOST_USER_PROTOCOL_F_MTU,
@@ -593,7 +583,7 @@ static int client_set_mtu(struct backend *b, uint64_t mtu, struct umbra_error *e
 	return rc ? rc : client_set_u64(c, VHOST_USER_NET_SET_MTU, mtu, err);
 }
 
-static int client_send_rarp(struct backend *b, const uint8_t mac[6], struct umbra_error *err)
+static int client_send_rarp(struct virtio_device *b, const uint8_t mac[6], struct umbra_error *err)
 {
 	struct client *c = client_of(b);
 	struct vhost_user_message m;
@@ -611,32 +601,32 @@ static int client_send_rarp(struct backend *b, const uint8_t mac[6], struct umbr
 
 enum { FD_CONNECTION, FD_CHANNEL, FD_COUNT }; /* places in fds() */
 
-int vhost_user_client_fd(const struct backend *b)
+int vhost_user_client_fd(const struct virtio_device *b)
 {
 	return client_of(b)->r.socket.fd;
 }
 
-int vhost_user_client_check(struct backend *b, struct umbra_error *err)
+int vhost_user_client_check(struct virtio_device *b, struct umbra_error *err)
 {
 	return vhost_user_requester_check(&client_of(b)->r, err);
 }
 
-int vhost_user_client_channel_fd(const struct backend *b)
+int vhost_user_client_channel_fd(const struct virtio_device *b)
 {
 	return client_of(b)->r.channel.fd;
 }
 
-int vhost_user_client_channel_dispatch(struct backend *b, struct umbra_error *err)
+int vhost_user_client_channel_dispatch(struct virtio_device *b, struct umbra_error *err)
 {
 	return vhost_user_requester_dispatch(&client_of(b)->r, err);
 }
 
-static void client_listen(struct backend *b, const struct backend_listener *listener)
+static void client_listen(struct virtio_device *b, const struct backend_listener *listener)
 {
 	client_of(b)->r.listener = *listener;
 }
 
-static unsigned int client_fds(const struct backend *b, int fds[BACKEND_FDS_MAX])
+static unsigned int client_fds(const struct virtio_device *b, int fds[BACKEND_FDS_MAX])
 {
 	const struct client *c = client_of(b);
 
@@ -646,7 +636,7 @@ static unsigned int client_fds(const struct backend *b, int fds[BACKEND_FDS_MAX]
 }
 
 /* The end of the channel is not the connection's. */
-static int client_dispatch(struct backend *b, unsigned int which, struct umbra_error *err)
+static int client_dispatch(struct virtio_device *b, unsigned int which, struct umbra_error *err)
 {
 	struct umbra_error why = { "" };
 
@@ -657,7 +647,7 @@ static int client_dispatch(struct backend *b, unsigned int which, struct umbra_e
 	return 0;
 }
 
-static void client_info(const struct backend *b, struct umbra_backend_info *info)
+static void client_info(const struct virtio_device *b, struct umbra_backend_info *info)
 {
 	const struct vhost_user_family *family = ((const struct client *)b)->family;
 
@@ -669,20 +659,16 @@ static void client_info(const struct backend *b, struct umbra_backend_info *info
 
 /* --- making and ending ---------------------------------------------------- */
 
-static void client_destroy(struct backend *b)
+static void client_destroy(struct virtio_device *b)
 {
 	struct client *c = client_of(b);
 
 	vhost_user_requester_close(&c->r);
+	fd_close(&c->late_call_fd);
 	free(c);
 }
 
-static const struct backend_ops client_ops = {
-	.kind = "vhost-user",
-	.listen = client_listen,
-	.fds = client_fds,
-	.dispatch = client_dispatch,
-	.info = client_info,
+static const struct virtio_ops client_ops = {
 	.get_features = client_get_features,
 	.set_features = client_set_features,
 	.get_protocol_features = client_get_protocol_features,
@@ -692,24 +678,27 @@ static const struct backend_ops client_ops = {
 	.set_memory = client_set_memory,
 	.add_region = client_add_region,
 	.remove_region = client_remove_region,
-	.ring_start = client_ring_start,
-	.ring_stop = client_ring_stop,
 	.ring_enable = client_ring_enable,
-	.ring_set_kick = client_ring_set_kick,
-	.ring_set_call = client_ring_set_call,
-	.ring_set_err = client_ring_set_err,
+	.ring_stop = client_ring_stop,
 	.get_config = client_get_config,
 	.set_config = client_set_config,
 	.get_status = client_get_status,
 	.set_status = client_set_status,
-	.reset_device = client_reset_device,
+	.reset = client_reset,
 	.set_mtu = client_set_mtu,
 	.send_rarp = client_send_rarp,
+	.kind = "vhost-user",
+	.listen = client_listen,
+	.fds = client_fds,
+	.dispatch = client_dispatch,
+	.info = client_info,
+	.ring_start = client_ring_start,
+	.ring_exchange = client_ring_exchange,
 	.destroy = client_destroy,
 };
 
 int vhost_user_client_attach(int *socket_fd, int stop_fd, unsigned int timeout_ms,
-			     struct backend **out, struct umbra_error *err)
+			     struct virtio_device **out, struct umbra_error *err)
 {
 	struct client *c = calloc(1, sizeof(*c));
 	struct vhost_user_message m;
@@ -718,10 +707,17 @@ int vhost_user_client_attach(int *socket_fd, int stop_fd, unsigned int timeout_m
 	if (!c)
 		return error_set(err, -ENOMEM, "back-end: no memory for a connection");
 	c->backend.ops = &client_ops;
+	c->late_call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (c->late_call_fd < 0) {
+		rc = error_set(err, -errno, "back-end: eventfd: %s", strerror(errno));
+		free(c);
+		return rc;
+	}
 	vhost_user_requester_init(&c->r, *socket_fd, stop_fd, timeout_ms);
 	vhost_user_message_init(&m, VHOST_USER_SET_OWNER, 0, 0);
 	rc = vhost_user_requester_burst(&c->r, &m, 1, err);
 	if (rc) {
+		fd_close(&c->late_call_fd);
 		free(c);
 		return rc;
 	}
@@ -748,7 +744,7 @@ static int connect_path(int fd, const struct sockaddr_un *address, struct umbra_
 }
 
 int vhost_user_client_connect(const char *path, int stop_fd, unsigned int timeout_ms,
-			      struct backend **out, struct umbra_error *err)
+			      struct virtio_device **out, struct umbra_error *err)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	size_t length = strlen(path);

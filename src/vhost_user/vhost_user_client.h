@@ -2,7 +2,7 @@
 /*
  * The front-end's half of vhost-user: a back-end behind a UNIX socket.
  *
- * Theory of operation: implements struct backend_ops (virtio/backend.h).  Each
+ * Theory of operation: implements struct virtio_ops (virtio/virtio_ops.h).  Each
  * call is one or more requests, and returns when the back-end has processed
  * them (vhost_user_requester.h says how that is known).  REPLY_ACK is taken
  * whenever it is offered.
@@ -20,7 +20,7 @@
  * every VHOST_USER_CLIENT_PATIENCE_MS.  To give up is final, so an owner with something to
  * lose (a guest's disk) would rather wait.
  *
- * Ownership: destroy() (of backend_ops) closes both sockets.  The fds of the
+ * Ownership: destroy() (of virtio_ops) closes both sockets.  The fds of the
  * two accessors stay open and the same until then, whatever happens.
  * Threads: one.
  * Trust: the back-end is hostile.  A reply that is not the one that was asked
@@ -34,7 +34,7 @@
 #define UMBRA_VHOST_USER_VHOST_USER_CLIENT_H
 
 #include "umbra/error.h"
-#include "virtio/backend.h"
+#include "virtio/virtio_ops.h"
 
 #define VHOST_USER_CLIENT_PATIENCE_MS 100u
 
@@ -47,35 +47,36 @@
  * -ETIMEDOUT, -ECANCELED, -ECONNRESET.
  */
 UMBRA_MUST_CHECK int vhost_user_client_connect(const char *path, int stop_fd,
-					       unsigned int timeout_ms, struct backend **out,
+					       unsigned int timeout_ms, struct virtio_device **out,
 					       struct umbra_error *err);
 
 /* The same over a socket that is connected already. */
 UMBRA_MUST_CHECK int vhost_user_client_attach(int *socket_fd, int stop_fd, unsigned int timeout_ms,
-					      struct backend **out, struct umbra_error *err);
+					      struct virtio_device **out, struct umbra_error *err);
 
 /*
- * What fds() and dispatch() of backend_ops are made of, for a program that knows
+ * What fds() and dispatch() of virtio_ops are made of, for a program that knows
  * its kind of back-end.
  */
 
 /* To be polled for reading while no call is under way; see _check(). */
-int vhost_user_client_fd(const struct backend *b);
+int vhost_user_client_fd(const struct virtio_device *b);
 
 /*
  * The fd above is readable although nothing was asked: -ECONNRESET with the
  * reason (closed, or unsolicited bytes), 0 if it is not readable after all.
  */
-UMBRA_MUST_CHECK int vhost_user_client_check(struct backend *b, struct umbra_error *err);
+UMBRA_MUST_CHECK int vhost_user_client_check(struct virtio_device *b, struct umbra_error *err);
 
 /* The back-end's channel, to be polled for reading; -1: there is none. */
-int vhost_user_client_channel_fd(const struct backend *b);
+int vhost_user_client_channel_fd(const struct virtio_device *b);
 
 /*
  * Handle one message of the channel.  1: handled.  0: the back-end has closed
  * it.  Negative: the channel is of no more use, and @err says why; the
  * connection itself lives on.  After 0 or less, poll it no more.
  */
-UMBRA_MUST_CHECK int vhost_user_client_channel_dispatch(struct backend *b, struct umbra_error *err);
+UMBRA_MUST_CHECK int vhost_user_client_channel_dispatch(struct virtio_device *b,
+							struct umbra_error *err);
 
 #endif

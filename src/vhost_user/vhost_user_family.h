@@ -43,12 +43,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "virtio/backend.h"
+#include "virtio/virtio_ops.h"
 
 struct vhost_user_family {
 	const char *name;       /* as people know it */
 	enum backend_hush hush; /* how a ring is brought to rest */
-	bool ends_at_late_kick; /* backend.h */
+	bool ends_at_late_kick; /* virtio_ops.h */
 	const char *stops;      /* the same, as a sentence for people */
 };
 

@@ -33,7 +33,7 @@
 #include "umbra/error.h"
 #include "vhost_user/message.h"
 #include "vhost_user/vhost_user_socket.h"
-#include "virtio/backend.h"
+#include "virtio/virtio_ops.h"
 
 struct vhost_user_requester {
 	struct vhost_user_socket socket;
@@ -58,7 +58,7 @@ void vhost_user_requester_close(struct vhost_user_requester *r);
 
 /*
  * The connection is of no more use, for the reason in @err.  Returns one of
- * the three codes that virtio/backend.h has for that; -ECONNRESET, if @rc is
+ * the three codes that virtio/virtio_ops.h has for that; -ECONNRESET, if @rc is
  * none of them.
  */
 int vhost_user_requester_lose(struct vhost_user_requester *r, int rc, struct umbra_error *err);

@@ -53,6 +53,7 @@
 #include "host/fd_budget.h"
 #include "host/mapping.h"
 #include "host/peer_fd.h"
+#include "host/sharing.h"
 #include "vhost_user/message.h"
 #include "vhost_user/names.h"
 #include "vhost_user/vhost_user_socket.h"
@@ -86,7 +87,7 @@ struct exchange {
 
 struct vhost_user_server {
 	struct vhost_user_socket socket;
-	struct vhost_device device;
+	struct virtio_device *device; /* borrowed */
 	struct exchange exchange;
 	size_t received; /* bytes of its request, while that is not whole */
 	bool owes;       /* its reply is not out */
@@ -168,7 +169,7 @@ static int handle_get_features(struct vhost_user_server *s, struct exchange *x,
 			       struct umbra_error *err)
 {
 	uint64_t features;
-	int rc = s->device.ops->get_features(s->device.opaque, &features, err);
+	int rc = s->device->ops->get_features(s->device, &features, err);
 
 	/* Protocol features are this side's own, whatever the back-end has. */
 	return rc ? rc : reply_u64(x, features | BIT64(VHOST_USER_F_PROTOCOL_FEATURES));
@@ -177,7 +178,7 @@ static int handle_get_features(struct vhost_user_server *s, struct exchange *x,
 static int handle_set_features(struct vhost_user_server *s, struct exchange *x,
 			       struct umbra_error *err)
 {
-	return s->device.ops->set_features(s->device.opaque, x->request.payload.u64, err);
+	return s->device->ops->set_features(s->device, x->request.payload.u64, err);
 }
 
 static int learn_terms(struct vhost_user_server *s, struct umbra_error *err)
@@ -187,7 +188,7 @@ static int learn_terms(struct vhost_user_server *s, struct umbra_error *err)
 
 	if (s->terms_known)
 		return 0;
-	rc = s->device.ops->get_protocol_features(s->device.opaque, &features, err);
+	rc = s->device->ops->get_protocol_features(s->device, &features, err);
 	if (rc)
 		return rc;
 	s->terms.offered = (features & PROTOCOL_FEATURES_RELAYED) | PROTOCOL_FEATURES_OWN;
@@ -218,8 +219,8 @@ static int handle_set_protocol_features(struct vhost_user_server *s, struct exch
 			err, -EINVAL, "0x%" PRIx64 " has %s, not offered (0x%" PRIx64 ")", features,
 			vhost_bits_text(text, sizeof(text), foreign, vhost_protocol_feature_name),
 			s->terms.offered);
-	rc = s->device.ops->set_protocol_features(s->device.opaque,
-						  features & ~PROTOCOL_FEATURES_OWN, err);
+	rc = s->device->ops->set_protocol_features(s->device, features & ~PROTOCOL_FEATURES_OWN,
+						   err);
 	if (!rc)
 		s->terms.negotiated = features;
 	return rc;
@@ -229,7 +230,7 @@ static int handle_get_queue_num(struct vhost_user_server *s, struct exchange *x,
 				struct umbra_error *err)
 {
 	uint64_t count;
-	int rc = s->device.ops->get_queue_num(s->device.opaque, &count, err);
+	int rc = s->device->ops->get_queue_num(s->device, &count, err);
 
 	return rc ? rc : reply_u64(x, MIN(count, VHOST_USER_QUEUES_MAX));
 }
@@ -238,7 +239,7 @@ static int handle_get_max_mem_slots(struct vhost_user_server *s, struct exchange
 				    struct umbra_error *err)
 {
 	uint64_t count;
-	int rc = s->device.ops->get_memory_slots(s->device.opaque, &count, err);
+	int rc = s->device->ops->get_memory_slots(s->device, &count, err);
 
 	return rc ? rc : reply_u64(x, count);
 }
@@ -271,7 +272,7 @@ static int handle_set_mem_table(struct vhost_user_server *s, struct exchange *x,
 			mapped++;
 	}
 	if (!rc)
-		rc = s->device.ops->set_memory(s->device.opaque, regions, mapped, err);
+		rc = s->device->ops->set_memory(s->device, regions, mapped, err);
 	while (mapped--)
 		memory_backing_unref(regions[mapped].backing);
 	return rc;
@@ -286,7 +287,7 @@ static int handle_add_mem_reg(struct vhost_user_server *s, struct exchange *x,
 
 	if (rc)
 		return rc;
-	rc = s->device.ops->add_region(s->device.opaque, &region, err);
+	rc = s->device->ops->add_region(s->device, &region, err);
 	memory_backing_unref(region.backing);
 	return rc;
 }
@@ -295,9 +296,13 @@ static int handle_rem_mem_reg(struct vhost_user_server *s, struct exchange *x,
 			      struct umbra_error *err)
 {
 	const struct vhost_user_region *r = &x->request.payload.mem_region.region;
+	const struct memory_region region = {
+		.gpa = { r->guest_addr },
+		.uva = { r->user_addr },
+		.size = r->size,
+	};
 
-	return s->device.ops->remove_region(s->device.opaque, (gpa_t){ r->guest_addr },
-					    (uva_t){ r->user_addr }, r->size, err);
+	return s->device->ops->remove_region(s->device, &region, err);
 }
 
 /* Note how a setting of a ring went.  Returns @rc. */
@@ -315,16 +320,15 @@ static int handle_set_vring_num(struct vhost_user_server *s, struct exchange *x,
 {
 	const struct vhost_vring_state *state = &x->request.payload.state;
 
-	return ring_note(
-		s, state->index, RING_SPOILED_SIZE,
-		s->device.ops->ring_set_size(s->device.opaque, state->index, state->num, err));
+	return ring_note(s, state->index, RING_SPOILED_SIZE,
+			 s->device->ops->ring_set_size(s->device, state->index, state->num, err));
 }
 
 static int handle_set_vring_addr(struct vhost_user_server *s, struct exchange *x,
 				 struct umbra_error *err)
 {
 	const struct vhost_vring_addr *a = &x->request.payload.addr;
-	const struct vhost_ring_addr addr = {
+	const struct virtio_ring_addr addr = {
 		.desc = { a->desc_user_addr },
 		.avail = { a->avail_user_addr },
 		.used = { a->used_user_addr },
@@ -337,7 +341,7 @@ static int handle_set_vring_addr(struct vhost_user_server *s, struct exchange *x
 			       "logging was not offered",
 			       a->index, a->flags);
 	else
-		rc = s->device.ops->ring_set_addr(s->device.opaque, a->index, &addr, err);
+		rc = s->device->ops->ring_set_addr(s->device, a->index, &addr, err);
 	return ring_note(s, a->index, RING_SPOILED_ADDR, rc);
 }
 
@@ -346,9 +350,8 @@ static int handle_set_vring_base(struct vhost_user_server *s, struct exchange *x
 {
 	const struct vhost_vring_state *state = &x->request.payload.state;
 
-	return ring_note(
-		s, state->index, RING_SPOILED_BASE,
-		s->device.ops->ring_set_base(s->device.opaque, state->index, state->num, err));
+	return ring_note(s, state->index, RING_SPOILED_BASE,
+			 s->device->ops->ring_set_base(s->device, state->index, state->num, err));
 }
 
 static int handle_get_vring_base(struct vhost_user_server *s, struct exchange *x,
@@ -356,7 +359,7 @@ static int handle_get_vring_base(struct vhost_user_server *s, struct exchange *x
 {
 	unsigned int index = x->request.payload.state.index;
 	uint16_t base;
-	int rc = s->device.ops->ring_stop(s->device.opaque, index, &base, err);
+	int rc = s->device->ops->ring_stop(s->device, index, &base, err);
 
 	if (rc)
 		return rc;
@@ -381,6 +384,13 @@ static int take_ring_fd(struct vhost_user_message *m, enum peer_fd_use use, unsi
 	return rc ? error_prefix(err, rc, "queue %u", *index) : 0;
 }
 
+static int ring_start(struct vhost_user_server *s, unsigned int index, int *fd,
+		      struct umbra_error *err)
+{
+	sharing_check(s->device->ops->memory(s->device), index);
+	return s->device->ops->ring_set_kick(s->device, index, fd, err);
+}
+
 static int handle_set_vring_kick(struct vhost_user_server *s, struct exchange *x,
 				 struct umbra_error *err)
 {
@@ -398,7 +408,7 @@ static int handle_set_vring_kick(struct vhost_user_server *s, struct exchange *x
 			       s->rings[index].spoiled & RING_SPOILED_CALL ? " SET_VRING_CALL" : "",
 			       s->rings[index].spoiled & RING_SPOILED_ERR ? " SET_VRING_ERR" : "");
 	else if (!rc)
-		rc = s->device.ops->ring_set_kick(s->device.opaque, index, &fd, err);
+		rc = ring_start(s, index, &fd, err);
 	closer_close(&fd);
 	if (!rc)
 		ring_set_started(s, index, true);
@@ -412,7 +422,7 @@ static int handle_set_vring_call(struct vhost_user_server *s, struct exchange *x
 	int fd, rc = take_ring_fd(&x->request, PEER_FD_CALL, &index, &fd, err);
 
 	if (!rc)
-		rc = s->device.ops->ring_set_call(s->device.opaque, index, &fd, err);
+		rc = s->device->ops->ring_set_call(s->device, index, &fd, err);
 	closer_close(&fd);
 	return ring_note(s, index, RING_SPOILED_CALL, rc);
 }
@@ -424,7 +434,7 @@ static int handle_set_vring_err(struct vhost_user_server *s, struct exchange *x,
 	int fd, rc = take_ring_fd(&x->request, PEER_FD_ERR, &index, &fd, err);
 
 	if (!rc)
-		rc = s->device.ops->ring_set_err(s->device.opaque, index, &fd, err);
+		rc = s->device->ops->ring_set_err(s->device, index, &fd, err);
 	closer_close(&fd);
 	return ring_note(s, index, RING_SPOILED_ERR, rc);
 }
@@ -437,7 +447,7 @@ static int handle_set_vring_enable(struct vhost_user_server *s, struct exchange 
 	if (state->num > 1)
 		return error_set(err, -EINVAL, "queue %u: %u; expected 0 or 1", state->index,
 				 state->num);
-	return s->device.ops->ring_enable(s->device.opaque, state->index, state->num == 1, err);
+	return s->device->ops->ring_enable(s->device, state->index, state->num == 1, err);
 }
 
 static int handle_set_backend_req_fd(struct vhost_user_server *s, struct exchange *x,
@@ -459,8 +469,7 @@ static int handle_get_config(struct vhost_user_server *s, struct exchange *x,
 	struct vhost_user_config *told = &x->reply.payload.config;
 	int rc;
 
-	rc = s->device.ops->get_config(s->device.opaque, asked->offset, told->data, asked->size,
-				       err);
+	rc = s->device->ops->get_config(s->device, asked->offset, told->data, asked->size, err);
 	if (rc)
 		return rc;
 	told->offset = asked->offset;
@@ -475,15 +484,15 @@ static int handle_set_config(struct vhost_user_server *s, struct exchange *x,
 {
 	const struct vhost_user_config *config = &x->request.payload.config;
 
-	return s->device.ops->set_config(s->device.opaque, config->offset, config->data,
-					 config->size, config->flags, err);
+	return s->device->ops->set_config(s->device, config->offset, config->data, config->size,
+					  config->flags, err);
 }
 
 static int handle_get_status(struct vhost_user_server *s, struct exchange *x,
 			     struct umbra_error *err)
 {
 	uint8_t status;
-	int rc = s->device.ops->get_status(s->device.opaque, &status, err);
+	int rc = s->device->ops->get_status(s->device, &status, err);
 
 	return rc ? rc : reply_u64(x, status);
 }
@@ -495,13 +504,13 @@ static int handle_set_status(struct vhost_user_server *s, struct exchange *x,
 
 	if (status > UINT8_MAX)
 		return error_set(err, -EINVAL, "0x%" PRIx64 "; expected 8 bits", status);
-	return s->device.ops->set_status(s->device.opaque, (uint8_t)status, err);
+	return s->device->ops->set_status(s->device, (uint8_t)status, err);
 }
 
 static int handle_reset_device(struct vhost_user_server *s, struct exchange *x,
 			       struct umbra_error *err)
 {
-	int rc = s->device.ops->reset(s->device.opaque, err);
+	int rc = s->device->ops->reset(s->device, err);
 
 	(void)x;
 	if (rc)
@@ -513,17 +522,17 @@ static int handle_reset_device(struct vhost_user_server *s, struct exchange *x,
 
 static int handle_set_mtu(struct vhost_user_server *s, struct exchange *x, struct umbra_error *err)
 {
-	if (!s->device.ops->set_mtu)
+	if (!s->device->ops->set_mtu)
 		return error_set(err, -EOPNOTSUPP, "the device is no network card");
-	return s->device.ops->set_mtu(s->device.opaque, x->request.payload.u64, err);
+	return s->device->ops->set_mtu(s->device, x->request.payload.u64, err);
 }
 
 static int handle_send_rarp(struct vhost_user_server *s, struct exchange *x,
 			    struct umbra_error *err)
 {
-	if (!s->device.ops->send_rarp)
+	if (!s->device->ops->send_rarp)
 		return error_set(err, -EOPNOTSUPP, "the device is no network card");
-	return s->device.ops->send_rarp(s->device.opaque, x->request.payload.bytes, err);
+	return s->device->ops->send_rarp(s->device, x->request.payload.bytes, err);
 }
 
 /* --- what each request is worth ------------------------------------------- */
@@ -691,14 +700,14 @@ int vhost_user_server_receive(struct vhost_user_server *server, struct umbra_err
 
 /* --- making and ending ------------------------------------------------------ */
 
-int vhost_user_server_create(int *socket_fd, const struct vhost_device *device, int stop_fd,
+int vhost_user_server_create(int *socket_fd, struct virtio_device *device, int stop_fd,
 			     struct vhost_user_server **out, struct umbra_error *err)
 {
 	struct vhost_user_server *s = calloc(1, sizeof(*s));
 
 	if (!s)
 		return error_set(err, -ENOMEM, "front-end: no memory for a connection");
-	s->device = *device;
+	s->device = device;
 	s->socket = (struct vhost_user_socket){ fd_take(socket_fd), stop_fd, "front-end" };
 	peer_fd_name_connection(s->socket.fd);
 	s->channel = (struct vhost_user_socket){ -1, stop_fd, "front-end's back-end channel" };

@@ -2,7 +2,7 @@
 /*
  * The back-end's half of vhost-user: one front-end on a connected socket.
  *
- * Each message becomes one call of the device (virtio/device.h);
+ * Each message becomes one call of the device (virtio/virtio_ops.h);
  * see the theory of operation in vhost_user_server.c for what happens to
  * messages that fail.
  *
@@ -14,13 +14,13 @@
 #define UMBRA_VHOST_USER_VHOST_USER_SERVER_H
 
 #include "umbra/error.h"
-#include "virtio/device.h"
+#include "virtio/virtio_ops.h"
 
 struct vhost_user_server;
 
-/* What @device refers to is borrowed.  @stop_fd: an eventfd that ends every wait,
+/* @device is borrowed.  @stop_fd: an eventfd that ends every wait,
  * or -1.  -ENOMEM. */
-UMBRA_MUST_CHECK int vhost_user_server_create(int *socket_fd, const struct vhost_device *device,
+UMBRA_MUST_CHECK int vhost_user_server_create(int *socket_fd, struct virtio_device *device,
 					      int stop_fd, struct vhost_user_server **out,
 					      struct umbra_error *err);
 

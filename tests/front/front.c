@@ -95,7 +95,7 @@ uint64_t front_mix(uint64_t v)
 
 static int front_negotiate(struct front *f, uint64_t wanted, struct umbra_error *err)
 {
-	const struct backend_ops *ops = f->backend->ops;
+	const struct virtio_ops *ops = f->backend->ops;
 	const uint64_t needed = BIT64(VIRTIO_F_VERSION_1) | BIT64(VHOST_USER_F_PROTOCOL_FEATURES);
 	uint64_t protocol;
 	int rc = ops->get_features(f->backend, &f->offered, err);
@@ -370,17 +370,17 @@ static int queue_make(struct front *f, unsigned int index, const struct driver_l
 
 static int queue_start(struct front_queue *q, struct umbra_error *err)
 {
-	const struct backend_ring ring = {
+	const struct virtio_ring ring = {
 		.size = (uint16_t)q->front->options->ring_size,
-		.desc = { (uintptr_t)q->ring.split.desc },
-		.avail = { (uintptr_t)q->ring.split.avail },
-		.used = { (uintptr_t)q->ring.split.used },
+		.addr = { .desc = { (uintptr_t)q->ring.split.desc },
+			  .avail = { (uintptr_t)q->ring.split.avail },
+			  .used = { (uintptr_t)q->ring.split.used } },
 		.kick_fd = q->kick_fd,
 		.call_fd = q->call_fd,
 		.err_fd = -1,
 		.enabled = true,
 	};
-	struct backend *b = q->front->backend;
+	struct virtio_device *b = q->front->backend;
 	int rc = b->ops->ring_start(b, q->index, &ring, err);
 
 	if (!rc && pthread_create(&q->thread, NULL, queue_thread, q))
@@ -452,9 +452,9 @@ int front_wait(struct front *f, uint64_t goal, struct umbra_error *err)
 
 static int queue_stop(struct front_queue *q, struct umbra_error *err)
 {
-	struct backend *b = q->front->backend;
+	struct virtio_device *b = q->front->backend;
 	uint16_t base = 0, used = (uint16_t)(q->ring.avail_idx - driver_ring_in_flight(&q->ring));
-	int rc = b->ops->ring_stop(b, q->index, q->call_fd, &base, err);
+	int rc = b->ops->ring_stop(b, q->index, &base, err);
 
 	if (!rc && base != used)
 		rc = error_set(err, -EPROTO,

@@ -79,7 +79,7 @@ struct front_queue {
 
 struct front {
 	const struct front_options *options;
-	struct backend *backend;
+	struct virtio_device *backend;
 	uint64_t offered, features; /* virtio, of the device; negotiated */
 	uint64_t protocol;          /* negotiated */
 	struct memory_region regions[FRONT_REGIONS_MAX];

@@ -130,7 +130,8 @@ static int memory_set(struct balloon_device *d, uint64_t bytes)
 	struct umbra_error err;
 
 	regions[0].backing = regions[1].backing = &file;
-	return balloon_device_ops.set_memory(d, regions, 2, &err);
+	return balloon_device_virtio(d)->ops->set_memory(balloon_device_virtio(d), regions, 2,
+							 &err);
 }
 
 /* Within a page for each queue. */
@@ -162,18 +163,17 @@ static void take_bytes(struct input *in, uint8_t *out, size_t n)
 static void ring_start(struct balloon_device *d, unsigned int i, uint32_t size)
 {
 	uint64_t at = GPA + (uint64_t)i * RING;
-	struct vhost_ring_addr addr = { { at + DESC }, { at + AVAIL }, { at + USED } };
+	struct virtio_ring_addr addr = { { at + DESC }, { at + AVAIL }, { at + USED } };
 	int kick = -1, call = -1;
 	struct umbra_error err;
+	struct virtio_device *v = balloon_device_virtio(d);
 
 	/* Refused where there is no memory for it. */
-	if (balloon_device_ops.ring_set_size(d, i, size, &err) ||
-	    balloon_device_ops.ring_set_base(d, i, 0, &err) ||
-	    balloon_device_ops.ring_set_addr(d, i, &addr, &err) ||
-	    balloon_device_ops.ring_set_call(d, i, &call, &err) ||
-	    balloon_device_ops.ring_set_kick(d, i, &kick, &err))
+	if (v->ops->ring_set_size(v, i, size, &err) || v->ops->ring_set_base(v, i, 0, &err) ||
+	    v->ops->ring_set_addr(v, i, &addr, &err) || v->ops->ring_set_call(v, i, &call, &err) ||
+	    v->ops->ring_set_kick(v, i, &kick, &err))
 		return;
-	require(!balloon_device_ops.ring_enable(d, i, true, &err));
+	require(!v->ops->ring_enable(v, i, true, &err));
 }
 
 static void rings_start(struct balloon_device *d, uint32_t size)
@@ -279,7 +279,8 @@ static void event(struct balloon_device *d, unsigned int what, unsigned int queu
 
 	switch (what) {
 	case 1:
-		require(!balloon_device_ops.ring_stop(d, queue, &base, &err));
+		require(!balloon_device_virtio(d)->ops->ring_stop(balloon_device_virtio(d), queue,
+								  &base, &err));
 		break;
 	case 2:
 		ring_start(d, queue, size);
@@ -291,14 +292,16 @@ static void event(struct balloon_device *d, unsigned int what, unsigned int queu
 		require(!memory_set(d, MEMORY));
 		break;
 	case 5:
-		require(!balloon_device_ops.reset(d, &err));
-		require(!balloon_device_ops.set_features(d, features, &err));
+		require(!balloon_device_virtio(d)->ops->reset(balloon_device_virtio(d), &err));
+		require(!balloon_device_virtio(d)->ops->set_features(balloon_device_virtio(d),
+								     features, &err));
 		rings_start(d, size);
 		break;
 	case 6:
 		balloon_device_detach(d);
 		balloon_device_attach(d);
-		require(!balloon_device_ops.set_features(d, features, &err));
+		require(!balloon_device_virtio(d)->ops->set_features(balloon_device_virtio(d),
+								     features, &err));
 		require(!memory_set(d, MEMORY));
 		rings_start(d, size);
 		break;
@@ -371,7 +374,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memset(memory, 0, MEMORY);
 	require(!balloon_device_create(&host, &config, &d, &err));
 	balloon_device_attach(d);
-	require(!balloon_device_ops.set_features(d, features, &err));
+	require(!balloon_device_virtio(d)->ops->set_features(balloon_device_virtio(d), features,
+							     &err));
 	require(!memory_set(d, MEMORY));
 	entries = 1u << (data[1] & 7);
 	rings_start(d, entries);

@@ -126,7 +126,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct input in = { data, size };
 	struct vhost_user_server *server;
 	struct fake_device device;
-	const struct vhost_device as_seen = { &fake_device_ops, &device };
 	int pair[2], lowest = lowest_fd(), rc = 1;
 	uint8_t first;
 	uint8_t reply[VHOST_USER_PAYLOAD_MAX + sizeof(struct vhost_user_header)];
@@ -134,7 +133,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fake_device_init(&device);
 	device.features = device.protocol_features = UINT64_MAX;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) ||
-	    vhost_user_server_create(&pair[1], &as_seen, -1, &server, NULL))
+	    vhost_user_server_create(&pair[1], &device.virtio, -1, &server, NULL))
 		abort();
 	take(&in, &first, 1);
 	if (first & 1)

@@ -59,14 +59,14 @@ static void a_fresh_driver_starts_with_an_empty_account(void **state)
 	assert_int_equal(ballooned(g), 0);
 	rig_start(g, DEFLATE, RING_SIZE, 0);
 	send_run(g, INFLATE, FREE_PFN, 10);
-	assert_int_equal(balloon_device_ops.reset(g->device, &err), 0);
+	assert_int_equal(g->virtio->ops->reset(g->virtio, &err), 0);
 	assert_int_equal(ballooned(g), 0);
 	rig_negotiate(g, BASIC | BITMAP);
 	rig_start(g, INFLATE, RING_SIZE, 0);
 	rig_start(g, DEFLATE, RING_SIZE, 0);
 	send_run(g, INFLATE, FREE_PFN, 10);
-	assert_int_equal(balloon_device_ops.set_status(g->device, 4, &err), 0);
-	assert_int_equal(balloon_device_ops.set_status(g->device, 0, &err), 0);
+	assert_int_equal(g->virtio->ops->set_status(g->virtio, 4, &err), 0);
+	assert_int_equal(g->virtio->ops->set_status(g->virtio, 0, &err), 0);
 	assert_int_equal(ballooned(g), 0);
 	rig_free(g);
 }
@@ -146,14 +146,13 @@ static void buffers_that_an_earlier_life_took_and_kept_are_served(void **state)
 	rig_stop(g, INFLATE, &base);
 	rig_send(g, INFLATE, m, message_make(m, sizeof(m), &run, 1), NULL);
 	/* The front-end believes that it has been taken: the base is behind it. */
-	assert_int_equal(balloon_device_ops.ring_set_base(g->device, INFLATE, base + 1, NULL), 0);
+	assert_int_equal(g->virtio->ops->ring_set_base(g->virtio, INFLATE, base + 1, NULL), 0);
 	g->services[INFLATE] = NULL;
 	{
 		int kick = 1000;
 		struct umbra_error err;
 
-		assert_int_equal(balloon_device_ops.ring_set_kick(g->device, INFLATE, &kick, &err),
-				 0);
+		assert_int_equal(g->virtio->ops->ring_set_kick(g->virtio, INFLATE, &kick, &err), 0);
 	}
 	rig_run(g);
 	assert_int_equal(rig_get(g, INFLATE, &len), 1);
@@ -213,7 +212,7 @@ static void a_kept_buffer_is_taken_again_after_a_pause(void **state)
 		int kick = 1004;
 		struct umbra_error err;
 
-		assert_int_equal(balloon_device_ops.ring_set_kick(g->device, 2, &kick, &err), 0);
+		assert_int_equal(g->virtio->ops->ring_set_kick(g->virtio, 2, &kick, &err), 0);
 	}
 	rig_run(g);
 	balloon_device_ask_stats(g->device);
@@ -277,7 +276,7 @@ static void reported_pages_that_are_poisoned_stay_as_they_are(void **state)
 
 	(void)state;
 	rig_start(g, 2, 8, 0);
-	assert_int_equal(balloon_device_ops.set_config(g->device, 12, poison, 4, 0, &err), 0);
+	assert_int_equal(g->virtio->ops->set_config(g->virtio, 12, poison, 4, 0, &err), 0);
 	report(g, 2, HIGH_GPA, 4 * PAGE);
 	assert_int_equal(g->discard_calls, 0);
 	assert_int_equal(*rig_at(g, HIGH_GPA), 0x5a);
@@ -300,16 +299,16 @@ static void the_driver_is_told_the_target_and_cannot_write_it(void **state)
 	balloon_device_set_target(g->device, &wish, 1);
 	assert_int_equal(g->configs_changed, 1);
 	assert_int_equal(config_get(g, 0), 5);
-	assert_int_equal(balloon_device_ops.set_config(g->device, 0, ones, 16, 0, &err), 0);
+	assert_int_equal(g->virtio->ops->set_config(g->virtio, 0, ones, 16, 0, &err), 0);
 	assert_int_equal(config_get(g, 0), 5);
 	assert_int_equal(config_get(g, 4), 1);
 	assert_int_equal(config_get(g, 8), 0);
 	assert_int_equal(info_of(g).driver_bytes, PAGE);
 	assert_int_equal(info_of(g).ballooned_bytes, 0);
 	/* Out of bounds, also by overflow. */
-	assert_int_equal(balloon_device_ops.set_config(g->device, 13, ones, 4, 0, &err), -EINVAL);
-	assert_int_equal(balloon_device_ops.set_config(g->device, 17, ones, 0, 0, &err), -EINVAL);
-	assert_int_equal(balloon_device_ops.set_config(g->device, UINT32_MAX - 3, ones, 8, 0, &err),
+	assert_int_equal(g->virtio->ops->set_config(g->virtio, 13, ones, 4, 0, &err), -EINVAL);
+	assert_int_equal(g->virtio->ops->set_config(g->virtio, 17, ones, 0, 0, &err), -EINVAL);
+	assert_int_equal(g->virtio->ops->set_config(g->virtio, UINT32_MAX - 3, ones, 8, 0, &err),
 			 -EINVAL);
 	/* What is left of the memory is less than the guest shall keep. */
 	g->configs_changed = 0;
@@ -326,12 +325,12 @@ static void a_driver_cannot_take_what_was_not_offered(void **state)
 	uint64_t offered;
 
 	(void)state;
-	assert_int_equal(balloon_device_ops.get_features(g->device, &offered, &err), 0);
+	assert_int_equal(g->virtio->ops->get_features(g->virtio, &offered, &err), 0);
 	assert_int_equal(offered & (BITMAP | MUST_TELL | BIT64(VIRTIO_BALLOON_F_FREE_PAGE_HINT)),
 			 0);
-	assert_int_equal(balloon_device_ops.set_features(g->device, BASIC | BITMAP, &err), -EINVAL);
-	assert_int_equal(balloon_device_ops.set_features(g->device, STATS, &err), -EINVAL);
-	assert_int_equal(balloon_device_ops.set_features(g->device, BASIC | STATS, &err), 0);
+	assert_int_equal(g->virtio->ops->set_features(g->virtio, BASIC | BITMAP, &err), -EINVAL);
+	assert_int_equal(g->virtio->ops->set_features(g->virtio, STATS, &err), -EINVAL);
+	assert_int_equal(g->virtio->ops->set_features(g->virtio, BASIC | STATS, &err), 0);
 	rig_free(g);
 }
 
@@ -353,13 +352,13 @@ static void a_broken_queue_is_reported_and_the_others_go_on(void **state)
 	rig_run(g);
 	assert_int_equal(info_of(g).state, UMBRA_BALLOON_BROKEN);
 	assert_non_null(strstr(info_of(g).reason, "available"));
-	assert_int_equal(balloon_device_ops.get_status(g->device, &status, &err), 0);
+	assert_int_equal(g->virtio->ops->get_status(g->virtio, &status, &err), 0);
 	assert_true(status & VIRTIO_CONFIG_S_NEEDS_RESET);
 	send_pfns(g, DEFLATE, &pfn, 1);
 	assert_int_equal(ballooned(g), 0);
 	assert_int_equal(rig_get(g, INFLATE, &len), 0);
 	/* A reset mends it. */
-	assert_int_equal(balloon_device_ops.reset(g->device, &err), 0);
+	assert_int_equal(g->virtio->ops->reset(g->virtio, &err), 0);
 	rig_negotiate(g, BASIC);
 	rig_start(g, INFLATE, RING_SIZE, 0);
 	rig_start(g, DEFLATE, RING_SIZE, 0);
@@ -415,11 +414,10 @@ static void a_base_that_cannot_be_breaks_the_queue(void **state)
 		rig_stop(g, INFLATE, &base);
 		assert_int_equal(base, 3);
 		rig_send(g, INFLATE, m, message_make(m, sizeof(m), &run, 1), NULL);
-		assert_int_equal(
-			balloon_device_ops.ring_set_base(g->device, INFLATE, bases[i], &err), 0);
-		g->discard_count = 0;
-		assert_int_equal(balloon_device_ops.ring_set_kick(g->device, INFLATE, &fd, &err),
+		assert_int_equal(g->virtio->ops->ring_set_base(g->virtio, INFLATE, bases[i], &err),
 				 0);
+		g->discard_count = 0;
+		assert_int_equal(g->virtio->ops->ring_set_kick(g->virtio, INFLATE, &fd, &err), 0);
 		rig_run(g);
 		assert_int_equal(info_of(g).state, UMBRA_BALLOON_BROKEN);
 		assert_int_equal(g->discard_count, 0);
@@ -435,9 +433,8 @@ static void a_base_that_cannot_be_breaks_the_queue(void **state)
 		/* Stopped, and started where it can be, it serves again. */
 		rig_stop(g, INFLATE, &base);
 		assert_int_equal(base, bases[i]);
-		assert_int_equal(balloon_device_ops.ring_set_base(g->device, INFLATE, 3, &err), 0);
-		assert_int_equal(balloon_device_ops.ring_set_kick(g->device, INFLATE, &fd, &err),
-				 0);
+		assert_int_equal(g->virtio->ops->ring_set_base(g->virtio, INFLATE, 3, &err), 0);
+		assert_int_equal(g->virtio->ops->ring_set_kick(g->virtio, INFLATE, &fd, &err), 0);
 		rig_run(g);
 		assert_discards(g, { FREE_PFN + 64, 8 });
 		rig_free(g);
@@ -446,26 +443,24 @@ static void a_base_that_cannot_be_breaks_the_queue(void **state)
 
 static void an_eventfd_that_is_refused_leaves_the_old_one(void **state)
 {
-	int (*const setters[])(void *, unsigned int, int *, struct umbra_error *) = {
-		balloon_device_ops.ring_set_kick,
-		balloon_device_ops.ring_set_call,
-	};
-
 	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(setters); i++) {
+	for (unsigned int i = 0; i < 2; i++) {
 		struct rig *g = begin(BITMAP);
+		const struct virtio_ops *ops = g->virtio->ops;
+		int (*set)(struct virtio_device *, unsigned int, int *, struct umbra_error *) =
+			i ? ops->ring_set_call : ops->ring_set_kick;
 		struct umbra_error err = { "" };
 		int fd = 987654; /* no fd, and not closed */
 
 		g->fail_serves = 1;
-		assert_int_equal(setters[i](g->device, INFLATE, &fd, &err), -EPERM);
+		assert_int_equal(set(g->virtio, INFLATE, &fd, &err), -EPERM);
 		assert_int_equal(fd, 987654);
 		assert_int_equal(info_of(g).state, UMBRA_BALLOON_RUNNING);
 		send_run(g, INFLATE, FREE_PFN, 8);
 		assert_int_equal(ballooned(g), 8);
 		/* Neither: it says so. */
 		g->fail_serves = 2;
-		assert_int_equal(setters[i](g->device, INFLATE, &fd, &err), -EPERM);
+		assert_int_equal(set(g->virtio, INFLATE, &fd, &err), -EPERM);
 		assert_int_equal(info_of(g).state, UMBRA_BALLOON_BROKEN);
 		assert_non_null(strstr(info_of(g).reason, "cannot be watched"));
 		rig_free(g);
@@ -485,7 +480,7 @@ static void is_reset(struct rig *g)
 {
 	struct umbra_error err;
 
-	assert_int_equal(balloon_device_ops.reset(g->device, &err), 0);
+	assert_int_equal(g->virtio->ops->reset(g->virtio, &err), 0);
 }
 
 /* VMMs say it to a machine that merely stops, and whose driver goes on. */
@@ -494,10 +489,10 @@ static void gets_status_0(struct rig *g)
 	struct umbra_error err;
 	uint16_t base;
 
-	assert_int_equal(balloon_device_ops.set_status(g->device, 4, &err), 0);
+	assert_int_equal(g->virtio->ops->set_status(g->virtio, 4, &err), 0);
 	rig_stop(g, INFLATE, &base);
 	rig_stop(g, DEFLATE, &base);
-	assert_int_equal(balloon_device_ops.set_status(g->device, 0, &err), 0);
+	assert_int_equal(g->virtio->ops->set_status(g->virtio, 0, &err), 0);
 }
 
 static void gets_a_table(struct rig *g)
@@ -530,7 +525,7 @@ static void without_features_no_message_is_read(void **state)
 		events[i].happens(g);
 		if (events[i].forgets) {
 			assert_int_equal(
-				balloon_device_ops.ring_set_kick(g->device, INFLATE, &fd, &err),
+				g->virtio->ops->ring_set_kick(g->virtio, INFLATE, &fd, &err),
 				-EINVAL);
 			assert_non_null(strstr(err.text, "queue 0"));
 			assert_non_null(strstr(err.text, "before SET_FEATURES"));

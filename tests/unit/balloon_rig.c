@@ -184,7 +184,7 @@ void rig_set_memory(struct rig *g, bool low, bool high)
 			.host = g->low,
 			.backing = &g->low_file,
 		};
-	if (balloon_device_ops.set_memory(g->device, regions, count, &err)) {
+	if (g->virtio->ops->set_memory(g->virtio, regions, count, &err)) {
 		fprintf(stderr, "%s\n", err.text);
 		abort();
 	}
@@ -243,6 +243,7 @@ struct rig *rig_make(const struct balloon_device_config *config)
 	g->now_us = 1000000;
 	rig_reuse(g);
 	REQUIRE(!balloon_device_create(&g->host, config, &g->device, &err));
+	g->virtio = balloon_device_virtio(g->device);
 	balloon_device_attach(g->device);
 	return g;
 }
@@ -263,7 +264,7 @@ void rig_negotiate(struct rig *g, uint64_t features)
 {
 	struct umbra_error err = { "" };
 
-	if (balloon_device_ops.set_features(g->device, features, &err)) {
+	if (g->virtio->ops->set_features(g->virtio, features, &err)) {
 		fprintf(stderr, "%s\n", err.text);
 		abort();
 	}
@@ -271,7 +272,7 @@ void rig_negotiate(struct rig *g, uint64_t features)
 
 void rig_start(struct rig *g, unsigned int index, uint16_t size, uint16_t base)
 {
-	const struct vhost_device_ops *ops = &balloon_device_ops;
+	struct virtio_device *v = g->virtio;
 	struct driver_layout layout = driver_ring_layout(size, 0, 0);
 	uint64_t gpa = LOW_GPA + index * RING_BYTES, uva = gpa + UVA_OFFSET;
 	struct driver_ring_config config = {
@@ -280,7 +281,7 @@ void rig_start(struct rig *g, unsigned int index, uint16_t size, uint16_t base)
 		.shared_addr = gpa,
 		.base = ring_position_split(base),
 	};
-	struct vhost_ring_addr addr = {
+	struct virtio_ring_addr addr = {
 		.desc = { uva + layout.ring.desc },
 		.avail = { uva + layout.ring.avail },
 		.used = { uva + layout.ring.used },
@@ -292,12 +293,12 @@ void rig_start(struct rig *g, unsigned int index, uint16_t size, uint16_t base)
 	free(g->privates[index]);
 	config.private = g->privates[index] = calloc(1, layout.private_bytes);
 	REQUIRE(config.private && !driver_ring_init(&g->rings[index], &config));
-	if (ops->ring_set_size(g->device, index, size, &err) ||
-	    ops->ring_set_base(g->device, index, base, &err) ||
-	    ops->ring_set_addr(g->device, index, &addr, &err) ||
-	    ops->ring_set_call(g->device, index, &call, &err) ||
-	    ops->ring_set_kick(g->device, index, &kick, &err) ||
-	    ops->ring_enable(g->device, index, true, &err)) {
+	if (v->ops->ring_set_size(v, index, size, &err) ||
+	    v->ops->ring_set_base(v, index, base, &err) ||
+	    v->ops->ring_set_addr(v, index, &addr, &err) ||
+	    v->ops->ring_set_call(v, index, &call, &err) ||
+	    v->ops->ring_set_kick(v, index, &kick, &err) ||
+	    v->ops->ring_enable(v, index, true, &err)) {
 		fprintf(stderr, "%s\n", err.text);
 		abort();
 	}
@@ -307,7 +308,7 @@ void rig_stop(struct rig *g, unsigned int index, uint16_t *base)
 {
 	struct umbra_error err = { "" };
 
-	REQUIRE(!balloon_device_ops.ring_stop(g->device, index, base, &err));
+	REQUIRE(!g->virtio->ops->ring_stop(g->virtio, index, base, &err));
 	REQUIRE(!g->services[index]);
 }
 

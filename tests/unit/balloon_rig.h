@@ -38,6 +38,7 @@ struct rig_discard {
 struct rig {
 	struct balloon_host host;
 	struct balloon_device *device;
+	struct virtio_device *virtio; /* the same, as a front-end sees it */
 	uint8_t *low, *high;
 	struct memory_backing low_file, high_file;
 	uint64_t now_us;

@@ -55,7 +55,7 @@ static inline uint32_t config_get(struct rig *g, uint32_t offset)
 	uint8_t bytes[4];
 	struct umbra_error err;
 
-	assert_int_equal(balloon_device_ops.get_config(g->device, offset, bytes, 4, &err), 0);
+	assert_int_equal(g->virtio->ops->get_config(g->virtio, offset, bytes, 4, &err), 0);
 	return bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
 	       (uint32_t)bytes[3] << 24;
 }

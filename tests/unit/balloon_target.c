@@ -327,7 +327,7 @@ static void say_actual(struct rig *g, uint64_t bytes)
 	uint32_t pages = (uint32_t)PAGES(bytes);
 	struct umbra_error err;
 
-	assert_int_equal(balloon_device_ops.set_config(g->device, 4, &pages, 4, 0, &err), 0);
+	assert_int_equal(g->virtio->ops->set_config(g->virtio, 4, &pages, 4, 0, &err), 0);
 	look(g);
 }
 
@@ -464,8 +464,8 @@ static void a_total_that_is_read_again_is_not_a_new_one(void **state)
 	send_run(g, DEFLATE, FREE_PFN, PAGES(MIB));
 	look(g);
 	rig_stop(g, STATS_QUEUE, &base);
-	assert_int_equal(balloon_device_ops.ring_set_base(g->device, STATS_QUEUE, base, &err), 0);
-	assert_int_equal(balloon_device_ops.ring_set_kick(g->device, STATS_QUEUE, &kick, &err), 0);
+	assert_int_equal(g->virtio->ops->ring_set_base(g->virtio, STATS_QUEUE, base, &err), 0);
+	assert_int_equal(g->virtio->ops->ring_set_kick(g->virtio, STATS_QUEUE, &kick, &err), 0);
 	look(g);
 	assert_int_equal(info_of(g).memory_bytes, 6 * MIB);
 	rig_free(g);

@@ -11,10 +11,9 @@
 #include "base/error.h"
 #include "base/fd.h"
 
-void fake_device_init(struct fake_device *d)
+static struct fake_device *fake_of(struct virtio_device *self)
 {
-	memset(d, 0, sizeof(*d));
-	d->kick_fd = d->call_fd = d->err_fd = -1;
+	return (struct fake_device *)self;
 }
 
 static void drop_regions(struct fake_device *d)
@@ -43,42 +42,44 @@ hear(struct fake_device *d, struct umbra_error *err, const char *format, ...)
 	return d->fail ? error_set(err, d->fail, "the device was told to fail") : 0;
 }
 
-static int get_features(void *opaque, uint64_t *features, struct umbra_error *err)
+static int get_features(struct virtio_device *self, uint64_t *features, struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	*features = d->features;
 	return hear(d, err, "get_features");
 }
 
-static int set_features(void *opaque, uint64_t features, struct umbra_error *err)
+static int set_features(struct virtio_device *self, uint64_t features, struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	return hear(d, err, "set_features 0x%" PRIx64, features);
 }
 
-static int get_protocol_features(void *opaque, uint64_t *features, struct umbra_error *err)
+static int get_protocol_features(struct virtio_device *self, uint64_t *features,
+				 struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	*features = d->protocol_features;
 	return hear(d, err, "get_protocol_features");
 }
 
-static int set_protocol_features(void *opaque, uint64_t features, struct umbra_error *err)
+static int set_protocol_features(struct virtio_device *self, uint64_t features,
+				 struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	return hear(d, err, "set_protocol_features 0x%" PRIx64, features);
 }
 
-static int get_queue_num(void *opaque, uint64_t *count, struct umbra_error *err)
+static int get_queue_num(struct virtio_device *self, uint64_t *count, struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	*count = d->queue_num;
 	return hear(d, err, "get_queue_num");
 }
 
-static int get_memory_slots(void *opaque, uint64_t *count, struct umbra_error *err)
+static int get_memory_slots(struct virtio_device *self, uint64_t *count, struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	*count = d->memory_slots;
 	return hear(d, err, "get_memory_slots");
 }
@@ -91,10 +92,10 @@ static void keep_region(struct fake_device *d, const struct memory_region *regio
 	d->regions[d->region_count++] = *region;
 }
 
-static int set_memory(void *opaque, const struct memory_region *regions, unsigned int count,
-		      struct umbra_error *err)
+static int set_memory(struct virtio_device *self, const struct memory_region *regions,
+		      unsigned int count, struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	int rc = hear(d, err, "set_memory %u", count);
 
 	if (rc)
@@ -105,9 +106,10 @@ static int set_memory(void *opaque, const struct memory_region *regions, unsigne
 	return 0;
 }
 
-static int add_region(void *opaque, const struct memory_region *region, struct umbra_error *err)
+static int add_region(struct virtio_device *self, const struct memory_region *region,
+		      struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	int rc = hear(d, err, "add_region 0x%" PRIx64 " 0x%" PRIx64 " 0x%" PRIx64, region->gpa.v,
 		      region->uva.v, region->size);
 
@@ -116,30 +118,33 @@ static int add_region(void *opaque, const struct memory_region *region, struct u
 	return rc;
 }
 
-static int remove_region(void *opaque, gpa_t gpa, uva_t uva, uint64_t size, struct umbra_error *err)
+static int remove_region(struct virtio_device *self, const struct memory_region *r,
+			 struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
-	return hear(d, err, "remove_region 0x%" PRIx64 " 0x%" PRIx64 " 0x%" PRIx64, gpa.v, uva.v,
-		    size);
+	struct fake_device *d = fake_of(self);
+	return hear(d, err, "remove_region 0x%" PRIx64 " 0x%" PRIx64 " 0x%" PRIx64, r->gpa.v,
+		    r->uva.v, r->size);
 }
 
-static int ring_set_size(void *opaque, unsigned int index, uint32_t size, struct umbra_error *err)
+static int ring_set_size(struct virtio_device *self, unsigned int index, uint32_t size,
+			 struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	return hear(d, err, "ring_set_size %u %u", index, size);
 }
 
-static int ring_set_addr(void *opaque, unsigned int index, const struct vhost_ring_addr *addr,
-			 struct umbra_error *err)
+static int ring_set_addr(struct virtio_device *self, unsigned int index,
+			 const struct virtio_ring_addr *addr, struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	return hear(d, err, "ring_set_addr %u 0x%" PRIx64 " 0x%" PRIx64 " 0x%" PRIx64, index,
 		    addr->desc.v, addr->avail.v, addr->used.v);
 }
 
-static int ring_set_base(void *opaque, unsigned int index, uint32_t base, struct umbra_error *err)
+static int ring_set_base(struct virtio_device *self, unsigned int index, uint32_t base,
+			 struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	return hear(d, err, "ring_set_base %u %u", index, base);
 }
 
@@ -155,41 +160,46 @@ static int keep_fd(struct fake_device *d, const char *what, unsigned int index, 
 	return 0;
 }
 
-static int ring_set_kick(void *opaque, unsigned int index, int *fd, struct umbra_error *err)
+static int ring_set_kick(struct virtio_device *self, unsigned int index, int *fd,
+			 struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	return keep_fd(d, "kick", index, &d->kick_fd, fd, err);
 }
 
-static int ring_set_call(void *opaque, unsigned int index, int *fd, struct umbra_error *err)
+static int ring_set_call(struct virtio_device *self, unsigned int index, int *fd,
+			 struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	return keep_fd(d, "call", index, &d->call_fd, fd, err);
 }
 
-static int ring_set_err(void *opaque, unsigned int index, int *fd, struct umbra_error *err)
+static int ring_set_err(struct virtio_device *self, unsigned int index, int *fd,
+			struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	return keep_fd(d, "err", index, &d->err_fd, fd, err);
 }
 
-static int ring_enable(void *opaque, unsigned int index, bool enabled, struct umbra_error *err)
+static int ring_enable(struct virtio_device *self, unsigned int index, bool enabled,
+		       struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	return hear(d, err, "ring_enable %u %d", index, enabled);
 }
 
-static int ring_stop(void *opaque, unsigned int index, uint16_t *base, struct umbra_error *err)
+static int ring_stop(struct virtio_device *self, unsigned int index, uint16_t *base,
+		     struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	*base = d->base;
 	return hear(d, err, "ring_stop %u", index);
 }
 
-static int get_config(void *opaque, uint32_t offset, void *data, uint32_t size,
+static int get_config(struct virtio_device *self, uint32_t offset, void *data, uint32_t size,
 		      struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	int rc = hear(d, err, "get_config %u %u", offset, size);
 
 	if (rc)
@@ -200,10 +210,10 @@ static int get_config(void *opaque, uint32_t offset, void *data, uint32_t size,
 	return 0;
 }
 
-static int set_config(void *opaque, uint32_t offset, const void *data, uint32_t size,
+static int set_config(struct virtio_device *self, uint32_t offset, const void *data, uint32_t size,
 		      uint32_t flags, struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	int rc = hear(d, err, "set_config %u %u %u", offset, size, flags);
 
 	if (rc)
@@ -214,39 +224,45 @@ static int set_config(void *opaque, uint32_t offset, const void *data, uint32_t 
 	return 0;
 }
 
-static int get_status(void *opaque, uint8_t *status, struct umbra_error *err)
+static int get_status(struct virtio_device *self, uint8_t *status, struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	*status = d->status;
 	return hear(d, err, "get_status");
 }
 
-static int set_status(void *opaque, uint8_t status, struct umbra_error *err)
+static int set_status(struct virtio_device *self, uint8_t status, struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	return hear(d, err, "set_status %u", status);
 }
 
-static int reset(void *opaque, struct umbra_error *err)
+static int reset(struct virtio_device *self, struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	return hear(d, err, "reset");
 }
 
-static int set_mtu(void *opaque, uint64_t mtu, struct umbra_error *err)
+static int set_mtu(struct virtio_device *self, uint64_t mtu, struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	return hear(d, err, "set_mtu %" PRIu64, mtu);
 }
 
-static int send_rarp(void *opaque, const uint8_t mac[6], struct umbra_error *err)
+static int send_rarp(struct virtio_device *self, const uint8_t mac[6], struct umbra_error *err)
 {
-	struct fake_device *d = opaque;
+	struct fake_device *d = fake_of(self);
 	return hear(d, err, "send_rarp %02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
 		    mac[3], mac[4], mac[5]);
 }
 
-const struct vhost_device_ops fake_device_ops = {
+static const struct memory *shared_memory(const struct virtio_device *self)
+{
+	(void)self;
+	return NULL;
+}
+
+static const struct virtio_ops fake_ops = {
 	.get_features = get_features,
 	.set_features = set_features,
 	.get_protocol_features = get_protocol_features,
@@ -271,4 +287,12 @@ const struct vhost_device_ops fake_device_ops = {
 	.reset = reset,
 	.set_mtu = set_mtu,
 	.send_rarp = send_rarp,
+	.memory = shared_memory,
 };
+
+void fake_device_init(struct fake_device *d)
+{
+	memset(d, 0, sizeof(*d));
+	d->virtio.ops = &fake_ops;
+	d->kick_fd = d->call_fd = d->err_fd = -1;
+}

@@ -7,9 +7,10 @@
 #define UMBRA_TESTS_FAKE_DEVICE_H
 
 #include "memory/memory.h"
-#include "virtio/device.h"
+#include "virtio/virtio_ops.h"
 
 struct fake_device {
+	struct virtio_device virtio; /* first member */
 	/* What it answers. */
 	int fail; /* the code that every call returns, or 0 */
 	uint64_t features, protocol_features, queue_num, memory_slots;
@@ -24,9 +25,6 @@ struct fake_device {
 	unsigned int region_count;
 	int kick_fd, call_fd, err_fd; /* the last ones; owned */
 };
-
-/* Their first argument is a struct fake_device. */
-extern const struct vhost_device_ops fake_device_ops;
 
 void fake_device_init(struct fake_device *d);
 

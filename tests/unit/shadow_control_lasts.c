@@ -21,7 +21,7 @@ static void all_stop(struct sim *sim, uint16_t base[3])
 	struct umbra_error err = { "" };
 
 	for (unsigned int q = 0; q < 3; q++)
-		assert_int_equal(shadow_device_ring_stop(sim->device, q, &base[q], &err), 0);
+		assert_int_equal(sim->front->ops->ring_stop(sim->front, q, &base[q], &err), 0);
 }
 
 static void all_start(struct sim *sim, const uint16_t base[3])
@@ -58,13 +58,13 @@ static void a_guest_that_resets_has_forgotten_and_one_that_was_stopped_has_not(v
 		assert_int_equal(answer(sim, SAY(sim, PROMISC)), VIRTIO_NET_OK);
 		all_stop(sim, base);
 		assert_int_equal(base[CONTROL], 1);
-		assert_int_equal(shadow_device_set_status(sim->device, 0, &err), 0);
+		assert_int_equal(sim->front->ops->set_status(sim->front, 0, &err), 0);
 		all_start(sim, base);
 		assert_int_equal(told(sim), 1);
 		ASSERT_TOLD_AGAIN(sim, 0, PROMISC);
 
 		all_stop(sim, base);
-		assert_int_equal(shadow_device_set_status(sim->device, 0, &err), 0);
+		assert_int_equal(sim->front->ops->set_status(sim->front, 0, &err), 0);
 		control_ring_renew(sim);
 		base[CONTROL] = 0;
 		all_start(sim, base);
@@ -86,8 +86,8 @@ static void a_control_queue_alone_says_nothing_of_the_mode(void **state)
 	uint16_t base;
 
 	(void)state;
-	assert_int_equal(shadow_device_ring_stop(sim->device, 0, &base, &err), 0);
-	assert_int_equal(shadow_device_ring_stop(sim->device, 1, &base, &err), 0);
+	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
+	assert_int_equal(sim->front->ops->ring_stop(sim->front, 1, &base, &err), 0);
 	sim_pause(sim);
 	assert_true(sim->queues[CONTROL].started);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_PASSTHROUGH);
@@ -129,7 +129,7 @@ static void a_guest_that_resets_is_not_written_to(void **state)
 		sim_run(sim);
 		device_take(sim);
 		assert_int_equal(told(sim), 1);
-		assert_int_equal(shadow_device_set_status(sim->device, 0, &err), 0);
+		assert_int_equal(sim->front->ops->set_status(sim->front, 0, &err), 0);
 		assert_false(sim->runs);
 		assert_int_equal(command_place(sim, which)[COMMAND_STRIDE - 1], UNANSWERED);
 		assert_int_equal(shm_load16(&sim->queues[CONTROL].driver.split.used->idx), 0);
@@ -159,7 +159,7 @@ static void a_command_in_new_memory_is_read(void **state)
 	memcpy(extra.host, (const uint8_t[]){ PROMISC }, 3);
 	extra.host[64] = UNANSWERED;
 	assert_int_equal(answer(sim, SAY(sim, MAC)), VIRTIO_NET_OK);
-	assert_int_equal(shadow_device_add_region(sim->device, &extra, &err), 0);
+	assert_int_equal(sim->front->ops->add_region(sim->front, &extra, &err), 0);
 	assert_int_equal(driver_ring_add(ring, segs, 2, dev.said), 1);
 	driver_ring_publish(ring);
 	sim->notified[sim->queues[CONTROL].kick_fd]++;
@@ -179,11 +179,11 @@ static void other_features_and_another_front_end_are_another_guest(void **state)
 	(void)state;
 	assert_int_equal(answer(sim, SAY(sim, PROMISC)), VIRTIO_NET_OK);
 	all_stop(sim, base);
-	assert_int_equal(shadow_device_set_features(sim->device, NET, &err), 0); /* the same */
+	assert_int_equal(sim->front->ops->set_features(sim->front, NET, &err), 0); /* the same */
 	all_start(sim, base);
 	assert_int_equal(told(sim), 1);
 	all_stop(sim, base);
-	assert_int_equal(shadow_device_set_features(sim->device, NET & ~F(CTRL_VLAN), &err), 0);
+	assert_int_equal(sim->front->ops->set_features(sim->front, NET & ~F(CTRL_VLAN), &err), 0);
 	all_start(sim, base);
 	assert_int_equal(told(sim), 0);
 
@@ -192,8 +192,8 @@ static void other_features_and_another_front_end_are_another_guest(void **state)
 	shadow_device_detach(sim->device);
 	shadow_device_await(sim->device, NULL);
 	shadow_device_attach(sim->device, &sim->backend);
-	assert_int_equal(shadow_device_set_features(sim->device, NET, &err), 0);
-	assert_int_equal(shadow_device_set_memory(sim->device, &sim->guest, 1, &err), 0);
+	assert_int_equal(sim->front->ops->set_features(sim->front, NET, &err), 0);
+	assert_int_equal(sim->front->ops->set_memory(sim->front, &sim->guest, 1, &err), 0);
 	all_start(sim, base);
 	assert_int_equal(told(sim), 0);
 	sim_free(sim);
@@ -271,20 +271,20 @@ static void a_saved_state_that_does_not_fit_is_refused_when_that_is_known(void *
 	assert_int_equal(shadow_device_load_control(sim->device, bytes, 0, &err), -EINVAL);
 	assert_false(info_of(sim)->control.is_waiting);
 	assert_int_equal(shadow_device_load_control(sim->device, bytes, size, &err), 0);
-	assert_int_equal(shadow_device_get_features(sim->device, &offered, &err), 0);
-	assert_int_equal(shadow_device_set_features(sim->device, NET & ~F(CTRL_RX), &err),
+	assert_int_equal(sim->front->ops->get_features(sim->front, &offered, &err), 0);
+	assert_int_equal(sim->front->ops->set_features(sim->front, NET & ~F(CTRL_RX), &err),
 			 -EOPNOTSUPP);
 	assert_non_null(strstr(err.text, "VIRTIO_NET_CTRL_RX_PROMISC"));
 	assert_true(info_of(sim)->control.is_waiting);
 	assert_int_equal(info_of(sim)->guest_features, 0);
-	assert_int_equal(shadow_device_set_features(sim->device, NET, &err), 0);
+	assert_int_equal(sim->front->ops->set_features(sim->front, NET, &err), 0);
 	assert_false(info_of(sim)->control.is_waiting);
 	assert_int_equal(info_of(sim)->control.modes[0], UMBRA_NET_MODE_ON);
 	sim_free(sim);
 
 	/* What was negotiated before holds at once, and a refusal changes nothing. */
 	sim = net_new(UMBRA_SHADOW_AUTO, SUSPENDING);
-	assert_int_equal(shadow_device_set_features(sim->device, NET & ~F(CTRL_RX), &err), 0);
+	assert_int_equal(sim->front->ops->set_features(sim->front, NET & ~F(CTRL_RX), &err), 0);
 	assert_int_equal(shadow_device_load_control(sim->device, bytes, size, &err), -EOPNOTSUPP);
 	assert_non_null(strstr(err.text, "VIRTIO_NET_CTRL_RX_PROMISC"));
 	assert_false(info_of(sim)->control.is_waiting);
@@ -302,16 +302,16 @@ static void bits_whose_commands_cannot_be_followed_are_not_offered(void **state)
 
 	(void)state;
 	sim->features |= BIT64(52); /* VIRTIO_NET_F_VQ_NOTF_COAL */
-	assert_int_equal(shadow_device_get_features(sim->device, &offered, &err), 0);
+	assert_int_equal(sim->front->ops->get_features(sim->front, &offered, &err), 0);
 	assert_int_equal(offered & (BIT64(52) | F(CTRL_VQ)), F(CTRL_VQ));
 	assert_non_null(strstr(info_of(sim)->dropped_features,
 			       "bit (52): its control commands are not followed"));
 	sim->features &= ~F(CTRL_VQ);
-	assert_int_equal(shadow_device_get_features(sim->device, &offered, &err), 0);
+	assert_int_equal(sim->front->ops->get_features(sim->front, &offered, &err), 0);
 	assert_true(offered & BIT64(52));
 	sim->features |= F(CTRL_VQ);
 	sim->device_id = VIRTIO_ID_BLOCK;
-	assert_int_equal(shadow_device_get_features(sim->device, &offered, &err), 0);
+	assert_int_equal(sim->front->ops->get_features(sim->front, &offered, &err), 0);
 	assert_true(offered & BIT64(52));
 	sim_free(sim);
 }

@@ -50,7 +50,8 @@ void device_take(struct sim *sim)
 	sim->notified[q->told.call_fd]++;
 }
 
-static int enable(struct backend *b, unsigned int index, bool enabled, struct umbra_error *err)
+static int enable(struct virtio_device *b, unsigned int index, bool enabled,
+		  struct umbra_error *err)
 {
 	struct sim *sim = (struct sim *)(void *)((char *)b - offsetof(struct sim, backend));
 
@@ -62,7 +63,7 @@ static int enable(struct backend *b, unsigned int index, bool enabled, struct um
 	return 0;
 }
 
-static int config_get(struct backend *b, uint32_t offset, void *data, uint32_t size,
+static int config_get(struct virtio_device *b, uint32_t offset, void *data, uint32_t size,
 		      struct umbra_error *err)
 {
 	uint8_t config[24] = { [8] = (uint8_t)dev.max_pairs };
@@ -197,7 +198,7 @@ void restart(struct sim *sim)
 		assert_int_equal(switch_to(sim, !info_of(sim)->shadow_wanted, &err), 0);
 		return;
 	}
-	assert_int_equal(shadow_device_ring_stop(sim->device, 1, &base, &err), 0);
+	assert_int_equal(sim->front->ops->ring_stop(sim->front, 1, &base, &err), 0);
 	assert_int_equal(sim_ring_start(sim, 1, base), 0);
 	sim_pause(sim);
 }

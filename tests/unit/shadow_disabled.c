@@ -33,7 +33,7 @@ static void enable(struct sim *sim, unsigned int queue, bool enabled)
 {
 	struct umbra_error err = { "" };
 
-	assert_int_equal(shadow_device_ring_enable(sim->device, queue, enabled, &err), 0);
+	assert_int_equal(sim->front->ops->ring_enable(sim->front, queue, enabled, &err), 0);
 }
 
 /* The back-end's turn, whatever its ring holds by now. */

@@ -33,7 +33,7 @@ static void is_reset(struct sim *sim)
 {
 	struct umbra_error err;
 
-	assert_int_equal(shadow_device_reset(sim->device, &err), 0);
+	assert_int_equal(sim->front->ops->reset(sim->front, &err), 0);
 }
 
 /* It says that it did not, and did. */
@@ -42,7 +42,7 @@ static void refuses_a_reset(struct sim *sim)
 	struct umbra_error err;
 
 	sim->fail_reset_code = -EREMOTEIO;
-	assert_int_equal(shadow_device_reset(sim->device, &err), -EREMOTEIO);
+	assert_int_equal(sim->front->ops->reset(sim->front, &err), -EREMOTEIO);
 	sim->fail_reset_code = 0;
 }
 
@@ -50,14 +50,14 @@ static void gets_status_0(struct sim *sim)
 {
 	struct umbra_error err;
 
-	assert_int_equal(shadow_device_set_status(sim->device, 0, &err), 0);
+	assert_int_equal(sim->front->ops->set_status(sim->front, 0, &err), 0);
 }
 
 static void gets_status_0_after_driver_ok(struct sim *sim)
 {
 	struct umbra_error err;
 
-	assert_int_equal(shadow_device_set_status(sim->device, DRIVER_OK, &err), 0);
+	assert_int_equal(sim->front->ops->set_status(sim->front, DRIVER_OK, &err), 0);
 	gets_status_0(sim);
 }
 
@@ -71,7 +71,7 @@ static void gets_other_features(struct sim *sim)
 {
 	struct umbra_error err;
 
-	assert_int_equal(shadow_device_set_features(sim->device, V1, &err), 0);
+	assert_int_equal(sim->front->ops->set_features(sim->front, V1, &err), 0);
 	assert_int_equal(sim->accepted, V1);
 }
 
@@ -81,7 +81,7 @@ static void gets_its_rings_stopped(struct sim *sim)
 	uint16_t base;
 
 	for (unsigned int i = 0; i < 2; i++)
-		assert_int_equal(shadow_device_ring_stop(sim->device, i, &base, &err), 0);
+		assert_int_equal(sim->front->ops->ring_stop(sim->front, i, &base, &err), 0);
 }
 
 static void gets_a_new_table(struct sim *sim)
@@ -89,7 +89,7 @@ static void gets_a_new_table(struct sim *sim)
 	struct umbra_error err;
 
 	memory_unref(&sim->backend_memory);
-	assert_int_equal(shadow_device_set_memory(sim->device, &sim->guest, 1, &err), 0);
+	assert_int_equal(sim->front->ops->set_memory(sim->front, &sim->guest, 1, &err), 0);
 }
 
 /* Another one, in place of the one that is lost. */
@@ -104,9 +104,9 @@ static void is_another(struct sim *sim)
 	for (unsigned int i = 0; i < SIM_QUEUES; i++)
 		sim->queues[i].started = false;
 	shadow_device_attach(sim->device, &sim->backend);
-	assert_int_equal(shadow_device_get_features(sim->device, &offered, &err), 0);
-	assert_int_equal(shadow_device_set_features(sim->device, FEATURES, &err), 0);
-	assert_int_equal(shadow_device_set_memory(sim->device, &sim->guest, 1, &err), 0);
+	assert_int_equal(sim->front->ops->get_features(sim->front, &offered, &err), 0);
+	assert_int_equal(sim->front->ops->set_features(sim->front, FEATURES, &err), 0);
+	assert_int_equal(sim->front->ops->set_memory(sim->front, &sim->guest, 1, &err), 0);
 }
 
 static const struct event {
@@ -151,8 +151,8 @@ static void rings_are_there(const struct sim *sim, bool shadowed)
 
 		assert_true(q->started && q->enabled && q->told.enabled);
 		assert_int_equal(q->told.size, sim->size);
-		assert_int_equal(q->told.desc.v == desc, !shadowed);
-		assert_true(q->told.avail.v && q->told.used.v);
+		assert_int_equal(q->told.addr.desc.v == desc, !shadowed);
+		assert_true(q->told.addr.avail.v && q->told.addr.used.v);
 		assert_int_equal(q->told.kick_fd == q->kick_fd, !shadowed);
 		assert_int_equal(q->told.call_fd == q->call_fd, !shadowed);
 		assert_true(sim_notified(sim, q->told.kick_fd) > 0);
@@ -186,7 +186,7 @@ static void is_told_all(const struct event *event, bool shadowed, bool says_feat
 	for (int times = 0; times < 2; times++) {
 		event->happens(sim);
 		if (says_features)
-			assert_int_equal(shadow_device_set_features(sim->device, FEATURES, &err),
+			assert_int_equal(sim->front->ops->set_features(sim->front, FEATURES, &err),
 					 0);
 		rings_begin(sim);
 		for (size_t i = 0; i < ARRAY_SIZE(facts); i++)
@@ -215,7 +215,7 @@ static void what_the_backend_still_knows_it_is_not_told_again(void **state)
 	(void)state;
 	sim_boot(sim, 2, FEATURES);
 	sim->accepted = 0; /* to see whether it is said */
-	assert_int_equal(shadow_device_set_features(sim->device, FEATURES, &err), 0);
+	assert_int_equal(sim->front->ops->set_features(sim->front, FEATURES, &err), 0);
 	assert_int_equal(sim->accepted, 0);
 	assert_int_equal(sim->queues[0].starts, 1);
 	sim_free(sim);
@@ -229,9 +229,9 @@ static void after_a_reset_no_ring_starts_before_its_features(void **state)
 
 	(void)state;
 	sim_boot(sim, 1, FEATURES);
-	assert_int_equal(shadow_device_reset(sim->device, &err), 0);
+	assert_int_equal(sim->front->ops->reset(sim->front, &err), 0);
 	fd = sim->next_fd++;
-	assert_int_equal(shadow_device_ring_set_kick(sim->device, 0, &fd, &err), -EINVAL);
+	assert_int_equal(sim->front->ops->ring_set_kick(sim->front, 0, &fd, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "before SET_FEATURES"));
 	assert_false(sim->queues[0].started);
 	sim_free(sim);
@@ -246,12 +246,12 @@ static void a_reset_ring_begins_at_0_and_disabled(void **state)
 
 	(void)state;
 	sim_boot(sim, 1, FEATURES | BIT64(30));
-	assert_int_equal(shadow_device_ring_stop(sim->device, 0, &base, &err), 0);
-	assert_int_equal(shadow_device_ring_set_base(sim->device, 0, 3, &err), 0);
-	assert_int_equal(shadow_device_reset(sim->device, &err), 0);
-	assert_int_equal(shadow_device_set_features(sim->device, FEATURES | BIT64(30), &err), 0);
+	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
+	assert_int_equal(sim->front->ops->ring_set_base(sim->front, 0, 3, &err), 0);
+	assert_int_equal(sim->front->ops->reset(sim->front, &err), 0);
+	assert_int_equal(sim->front->ops->set_features(sim->front, FEATURES | BIT64(30), &err), 0);
 	fd = sim->next_fd++;
-	assert_int_equal(shadow_device_ring_set_kick(sim->device, 0, &fd, &err), 0);
+	assert_int_equal(sim->front->ops->ring_set_kick(sim->front, 0, &fd, &err), 0);
 	assert_int_equal(sim->queues[0].told.base, 0);
 	assert_false(sim->queues[0].told.enabled);
 	sim_free(sim);

@@ -67,7 +67,7 @@ static uint16_t stop(struct sim *sim)
 	struct umbra_error err;
 	uint16_t base;
 
-	assert_int_equal(shadow_device_ring_stop(sim->device, 0, &base, &err), 0);
+	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
 	return base;
 }
 
@@ -258,9 +258,9 @@ static void chains_of_the_guests_ring_are_not_completed_on_a_shadow(void **state
 		sim->queues[i].started = false;
 	}
 	shadow_device_attach(sim->device, &sim->backend);
-	assert_int_equal(shadow_device_get_features(sim->device, &offered, &err), 0);
-	assert_int_equal(shadow_device_set_features(sim->device, V1 | EVENT, &err), 0);
-	assert_int_equal(shadow_device_set_memory(sim->device, &sim->guest, 1, &err), 0);
+	assert_int_equal(sim->front->ops->get_features(sim->front, &offered, &err), 0);
+	assert_int_equal(sim->front->ops->set_features(sim->front, V1 | EVENT, &err), 0);
+	assert_int_equal(sim->front->ops->set_memory(sim->front, &sim->guest, 1, &err), 0);
 	driver_begins(sim);
 	assert_int_equal(shadow_device_switch(sim->device, true, &err), 0);
 	serves_whatever_fits(sim);

@@ -149,7 +149,7 @@ static void a_table_after_the_rings_is_sent_with_what_they_need(void **state)
 
 	(void)state;
 	for (unsigned int i = 0; i < 4; i++)
-		assert_int_equal(shadow_device_ring_set_size(sim->device, i, 1024, &err), 0);
+		assert_int_equal(sim->front->ops->ring_set_size(sim->front, i, 1024, &err), 0);
 	sim_boot(sim, 4, FEATURES);
 	assert_int_equal(own_bytes(sim, &count), 4 * MIB);
 	assert_int_equal(count, 1);
@@ -273,17 +273,17 @@ static void a_ring_stopped_with_chains_in_flight_never_starts_there_again(void *
 	(void)state;
 	sim_boot(sim, 1, FEATURES);
 	traffic(sim, 1);
-	before = sim->queues[0].told.desc;
-	assert_int_equal(shadow_device_ring_stop(sim->device, 0, &base, &err), 0);
+	before = sim->queues[0].told.addr.desc;
+	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
 	assert_int_equal(sim_ring_start(sim, 0, base), 0);
 	sim_run(sim);
-	assert_int_equal(sim->queues[0].told.desc.v, before.v); /* in order, it stays */
+	assert_int_equal(sim->queues[0].told.addr.desc.v, before.v); /* in order, it stays */
 	assert_int_equal(sim_guest_add(sim, 0, 1, 1, 1), 1);
 	sim_run(sim);
 	assert_int_equal(sim_backend_take(sim, 0, 1), 1);
-	assert_int_equal(shadow_device_ring_stop(sim->device, 0, &base, &err), 0);
+	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
 	assert_int_equal(sim_ring_start(sim, 0, base), 0);
-	after = sim->queues[0].told.desc;
+	after = sim->queues[0].told.addr.desc;
 	assert_int_not_equal(after.v, before.v);
 	sim_free(sim);
 }
@@ -319,7 +319,7 @@ static void a_region_over_our_own_moves_it_and_the_backend_is_told(void **state)
 		host = own->host;
 		removes = sim->removes;
 		extra = plugged_at(own->gpa.v, 65536);
-		assert_int_equal(shadow_device_add_region(sim->device, &extra, &err), 0);
+		assert_int_equal(sim->front->ops->add_region(sim->front, &extra, &err), 0);
 		assert_int_equal(sim->removes, removes + 1);
 		assert_int_equal(sim->backend_memory->count, 3);
 		for (unsigned int k = 0; k < 3; k++) {
@@ -344,7 +344,7 @@ static void a_region_over_running_shadow_rings_is_refused(void **state)
 	(void)state;
 	sim_boot(sim, 1, FEATURES);
 	extra = plugged_at(own_region(sim)->gpa.v + MIB, 65536);
-	assert_int_equal(shadow_device_add_region(sim->device, &extra, &err), -EINVAL);
+	assert_int_equal(sim->front->ops->add_region(sim->front, &extra, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "where the running shadow rings are"));
 	assert_int_equal(sim->backend_memory->count, 2);
 	assert_int_equal(sim->adds + sim->removes, 0);
@@ -366,12 +366,12 @@ static void a_move_that_fails_half_way_is_made_good_later(void **state)
 		other = plugged_at(SIM_GPA + (1ull << 35), 65536);
 		sim->fail_add = step; /* ours in its new place, or the guest's */
 		sim->fail_add_code = -EREMOTEIO;
-		assert_int_equal(shadow_device_add_region(sim->device, &extra, &err), -EREMOTEIO);
+		assert_int_equal(sim->front->ops->add_region(sim->front, &extra, &err), -EREMOTEIO);
 		traffic(sim, 1);
 		assert_int_equal(switch_to(sim, true), 0);
 		traffic(sim, 1);
 		assert_int_equal(switch_to(sim, false), 0);
-		assert_int_equal(shadow_device_add_region(sim->device, &other, &err), 0);
+		assert_int_equal(sim->front->ops->add_region(sim->front, &other, &err), 0);
 		assert_int_equal(switch_to(sim, true), 0);
 		traffic(sim, 1);
 		sim_free(sim);

@@ -55,16 +55,25 @@ static enum umbra_device_state state_of(struct sim *sim)
 
 /* --- eventfds ----------------------------------------------------------------- */
 
-static int (*const setters[])(struct shadow_device *, unsigned int, int *, struct umbra_error *) = {
-	shadow_device_ring_set_kick,
-	shadow_device_ring_set_call,
-	shadow_device_ring_set_err,
-};
+/* A front-end says its kick fd, its call fd or its err fd. */
+#define SETTERS 3u
+
+static int set_fd(struct sim *sim, unsigned int setter, unsigned int queue, int *fd,
+		  struct umbra_error *err)
+{
+	const struct virtio_ops *ops = sim->front->ops;
+
+	if (setter == 0)
+		return ops->ring_set_kick(sim->front, queue, fd, err);
+	if (setter == 1)
+		return ops->ring_set_call(sim->front, queue, fd, err);
+	return ops->ring_set_err(sim->front, queue, fd, err);
+}
 
 static void an_eventfd_that_is_refused_leaves_the_old_one(void **state)
 {
 	(void)state;
-	for (unsigned int n = 0; n < 2 * ARRAY_SIZE(setters); n++) {
+	for (unsigned int n = 0; n < 2 * SETTERS; n++) {
 		bool shadowed = n % 2, here = shadowed && n / 2 < 2;
 		struct sim *sim = boot(2, shadowed);
 		struct umbra_error err = { "" };
@@ -74,8 +83,7 @@ static void an_eventfd_that_is_refused_leaves_the_old_one(void **state)
 			sim->fail_serves = 1;
 		else
 			sim->fail_fds = 1;
-		assert_int_equal(setters[n / 2](sim->device, 0, &fd, &err),
-				 here ? -EPERM : -EREMOTEIO);
+		assert_int_equal(set_fd(sim, n / 2, 0, &fd, &err), here ? -EPERM : -EREMOTEIO);
 		assert_int_equal(fd, given); /* still the caller's */
 		assert_non_null(strstr(err.text, "simulated"));
 		assert_int_equal(state_of(sim),
@@ -87,7 +95,7 @@ static void an_eventfd_that_is_refused_leaves_the_old_one(void **state)
 		sim->queues[0].kick_fd = n / 2 == 0 ? given : sim->queues[0].kick_fd;
 		sim->queues[0].call_fd = n / 2 == 1 ? given : sim->queues[0].call_fd;
 		sim->queues[0].calls_heard = sim_notified(sim, sim->queues[0].call_fd);
-		assert_int_equal(setters[n / 2](sim->device, 0, &fd, &err), 0);
+		assert_int_equal(set_fd(sim, n / 2, 0, &fd, &err), 0);
 		assert_int_equal(fd, -1);
 		serve(sim, 0, 60);
 		assert_int_equal(shadow_device_switch(sim->device, !shadowed, &err), 0);
@@ -112,13 +120,13 @@ static void a_queue_whose_old_eventfd_cannot_be_had_back_is_broken(void **state)
 			sim->fail_serves = 2;
 		else
 			sim->fail_fds = 2;
-		assert_int_not_equal(setters[n / 2](sim->device, 0, &fd, &err), 0);
+		assert_int_not_equal(set_fd(sim, n / 2, 0, &fd, &err), 0);
 		assert_int_equal(state_of(sim), UMBRA_DEVICE_BROKEN);
 		shadow_device_info(sim->device, &info);
 		assert_non_null(strstr(info.queues[0].error, "simulated"));
 		serve(sim, 1, 1);
 		/* The front-end stops it, and starts it anew. */
-		assert_int_equal(shadow_device_ring_stop(sim->device, 0, &base, &err), 0);
+		assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
 		assert_int_equal(sim_ring_start(sim, 0, base), 0);
 		serve(sim, 0, 2);
 		sim_free(sim);
@@ -158,16 +166,18 @@ static void a_queue_too_many_is_refused_and_the_others_do_not_notice(void **stat
 			struct split_offsets o = split_offsets(8);
 			uint64_t at = SIM_UVA + 2 * SIM_SLOT;
 
-			assert_int_equal(shadow_device_ring_set_size(sim->device, 2, 8, &err), 0);
-			assert_int_equal(shadow_device_ring_set_addr(sim->device, 2,
-								     (uva_t){ at + o.desc },
-								     (uva_t){ at + o.avail },
-								     (uva_t){ at + o.used }, &err),
+			assert_int_equal(sim->front->ops->ring_set_size(sim->front, 2, 8, &err), 0);
+			assert_int_equal(sim->front->ops->ring_set_addr(
+						 sim->front, 2,
+						 &(struct virtio_ring_addr){ { at + o.desc },
+									     { at + o.avail },
+									     { at + o.used } },
+						 &err),
 					 0);
 		}
 		fd = sim->next_fd++;
-		assert_int_equal(shadow_device_ring_enable(sim->device, 2, true, &err), 0);
-		assert_int_not_equal(shadow_device_ring_set_kick(sim->device, 2, &fd, &err), 0);
+		assert_int_equal(sim->front->ops->ring_enable(sim->front, 2, true, &err), 0);
+		assert_int_not_equal(sim->front->ops->ring_set_kick(sim->front, 2, &fd, &err), 0);
 		assert_non_null(strstr(err.text, "queue 2"));
 		assert_true(fd >= 0);
 		for (int i = 0; i < 5; i++)

@@ -197,7 +197,8 @@ static void ring_down_or_up(struct load *l, unsigned int q)
 		/* The guest that was stopped looks at its rings when it goes on. */
 		l->sim->queues[q].guest_awake = true;
 	} else {
-		assert_int_equal(shadow_device_ring_stop(l->sim->device, q, &l->base[q], &err), 0);
+		assert_int_equal(l->sim->front->ops->ring_stop(l->sim->front, q, &l->base[q], &err),
+				 0);
 		l->stops++;
 	}
 	l->down[q] = !l->down[q];
@@ -212,11 +213,9 @@ static void table_change(struct load *l)
 	extra.uva.v = SIM_UVA + SIM_QUEUES * SIM_SLOT;
 	extra.size = 4096;
 	if (l->extra)
-		assert_int_equal(shadow_device_remove_region(l->sim->device, extra.gpa, extra.uva,
-							     extra.size, &err),
-				 0);
+		assert_int_equal(l->sim->front->ops->remove_region(l->sim->front, &extra, &err), 0);
 	else
-		assert_int_equal(shadow_device_add_region(l->sim->device, &extra, &err), 0);
+		assert_int_equal(l->sim->front->ops->add_region(l->sim->front, &extra, &err), 0);
 	l->extra = !l->extra;
 }
 

@@ -265,7 +265,7 @@ static void a_backend_that_is_lost_in_a_switch_leaves_nothing_running(void **sta
 		for (unsigned int q = 0; q < 2; q++)
 			assert_null(sim->services[q]);
 		/* whatever the front-end asks now gets an answer */
-		assert_int_equal(shadow_device_ring_stop(sim->device, 0, &base, &err), 0);
+		assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
 		assert_int_equal(shadow_device_switch(sim->device, true, &err), 0);
 		sim_free(sim);
 	}
@@ -336,7 +336,7 @@ static void a_guest_that_breaks_its_ring_keeps_its_other_rings(void **state)
 
 	/* The driver resets it; what is in flight must not end in its next life. */
 	sim->while_waiting = complete_oldest;
-	assert_int_equal(shadow_device_ring_stop(sim->device, 0, &base, &err), 0);
+	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
 	assert_int_equal(q->held_count, 0);
 	assert_int_equal(q->started, false);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_SHADOWED);
@@ -352,12 +352,14 @@ static void messages_that_repeat_what_is_known_do_not_touch_the_backend(void **s
 	(void)state;
 	sim_boot(sim, 1, V1);
 	for (int i = 0; i < 3; i++) {
-		assert_int_equal(shadow_device_set_features(sim->device, V1, &err), 0);
-		assert_int_equal(shadow_device_ring_set_size(sim->device, 0, 8, &err), 0);
-		assert_int_equal(shadow_device_ring_set_addr(sim->device, 0,
-							     (uva_t){ SIM_UVA + o.desc },
-							     (uva_t){ SIM_UVA + o.avail },
-							     (uva_t){ SIM_UVA + o.used }, &err),
+		assert_int_equal(sim->front->ops->set_features(sim->front, V1, &err), 0);
+		assert_int_equal(sim->front->ops->ring_set_size(sim->front, 0, 8, &err), 0);
+		assert_int_equal(sim->front->ops->ring_set_addr(
+					 sim->front, 0,
+					 &(struct virtio_ring_addr){ { SIM_UVA + o.desc },
+								     { SIM_UVA + o.avail },
+								     { SIM_UVA + o.used } },
+					 &err),
 				 0);
 	}
 	assert_int_equal(sim->queues[0].starts, 1);
@@ -381,7 +383,7 @@ static void a_stopped_ring_goes_on_where_it_was_whatever_its_mode(void **state)
 		sim_run(sim);
 		if (i % 2)
 			settle(sim, 0, &got);
-		assert_int_equal(shadow_device_ring_stop(sim->device, 0, &base, &err), 0);
+		assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
 		assert_int_equal(base, got);
 		if (i % 3 == 0)
 			assert_int_equal(switch_to(sim, i % 6 == 0), 0);
@@ -417,7 +419,8 @@ static void a_kick_fd_that_is_exchanged_under_a_running_ring_is_heard(void **sta
 			assert_int_equal(sim_backend_take(sim, 0, 1), 1);
 			assert_int_equal(sim_guest_add(sim, 0, 1, 1, given++), 1);
 			sim->queues[0].kick_fd = fd;
-			assert_int_equal(shadow_device_ring_set_kick(sim->device, 0, &fd, &err), 0);
+			assert_int_equal(sim->front->ops->ring_set_kick(sim->front, 0, &fd, &err),
+					 0);
 			assert_int_equal(fd, -1);
 			settle(sim, 0, &got);
 			assert_int_equal(got, given);
@@ -449,7 +452,7 @@ static void a_backend_that_ends_at_a_late_kick_is_not_stopped_under_a_running_gu
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_PASSTHROUGH);
 	/* The front-end, whose guest stands still, stops it; then it is shadowed, and back,
 	 * since those kicks are ours. */
-	assert_int_equal(shadow_device_ring_stop(sim->device, 0, &base, &err), 0);
+	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
 	assert_int_equal(switch_to(sim, true), 0);
 	assert_int_equal(sim_ring_start(sim, 0, base), 0);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_SHADOWED);
@@ -472,8 +475,8 @@ static void a_table_that_leaves_no_slot_is_passed_through_and_says_why(void **st
 	uint64_t offered;
 
 	(void)state;
-	assert_int_equal(shadow_device_get_features(sim->device, &offered, &err), 0);
-	assert_int_equal(shadow_device_set_features(sim->device, V1, &err), 0);
+	assert_int_equal(sim->front->ops->get_features(sim->front, &offered, &err), 0);
+	assert_int_equal(sim->front->ops->set_features(sim->front, V1, &err), 0);
 	for (unsigned int i = 0; i < 8; i++) {
 		table[i] = sim->guest;
 		table[i].size = 4096;
@@ -481,11 +484,11 @@ static void a_table_that_leaves_no_slot_is_passed_through_and_says_why(void **st
 		table[i].uva.v += i * 4096;
 		table[i].host += i * 4096;
 	}
-	assert_int_equal(shadow_device_set_memory(sim->device, table, 8, &err), 0);
+	assert_int_equal(sim->front->ops->set_memory(sim->front, table, 8, &err), 0);
 	assert_int_equal(sim->backend_memory->count, 8);
 	assert_int_equal(shadow_device_switch(sim->device, true, &err), -EOPNOTSUPP);
 	assert_non_null(strstr(err.text, "8 regions"));
-	assert_int_equal(shadow_device_set_memory(sim->device, table, 7, &err), 0);
+	assert_int_equal(sim->front->ops->set_memory(sim->front, table, 7, &err), 0);
 	assert_int_equal(sim->backend_memory->count, 8);
 	assert_int_equal(shadow_device_switch(sim->device, true, &err), 0);
 	sim_free(sim);
@@ -507,15 +510,13 @@ static void the_table_can_change_under_running_rings(void **state)
 	for (uint64_t i = 0; i < 20; i++) {
 		assert_int_equal(switch_to(sim, i % 2), 0);
 		assert_int_equal(sim_guest_add(sim, 0, 1, 1, i), 1);
-		assert_int_equal(shadow_device_add_region(sim->device, &extra, &err), 0);
+		assert_int_equal(sim->front->ops->add_region(sim->front, &extra, &err), 0);
 		settle(sim, 0, &got);
 		assert_int_equal(got, i + 1);
-		assert_int_equal(shadow_device_remove_region(sim->device, extra.gpa, extra.uva,
-							     extra.size, &err),
-				 0);
+		assert_int_equal(sim->front->ops->remove_region(sim->front, &extra, &err), 0);
 	}
 	/* a table without the ring is refused, and the ring lives on */
-	assert_int_equal(shadow_device_set_memory(sim->device, &extra, 1, &err), -EINVAL);
+	assert_int_equal(sim->front->ops->set_memory(sim->front, &extra, 1, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "queue 0"));
 	assert_int_equal(sim_guest_add(sim, 0, 1, 1, 77), 1);
 	settle(sim, 0, &got);

@@ -99,7 +99,7 @@ static uint16_t ring_stop(struct sim *sim, unsigned int queue)
 	struct umbra_error err = { "" };
 	uint16_t base = 0xffff;
 
-	assert_int_equal(shadow_device_ring_stop(sim->device, queue, &base, &err), 0);
+	assert_int_equal(sim->front->ops->ring_stop(sim->front, queue, &base, &err), 0);
 	return base;
 }
 
@@ -139,16 +139,16 @@ static void a_device_is_not_started_before_the_pause_or_driver_ok(void **state)
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_NEGOTIATING);
 	assert_true(shadow_device_tend_ms(sim->device) > 0);
 
-	assert_int_equal(shadow_device_set_status(sim->device, 0xf, &err), 0);
+	assert_int_equal(sim->front->ops->set_status(sim->front, 0xf, &err), 0);
 	assert_int_equal(sim->device_starts, 2);
 	assert_int_equal(shadow_device_tend_ms(sim->device), -1);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_PASSTHROUGH);
-	assert_int_equal(shadow_device_get_status(sim->device, &status, &err), 0);
+	assert_int_equal(sim->front->ops->get_status(sim->front, &status, &err), 0);
 	assert_int_equal(status, 0xf);
 
-	assert_int_equal(shadow_device_set_status(sim->device, 0, &err), 0);
+	assert_int_equal(sim->front->ops->set_status(sim->front, 0, &err), 0);
 	assert_false(sim->runs);
-	assert_int_equal(shadow_device_get_status(sim->device, &status, &err), 0);
+	assert_int_equal(sim->front->ops->get_status(sim->front, &status, &err), 0);
 	assert_int_equal(status, 0);
 	assert_int_equal(shadow_device_tend_ms(sim->device), -1);
 	sim_free(sim);
@@ -190,7 +190,7 @@ static void a_disabled_ring_is_left_out_until_it_is_enabled(void **state)
 		struct sim *sim = sim_whole(kinds[k], 2);
 		struct umbra_error err = { "" };
 
-		assert_int_equal(shadow_device_ring_enable(sim->device, 1, false, &err), 0);
+		assert_int_equal(sim->front->ops->ring_enable(sim->front, 1, false, &err), 0);
 		sim_pause(sim);
 		assert_true(sim->queues[0].started);
 		assert_false(sim->queues[1].started);
@@ -199,7 +199,7 @@ static void a_disabled_ring_is_left_out_until_it_is_enabled(void **state)
 		sim_run(sim);
 		assert_int_equal(sim_backend_take(sim, 1, 1), 0);
 		arrives(sim, 0, 2);
-		assert_int_equal(shadow_device_ring_enable(sim->device, 1, true, &err), 0);
+		assert_int_equal(sim->front->ops->ring_enable(sim->front, 1, true, &err), 0);
 		sim_pause(sim);
 		arrives(sim, 1, 1);
 		sim_free(sim);
@@ -622,7 +622,7 @@ static void whatever_step_of_a_switch_fails_the_old_mode_goes_on(void **state)
 		}
 }
 
-static int fail_again(struct backend *b, struct umbra_error *err)
+static int fail_again(struct virtio_device *b, struct umbra_error *err)
 {
 	(void)b;
 	snprintf(err->text, sizeof(err->text), "simulated: out of memory");
@@ -632,7 +632,7 @@ static int fail_again(struct backend *b, struct umbra_error *err)
 static void a_device_that_starts_in_neither_mode_is_tried_again(void **state)
 {
 	struct sim *sim = sim_whole(RESETTING, 2);
-	int (*device_start)(struct backend *, struct umbra_error *) = sim->ops.device_start;
+	int (*device_start)(struct virtio_device *, struct umbra_error *) = sim->ops.device_start;
 	struct umbra_error err = { "" };
 	uint64_t before;
 
@@ -747,7 +747,7 @@ static void a_table_that_needs_translation_is_refused_while_passed_through(void 
 	extra.uva.v = SIM_UVA + SIM_QUEUES * SIM_SLOT;
 	extra.size = 4096;
 	sim->iova_offset = 1ull << 40;
-	assert_int_equal(shadow_device_add_region(sim->device, &extra, &err), -EOPNOTSUPP);
+	assert_int_equal(sim->front->ops->add_region(sim->front, &extra, &err), -EOPNOTSUPP);
 	assert_non_null(strstr(err.text, "shadow"));
 	request(sim, 0, 1);
 	arrives(sim, 0, 1);

@@ -26,7 +26,7 @@ static struct sim *sim_of_host(struct shadow_host *host)
 	return (struct sim *)(void *)((char *)host - offsetof(struct sim, host));
 }
 
-static struct sim *sim_of(struct backend *b)
+static struct sim *sim_of(struct virtio_device *b)
 {
 	return (struct sim *)(void *)((char *)b - offsetof(struct sim, backend));
 }
@@ -198,27 +198,28 @@ uint64_t sim_notified(const struct sim *sim, int fd)
 
 /* --- back-end ---------------------------------------------------------------- */
 
-static int backend_get_features(struct backend *b, uint64_t *features, struct umbra_error *err)
+static int backend_get_features(struct virtio_device *b, uint64_t *features,
+				struct umbra_error *err)
 {
 	(void)err;
 	*features = sim_of(b)->features;
 	return 0;
 }
 
-static int backend_set_features(struct backend *b, uint64_t features, struct umbra_error *err)
+static int backend_set_features(struct virtio_device *b, uint64_t features, struct umbra_error *err)
 {
 	(void)err;
 	sim_of(b)->accepted = features;
 	return 0;
 }
 
-static int backend_get_queue_num(struct backend *b, uint64_t *count, struct umbra_error *err)
+static int backend_get_queue_num(struct virtio_device *b, uint64_t *count, struct umbra_error *err)
 {
 	*count = sim_of(b)->queue_num;
 	return *count ? 0 : error_set(err, -EOPNOTSUPP, "simulated: no MQ");
 }
 
-static int backend_get_slots(struct backend *b, uint64_t *count, struct umbra_error *err)
+static int backend_get_slots(struct virtio_device *b, uint64_t *count, struct umbra_error *err)
 {
 	*count = sim_of(b)->slots;
 	return *count ? 0 : error_set(err, -EOPNOTSUPP, "simulated: no memory slots");
@@ -245,7 +246,7 @@ static struct memory_region as_seen(const struct sim *sim, const struct memory_r
 	return seen;
 }
 
-static int backend_set_memory(struct backend *b, const struct memory_region *regions,
+static int backend_set_memory(struct virtio_device *b, const struct memory_region *regions,
 			      unsigned int count, struct umbra_error *err)
 {
 	struct sim *sim = sim_of(b);
@@ -265,7 +266,7 @@ static int backend_set_memory(struct backend *b, const struct memory_region *reg
 	return rc;
 }
 
-static int backend_add_region(struct backend *b, const struct memory_region *region,
+static int backend_add_region(struct virtio_device *b, const struct memory_region *region,
 			      struct umbra_error *err)
 {
 	struct sim *sim = sim_of(b);
@@ -290,7 +291,7 @@ static int backend_add_region(struct backend *b, const struct memory_region *reg
 	return 0;
 }
 
-static int backend_remove_region(struct backend *b, const struct memory_region *region,
+static int backend_remove_region(struct virtio_device *b, const struct memory_region *region,
 				 struct umbra_error *err)
 {
 	struct sim *sim = sim_of(b);
@@ -312,14 +313,14 @@ static int backend_remove_region(struct backend *b, const struct memory_region *
 
 void sim_ring_open(struct sim *sim, struct sim_queue *q)
 {
-	const struct backend_ring *ring = &q->told;
+	const struct virtio_ring *ring = &q->told;
 	struct device_ring_config config = {
 		.split = {
-			.desc = (void *)memory_host_uva(sim->backend_memory, ring->desc,
+			.desc = (void *)memory_host_uva(sim->backend_memory, ring->addr.desc,
 							split_desc_bytes(ring->size)),
-			.avail = (void *)memory_host_uva(sim->backend_memory, ring->avail,
+			.avail = (void *)memory_host_uva(sim->backend_memory, ring->addr.avail,
 							 split_avail_bytes(ring->size)),
-			.used = (void *)memory_host_uva(sim->backend_memory, ring->used,
+			.used = (void *)memory_host_uva(sim->backend_memory, ring->addr.used,
 							split_used_bytes(ring->size)),
 			.size = ring->size,
 		},
@@ -342,8 +343,8 @@ void sim_ring_open(struct sim *sim, struct sim_queue *q)
 	q->starts++;
 }
 
-static int backend_ring_start(struct backend *b, unsigned int index,
-			      const struct backend_ring *ring, struct umbra_error *err)
+static int backend_ring_start(struct virtio_device *b, unsigned int index,
+			      const struct virtio_ring *ring, struct umbra_error *err)
 {
 	struct sim *sim = sim_of(b);
 	struct sim_queue *q = &sim->queues[index];
@@ -388,13 +389,12 @@ static void ring_close(struct sim *sim, unsigned int index)
 	q->stops++;
 }
 
-static int backend_ring_stop(struct backend *b, unsigned int index, int call_fd, uint16_t *base,
+static int backend_ring_stop(struct virtio_device *b, unsigned int index, uint16_t *base,
 			     struct umbra_error *err)
 {
 	struct sim *sim = sim_of(b);
 	struct sim_queue *q = &sim->queues[index];
 
-	(void)call_fd; /* the silent kind */
 	assert_true(q->started || q->noted);
 	if (sim->fail_stop && --sim->fail_stop == 0) {
 		q->noted = q->must_stop = false;
@@ -408,7 +408,7 @@ static int backend_ring_stop(struct backend *b, unsigned int index, int call_fd,
 	return 0;
 }
 
-static int backend_ring_enable(struct backend *b, unsigned int index, bool enabled,
+static int backend_ring_enable(struct virtio_device *b, unsigned int index, bool enabled,
 			       struct umbra_error *err)
 {
 	(void)err;
@@ -427,8 +427,8 @@ static bool refuses_fd(struct sim *sim, int *slot)
 	return true;
 }
 
-static int backend_ring_set_kick(struct backend *b, unsigned int index, int fd,
-				 struct umbra_error *err)
+static int ring_exchange_kick(struct virtio_device *b, unsigned int index, int fd,
+			      struct umbra_error *err)
 {
 	struct sim *sim = sim_of(b);
 	struct sim_queue *q = &sim->queues[index];
@@ -447,25 +447,21 @@ static int backend_ring_set_kick(struct backend *b, unsigned int index, int fd,
 	return 0;
 }
 
-static int backend_ring_set_call(struct backend *b, unsigned int index, int fd,
-				 struct umbra_error *err)
+static int backend_ring_exchange(struct virtio_device *b, unsigned int index,
+				 enum virtio_ring_fd which, int fd, struct umbra_error *err)
 {
-	if (refuses_fd(sim_of(b), &sim_of(b)->queues[index].told.call_fd))
+	struct virtio_ring *told = &sim_of(b)->queues[index].told;
+	int *slot = which == VIRTIO_RING_CALL ? &told->call_fd : &told->err_fd;
+
+	if (which == VIRTIO_RING_KICK)
+		return ring_exchange_kick(b, index, fd, err);
+	if (refuses_fd(sim_of(b), slot))
 		return error_set(err, -EREMOTEIO, "simulated: ring %u: no such fd", index);
-	sim_of(b)->queues[index].told.call_fd = fd;
+	*slot = fd;
 	return 0;
 }
 
-static int backend_ring_set_err(struct backend *b, unsigned int index, int fd,
-				struct umbra_error *err)
-{
-	if (refuses_fd(sim_of(b), &sim_of(b)->queues[index].told.err_fd))
-		return error_set(err, -EREMOTEIO, "simulated: ring %u: no such fd", index);
-	sim_of(b)->queues[index].told.err_fd = fd;
-	return 0;
-}
-
-static int backend_set_protocol(struct backend *b, uint64_t features, struct umbra_error *err)
+static int backend_set_protocol(struct virtio_device *b, uint64_t features, struct umbra_error *err)
 {
 	(void)b;
 	(void)features;
@@ -479,12 +475,12 @@ static void backend_forget(struct sim *sim)
 	sim->accepted = 0;
 	for (unsigned int i = 0; i < SIM_QUEUES; i++) {
 		assert_false(sim->queues[i].started);
-		sim->queues[i].told = (struct backend_ring){ 0 };
+		sim->queues[i].told = (struct virtio_ring){ 0 };
 		sim->queues[i].enabled = false;
 	}
 }
 
-static int backend_set_status(struct backend *b, uint8_t status, struct umbra_error *err)
+static int backend_set_status(struct virtio_device *b, uint8_t status, struct umbra_error *err)
 {
 	(void)err;
 	assert_false(b->traits & BACKEND_WHOLE);
@@ -493,7 +489,7 @@ static int backend_set_status(struct backend *b, uint8_t status, struct umbra_er
 	return 0;
 }
 
-static int backend_reset_device(struct backend *b, struct umbra_error *err)
+static int backend_reset_device(struct virtio_device *b, struct umbra_error *err)
 {
 	struct sim *sim = sim_of(b);
 
@@ -503,7 +499,7 @@ static int backend_reset_device(struct backend *b, struct umbra_error *err)
 				    : 0;
 }
 
-static int backend_get_status(struct backend *b, uint8_t *status, struct umbra_error *err)
+static int backend_get_status(struct virtio_device *b, uint8_t *status, struct umbra_error *err)
 {
 	(void)err;
 	assert_false(b->traits & BACKEND_WHOLE);
@@ -511,7 +507,7 @@ static int backend_get_status(struct backend *b, uint8_t *status, struct umbra_e
 	return 0;
 }
 
-static const struct backend_ops backend_ops = {
+static const struct virtio_ops backend_ops = {
 	.kind = "simulated",
 	.get_features = backend_get_features,
 	.set_features = backend_set_features,
@@ -524,12 +520,10 @@ static const struct backend_ops backend_ops = {
 	.ring_start = backend_ring_start,
 	.ring_stop = backend_ring_stop,
 	.ring_enable = backend_ring_enable,
-	.ring_set_kick = backend_ring_set_kick,
-	.ring_set_call = backend_ring_set_call,
-	.ring_set_err = backend_ring_set_err,
+	.ring_exchange = backend_ring_exchange,
 	.set_status = backend_set_status,
 	.get_status = backend_get_status,
-	.reset_device = backend_reset_device,
+	.reset = backend_reset_device,
 };
 
 unsigned int sim_backend_take(struct sim *sim, unsigned int queue, unsigned int max)
@@ -673,6 +667,7 @@ struct sim *sim_new(enum umbra_shadow_mode mode, uint16_t size, uint64_t feature
 	assert_non_null(sim->guest.host);
 	memset(sim->guest.host, 0, sim->guest.size);
 	assert_int_equal(shadow_device_create(&sim->host, mode, 100, &sim->device), 0);
+	sim->front = shadow_device_virtio(sim->device);
 	shadow_device_attach(sim->device, &sim->backend);
 	return sim;
 }
@@ -701,10 +696,15 @@ void sim_pause(struct sim *sim)
 
 int sim_ring_start(struct sim *sim, unsigned int queue, uint16_t base)
 {
-	struct shadow_device *d = sim->device;
+	struct virtio_device *d = sim->front;
 	struct sim_queue *q = &sim->queues[queue];
 	struct split_offsets o = split_offsets(sim->size);
 	uint64_t at = SIM_UVA + slot_offset(queue);
+	const struct virtio_ring_addr addr = {
+		.desc = { at + o.desc },
+		.avail = { at + o.avail },
+		.used = { at + o.used },
+	};
 	struct umbra_error err = { "" };
 	int kick, call, rc;
 
@@ -714,30 +714,27 @@ int sim_ring_start(struct sim *sim, unsigned int queue, uint16_t base)
 	assert_true(sim->next_fd < (int)SIM_FDS);
 	kick = q->kick_fd;
 	call = q->call_fd;
-	assert_int_equal(shadow_device_ring_set_size(d, queue, sim->size, &err), 0);
-	assert_int_equal(shadow_device_ring_set_base(d, queue, base, &err), 0);
-	assert_int_equal(shadow_device_ring_set_addr(d, queue, (uva_t){ at + o.desc },
-						     (uva_t){ at + o.avail },
-						     (uva_t){ at + o.used }, &err),
-			 0);
-	assert_int_equal(shadow_device_ring_set_call(d, queue, &call, &err), 0);
-	rc = shadow_device_ring_set_kick(d, queue, &kick, &err);
+	assert_int_equal(d->ops->ring_set_size(d, queue, sim->size, &err), 0);
+	assert_int_equal(d->ops->ring_set_base(d, queue, base, &err), 0);
+	assert_int_equal(d->ops->ring_set_addr(d, queue, &addr, &err), 0);
+	assert_int_equal(d->ops->ring_set_call(d, queue, &call, &err), 0);
+	rc = d->ops->ring_set_kick(d, queue, &kick, &err);
 	if (rc)
 		print_message("%s\n", err.text);
 	if (!rc)
-		assert_int_equal(shadow_device_ring_enable(d, queue, true, &err), 0);
+		assert_int_equal(d->ops->ring_enable(d, queue, true, &err), 0);
 	return rc;
 }
 
 void sim_boot(struct sim *sim, unsigned int count, uint64_t guest_features)
 {
-	struct shadow_device *d = sim->device;
+	struct virtio_device *d = sim->front;
 	struct umbra_error err = { "" };
 	uint64_t offered;
 
-	assert_int_equal(shadow_device_get_features(d, &offered, &err), 0);
-	assert_int_equal(shadow_device_set_features(d, guest_features & offered, &err), 0);
-	assert_int_equal(shadow_device_set_memory(d, &sim->guest, 1, &err), 0);
+	assert_int_equal(d->ops->get_features(d, &offered, &err), 0);
+	assert_int_equal(d->ops->set_features(d, guest_features & offered, &err), 0);
+	assert_int_equal(d->ops->set_memory(d, &sim->guest, 1, &err), 0);
 	for (unsigned int i = 0; i < count; i++) {
 		struct sim_queue *q = &sim->queues[i];
 		struct driver_layout l = driver_ring_layout(sim->size, guest_features & offered, 0);

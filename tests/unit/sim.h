@@ -7,7 +7,7 @@
  * takes chains and completes them when the test says so, and can be told to
  * misbehave as real back-ends do not: that is what it is for.
  *
- * It is a vhost-user back-end of one of three families (backend.h, enum backend_hush):
+ * It is a vhost-user back-end of one of three families (virtio_ops.h, enum backend_hush):
  * KICK, as libvhost-user, hangs up where it has to call for a chain of a ring that was
  * stopped; ENABLE, as those of the rust-vmm crates, dies where a ring is stopped in the
  * midst of a round, or with a kick that is not read; NOT, as DPDK, completes what it has
@@ -51,7 +51,7 @@ struct sim_queue {
 	uint64_t kicks_heard;
 	bool started, enabled;
 	bool noted, must_stop; /* of a whole device: ring_start(), device_stop() came */
-	struct backend_ring told;
+	struct virtio_ring told;
 	struct device_ring device;
 	struct ring_seg segs[1024];
 	struct sim_held held[SIM_HELD_MAX];
@@ -61,11 +61,12 @@ struct sim_queue {
 
 struct sim {
 	struct shadow_host host;
-	struct backend backend;
-	struct backend_ops ops;
+	struct virtio_device backend;
+	struct virtio_ops ops;
 	struct shadow_device *device;
-	uint64_t features; /* offered by the back-end */
-	uint64_t accepted; /* set at the back-end */
+	struct virtio_device *front; /* the same, as a front-end sees it */
+	uint64_t features;           /* offered by the back-end */
+	uint64_t accepted;           /* set at the back-end */
 	uint64_t queue_num, slots;
 	uint16_t size;
 
@@ -121,7 +122,7 @@ void sim_free(struct sim *sim);
 /* Before booting: it is a device that is started as a whole, with @traits beside. */
 void sim_be_whole(struct sim *sim, unsigned int traits);
 /* The back-end's side of it, for sim.c's own operations. */
-int sim_whole_ring_start(struct sim *sim, unsigned int index, const struct backend_ring *ring,
+int sim_whole_ring_start(struct sim *sim, unsigned int index, const struct virtio_ring *ring,
 			 struct umbra_error *err);
 int sim_whole_ring_stop(struct sim *sim, unsigned int index, uint16_t *base,
 			struct umbra_error *err);

@@ -21,13 +21,13 @@
 
 #define NO_BASE 0xdeadu /* what a device answers that keeps no index */
 
-static struct sim *sim_of(struct backend *b)
+static struct sim *sim_of(struct virtio_device *b)
 {
 	return (struct sim *)(void *)((char *)b - offsetof(struct sim, backend));
 }
 
 /* Nothing is programmed while it runs, and nothing twice. */
-int sim_whole_ring_start(struct sim *sim, unsigned int index, const struct backend_ring *ring,
+int sim_whole_ring_start(struct sim *sim, unsigned int index, const struct virtio_ring *ring,
 			 struct umbra_error *err)
 {
 	struct sim_queue *q = &sim->queues[index];
@@ -43,7 +43,7 @@ int sim_whole_ring_start(struct sim *sim, unsigned int index, const struct backe
 	return 0;
 }
 
-static int whole_device_start(struct backend *b, struct umbra_error *err)
+static int whole_device_start(struct virtio_device *b, struct umbra_error *err)
 {
 	struct sim *sim = sim_of(b);
 
@@ -64,7 +64,7 @@ static int whole_device_start(struct backend *b, struct umbra_error *err)
 }
 
 /* Suspended, it uses what it took; reset, it forgets. */
-static int whole_device_stop(struct backend *b, struct umbra_error *err)
+static int whole_device_stop(struct virtio_device *b, struct umbra_error *err)
 {
 	struct sim *sim = sim_of(b);
 
@@ -106,7 +106,7 @@ int sim_whole_ring_stop(struct sim *sim, unsigned int index, uint16_t *base,
 	return 0;
 }
 
-static int whole_ring_base(struct backend *b, unsigned int index, uint16_t *base,
+static int whole_ring_base(struct virtio_device *b, unsigned int index, uint16_t *base,
 			   struct umbra_error *err)
 {
 	struct sim *sim = sim_of(b);
@@ -120,8 +120,8 @@ static int whole_ring_base(struct backend *b, unsigned int index, uint16_t *base
 	return 0;
 }
 
-static int whole_place_memory(struct backend *b, struct memory *memory, struct memory_region *own,
-			      struct umbra_error *err)
+static int whole_place_memory(struct virtio_device *b, struct memory *memory,
+			      struct memory_region *own, struct umbra_error *err)
 {
 	struct sim *sim = sim_of(b);
 
@@ -133,7 +133,7 @@ static int whole_place_memory(struct backend *b, struct memory *memory, struct m
 	return 0;
 }
 
-static void whole_info(const struct backend *b, struct umbra_backend_info *info)
+static void whole_info(const struct virtio_device *b, struct umbra_backend_info *info)
 {
 	const struct sim *sim = (const void *)((const char *)b - offsetof(struct sim, backend));
 

@@ -173,7 +173,7 @@ static void a_reset_by_the_front_end_leaves_the_guests_rings_alone(void **state)
 		is_busy(2);
 		for (unsigned int i = 0; i < RIG_QUEUES; i++)
 			used[i] = shm_load16(&rig.queues[i].driver.split.used->idx);
-		assert_int_equal(shadow_device_set_status(rig.device, 0, &rig.err), 0);
+		assert_int_equal(rig.front->ops->set_status(rig.front, 0, &rig.err), 0);
 		is_in(UMBRA_DEVICE_NEGOTIATING, NULL);
 		assert_false(rig.sim.status & VIRTIO_CONFIG_S_DRIVER_OK);
 		rig.holds = false;
@@ -207,13 +207,14 @@ static void whatever_a_vdpa_device_forgets_it_is_told_again(void **state)
 			acked = rig.sim.acked;
 			assert_true(acked != 0);
 			if (event / 2 == RESET_DEVICE)
-				assert_int_equal(shadow_device_reset(rig.device, &rig.err), 0);
+				assert_int_equal(rig.front->ops->reset(rig.front, &rig.err), 0);
 			if (event / 2 == STATUS_0)
-				assert_int_equal(shadow_device_set_status(rig.device, 0, &rig.err),
+				assert_int_equal(rig.front->ops->set_status(rig.front, 0, &rig.err),
 						 0);
 			for (unsigned int i = 0; i < RIG_QUEUES && event / 2 == RINGS_STOPPED; i++)
 				assert_int_equal(
-					shadow_device_ring_stop(rig.device, i, &base, &rig.err), 0);
+					rig.front->ops->ring_stop(rig.front, i, &base, &rig.err),
+					0);
 			if (event / 2 == SWITCHED)
 				assert_int_equal(switch_to(true), 0);
 			if (event % 2) /* it says its features again; the same */
@@ -419,7 +420,7 @@ static void a_config_interrupt_in_the_middle_of_a_switch_is_told_afterwards(void
 			assert_int_equal(rig_dispatch(&rig), 0);
 			assert_int_equal(rig.configs_told, told + has_interrupted);
 			assert_int_equal(
-				shadow_device_get_config(rig.device, 0, &value, 1, &rig.err), 0);
+				rig.front->ops->get_config(rig.front, 0, &value, 1, &rig.err), 0);
 			assert_int_equal(value, rig.sim.config[0]);
 			all_is_answered();
 			heard += has_interrupted;

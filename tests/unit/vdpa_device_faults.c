@@ -50,7 +50,7 @@ static uint8_t status_seen(void)
 {
 	uint8_t status;
 
-	assert_int_equal(shadow_device_get_status(rig.device, &status, &rig.err), 0);
+	assert_int_equal(rig.front->ops->get_status(rig.front, &status, &rig.err), 0);
 	return status;
 }
 
@@ -60,7 +60,7 @@ static void a_used_id_out_of_range_breaks_one_queue_until_the_driver_resets(void
 	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
 		break_queue_0(&kinds[k]);
 		assert_true(status_seen() & VIRTIO_CONFIG_S_NEEDS_RESET);
-		assert_int_equal(shadow_device_set_status(rig.device, 0, &rig.err), 0);
+		assert_int_equal(rig.front->ops->set_status(rig.front, 0, &rig.err), 0);
 		assert_int_equal(status_seen(), 0);
 		is_in(UMBRA_DEVICE_NEGOTIATING, NULL);
 		for (unsigned int i = 0; i < RIG_QUEUES; i++) {
@@ -84,7 +84,7 @@ static void or_until_the_front_end_stops_that_queue_alone(void **state)
 		uint16_t base;
 
 		break_queue_0(&kinds[k]);
-		assert_int_equal(shadow_device_ring_stop(rig.device, 0, &base, &rig.err), 0);
+		assert_int_equal(rig.front->ops->ring_stop(rig.front, 0, &base, &rig.err), 0);
 		rig_ask(&rig, 1, 2);
 		rig_queue_make(&rig, 0, SIZE);
 		assert_int_equal(rig_ring_start(&rig, 0, 0), 0);
@@ -132,7 +132,7 @@ static void a_device_that_vanishes_is_lost_with_the_next_question(void **state)
 		assert_int_equal(switch_to(true), 0);
 		is_busy(2);
 		rig.sim.is_gone = true;
-		assert_int_equal(shadow_device_get_config(rig.device, 0, &value, 1, &rig.err),
+		assert_int_equal(rig.front->ops->get_config(rig.front, 0, &value, 1, &rig.err),
 				 -ECONNRESET);
 		is_in(UMBRA_DEVICE_BACKEND_LOST, "the device is gone");
 		for (unsigned int i = 0; i < RIG_QUEUES; i++)
@@ -157,7 +157,7 @@ static void a_device_that_asks_for_a_reset_in_a_switch_is_lost_too(void **state)
 		rig.sim.needs_reset = true;
 		assert_int_equal(switch_to(true), -ECONNRESET);
 		is_in(UMBRA_DEVICE_BACKEND_LOST, "the device asks for a reset (NEEDS_RESET)");
-		assert_int_equal(shadow_device_get_features(rig.device, &features, &rig.err),
+		assert_int_equal(rig.front->ops->get_features(rig.front, &features, &rig.err),
 				 -ECONNRESET);
 		says("NEEDS_RESET");
 		rig_detach(&rig, info()->reason);

@@ -31,7 +31,7 @@
 #define UVA UINT64_C(0x7f0000000000)
 
 static struct vdpa_sim sim;
-static struct backend *b;
+static struct virtio_device *b;
 static struct umbra_error err;
 static struct memory_region region; /* the back-end's */
 static struct memory_region balloon;
@@ -85,11 +85,11 @@ static int teardown(void **state)
 
 static int start(void)
 {
-	struct backend_ring ring = {
+	struct virtio_ring ring = {
 		.size = 16,
-		.desc = { UVA + MIB },
-		.avail = { UVA + MIB + 0x1000 },
-		.used = { UVA + MIB + 0x2000 },
+		.addr = { .desc = { UVA + MIB },
+			  .avail = { UVA + MIB + 0x1000 },
+			  .used = { UVA + MIB + 0x2000 } },
 		.kick_fd = kick_fd,
 		.call_fd = -1,
 		.err_fd = -1,

@@ -575,19 +575,19 @@ void rig_detach(struct rig *rig, const char *lost)
 
 int rig_negotiate(struct rig *rig)
 {
-	struct shadow_device *d = rig->device;
+	struct virtio_device *d = rig->front;
 	uint64_t offered;
 
-	assert_int_equal(shadow_device_get_features(d, &offered, &rig->err), 0);
+	assert_int_equal(d->ops->get_features(d, &offered, &rig->err), 0);
 	assert_int_equal(offered & GUEST_FEATURES, GUEST_FEATURES);
-	assert_int_equal(shadow_device_set_protocol_features(d, PROTOCOL, &rig->err), 0);
-	return shadow_device_set_features(d, GUEST_FEATURES, &rig->err);
+	assert_int_equal(d->ops->set_protocol_features(d, PROTOCOL, &rig->err), 0);
+	return d->ops->set_features(d, GUEST_FEATURES, &rig->err);
 }
 
 int rig_tell_memory(struct rig *rig, unsigned int count)
 {
 	assert_true(count <= rig->region_count);
-	return shadow_device_set_memory(rig->device, rig->regions, count, &rig->err);
+	return rig->front->ops->set_memory(rig->front, rig->regions, count, &rig->err);
 }
 
 static void queue_drop(struct rig_queue *q)
@@ -625,7 +625,7 @@ void rig_queue_make(struct rig *rig, unsigned int queue, uint16_t size)
 
 int rig_ring_start(struct rig *rig, unsigned int queue, uint16_t base)
 {
-	struct shadow_device *d = rig->device;
+	struct virtio_device *d = rig->front;
 	struct rig_queue *q = &rig->queues[queue];
 	struct split_offsets o = split_offsets(q->size);
 	uint64_t at = rig->regions[0].uva.v + queue * QUEUE_BYTES;
@@ -641,17 +641,19 @@ int rig_ring_start(struct rig *rig, unsigned int queue, uint16_t base)
 	q->call_fd = fcntl(call, F_DUPFD_CLOEXEC, 0);
 	q->err_fd = fcntl(broken, F_DUPFD_CLOEXEC, 0);
 	assert_true(q->kick_fd >= 0 && q->call_fd >= 0 && q->err_fd >= 0);
-	assert_int_equal(shadow_device_ring_set_size(d, queue, q->size, &rig->err), 0);
-	assert_int_equal(shadow_device_ring_set_base(d, queue, base, &rig->err), 0);
-	assert_int_equal(shadow_device_ring_set_addr(d, queue, (uva_t){ at + o.desc },
-						     (uva_t){ at + o.avail },
-						     (uva_t){ at + o.used }, &rig->err),
+	assert_int_equal(d->ops->ring_set_size(d, queue, q->size, &rig->err), 0);
+	assert_int_equal(d->ops->ring_set_base(d, queue, base, &rig->err), 0);
+	assert_int_equal(d->ops->ring_set_addr(d, queue,
+					       &(struct virtio_ring_addr){ { at + o.desc },
+									   { at + o.avail },
+									   { at + o.used } },
+					       &rig->err),
 			 0);
-	assert_int_equal(shadow_device_ring_set_call(d, queue, &call, &rig->err), 0);
-	assert_int_equal(shadow_device_ring_set_err(d, queue, &broken, &rig->err), 0);
-	rc = shadow_device_ring_set_kick(d, queue, &kick, &rig->err);
+	assert_int_equal(d->ops->ring_set_call(d, queue, &call, &rig->err), 0);
+	assert_int_equal(d->ops->ring_set_err(d, queue, &broken, &rig->err), 0);
+	rc = d->ops->ring_set_kick(d, queue, &kick, &rig->err);
 	if (!rc)
-		rc = shadow_device_ring_enable(d, queue, true, &rig->err);
+		rc = d->ops->ring_enable(d, queue, true, &rig->err);
 	fd_close(&kick);
 	fd_close(&call);
 	fd_close(&broken);
@@ -723,6 +725,7 @@ void rig_init(struct rig *rig)
 		rig->queues[i].kick_fd = rig->queues[i].call_fd = rig->queues[i].err_fd = -1;
 	assert_int_equal(
 		shadow_device_create(&rig->host, UMBRA_SHADOW_AUTO, DEADLINE_MS, &rig->device), 0);
+	rig->front = shadow_device_virtio(rig->device);
 }
 
 void rig_fini(struct rig *rig)

@@ -59,8 +59,9 @@ struct rig_queue {
 struct rig {
 	struct shadow_host host;
 	struct vdpa_sim sim;
-	struct backend *backend;
+	struct virtio_device *backend;
 	struct shadow_device *device;
+	struct virtio_device *front; /* the same, as a front-end sees it */
 	struct umbra_error err;
 	struct rig_queue queues[RIG_QUEUES];
 	uint64_t now_us;

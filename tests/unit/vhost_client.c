@@ -23,12 +23,10 @@
 
 /* --- what is sent -------------------------------------------------------------- */
 
-static const struct backend_ring example_ring = {
+static const struct virtio_ring example_ring = {
 	.size = 256,
 	.base = 65535,
-	.desc = { 0x1000 },
-	.avail = { 0x2000 },
-	.used = { 0x3000 },
+	.addr = { .desc = { 0x1000 }, .avail = { 0x2000 }, .used = { 0x3000 } },
 	.kick_fd = 0,
 	.call_fd = 1,
 	.err_fd = -1,
@@ -84,7 +82,7 @@ static void a_back_end_without_protocol_features_is_asked_for_none(void **state)
 	assert_int_equal(b->ops->get_queue_num(b, &value, &err), -EOPNOTSUPP);
 	assert_int_equal(b->ops->get_memory_slots(b, &value, &err), -EOPNOTSUPP);
 	assert_int_equal(b->ops->get_status(b, &status, &err), -EOPNOTSUPP);
-	assert_int_equal(b->ops->reset_device(b, &err), -EOPNOTSUPP);
+	assert_int_equal(b->ops->reset(b, &err), -EOPNOTSUPP);
 	assert_int_equal(b->ops->ring_enable(b, 0, false, &err), -EOPNOTSUPP);
 	assert_alive();
 }
@@ -178,7 +176,7 @@ static void a_stopped_ring_gets_a_call_fd_in_the_same_breath(void **state)
 	connect_and_negotiate();
 	script.count = 0;
 	for (unsigned int i = 0; i < 20; i++) {
-		assert_int_equal(b->ops->ring_stop(b, 5, stop_fd, &base, &err), 0);
+		assert_int_equal(b->ops->ring_stop(b, 5, &base, &err), 0);
 		assert_int_equal(base, 1234);
 	}
 	assert_alive();
@@ -193,7 +191,7 @@ static void others_hear_of_a_stopped_ring_no_more(void **state)
 	(void)state;
 	connect_and_negotiate();
 	script.count = 0;
-	assert_int_equal(b->ops->ring_stop(b, 5, stop_fd, &base, &err), 0);
+	assert_int_equal(b->ops->ring_stop(b, 5, &base, &err), 0);
 	assert_alive();
 	expect_heard(order, ARRAY_SIZE(order));
 }
@@ -399,21 +397,21 @@ static void a_ring_base_is_of_that_ring_and_has_16_bits(void **state)
 	uint16_t base = 0;
 
 	connect_and_negotiate();
-	assert_int_equal(b->ops->ring_stop(b, 5, -1, &base, &err), 0);
+	assert_int_equal(b->ops->ring_stop(b, 5, &base, &err), 0);
 	assert_int_equal(base, 1234);
 	assert_int_equal(teardown(state), 0);
 	setup(state);
 	script.hook = other_ring;
 	script.hook_request = VHOST_USER_GET_VRING_BASE;
 	connect_and_negotiate();
-	assert_int_equal(b->ops->ring_stop(b, 5, -1, &base, &err), -ECONNRESET);
+	assert_int_equal(b->ops->ring_stop(b, 5, &base, &err), -ECONNRESET);
 	assert_lost("queue 6, index 0; expected queue 5");
 	assert_int_equal(teardown(state), 0);
 	setup(state);
 	script.hook = wide_base;
 	script.hook_request = VHOST_USER_GET_VRING_BASE;
 	connect_and_negotiate();
-	assert_int_equal(b->ops->ring_stop(b, 5, -1, &base, &err), -ECONNRESET);
+	assert_int_equal(b->ops->ring_stop(b, 5, &base, &err), -ECONNRESET);
 	assert_lost("index 65536");
 }
 
@@ -535,7 +533,7 @@ static void an_owner_that_gives_up_loses_the_connection(void **state)
 static void connecting_says_what_is_wrong_with_the_path(void **state)
 {
 	char path[200];
-	struct backend *other;
+	struct virtio_device *other;
 
 	(void)state;
 	connect_and_negotiate();
@@ -554,7 +552,7 @@ static void a_full_backlog_is_said_and_not_waited_for(void **state)
 {
 	char directory[] = "/tmp/umbra-test-XXXXXX", path[64];
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct backend *queued, *other;
+	struct virtio_device *queued, *other;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	(void)state;
@@ -630,7 +628,7 @@ static void no_reply_leaks_an_fd_or_ends_the_process(void **state)
 		     b->ops->get_config(b, 0, data, 16, &err) ||
 		     b->ops->get_status(b, &status, &err) ||
 		     b->ops->ring_start(b, 1, &example_ring, &err) ||
-		     b->ops->ring_stop(b, 1, -1, &base, &err);
+		     b->ops->ring_stop(b, 1, &base, &err);
 		failed += rc != 0;
 		if (i + 1 < HOSTILE_ROUNDS) {
 			assert_int_equal(teardown(state), 0);

@@ -20,7 +20,7 @@ static unsigned int fds_before;
 struct umbra_error err;
 struct script script;
 static pthread_t thread;
-struct backend *b;
+struct virtio_device *b;
 int stop_fd;
 
 /* --- the back-end ------------------------------------------------------------ */
@@ -188,7 +188,7 @@ void assert_lost(const char *why)
 	assert_non_null(strstr(err.text, why));
 	assert_int_equal(b->ops->get_queue_num(b, &value, &err), -ECONNRESET);
 	assert_non_null(strstr(err.text, why));
-	assert_int_equal(b->ops->ring_stop(b, 0, -1, &base, &err), -ECONNRESET);
+	assert_int_equal(b->ops->ring_stop(b, 0, &base, &err), -ECONNRESET);
 	assert_int_equal(vhost_user_client_check(b, &err), -ECONNRESET);
 }
 

@@ -39,7 +39,7 @@ struct script {
 
 extern struct umbra_error err;
 extern struct script script;
-extern struct backend *b;
+extern struct virtio_device *b;
 extern int stop_fd;
 void reply(struct script *s, const struct wire_message *to, uint32_t size);
 void answer(struct script *s, struct wire_message *m);

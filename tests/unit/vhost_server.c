@@ -33,7 +33,6 @@
 static unsigned int fds_before;
 static struct umbra_error err;
 static struct fake_device device;
-static const struct vhost_device as_seen = { &fake_device_ops, &device };
 static struct vhost_user_server *server;
 static int front; /* the front-end's end */
 static struct wire_message m;
@@ -45,7 +44,7 @@ static int connect_pair(void)
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		return -1;
 	front = pair[0];
-	return vhost_user_server_create(&pair[1], &as_seen, -1, &server, &err);
+	return vhost_user_server_create(&pair[1], &device.virtio, -1, &server, &err);
 }
 
 static void disconnect_pair(void)

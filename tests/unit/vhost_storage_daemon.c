@@ -113,11 +113,11 @@ static void daemon_end(struct daemon *d)
 			fail_msg("%s: %d: %s", #call, rc_, err.text);                              \
 	} while (0)
 
-static struct backend *connect_and_negotiate(const struct daemon *d, uint64_t *protocol)
+static struct virtio_device *connect_and_negotiate(const struct daemon *d, uint64_t *protocol)
 {
 	struct umbra_error err = { "" };
 	uint64_t features, wanted = BIT64(VIRTIO_F_VERSION_1);
-	struct backend *b;
+	struct virtio_device *b;
 	char text[VHOST_BITS_TEXT_MAX];
 
 	check(vhost_user_client_connect(d->path, -1, TIMEOUT_MS, &b, &err));
@@ -134,7 +134,7 @@ static struct backend *connect_and_negotiate(const struct daemon *d, uint64_t *p
 	return b;
 }
 
-static void set_guest_memory(struct backend *b, struct memory_region *region)
+static void set_guest_memory(struct virtio_device *b, struct memory_region *region)
 {
 	struct umbra_error err = { "" };
 
@@ -171,14 +171,14 @@ static void read_a_sector(struct guest *g, int kick, int call, uint16_t n)
 		assert_int_equal(g->data[i], 0);
 }
 
-static struct backend_ring guest_ring(int kick, int call, uint16_t base)
+static struct virtio_ring guest_ring(int kick, int call, uint16_t base)
 {
-	return (struct backend_ring){
+	return (struct virtio_ring){
 		.size = RING_SIZE,
 		.base = base,
-		.desc = { GUEST_ADDR(GUEST_UVA, desc) },
-		.avail = { GUEST_ADDR(GUEST_UVA, avail) },
-		.used = { GUEST_ADDR(GUEST_UVA, used) },
+		.addr = { .desc = { GUEST_ADDR(GUEST_UVA, desc) },
+			  .avail = { GUEST_ADDR(GUEST_UVA, avail) },
+			  .used = { GUEST_ADDR(GUEST_UVA, used) } },
 		.kick_fd = kick,
 		.call_fd = call,
 		.err_fd = -1,
@@ -192,10 +192,10 @@ static void ring_starts_serves_stops_and_starts_again_where_it_was(void **state)
 	struct daemon *d = *state;
 	struct memory_region region;
 	uint64_t protocol;
-	struct backend *b = connect_and_negotiate(d, &protocol);
+	struct virtio_device *b = connect_and_negotiate(d, &protocol);
 	int kick = eventfd(0, EFD_CLOEXEC), call = eventfd(0, EFD_CLOEXEC),
 	    call2 = eventfd(0, EFD_CLOEXEC);
-	struct backend_ring ring = guest_ring(kick, call, 0);
+	struct virtio_ring ring = guest_ring(kick, call, 0);
 	struct guest *g;
 	uint16_t base;
 
@@ -204,16 +204,16 @@ static void ring_starts_serves_stops_and_starts_again_where_it_was(void **state)
 	check(b->ops->ring_start(b, 0, &ring, &err));
 	read_a_sector(g, kick, call, 0);
 	read_a_sector(g, kick, call, 1);
-	check(b->ops->ring_set_call(b, 0, call2, &err));
+	check(b->ops->ring_exchange(b, 0, VIRTIO_RING_CALL, call2, &err));
 	read_a_sector(g, kick, call2, 2);
-	check(b->ops->ring_stop(b, 0, call, &base, &err));
+	check(b->ops->ring_stop(b, 0, &base, &err));
 	assert_int_equal(base, 3);
 	ring = guest_ring(kick, call, base);
 	check(b->ops->ring_start(b, 0, &ring, &err));
 	read_a_sector(g, kick, call, 3);
 	check(b->ops->ring_enable(b, 0, false, &err));
 	check(b->ops->ring_enable(b, 0, true, &err));
-	check(b->ops->ring_stop(b, 0, call, &base, &err));
+	check(b->ops->ring_stop(b, 0, &base, &err));
 	assert_int_equal(base, 4);
 	b->ops->destroy(b);
 	memory_backing_unref(region.backing);
@@ -226,7 +226,7 @@ static void config_space_is_read_and_a_refusal_leaves_the_connection(void **stat
 {
 	struct umbra_error err = { "" };
 	uint64_t protocol, capacity = 0;
-	struct backend *b = connect_and_negotiate(*state, &protocol);
+	struct virtio_device *b = connect_and_negotiate(*state, &protocol);
 	uint8_t config[256];
 	uint32_t blk_size = 0;
 
@@ -247,7 +247,7 @@ static void regions_come_and_go_one_by_one(void **state)
 {
 	struct umbra_error err = { "" };
 	uint64_t protocol, slots, queues;
-	struct backend *b = connect_and_negotiate(*state, &protocol);
+	struct virtio_device *b = connect_and_negotiate(*state, &protocol);
 	struct memory_region first, more[10];
 
 	check(b->ops->get_queue_num(b, &queues, &err));
@@ -278,7 +278,7 @@ static void features_without_version_1_are_an_error_not_a_hang(void **state)
 {
 	struct umbra_error err = { "" };
 	uint64_t protocol;
-	struct backend *b = connect_and_negotiate(*state, &protocol);
+	struct virtio_device *b = connect_and_negotiate(*state, &protocol);
 	int rc = b->ops->set_features(b, BIT64(VHOST_USER_F_PROTOCOL_FEATURES), &err);
 
 	print_message("%d: %s\n", rc, err.text);
@@ -292,7 +292,7 @@ static void a_killed_daemon_is_a_lost_back_end(void **state)
 	struct umbra_error err = { "" };
 	struct daemon *d = *state;
 	uint64_t protocol, features;
-	struct backend *b = connect_and_negotiate(d, &protocol);
+	struct virtio_device *b = connect_and_negotiate(d, &protocol);
 	struct pollfd wait = { .fd = vhost_user_client_fd(b), .events = POLLIN };
 
 	assert_int_equal(vhost_user_client_check(b, &err), 0);

@@ -279,7 +279,7 @@ static void a_running_ring_says_where_it_is(void **state)
 
 static void a_ring_that_cannot_be_is_refused_by_name(void **state)
 {
-	struct backend_ring good, r;
+	struct virtio_ring good, r;
 	int pair[2];
 
 	(void)state;
@@ -292,7 +292,7 @@ static void a_ring_that_cannot_be_is_refused_by_name(void **state)
 	assert_int_equal(b->ops->ring_start(b, 1, &r, &err), -EREMOTEIO);
 	says("queue 1: 512 entries; the device takes a power of two up to 256");
 	r = good;
-	r.used.v = regions[0].uva.v + MIB - 100;
+	r.addr.used.v = regions[0].uva.v + MIB - 100;
 	assert_int_equal(b->ops->ring_start(b, 1, &r, &err), -EINVAL);
 	says("queue 1: the used ring at user address 0x7f00001fff9c, 134 bytes, is not inside");
 	r = good;
@@ -311,7 +311,7 @@ static void a_ring_that_cannot_be_is_refused_by_name(void **state)
 	assert_int_equal(b->ops->device_start(b, &err), 0);
 	assert_int_equal(b->ops->ring_start(b, 0, &good, &err), -EREMOTEIO);
 	says("while the device runs");
-	assert_int_equal(b->ops->ring_stop(b, 1, -1, &r.base, &err), -EREMOTEIO);
+	assert_int_equal(b->ops->ring_stop(b, 1, &r.base, &err), -EREMOTEIO);
 	assert_int_equal(b->ops->set_features(b, FEATURES | 1, &err), -EREMOTEIO);
 	assert_int_equal(b->ops->device_start(b, &err), -EREMOTEIO);
 	assert_true(sim.status & VIRTIO_CONFIG_S_DRIVER_OK);
@@ -369,18 +369,18 @@ static void a_running_ring_changes_its_fds(void **state)
 
 	(void)state;
 	backend_runs();
-	assert_int_equal(b->ops->ring_set_kick(b, 0, quiet, &err), 0);
+	assert_int_equal(b->ops->ring_exchange(b, 0, VIRTIO_RING_KICK, quiet, &err), 0);
 	eventfd_write(kick_fd, 1);
 	assert_int_equal(vdpa_sim_kicks(&sim, 0), 0); /* hushed */
-	assert_int_equal(b->ops->ring_set_kick(b, 0, kick_fd, &err), 0);
+	assert_int_equal(b->ops->ring_exchange(b, 0, VIRTIO_RING_KICK, kick_fd, &err), 0);
 	assert_int_equal(vdpa_sim_kicks(&sim, 0), 1);
-	assert_int_equal(b->ops->ring_set_kick(b, 0, -1, &err), -EREMOTEIO);
-	assert_int_equal(b->ops->ring_set_call(b, 0, quiet, &err), 0);
+	assert_int_equal(b->ops->ring_exchange(b, 0, VIRTIO_RING_KICK, -1, &err), -EREMOTEIO);
+	assert_int_equal(b->ops->ring_exchange(b, 0, VIRTIO_RING_CALL, quiet, &err), 0);
 	eventfd_write(sim.rings[0].call_fd, 1);
 	assert_int_equal(eventfd_read(quiet, &value), 0);
-	assert_int_equal(b->ops->ring_set_call(b, 0, -1, &err), 0);
+	assert_int_equal(b->ops->ring_exchange(b, 0, VIRTIO_RING_CALL, -1, &err), 0);
 	assert_int_equal(sim.rings[0].call_fd, -1);
-	assert_int_equal(b->ops->ring_set_err(b, 0, -1, &err), 0);
+	assert_int_equal(b->ops->ring_exchange(b, 0, VIRTIO_RING_ERR, -1, &err), 0);
 	assert_int_equal(sim.rings[0].err_fd, -1);
 	close(quiet);
 }
@@ -406,7 +406,7 @@ static void the_front_ends_status_is_its_own(void **state)
 	assert_int_equal(status, 0);
 	assert_int_equal(ring_stopped_at(0), 0);
 	check_runs_again();
-	assert_int_equal(b->ops->reset_device(b, &err), 0);
+	assert_int_equal(b->ops->reset(b, &err), 0);
 }
 
 static void config_space_is_read_past_its_end_and_not_written(void **state)

@@ -272,7 +272,7 @@ static int whole_life(void)
 	if (!rc)
 		rc = b->ops->ring_enable(b, 1, true, &err);
 	if (!rc)
-		rc = b->ops->ring_set_kick(b, 1, kick_fd, &err);
+		rc = b->ops->ring_exchange(b, 1, VIRTIO_RING_KICK, kick_fd, &err);
 	if (!rc)
 		rc = b->ops->add_region(b, &regions[1], &err);
 	if (!rc)
@@ -282,9 +282,9 @@ static int whole_life(void)
 	if (!rc)
 		rc = b->ops->device_stop(b, &err);
 	if (!rc)
-		rc = b->ops->ring_stop(b, 0, -1, &base, &err);
+		rc = b->ops->ring_stop(b, 0, &base, &err);
 	if (!rc)
-		rc = b->ops->ring_stop(b, 1, -1, &base, &err);
+		rc = b->ops->ring_stop(b, 1, &base, &err);
 	if (!rc)
 		rc = b->ops->remove_region(b, &more[1], &err);
 	if (!rc)

@@ -19,7 +19,7 @@
 #include "vhost_vdpa_rig.h"
 
 struct vdpa_sim sim;
-struct backend *b;
+struct virtio_device *b;
 struct umbra_error err;
 struct memory_region regions[REGIONS_MAX];
 unsigned int region_count;
@@ -97,14 +97,12 @@ void backend_make(void)
 		vhost_vdpa_open("/dev/simulated", &sim.system, stop_fd, TIMEOUT_MS, &b, &err), 0);
 }
 
-struct backend_ring ring_at(uint64_t uva, uint16_t base)
+struct virtio_ring ring_at(uint64_t uva, uint16_t base)
 {
-	return (struct backend_ring){
+	return (struct virtio_ring){
 		.size = 16,
 		.base = base,
-		.desc = { uva },
-		.avail = { uva + 0x1000 },
-		.used = { uva + 0x2000 },
+		.addr = { .desc = { uva }, .avail = { uva + 0x1000 }, .used = { uva + 0x2000 } },
 		.kick_fd = kick_fd,
 		.call_fd = call_fd,
 		.err_fd = err_fd,
@@ -114,7 +112,7 @@ struct backend_ring ring_at(uint64_t uva, uint16_t base)
 
 int ring_note(unsigned int index, uint16_t base, bool enabled)
 {
-	struct backend_ring r = ring_at(regions[0].uva.v + index * 0x10000, base);
+	struct virtio_ring r = ring_at(regions[0].uva.v + index * 0x10000, base);
 
 	r.enabled = enabled;
 	return b->ops->ring_start(b, index, &r, &err);
@@ -145,7 +143,7 @@ uint16_t ring_stopped_at(unsigned int index)
 {
 	uint16_t base = 0xdead;
 
-	assert_int_equal(b->ops->ring_stop(b, index, -1, &base, &err), 0);
+	assert_int_equal(b->ops->ring_stop(b, index, &base, &err), 0);
 	return base;
 }
 

@@ -20,7 +20,7 @@
 #define REGIONS_MAX 32u
 
 extern struct vdpa_sim sim;
-extern struct backend *b;
+extern struct virtio_device *b;
 extern struct umbra_error err;
 extern struct memory_region regions[REGIONS_MAX];
 extern unsigned int region_count;
@@ -34,7 +34,7 @@ int setup(void **state);
 void backend_close(void);
 int teardown(void **state);
 void backend_make(void);
-struct backend_ring ring_at(uint64_t uva, uint16_t base);
+struct virtio_ring ring_at(uint64_t uva, uint16_t base);
 /* Ring @index in the first region, at @base. */
 int ring_note(unsigned int index, uint16_t base, bool enabled);
 /* Opened, with features and one region of memory. */

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A virtio device as whoever drives it sees it: one vocabulary for both sides of umbra.
+ *
+ * Theory of operation.  A front-end asks things of a device, and a shadow device asks the
+ * same things of its back-end: features, memory, configuration, status, and that rings be
+ * stopped and enabled.  So both are a struct virtio_device, whose table says what it does.
+ * The vhost-user server turns each message into one call of the table and knows nothing
+ * else of a device; a shadow device and a balloon implement it.  The vhost-user client and
+ * vhost-vdpa implement it for the shadow device, which stands between two of the same kind.
+ *
+ * The two sides differ in how a ring comes to run, because they differ in who keeps what:
+ *
+ *   - A front-end describes a ring piece by piece, and hands its eventfds over: the device
+ *     keeps them ("of a device").
+ *   - The shadow device keeps the front-end's settings itself, and hands over either those
+ *     or its own, in one go; the eventfds are only lent ("of a back-end").
+ *
+ * An operation of the other side's part is NULL.  So may be what the comments say.
+ *
+ * A vhost-user back-end starts and stops each ring by itself.  A vDPA device is
+ * started and stopped as a whole (BACKEND_WHOLE), and forgets at a stop what it
+ * was told.  There ring_start() only notes the ring, and device_start() starts
+ * all that were noted; device_stop() stops all rings at once, after which
+ * ring_stop() of each one says where it stood and forgets it.  So a change of
+ * one ring is: stop the device, note all rings again, start the device.  Rings that the
+ * front-end has disabled are not noted.  One that is noted as disabled starts with the
+ * device and takes nothing before ring_enable(): so the device can be told first, on
+ * its control queue, what it has forgotten (shadow_start.c).  Where a ring cannot be noted, or
+ * device_start() fails, ring_stop() forgets what was noted.  Status and reset are the transport's
+ * own affair there: set_status(), get_status() and reset() are not called.
+ *
+ * Errors.  Every call that can fail returns 0 or a negative errno value, and then fills its
+ * error text.  -EINVAL: it was asked for nonsense.  -EOPNOTSUPP: it has no such thing.
+ * A failure leaves a device as it was.  Of a back-end, each call blocks until that has answered or
+ * acknowledged, at most the transport's deadline: -ETIMEDOUT.  -ECANCELED: the process is
+ * asked to stop, or the owner has nobody left to serve.  -ECONNRESET: the back-end is gone.
+ * After any of the three the connection is unusable and only destroy() may follow.
+ * -EREMOTEIO: the back-end refused; the connection lives on.  What a device makes of its
+ * back-end's codes it returns as its own.
+ *
+ * Ownership: `int fd` is lent, and stays open until the ring was told another or was
+ * stopped; `int *fd` is consumed on success.  Regions are mapped and have a backing; who
+ * keeps one takes a reference.
+ * Threads: one, the device's thread.
+ * Trust: what a front-end says is bounded, as vhost_message_check() leaves it, but not yet
+ * meaningful.
+ */
+#ifndef UMBRA_VIRTIO_VIRTIO_OPS_H
+#define UMBRA_VIRTIO_VIRTIO_OPS_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/addr.h"
+#include "memory/memory.h"
+#include "umbra/error.h"
+
+/* After this code of a back-end's call its connection is unusable. */
+static inline bool backend_is_lost(int code)
+{
+	return code == -ECONNRESET || code == -ETIMEDOUT || code == -ECANCELED;
+}
+
+struct virtio_ring_addr {
+	uva_t desc, avail, used; /* in the memory table's user addresses; ours in own memory's */
+};
+
+/* A ring that is told in one go. */
+struct virtio_ring {
+	uint16_t size; /* entries */
+	uint16_t base; /* next avail entry that the device shall take */
+	struct virtio_ring_addr addr;
+	int kick_fd; /* -1: the device polls */
+	int call_fd; /* -1: the driver polls */
+	int err_fd;  /* -1: none */
+	bool enabled;
+};
+
+enum virtio_ring_fd { VIRTIO_RING_KICK, VIRTIO_RING_CALL, VIRTIO_RING_ERR };
+
+/* What kind of back-end this is; known when it is connected. */
+enum backend_traits {
+	/* Memory is mapped for the device: place_memory() exists, and
+	 * VIRTIO_F_ACCESS_PLATFORM is required of it. */
+	BACKEND_MAPS = 0x1,
+	/* The device is started and stopped as a whole: see above. */
+	BACKEND_WHOLE = 0x2,
+	/* Of BACKEND_WHOLE: device_stop() suspends.  What the device has taken by
+	 * then it has used, what it has not taken it will not take.  Without this
+	 * trait device_stop() is a reset: what was taken and not used will never be
+	 * used, and nobody knows whether it was done.  So there the caller first
+	 * feeds nothing, and waits. */
+	BACKEND_SUSPENDS = 0x4,
+	/* Of BACKEND_WHOLE: a ring starts at the index it is given, and tells where
+	 * it stopped.  Without this trait every ring starts at 0 and ring_stop()
+	 * sets *@base to nothing that means anything. */
+	BACKEND_KEEPS_INDEX = 0x8,
+};
+
+/*
+ * How a running ring of a back-end that stops each ring by itself is brought to take no
+ * more, before it is stopped.  It matters because a guest that is passed through goes on
+ * adding chains, and few back-ends bear to be stopped in the midst of their work.  The
+ * transport knows which family it talks to (vhost_user_family.h).
+ */
+enum backend_hush {
+	/* Not at all: ring_stop() is answered when all that was taken is used. */
+	BACKEND_HUSH_NOT,
+	/* By a kick fd on which nobody kicks.  A completion after ring_stop() may end the
+	 * connection, so what it took has to be used before.  With EVENT_IDX it stores
+	 * avail_event at each chain that it takes, so its ring tells what it has.  A kick
+	 * makes it take all that is available before it answers its next message. */
+	BACKEND_HUSH_KICK,
+	/* By ring_enable(false).  It works in rounds, and a ring that is stopped in the midst
+	 * of one may end it.  It reads a kick of a disabled ring, and takes nothing for it:
+	 * so once a kick that was sent after ring_enable(false) is read, its last round is
+	 * over, and (with EVENT_IDX) its ring tells what it has.  Completions after
+	 * ring_stop() are silent, and harm nobody. */
+	BACKEND_HUSH_ENABLE,
+};
+
+struct virtio_ops;
+
+/* The first member of what implements the table, which finds itself by it.  All but `ops` is
+ * a back-end's: its traits. */
+struct virtio_device {
+	const struct virtio_ops *ops;
+	unsigned int traits;    /* of enum backend_traits */
+	uint16_t ring_max;      /* entries of a ring at most; 0: not known */
+	enum backend_hush hush; /* known when features have been set */
+	/* A kick that it hears of as it stops the ring ends it.  The kicks of a ring that is
+	 * passed through are the guest's, so such a ring is stopped for nobody but the
+	 * front-end, whose guest stands still. */
+	bool ends_at_late_kick;
+	bool leaves_kicks; /* of BACKEND_HUSH_ENABLE: it has been seen not to read the kicks of a
+			      disabled ring, so that they tell nothing */
+};
+
+struct umbra_backend_info;
+
+/* What a back-end says by itself, in between or from within any call. */
+struct backend_listener {
+	void *opaque;
+	/* The configuration space has changed.  Must call nothing of the
+	 * back-end: note it, or pass it on. */
+	void (*config_changed)(void *opaque);
+	/* A call has waited @waited_ms, from its beginning, for the answer to @message: 0 to
+	 * wait on, a negative errno value, with the reason in @err, to give the back-end
+	 * up.  Asked every so often, whatever the back-end does meanwhile. */
+	int (*waiting)(void *opaque, const char *message, unsigned int waited_ms,
+		       struct umbra_error *err);
+};
+
+#define BACKEND_FDS_MAX 4u
+
+struct virtio_ops {
+	/* --- of both ------------------------------------------------------------- */
+
+	/* Virtio feature bits that the device offers; of a back-end with bit 30
+	 * (VHOST_USER_F_PROTOCOL_FEATURES) where the transport has it. */
+	int (*get_features)(struct virtio_device *self, uint64_t *features,
+			    struct umbra_error *err);
+	int (*set_features)(struct virtio_device *self, uint64_t features, struct umbra_error *err);
+
+	/* vhost-user protocol features.  get: those that need the device; of a back-end: what
+	 * this transport can do with it, cut down to what the shadow knows to relay.  set: what
+	 * the front-end took of it.  A server and a transport add what they want for
+	 * themselves (REPLY_ACK, CONFIGURE_MEM_SLOTS). */
+	int (*get_protocol_features)(struct virtio_device *self, uint64_t *features,
+				     struct umbra_error *err);
+	int (*set_protocol_features)(struct virtio_device *self, uint64_t features,
+				     struct umbra_error *err);
+
+	int (*get_queue_num)(struct virtio_device *self, uint64_t *count, struct umbra_error *err);
+	int (*get_memory_slots)(struct virtio_device *self, uint64_t *count,
+				struct umbra_error *err);
+
+	/* The whole table (each region with a backing that has an fd), or one region more or
+	 * less of it: remove_region() looks at its gpa, uva and size. */
+	int (*set_memory)(struct virtio_device *self, const struct memory_region *regions,
+			  unsigned int count, struct umbra_error *err);
+	int (*add_region)(struct virtio_device *self, const struct memory_region *region,
+			  struct umbra_error *err);
+	int (*remove_region)(struct virtio_device *self, const struct memory_region *region,
+			     struct umbra_error *err);
+
+	int (*ring_enable)(struct virtio_device *self, unsigned int index, bool enabled,
+			   struct umbra_error *err);
+	/* Stop ring @index (BACKEND_WHOLE: after device_stop()).  *@base: where it can be
+	 * started again; of a back-end the next avail entry that it would have taken, and what
+	 * it took before may still be completed later, silently. */
+	int (*ring_stop)(struct virtio_device *self, unsigned int index, uint16_t *base,
+			 struct umbra_error *err);
+
+	int (*get_config)(struct virtio_device *self, uint32_t offset, void *data, uint32_t size,
+			  struct umbra_error *err);
+	int (*set_config)(struct virtio_device *self, uint32_t offset, const void *data,
+			  uint32_t size, uint32_t flags, struct umbra_error *err);
+	int (*get_status)(struct virtio_device *self, uint8_t *status, struct umbra_error *err);
+	int (*set_status)(struct virtio_device *self, uint8_t status, struct umbra_error *err);
+	int (*reset)(struct virtio_device *self, struct umbra_error *err);
+	/* NULL in a device that is no network card. */
+	int (*set_mtu)(struct virtio_device *self, uint64_t mtu, struct umbra_error *err);
+	int (*send_rarp)(struct virtio_device *self, const uint8_t mac[6], struct umbra_error *err);
+
+	/* --- of a device --------------------------------------------------------- */
+
+	int (*ring_set_size)(struct virtio_device *self, unsigned int index, uint32_t size,
+			     struct umbra_error *err);
+	int (*ring_set_addr)(struct virtio_device *self, unsigned int index,
+			     const struct virtio_ring_addr *addr, struct umbra_error *err);
+	int (*ring_set_base)(struct virtio_device *self, unsigned int index, uint32_t base,
+			     struct umbra_error *err);
+	/* *@fd -1: no fd came, the other end polls (or, for err, wants none).  A
+	 * kick starts the ring. */
+	int (*ring_set_kick)(struct virtio_device *self, unsigned int index, int *fd,
+			     struct umbra_error *err);
+	int (*ring_set_call)(struct virtio_device *self, unsigned int index, int *fd,
+			     struct umbra_error *err);
+	int (*ring_set_err)(struct virtio_device *self, unsigned int index, int *fd,
+			    struct umbra_error *err);
+
+	/* The guest's memory, as the front-end has shared it; NULL: not yet.  For who wants to
+	 * look at its files. */
+	const struct memory *(*memory)(const struct virtio_device *self);
+
+	/* --- of a back-end ------------------------------------------------------- */
+
+	const char *kind; /* "vhost-user", "vhost-vdpa" */
+
+	/* @listener (copied) hears from now on. */
+	void (*listen)(struct virtio_device *self, const struct backend_listener *listener);
+	/* The fds to be polled for reading while no call is under way; -1: none in this
+	 * place just now.  Returns their number. */
+	unsigned int (*fds)(const struct virtio_device *self, int fds[BACKEND_FDS_MAX]);
+	/* fds[@which] is readable.  0, or the back-end is gone or asks for a
+	 * reset: -ECONNRESET. */
+	int (*dispatch)(struct virtio_device *self, unsigned int which, struct umbra_error *err);
+	/* What umbra_shadow_device_query() shows of it. */
+	void (*info)(const struct virtio_device *self, struct umbra_backend_info *info);
+
+	/* BACKEND_MAPS: choose where the device shall see each region of the new
+	 * table @memory, and @own (our memory; size 0: there is none), by filling
+	 * their `iova`.  Regions that the device has already keep theirs.
+	 * -ENOSPC, -EINVAL: one that has no place, named in @err.  NULL: each
+	 * region is seen at its gpa. */
+	int (*place_memory)(struct virtio_device *self, struct memory *memory,
+			    struct memory_region *own, struct umbra_error *err);
+
+	/* Program ring @index and start it (BACKEND_WHOLE: note it; the fds stay
+	 * open until the ring is stopped).  When the call has returned 0, the
+	 * back-end has processed every step (or has said so by a later reply). */
+	int (*ring_start)(struct virtio_device *self, unsigned int index,
+			  const struct virtio_ring *ring, struct umbra_error *err);
+	/* Of BACKEND_KEEPS_INDEX without BACKEND_SUSPENDS, or NULL or -EOPNOTSUPP: the next avail
+	 * entry that ring @index, which runs, would take.  The device answers it in turn
+	 * with what it does for the ring. */
+	int (*ring_base)(struct virtio_device *self, unsigned int index, uint16_t *base,
+			 struct umbra_error *err);
+	/* Exchange one eventfd of a started ring by @fd (-1: none). */
+	int (*ring_exchange)(struct virtio_device *self, unsigned int index,
+			     enum virtio_ring_fd which, int fd, struct umbra_error *err);
+
+	/* BACKEND_WHOLE: the rings that were noted and are enabled run from here on; the
+	 * others from ring_enable() on. */
+	int (*device_start)(struct virtio_device *self, struct umbra_error *err);
+	/* BACKEND_WHOLE: no ring runs any more.  The device has forgotten all but
+	 * the features and the memory, once each ring's ring_stop() has followed. */
+	int (*device_stop)(struct virtio_device *self, struct umbra_error *err);
+
+	void (*destroy)(struct virtio_device *self);
+};
+
+static inline bool backend_is_whole(const struct virtio_device *b)
+{
+	return b->traits & BACKEND_WHOLE;
+}
+
+/* Its stop is a reset, which loses what it has. */
+static inline bool backend_is_reset_by_stop(const struct virtio_device *b)
+{
+	return backend_is_whole(b) && !(b->traits & BACKEND_SUSPENDS);
+}
+
+/* A ring starts at any index. */
+static inline bool backend_keeps_index(const struct virtio_device *b)
+{
+	return !backend_is_whole(b) || b->traits & BACKEND_KEEPS_INDEX;
+}
+
+#endif
