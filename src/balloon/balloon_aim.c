@@ -126,24 +126,24 @@ static enum reading total_judge(struct balloon_device *d, uint64_t total,
 				const struct balloon_stats_window *w)
 {
 	struct balloon_aim *aim = &d->aim;
-	uint64_t pages = w->pages + d->adopted, whole;
+	uint64_t pages = w->pages + d->adopted, all_bytes;
 
-	whole = total + MIN(pages << PAGE_RUN_SHIFT, UINT64_MAX - total);
+	all_bytes = total + MIN(pages << PAGE_RUN_SHIFT, UINT64_MAX - total);
 	if (!w->still || w->era != aim->era || !is_at_rest(d, pages)) {
 		if (aim->guest_bytes)
 			return READING_NONE;
-		aim->guest_bytes = whole;
+		aim->guest_bytes = all_bytes;
 		aim->rough = true;
 		return READING_ROUGH;
 	}
-	if (aim->guest_bytes && whole != aim->guest_bytes && whole != aim->doubted) {
-		aim->doubted = whole;
+	if (aim->guest_bytes && all_bytes != aim->guest_bytes && all_bytes != aim->doubted) {
+		aim->doubted = all_bytes;
 		/* A guest that never says the same twice is not asked for ever. */
 		if (aim->asks < 2)
 			total_ask(d);
 		return READING_NONE;
 	}
-	aim->guest_bytes = whole;
+	aim->guest_bytes = all_bytes;
 	aim->doubted = 0;
 	aim->rough = false;
 	aim->asks = 0;

@@ -265,14 +265,14 @@ static uint64_t turn_part(const struct balloon_batch *b, unsigned int index,
 
 bool balloon_batch_turn(struct balloon_batch *b, enum balloon_kind kind)
 {
-	uint64_t bytes = 0, whole;
+	uint64_t bytes = 0, uncut;
 
 	while (kind != BALLOON_DEFLATE && b->at < b->count &&
 	       b->discard_count < BALLOON_TURN_DISCARDS && bytes < BALLOON_TURN_BYTES) {
 		struct page_run *run = &b->runs[b->at], rest = *run, part;
 		unsigned int index = (unsigned int)run_split(b, &rest, &part);
 
-		whole = part.count;
+		uncut = part.count;
 		part.count = turn_part(b, index, &part, bytes);
 		discard_run(b, kind, index, part);
 		bytes += part.count << PAGE_RUN_SHIFT;
@@ -280,7 +280,7 @@ bool balloon_batch_turn(struct balloon_batch *b, enum balloon_kind kind)
 		run->count -= part.count;
 		b->at += !run->count;
 		/* Cut: what follows would be merged with it. */
-		if (run->count && part.count < whole)
+		if (run->count && part.count < uncut)
 			break;
 	}
 	discards_flush(b);

@@ -90,7 +90,7 @@ void balloon_device_clear_account(struct balloon_device *d)
 
 /* --- the front-end's messages ------------------------------------------------------ */
 
-static uint64_t features_of(unsigned int hide)
+static uint64_t features_offered(unsigned int hide)
 {
 	uint64_t features = BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_RING_F_EVENT_IDX) |
 			    BIT64(VIRTIO_RING_F_INDIRECT_DESC);
@@ -309,7 +309,7 @@ static void config_fill(const struct balloon_device *d, uint8_t *config)
 	put_le32(config + CONFIG_POISON_VAL, d->poison);
 }
 
-static int config_check(uint32_t offset, uint32_t size, struct umbra_error *err)
+static int config_space_check(uint32_t offset, uint32_t size, struct umbra_error *err)
 {
 	if (offset > BALLOON_CONFIG_BYTES || size > BALLOON_CONFIG_BYTES - offset)
 		return error_set(err, -EINVAL,
@@ -322,7 +322,7 @@ static int get_config(struct virtio_device *self, uint32_t offset, void *data, u
 		      struct umbra_error *err)
 {
 	uint8_t config[BALLOON_CONFIG_BYTES];
-	int rc = config_check(offset, size, err);
+	int rc = config_space_check(offset, size, err);
 
 	if (rc)
 		return rc;
@@ -336,7 +336,7 @@ static int set_config(struct virtio_device *self, uint32_t offset, const void *d
 {
 	struct balloon_device *d = balloon_of(self);
 	uint8_t config[BALLOON_CONFIG_BYTES];
-	int rc = config_check(offset, size, err);
+	int rc = config_space_check(offset, size, err);
 	bool says_actual;
 
 	(void)flags;
@@ -462,7 +462,7 @@ int balloon_device_create(struct balloon_host *host, const struct balloon_device
 		d->aim.id = 1;
 	else if (!config->target.take)
 		d->aim.wish.bytes = UMBRA_BALLOON_ALL_MEMORY;
-	d->offered = features_of(config->hide);
+	d->offered = features_offered(config->hide);
 	d->shared.batch.single_pages = config->single_pages;
 	balloon_progress_init(&d->progress, config->stall_ms * UINT64_C(1000));
 	for (unsigned int i = 0; i < BALLOON_QUEUES; i++)

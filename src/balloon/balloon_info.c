@@ -245,7 +245,7 @@ const char *balloon_keep_text(const struct memory_region *region, char *text, un
 }
 
 /* What of the guest's memory is never given back. */
-static void kept_tell(const struct balloon_device *d, struct umbra_balloon_info *info)
+static void kept_memory_tell(const struct balloon_device *d, struct umbra_balloon_info *info)
 {
 	char text[UMBRA_ERROR_SIZE];
 
@@ -283,7 +283,7 @@ void balloon_device_info(const struct balloon_device *d, struct umbra_balloon_in
 	info->table_bytes = base.within;
 	info->floor_bytes = balloon_device_floor(d, &base);
 	info->memory_regions = d->memory ? d->memory->count : 0;
-	kept_tell(d, info);
+	kept_memory_tell(d, info);
 	info->target_bytes = balloon_device_target_bytes(d, &base);
 	info->take_bytes = base.bytes - MIN(base.bytes, info->target_bytes);
 	info->target_id = d->aim.id;

@@ -9,7 +9,7 @@ void balloon_progress_init(struct balloon_progress *p, uint64_t stall_us)
 	*p = (struct balloon_progress){ .stall_us = stall_us, .phase = UMBRA_BALLOON_NO_DRIVER };
 }
 
-static uint64_t distance(uint64_t a, uint64_t b)
+static uint64_t pages_apart(uint64_t a, uint64_t b)
 {
 	return a > b ? a - b : b - a;
 }
@@ -22,7 +22,7 @@ static void measure_rate(struct balloon_progress *p, uint64_t now_us)
 		return;
 	p->rate = passed > 4 * BALLOON_RATE_WINDOW_US
 			  ? 0
-			  : distance(p->pages, p->rate_pages) * 1000000u / passed;
+			  : pages_apart(p->pages, p->rate_pages) * 1000000u / passed;
 	p->rate_pages = p->pages;
 	p->rate_us = now_us;
 }
@@ -37,10 +37,10 @@ static enum umbra_balloon_phase arrived(const struct balloon_progress *p,
 }
 
 /* Which phase holds now. */
-static enum umbra_balloon_phase judge(struct balloon_progress *p, uint64_t now_us,
-				      const struct balloon_progress_view *v)
+static enum umbra_balloon_phase phase_judge(struct balloon_progress *p, uint64_t now_us,
+					    const struct balloon_progress_view *v)
 {
-	uint64_t far = distance(p->target, p->pages);
+	uint64_t far = pages_apart(p->target, p->pages);
 
 	if (!v->driver)
 		return UMBRA_BALLOON_NO_DRIVER;
@@ -90,14 +90,14 @@ unsigned int balloon_progress_step(struct balloon_progress *p, uint64_t now_us,
 	p->target = target;
 	p->pages = pages;
 	/* Away from a target that had been met: the guest has helped itself. */
-	if (has_arrived(before) && distance(target, pages) >= BALLOON_SLACK_PAGES &&
-	    p->nearest < distance(target, pages)) {
+	if (has_arrived(before) && pages_apart(target, pages) >= BALLOON_SLACK_PAGES &&
+	    p->nearest < pages_apart(target, pages)) {
 		p->nearest = UINT64_MAX;
 		p->moved_us = now_us;
 		p->tells_end = true;
 	}
 	measure_rate(p, now_us);
-	p->phase = judge(p, now_us, view);
+	p->phase = phase_judge(p, now_us, view);
 	*next_us = UINT64_MAX;
 	if (is_moving(p->phase))
 		*next_us = MIN(p->moved_us + p->stall_us, now_us + BALLOON_CHANGE_US);

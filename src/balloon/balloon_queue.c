@@ -258,10 +258,10 @@ static unsigned int publish(struct balloon_queue *q)
 
 /* After a pass that took @taken chains, and got @rc for the last. */
 static int pass_end(struct balloon_queue *q, unsigned int taken, int rc, unsigned int actions,
-		    unsigned int *owed)
+		    unsigned int *notify)
 {
 	if (rc < 0) {
-		*owed = actions;
+		*notify = actions;
 		return rc;
 	}
 	if (taken) {
@@ -351,7 +351,7 @@ static bool batch_turn(struct balloon_queue *q, enum balloon_kind kind)
 	return false;
 }
 
-static int pass_pages(struct balloon_queue *q, enum balloon_kind kind, unsigned int *owed)
+static int pass_pages(struct balloon_queue *q, enum balloon_kind kind, unsigned int *notify)
 {
 	struct balloon_shared *s = q->shared;
 	const struct balloon_queue *owner = batch_owner(s);
@@ -364,7 +364,7 @@ static int pass_pages(struct balloon_queue *q, enum balloon_kind kind, unsigned 
 	if (!owner)
 		batch_begin(q, kind);
 	if (!s->taken)
-		return pass_end(q, 0, s->last_take, 0, owed);
+		return pass_end(q, 0, s->last_take, 0, notify);
 	if (kind != BALLOON_REPORT)
 		s->turns++;
 	done = batch_turn(q, kind);
@@ -377,7 +377,7 @@ static int pass_pages(struct balloon_queue *q, enum balloon_kind kind, unsigned 
 		s->host->ops->moved(s->host);
 	if (!done)
 		return QUEUE_MORE | QUEUE_YIELD;
-	return pass_end(q, s->taken, s->last_take, publish(q), owed);
+	return pass_end(q, s->taken, s->last_take, publish(q), notify);
 }
 
 /* The chain that was taken has them. */
@@ -398,7 +398,7 @@ static void take_stats(struct balloon_queue *q)
 	s->host->ops->moved(s->host); /* they say what the guest has */
 }
 
-static int pass_stats(struct balloon_queue *q, unsigned int *owed)
+static int pass_stats(struct balloon_queue *q, unsigned int *notify)
 {
 	struct balloon_shared *s = q->shared;
 	unsigned int actions = 0, taken = 0;
@@ -423,22 +423,22 @@ static int pass_stats(struct balloon_queue *q, unsigned int *owed)
 	}
 	if (q->holds && !taken)
 		return (int)actions; /* a driver has one buffer here: nothing to be kicked for */
-	return pass_end(q, taken, rc, actions, owed);
+	return pass_end(q, taken, rc, actions, notify);
 }
 
-int balloon_queue_pass(void *queue, unsigned int *owed)
+int balloon_queue_pass(void *queue, unsigned int *notify)
 {
 	struct balloon_queue *q = queue;
 
 	switch (q->kind) {
 	case BALLOON_QUEUE_INFLATE:
-		return pass_pages(q, BALLOON_INFLATE, owed);
+		return pass_pages(q, BALLOON_INFLATE, notify);
 	case BALLOON_QUEUE_DEFLATE:
-		return pass_pages(q, BALLOON_DEFLATE, owed);
+		return pass_pages(q, BALLOON_DEFLATE, notify);
 	case BALLOON_QUEUE_REPORT:
-		return pass_pages(q, BALLOON_REPORT, owed);
+		return pass_pages(q, BALLOON_REPORT, notify);
 	case BALLOON_QUEUE_STATS:
-		return pass_stats(q, owed);
+		return pass_stats(q, notify);
 	case BALLOON_QUEUE_UNUSED:
 		break;
 	}

@@ -82,7 +82,7 @@ UMBRA_MUST_CHECK int balloon_shared_init(struct balloon_shared *s, struct balloo
 void balloon_shared_fini(struct balloon_shared *s);
 
 /* queue_service::pass: @queue is a struct balloon_queue. */
-int balloon_queue_pass(void *queue, unsigned int *owed);
+int balloon_queue_pass(void *queue, unsigned int *notify);
 
 /* The queue is not served for now: what it was about is as if it had not begun. */
 void balloon_queue_pause(struct balloon_queue *q);

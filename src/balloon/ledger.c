@@ -174,7 +174,7 @@ static struct ledger_region region_describe(const struct memory_region *m)
 	return r;
 }
 
-static bool same_file(const struct ledger_region *a, const struct ledger_region *b)
+static bool is_of_same_file(const struct ledger_region *a, const struct ledger_region *b)
 {
 	return a->file_device == b->file_device && a->file_inode == b->file_inode;
 }
@@ -183,7 +183,7 @@ bool ledger_is_related(const struct ledger *ledger, const struct ledger *other)
 {
 	for (unsigned int i = 0; i < ledger->count; i++)
 		for (unsigned int j = 0; j < other->count; j++)
-			if (same_file(&ledger->regions[i], &other->regions[j]))
+			if (is_of_same_file(&ledger->regions[i], &other->regions[j]))
 				return true;
 	return false;
 }
@@ -196,7 +196,7 @@ static void region_inherit(struct ledger *ledger, unsigned int index,
 	uint64_t first = MAX(r->first, old->first);
 	uint64_t end = MIN(r->first + r->count, old->first + old->count);
 
-	if (first >= end || !same_file(r, old) ||
+	if (first >= end || !is_of_same_file(r, old) ||
 	    r->file_offset - (r->first << PAGE_RUN_SHIFT) !=
 		    old->file_offset - (old->first << PAGE_RUN_SHIFT))
 		return;

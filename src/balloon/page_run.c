@@ -369,8 +369,8 @@ enum page_run_code page_run_decode_begin(struct page_run_decoder *d, const void 
 }
 
 /* The record is refused; if @last, nothing behind it can be found. */
-static bool refuse(struct page_run_decoder *d, struct page_run_record *record,
-		   enum page_run_refusal refusal, bool last)
+static bool record_refuse(struct page_run_decoder *d, struct page_run_record *record,
+			  enum page_run_refusal refusal, bool last)
 {
 	record->refusal = refusal;
 	record->pages = 0;
@@ -396,13 +396,13 @@ bool page_run_decode_next(struct page_run_decoder *d, struct page_run *runs,
 	shift = (page_run_u32)(word >> RECORD_SHIFT_AT) & RECORD_SHIFT_MASK;
 	bytes = (page_run_u32)(word >> RECORD_LENGTH_AT);
 	if (bytes % WORD_BYTES)
-		return refuse(d, record, PAGE_RUN_BITMAP_LENGTH, true);
+		return record_refuse(d, record, PAGE_RUN_BITMAP_LENGTH, true);
 	if (bytes > (size_t)(d->end - d->at))
-		return refuse(d, record, PAGE_RUN_TRUNCATED, true);
+		return record_refuse(d, record, PAGE_RUN_TRUNCATED, true);
 	for (page_run_u32 i = 0; i < bytes / WORD_BYTES; i++, d->at += WORD_BYTES)
 		bits[i] = load(d->at, WORD_BYTES);
 	if (shift < PAGE_RUN_SHIFT)
-		return refuse(d, record, PAGE_RUN_PAGE_SHIFT, false);
+		return record_refuse(d, record, PAGE_RUN_PAGE_SHIFT, false);
 
 	/* An extent is a bitmap with one bit.  With no more than @room bits, no
 	 * page lies beyond the end, and no shift below overflows. */
@@ -412,7 +412,7 @@ bool page_run_decode_next(struct page_run_decoder *d, struct page_run *runs,
 		struct page_run *run = &runs[record->runs];
 
 		if (to > room)
-			return refuse(d, record, PAGE_RUN_BEYOND, false);
+			return record_refuse(d, record, PAGE_RUN_BEYOND, false);
 		run->pfn = pfn + ((page_run_u64)from << order);
 		run->count = (page_run_u64)(to - from) << order;
 		record->pages += run->count;

@@ -16,15 +16,15 @@ struct balloon_program {
 	struct qmp_balloon qmp;
 };
 
-struct told_event {
+struct balloon_event {
 	enum umbra_balloon_event_kind kind;
 	struct umbra_balloon_info info;
 };
 
 /* In the main loop. */
-static void event_tell(struct program *program, const void *data)
+static void balloon_event_tell(struct program *program, const void *data)
 {
-	const struct told_event *told = data;
+	const struct balloon_event *told = data;
 
 	switch (told->kind) {
 	case UMBRA_BALLOON_EVENT_STATE:
@@ -47,12 +47,12 @@ static void on_event(void *opaque, enum umbra_balloon_event_kind kind,
 		     const struct umbra_balloon_info *info)
 {
 	struct balloon_program *balloon = opaque;
-	struct told_event told = { .kind = kind, .info = *info };
+	struct balloon_event told = { .kind = kind, .info = *info };
 
-	program_post(&balloon->program, event_tell, &told, sizeof(told));
+	program_post(&balloon->program, balloon_event_tell, &told, sizeof(told));
 }
 
-static int device_create(void *opaque, struct qmp_target *target, struct umbra_error *err)
+static int balloon_create(void *opaque, struct qmp_target *target, struct umbra_error *err)
 {
 	struct balloon_program *balloon = opaque;
 	struct umbra_balloon_config config = balloon->options.config;
@@ -69,21 +69,21 @@ static int device_create(void *opaque, struct qmp_target *target, struct umbra_e
 	return 0;
 }
 
-static int device_run(void *opaque, struct umbra_error *err)
+static int balloon_run(void *opaque, struct umbra_error *err)
 {
 	struct balloon_program *balloon = opaque;
 
 	return umbra_balloon_run(balloon->qmp.balloon, err);
 }
 
-static void device_stop(void *opaque)
+static void balloon_stop(void *opaque)
 {
 	struct balloon_program *balloon = opaque;
 
 	umbra_balloon_stop(balloon->qmp.balloon);
 }
 
-static void device_destroy(void *opaque)
+static void balloon_destroy(void *opaque)
 {
 	struct balloon_program *balloon = opaque;
 
@@ -92,10 +92,10 @@ static void device_destroy(void *opaque)
 }
 
 static const struct program_device device = {
-	.create = device_create,
-	.run = device_run,
-	.stop = device_stop,
-	.destroy = device_destroy,
+	.create = balloon_create,
+	.run = balloon_run,
+	.stop = balloon_stop,
+	.destroy = balloon_destroy,
 };
 
 int command_balloon(int argc, char **argv)

@@ -259,7 +259,7 @@ static int follow(struct qmp_client *client, json_int_t id, json_t **balloon,
 }
 
 /* Has the guest got there? */
-static int judge(const json_t *balloon, json_int_t id, struct umbra_error *err)
+static int target_judge(const json_t *balloon, json_int_t id, struct umbra_error *err)
 {
 	const char *phase = json_string_value(json_object_get(balloon, "phase"));
 	const char *why = json_string_value(json_object_get(balloon, "obstacle"));
@@ -318,7 +318,7 @@ int balloon_follow(struct qmp_client *client, const struct balloon_wish *wish, b
 		show_json(balloon, true);
 	else
 		show_balloon(balloon);
-	result = judge(balloon, id, err);
+	result = target_judge(balloon, id, err);
 	json_decref(balloon);
 	return result;
 }

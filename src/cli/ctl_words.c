@@ -13,7 +13,7 @@ static const char *const words[] = { "status", "queues", "shadow", "balloon", "s
 
 /* How many characters were left out, added, taken for another, or typed in the wrong
  * order; WORD_MAX: too many characters to tell. */
-static unsigned int distance(const char *a, const char *b)
+static unsigned int typing_distance(const char *a, const char *b)
 {
 	const size_t n = strlen(a), m = strlen(b);
 	unsigned int rows[3][WORD_MAX + 1];
@@ -53,7 +53,7 @@ const char *ctl_word_like(const char *word)
 	unsigned int least = tolerance(word) + 1;
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
-		unsigned int d = distance(word, words[i]);
+		unsigned int d = typing_distance(word, words[i]);
 
 		if (!d)
 			return NULL;
@@ -82,8 +82,8 @@ void ctl_words_suggest(struct qmp_client *client, const char *command, struct um
 		json_array_foreach(list, i, entry)
 		{
 			name = json_string_value(json_object_get(entry, "name"));
-			if (name && distance(command, name) < least) {
-				least = distance(command, name);
+			if (name && typing_distance(command, name) < least) {
+				least = typing_distance(command, name);
 				best = name;
 			}
 		}

@@ -15,25 +15,25 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 
-struct command {
+struct subcommand {
 	const char *name, *summary;
 	int (*run)(int argc, char **argv);
 	void (*print_help)(void);
 };
 
-static const struct command commands[] = {
+static const struct subcommand subcommands[] = {
 	{ "shadow", "stand between a VM and a virtio back-end", command_shadow, shadow_print_help },
 	{ "balloon", "take memory back from a VM's guest", command_balloon, balloon_print_help },
 	{ "ctl", "control a running umbra", command_ctl, ctl_print_help },
 };
 
-static const struct command *command_find(const char *name)
+static const struct subcommand *subcommand_find(const char *name)
 {
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(commands); i++)
-		if (!strcmp(commands[i].name, name))
-			return &commands[i];
+	for (i = 0; i < ARRAY_SIZE(subcommands); i++)
+		if (!strcmp(subcommands[i].name, name))
+			return &subcommands[i];
 	return NULL;
 }
 
@@ -42,8 +42,8 @@ static void print_help(FILE *stream)
 	size_t i;
 
 	fputs("usage: umbra COMMAND [OPTION...]\n\n", stream);
-	for (i = 0; i < ARRAY_SIZE(commands); i++)
-		fprintf(stream, "  %-10s%s\n", commands[i].name, commands[i].summary);
+	for (i = 0; i < ARRAY_SIZE(subcommands); i++)
+		fprintf(stream, "  %-10s%s\n", subcommands[i].name, subcommands[i].summary);
 	fputs("  help      say more about a command: umbra help COMMAND\n\n"
 	      "  -V, --version         print the version\n"
 	      "  --print-capabilities  print what vhost-user's conventions ask for, as JSON\n"
@@ -59,13 +59,13 @@ static int unknown_command(const char *name)
 
 static int help(int argc, char **argv)
 {
-	const struct command *command;
+	const struct subcommand *command;
 
 	if (argc < 2) {
 		print_help(stdout);
 		return EXIT_SUCCESS;
 	}
-	command = command_find(argv[1]);
+	command = subcommand_find(argv[1]);
 	if (!command)
 		return unknown_command(argv[1]);
 	command->print_help();
@@ -74,7 +74,7 @@ static int help(int argc, char **argv)
 
 static int dispatch(int argc, char **argv)
 {
-	const struct command *command;
+	const struct subcommand *command;
 
 	if (argc < 2) {
 		print_help(stderr);
@@ -94,7 +94,7 @@ static int dispatch(int argc, char **argv)
 	}
 	if (!strcmp(argv[1], "help"))
 		return help(argc - 1, argv + 1);
-	command = command_find(argv[1]);
+	command = subcommand_find(argv[1]);
 	return command ? command->run(argc - 1, argv + 1) : unknown_command(argv[1]);
 }
 

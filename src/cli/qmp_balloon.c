@@ -84,7 +84,7 @@ static void query(struct qmp_call *call, struct umbra_balloon_info *info)
 	umbra_balloon_query(subject->balloon, info);
 }
 
-static int run_query_status(struct qmp_call *call)
+static int run_balloon_status(struct qmp_call *call)
 {
 	struct umbra_balloon_info info;
 	json_t *status;
@@ -230,7 +230,7 @@ static int run_query_stats(struct qmp_call *call)
 }
 
 const struct qmp_command qmp_balloon_commands[] = {
-	{ "query-status", run_query_status, { { 0 } } },
+	{ "query-status", run_balloon_status, { { 0 } } },
 	{ "balloon",
 	  run_balloon,
 	  { { "value", JSON_INTEGER, false },

@@ -106,7 +106,7 @@ static int run_query_commands(struct qmp_call *call)
 	return qmp_answer(call, list);
 }
 
-static const struct qmp_command *command_find(const struct qmp_target *target, const char *name)
+static const struct qmp_command *qmp_command_find(const struct qmp_target *target, const char *name)
 {
 	const struct qmp_command *command;
 	size_t i;
@@ -182,7 +182,7 @@ static int check_arguments(struct qmp_call *call, const struct qmp_command *comm
 
 int qmp_execute(struct qmp_call *call, const char *name)
 {
-	const struct qmp_command *command = command_find(call->target, name);
+	const struct qmp_command *command = qmp_command_find(call->target, name);
 	int result;
 
 	if (call->negotiating && (!command || command->run != run_capabilities))

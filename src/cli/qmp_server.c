@@ -21,8 +21,8 @@
 #include "cli/qmp_session.h"
 #include "cli/qmp_socket.h"
 
-struct client {
-	struct client *next, **link; /* in the server's list */
+struct qmp_connection {
+	struct qmp_connection *next, **link; /* in the server's list */
 	struct qmp_server *server;
 	struct bufferevent *stream;
 	struct qmp_session *session;
@@ -37,11 +37,11 @@ struct qmp_server {
 	struct qmp_socket socket;
 	struct evconnlistener *listener;
 	struct event *retry; /* takes up accepting again after a failure */
-	struct client *clients;
+	struct qmp_connection *clients;
 	unsigned int client_count;
 };
 
-static void client_free(struct client *client)
+static void client_free(struct qmp_connection *client)
 {
 	*client->link = client->next;
 	if (client->next)
@@ -53,13 +53,13 @@ static void client_free(struct client *client)
 	free(client);
 }
 
-static size_t client_unread(const struct client *client)
+static size_t client_unread(const struct qmp_connection *client)
 {
 	return evbuffer_get_length(bufferevent_get_output(client->stream));
 }
 
 /* Nothing is left to answer. */
-static bool client_is_finished(const struct client *client)
+static bool client_is_finished(const struct qmp_connection *client)
 {
 	if (qmp_session_is_over(client->session))
 		return true;
@@ -67,7 +67,7 @@ static bool client_is_finished(const struct client *client)
 	       !evbuffer_get_length(bufferevent_get_input(client->stream));
 }
 
-static void client_settle(struct client *client)
+static void client_settle(struct qmp_connection *client)
 {
 	if (client->failed || (client_is_finished(client) && !client_unread(client))) {
 		client_free(client);
@@ -79,7 +79,7 @@ static void client_settle(struct client *client)
 }
 
 /* Answer what has come, as far as the answers find room. */
-static void client_serve(struct client *client)
+static void client_serve(struct qmp_connection *client)
 {
 	struct evbuffer *input = bufferevent_get_input(client->stream);
 	size_t ready, taken = 1;
@@ -111,7 +111,7 @@ static void on_wake(evutil_socket_t fd, short what, void *opaque)
 
 static void on_stream_event(struct bufferevent *stream, short what, void *opaque)
 {
-	struct client *client = opaque;
+	struct qmp_connection *client = opaque;
 
 	(void)stream;
 	if (what & BEV_EVENT_TIMEOUT)
@@ -126,7 +126,7 @@ static void on_stream_event(struct bufferevent *stream, short what, void *opaque
 
 static void on_send(void *opaque, const char *text, size_t len)
 {
-	struct client *client = opaque;
+	struct qmp_connection *client = opaque;
 
 	if (bufferevent_write(client->stream, text, len))
 		client->failed = true;
@@ -134,7 +134,7 @@ static void on_send(void *opaque, const char *text, size_t len)
 
 static void on_ready(void *opaque)
 {
-	struct client *client = opaque;
+	struct qmp_connection *client = opaque;
 
 	event_active(client->wake, EV_TIMEOUT, 0);
 }
@@ -145,7 +145,7 @@ static const struct qmp_session_ops session_ops = { .send = on_send, .ready = on
 static int client_create(struct qmp_server *server, int *fd)
 {
 	const struct timeval patience = { .tv_sec = SERVER_PATIENCE };
-	struct client *client = calloc(1, sizeof(*client));
+	struct qmp_connection *client = calloc(1, sizeof(*client));
 
 	if (!client)
 		return -ENOMEM;
@@ -255,7 +255,7 @@ int qmp_server_create(struct event_base *base, const char *path, const struct qm
 void qmp_server_event(struct qmp_server *server, const char *name, json_t *data)
 {
 	char *line = data ? qmp_event_line(name, data) : NULL;
-	struct client *client, *next;
+	struct qmp_connection *client, *next;
 	size_t len;
 
 	if (!line) {

@@ -16,7 +16,7 @@
 #include "cli/qmp_control_queue.h"
 #include "cli/qmp_report.h"
 
-static int run_query_status(struct qmp_call *call)
+static int run_shadow_status(struct qmp_call *call)
 {
 	const struct qmp_shadow *shadow = call->target->subject;
 
@@ -73,7 +73,7 @@ static int run_enable_shadow(struct qmp_call *call)
 }
 
 const struct qmp_command qmp_shadow_commands[] = {
-	{ "query-status", run_query_status, { { 0 } } },
+	{ "query-status", run_shadow_status, { { 0 } } },
 	{ "query-vhost", run_query_vhost, { { 0 } } },
 	{ "x-vhost-enable-shadow-vq",
 	  run_enable_shadow,

@@ -20,15 +20,15 @@ struct shadow_program {
 };
 
 /* An event, with a copy of its reason. */
-struct told_event {
+struct shadow_event {
 	struct umbra_event event;
 	char reason[UMBRA_ERROR_SIZE];
 };
 
 /* In the main loop. */
-static void event_tell(struct program *program, const void *data)
+static void shadow_event_tell(struct program *program, const void *data)
 {
-	const struct told_event *told = data;
+	const struct shadow_event *told = data;
 	const struct umbra_event *event = &told->event;
 
 	if (event->kind == UMBRA_EVENT_STATE)
@@ -44,14 +44,14 @@ static void event_tell(struct program *program, const void *data)
 static void on_device_event(void *opaque, const struct umbra_event *event)
 {
 	struct shadow_program *shadow = opaque;
-	struct told_event told = { .event = *event };
+	struct shadow_event told = { .event = *event };
 
 	snprintf(told.reason, sizeof(told.reason), "%s", event->reason ? event->reason : "");
 	told.event.reason = NULL;
-	program_post(&shadow->program, event_tell, &told, sizeof(told));
+	program_post(&shadow->program, shadow_event_tell, &told, sizeof(told));
 }
 
-static int device_create(void *opaque, struct qmp_target *target, struct umbra_error *err)
+static int shadow_create(void *opaque, struct qmp_target *target, struct umbra_error *err)
 {
 	struct shadow_program *shadow = opaque;
 	struct umbra_shadow_config config = shadow->options.config;
@@ -72,21 +72,21 @@ static int device_create(void *opaque, struct qmp_target *target, struct umbra_e
 	return 0;
 }
 
-static int device_run(void *opaque, struct umbra_error *err)
+static int shadow_run(void *opaque, struct umbra_error *err)
 {
 	struct shadow_program *shadow = opaque;
 
 	return umbra_shadow_device_run(shadow->qmp.device, err);
 }
 
-static void device_stop(void *opaque)
+static void shadow_stop(void *opaque)
 {
 	struct shadow_program *shadow = opaque;
 
 	umbra_shadow_device_stop(shadow->qmp.device);
 }
 
-static void device_destroy(void *opaque)
+static void shadow_destroy(void *opaque)
 {
 	struct shadow_program *shadow = opaque;
 
@@ -96,10 +96,10 @@ static void device_destroy(void *opaque)
 }
 
 static const struct program_device device = {
-	.create = device_create,
-	.run = device_run,
-	.stop = device_stop,
-	.destroy = device_destroy,
+	.create = shadow_create,
+	.run = shadow_run,
+	.stop = shadow_stop,
+	.destroy = shadow_destroy,
 };
 
 int command_shadow(int argc, char **argv)

@@ -68,7 +68,7 @@ static int discard_one(const struct balloon_discard *d)
 
 /* --- by file ---------------------------------------------------------------- */
 
-static bool same_file(const struct memory_backing *a, const struct memory_backing *b)
+static bool is_same_file(const struct memory_backing *a, const struct memory_backing *b)
 {
 	return a == b || (a && b && a->file_inode && a->file_device == b->file_device &&
 			  a->file_inode == b->file_inode);
@@ -102,9 +102,9 @@ static bool share_has(const struct share *s, const struct balloon_discard *d)
 	if (!d->region->backing)
 		return false;
 	if (s->file)
-		return same_file(s->file, d->region->backing);
+		return is_same_file(s->file, d->region->backing);
 	for (unsigned int i = 0; i < s->other_count; i++)
-		if (same_file(s->others[i].file, d->region->backing))
+		if (is_same_file(s->others[i].file, d->region->backing))
 			return false;
 	return true;
 }
@@ -213,7 +213,7 @@ uint64_t discarder_held(const struct memory *memory)
 		bool seen = false;
 
 		for (unsigned int j = 0; j < i && !seen; j++)
-			seen = same_file(b, memory->regions[j].backing);
+			seen = is_same_file(b, memory->regions[j].backing);
 		if (!seen)
 			sum += held(b);
 	}

@@ -15,14 +15,14 @@
 
 static int number; /* of the signal; negative: why there is none */
 
-static void on_signal(int signal)
+static void on_interruption(int signal)
 {
 	(void)signal; /* it has done its work by coming */
 }
 
-static void install(void)
+static void interrupter_install(void)
 {
-	struct sigaction action = { .sa_handler = on_signal }; /* no SA_RESTART */
+	struct sigaction action = { .sa_handler = on_interruption }; /* no SA_RESTART */
 
 	sigemptyset(&action.sa_mask);
 	number = -EBUSY;
@@ -42,7 +42,7 @@ int interrupter_create(struct interrupter *i)
 	struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID };
 	sigset_t set, before;
 
-	pthread_once(&once, install);
+	pthread_once(&once, interrupter_install);
 	if (number < 0)
 		return number;
 	event.sigev_signo = number;

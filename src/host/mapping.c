@@ -57,7 +57,7 @@ static int file_page_size(int fd, const struct file_nature *nature, uint64_t *si
 	return 0;
 }
 
-static int check_extent(const struct mapping_request *r, struct umbra_error *err)
+static int request_check_extent(const struct mapping_request *r, struct umbra_error *err)
 {
 	if (r->size == 0)
 		return error_set(err, -EINVAL, "memory region at gpa 0x%" PRIx64 " is empty",
@@ -146,7 +146,7 @@ int mapping_create(int *fd, const struct mapping_request *request, struct memory
 	uint64_t page, start;
 	int rc;
 
-	rc = check_extent(request, err);
+	rc = request_check_extent(request, err);
 	if (rc)
 		return rc;
 	rc = file_judge(*fd, &file);

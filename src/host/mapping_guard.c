@@ -62,7 +62,7 @@ static void on_sigbus(int signal, siginfo_t *info, void *context)
 
 static int install_result;
 
-static void install(void)
+static void guard_install(void)
 {
 	struct sigaction action = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
 
@@ -74,7 +74,7 @@ int mapping_guard_install(void)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-	pthread_once(&once, install);
+	pthread_once(&once, guard_install);
 	return install_result;
 }
 

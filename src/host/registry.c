@@ -103,7 +103,7 @@ void registry_leave(struct registry_entry *e)
 /* --- those of others ---------------------------------------------------------- */
 
 /* The line of entry @name, if somebody stands for it. */
-static bool entry_read(int folder, const char *name, char *text, unsigned int size)
+static bool registry_entry_read(int folder, const char *name, char *text, unsigned int size)
 {
 	int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	char line[LINE_MAX_BYTES];
@@ -142,7 +142,7 @@ static bool find_in(const char *path, const char *prefix, char *text, unsigned i
 	}
 	for (unsigned int i = 0; !found && i < ENTRIES_MAX && (entry = readdir(folder)); i++)
 		if (!strncmp(entry->d_name, prefix, strlen(prefix)))
-			found = entry_read(fd, entry->d_name, text, size);
+			found = registry_entry_read(fd, entry->d_name, text, size);
 	closedir(folder);
 	return found;
 }

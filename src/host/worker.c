@@ -53,7 +53,7 @@ struct served {
 };
 
 /* What another thread wants done on this one. */
-struct request {
+struct worker_request {
 	int (*run)(struct worker *w, void *argument);
 	void *argument;
 	int result;
@@ -73,7 +73,7 @@ struct worker {
 	pthread_mutex_t lock;                 /* guards the rest */
 	int started;                          /* 1, or -errno; 0: not known yet */
 	pthread_cond_t answered;
-	struct request *request;
+	struct worker_request *request;
 };
 
 /* --- on the thread ------------------------------------------------------- */
@@ -117,14 +117,14 @@ static void served_run(struct worker *w, struct served *s)
 {
 	struct queue_service *service = s->service;
 	bool moves = w->looks && service->move;
-	unsigned int owed = 0;
+	unsigned int notify = 0;
 	const char *fault;
 
 	s->armed = false;
 	for (unsigned int i = 0; i < PASSES_MAX; i++) {
-		int actions = (moves ? service->move : service->pass)(service->queue, &owed);
+		int actions = (moves ? service->move : service->pass)(service->queue, &notify);
 
-		fault = served_notify(w, s, actions < 0 ? owed : (unsigned int)actions);
+		fault = served_notify(w, s, actions < 0 ? notify : (unsigned int)actions);
 		if (actions < 0 || fault) {
 			/* What the queue itself says comes first. */
 			served_break(w, s, actions < 0 ? NULL : fault);
@@ -216,9 +216,9 @@ static void worker_woken(struct worker *w)
 	w->skips -= !w->looks;
 }
 
-static void request_serve(struct worker *w)
+static void worker_request_serve(struct worker *w)
 {
-	struct request *request;
+	struct worker_request *request;
 
 	notifier_drain(w->request_fd);
 	pthread_mutex_lock(&w->lock);
@@ -298,7 +298,7 @@ static void worker_serve(struct worker *w)
 		}
 		/* Last: a request may free what the events point to. */
 		if (asked)
-			request_serve(w);
+			worker_request_serve(w);
 	}
 }
 
@@ -378,7 +378,7 @@ static int worker_stop(struct worker *w, void *argument)
 
 static int worker_ask(struct worker *w, int (*run)(struct worker *w, void *), void *argument)
 {
-	struct request request = { .run = run, .argument = argument };
+	struct worker_request request = { .run = run, .argument = argument };
 	struct notifier bell = { .fd = w->request_fd, .kind = NOTIFIER_EVENTFD };
 
 	pthread_mutex_lock(&w->lock);

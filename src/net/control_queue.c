@@ -74,7 +74,7 @@ int control_queue_init(struct control_queue *q, const struct control_queue_confi
 	return driver_ring_init(&q->back, &back);
 }
 
-static void counters_update(struct control_queue *q)
+static void control_counters_update(struct control_queue *q)
 {
 	struct shadow_counters *c = q->counters;
 
@@ -83,7 +83,7 @@ static void counters_update(struct control_queue *q)
 	__atomic_store_n(&c->in_flight, driver_ring_in_flight(&q->back), __ATOMIC_RELAXED);
 }
 
-static int queue_break(struct control_queue *q, const struct ring_error *error)
+static int control_queue_break(struct control_queue *q, const struct ring_error *error)
 {
 	q->error = *error;
 	return -EPROTO;
@@ -137,11 +137,11 @@ static void guest_answer(struct control_queue *q, uint8_t ack)
 	counter_add(&q->counters->bytes_in, at ? 1 : 0);
 }
 
-static void guest_publish(struct control_queue *q, unsigned int *owed)
+static void guest_publish(struct control_queue *q, unsigned int *notify)
 {
 	device_ring_publish(&q->guest);
 	if (device_ring_must_call(&q->guest)) {
-		*owed |= QUEUE_CALL_GUEST;
+		*notify |= QUEUE_CALL_GUEST;
 		counter_add(&q->counters->calls_out, 1);
 	}
 }
@@ -163,7 +163,7 @@ static int command_submit(struct control_queue *q, enum control_flight flight)
 	rc = driver_ring_add(&q->back, segs, ARRAY_SIZE(segs), 0);
 	assert(rc != 0 && rc != -EMSGSIZE && rc != -EINVAL); /* nothing else is in it */
 	if (rc < 0)
-		return queue_break(q, &q->back.error);
+		return control_queue_break(q, &q->back.error);
 	q->flight = flight;
 	driver_ring_publish(&q->back);
 	counter_add(&q->counters->bytes_out, q->command_bytes);
@@ -185,7 +185,7 @@ static int command_get(struct control_queue *q, uint8_t *ack)
 	int rc = driver_ring_get(&q->back, &done);
 
 	if (rc < 0)
-		return queue_break(q, &q->back.error);
+		return control_queue_break(q, &q->back.error);
 	if (rc) {
 		if (done.clamped)
 			counter_add(&q->counters->clamped, 1);
@@ -197,7 +197,7 @@ static int command_get(struct control_queue *q, uint8_t *ack)
 /* ---- moving ------------------------------------------------------------------- */
 
 /* The device has answered the guest's command with @ack. */
-static void command_finish(struct control_queue *q, uint8_t ack, unsigned int *owed)
+static void command_finish(struct control_queue *q, uint8_t ack, unsigned int *notify)
 {
 	char name[64];
 
@@ -216,11 +216,11 @@ static void command_finish(struct control_queue *q, uint8_t ack, unsigned int *o
 	if (q->abandoned)
 		return;
 	guest_answer(q, ack == VIRTIO_NET_OK ? VIRTIO_NET_OK : VIRTIO_NET_ERR);
-	guest_publish(q, owed);
+	guest_publish(q, notify);
 }
 
 /* Device to guest.  1, 0 (nothing has come back), or -EPROTO. */
-static int queue_backward(struct control_queue *q, unsigned int *owed)
+static int control_queue_backward(struct control_queue *q, unsigned int *notify)
 {
 	uint8_t ack;
 	int rc = command_get(q, &ack);
@@ -228,7 +228,7 @@ static int queue_backward(struct control_queue *q, unsigned int *owed)
 	if (rc <= 0)
 		return rc;
 	if (q->flight == CONTROL_GUEST)
-		command_finish(q, ack, owed);
+		command_finish(q, ack, notify);
 	else
 		q->flight = CONTROL_IDLE; /* of a replay that was given up */
 	return 1;
@@ -249,7 +249,7 @@ static int chain_judge(struct control_queue *q, struct umbra_error *err)
 
 /* Guest to device, until one command is there.  Returns the number of chains that
  * were taken, or -EPROTO. */
-static int queue_forward(struct control_queue *q, unsigned int *owed)
+static int control_queue_forward(struct control_queue *q, unsigned int *notify)
 {
 	unsigned int n = 0, refused = 0;
 	struct umbra_error err;
@@ -258,7 +258,7 @@ static int queue_forward(struct control_queue *q, unsigned int *owed)
 	while (n < BATCH_MAX && q->flight == CONTROL_IDLE) {
 		rc = device_ring_take(&q->guest, &q->chain);
 		if (rc < 0)
-			rc = queue_break(q, &q->guest.error);
+			rc = control_queue_break(q, &q->guest.error);
 		if (rc <= 0)
 			break;
 		n++;
@@ -272,41 +272,41 @@ static int queue_forward(struct control_queue *q, unsigned int *owed)
 		if (rc < 0)
 			break;
 		if (driver_ring_must_kick(&q->back)) {
-			*owed |= QUEUE_KICK_BACKEND;
+			*notify |= QUEUE_KICK_BACKEND;
 			counter_add(&q->counters->kicks_out, 1);
 		}
 	}
 	if (refused) {
 		counter_add(&q->control_counters->refused, refused);
-		guest_publish(q, owed);
+		guest_publish(q, notify);
 	}
 	return rc < 0 ? rc : (int)n;
 }
 
-int control_queue_move(struct control_queue *q, unsigned int *owed)
+int control_queue_move(struct control_queue *q, unsigned int *notify)
 {
 	unsigned int actions = 0;
 	int back, forth;
 
-	*owed = 0;
+	*notify = 0;
 	if (control_queue_is_broken(q))
 		return -EPROTO;
 	counter_add(&q->counters->passes, 1);
 	driver_ring_disarm(&q->back);
 	device_ring_disarm(&q->guest);
-	back = queue_backward(q, &actions);
-	forth = back < 0 ? back : queue_forward(q, &actions);
-	counters_update(q);
+	back = control_queue_backward(q, &actions);
+	forth = back < 0 ? back : control_queue_forward(q, &actions);
+	control_counters_update(q);
 	if (forth < 0) {
-		*owed = actions;
+		*notify = actions;
 		return -EPROTO;
 	}
 	return back + forth > 0 ? (int)(actions | QUEUE_MORE) : 0;
 }
 
-int control_queue_pass(struct control_queue *q, unsigned int *owed)
+int control_queue_pass(struct control_queue *q, unsigned int *notify)
 {
-	int actions = control_queue_move(q, owed);
+	int actions = control_queue_move(q, notify);
 
 	if (actions)
 		return actions;
@@ -327,14 +327,14 @@ bool control_queue_has_work(const struct control_queue *q)
 	       (q->flight == CONTROL_IDLE && device_ring_has_avail(&q->guest));
 }
 
-static int service_pass(void *queue, unsigned int *owed)
+static int service_pass(void *queue, unsigned int *notify)
 {
-	return control_queue_pass(queue, owed);
+	return control_queue_pass(queue, notify);
 }
 
-static int service_move(void *queue, unsigned int *owed)
+static int service_move(void *queue, unsigned int *notify)
 {
-	return control_queue_move(queue, owed);
+	return control_queue_move(queue, notify);
 }
 
 static bool service_has_work(const void *queue)
@@ -371,7 +371,7 @@ int control_queue_rewind(struct control_queue *q, struct ring_position base)
 		return -EPROTO;
 	if (untaken)
 		(void)command_untake(q);
-	counters_update(q);
+	control_counters_update(q);
 	return 0;
 }
 
@@ -384,18 +384,18 @@ bool control_queue_take_back(struct control_queue *q)
 	return guest;
 }
 
-int control_queue_drain(struct control_queue *q, unsigned int *owed)
+int control_queue_drain(struct control_queue *q, unsigned int *notify)
 {
 	unsigned int actions = 0;
 	int rc;
 
-	*owed = 0;
+	*notify = 0;
 	if (control_queue_is_broken(q) && !q->abandoned)
 		return -EPROTO;
-	rc = queue_backward(q, &actions);
-	counters_update(q);
+	rc = control_queue_backward(q, &actions);
+	control_counters_update(q);
 	if (rc < 0) {
-		*owed = actions;
+		*notify = actions;
 		return rc;
 	}
 	return (int)actions;
@@ -455,7 +455,7 @@ int control_queue_replay(struct control_queue *q, struct shadow_host *host, int 
 	while ((size = net_control_replay_next(&replay, q->command))) {
 		q->command_bytes = (uint32_t)size;
 		rc = replay_one(q, host, kick_fd, end_us, err);
-		counters_update(q);
+		control_counters_update(q);
 		if (!rc)
 			continue;
 		if (rc == -EPROTO)

@@ -116,10 +116,10 @@ UMBRA_MUST_CHECK int control_queue_init(struct control_queue *q,
 					const struct control_queue_config *config);
 
 /* As of shadow_queue.h. */
-UMBRA_MUST_CHECK int control_queue_pass(struct control_queue *q, unsigned int *owed);
-UMBRA_MUST_CHECK int control_queue_move(struct control_queue *q, unsigned int *owed);
+UMBRA_MUST_CHECK int control_queue_pass(struct control_queue *q, unsigned int *notify);
+UMBRA_MUST_CHECK int control_queue_move(struct control_queue *q, unsigned int *notify);
 bool control_queue_has_work(const struct control_queue *q);
-UMBRA_MUST_CHECK int control_queue_drain(struct control_queue *q, unsigned int *owed);
+UMBRA_MUST_CHECK int control_queue_drain(struct control_queue *q, unsigned int *notify);
 void control_queue_abandon(struct control_queue *q);
 
 /* Fill in how the queue is served: pass, move, has_work, queue. */

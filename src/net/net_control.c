@@ -217,7 +217,7 @@ static int judge_offloads(const struct net_control_terms *t, const uint8_t *data
 #define NO_SLOT SIZE_MAX
 #define EXACT(bytes) bytes, bytes
 
-struct command {
+struct control_command {
 	uint8_t class, cmd;
 	const char *name; /* without VIRTIO_NET_CTRL_ */
 	uint8_t feature;
@@ -228,7 +228,7 @@ struct command {
 };
 
 /* The first NET_COMMAND_KINDS are kept. */
-static const struct command commands[] = {
+static const struct control_command commands[] = {
 	[NET_RX_PROMISC] = { RX_MODE(PROMISC), "RX_PROMISC", VIRTIO_NET_F_CTRL_RX, "CTRL_RX",
 			     EXACT(MODE_ON_BYTES), SLOT(modes[NET_RX_PROMISC]), NULL },
 	[NET_RX_ALLMULTI] = { RX_MODE(ALLMULTI), "RX_ALLMULTI", VIRTIO_NET_F_CTRL_RX, "CTRL_RX",
@@ -278,7 +278,7 @@ static const struct command commands[] = {
 
 _Static_assert(ARRAY_SIZE(commands) == NET_COMMAND_KINDS + 3, "a command without a kind");
 
-static const struct command *command_find(const uint8_t *bytes, size_t size)
+static const struct control_command *control_command_find(const uint8_t *bytes, size_t size)
 {
 	if (size < HEADER_BYTES)
 		return NULL;
@@ -290,7 +290,7 @@ static const struct command *command_find(const uint8_t *bytes, size_t size)
 
 char *net_control_command_text(const uint8_t *bytes, size_t size, char *text, size_t text_size)
 {
-	const struct command *c = command_find(bytes, size);
+	const struct control_command *c = control_command_find(bytes, size);
 
 	if (c)
 		snprintf(text, text_size, "VIRTIO_NET_CTRL_%s", c->name);
@@ -352,7 +352,7 @@ struct net_control_terms net_control_terms_from_config(uint64_t features, const 
 int net_control_judge(const struct net_control_terms *t, const uint8_t *bytes, size_t size,
 		      struct umbra_error *err)
 {
-	const struct command *c = command_find(bytes, size);
+	const struct control_command *c = control_command_find(bytes, size);
 	char name[64];
 	int rc;
 
@@ -397,7 +397,7 @@ static uint8_t *slot_of(const struct net_control *s, enum net_command kind)
 
 void net_control_commit(struct net_control *s, const uint8_t *bytes, size_t size)
 {
-	const struct command *c = command_find(bytes, size);
+	const struct control_command *c = control_command_find(bytes, size);
 	const uint8_t *data = bytes + HEADER_BYTES;
 	uint32_t length = (uint32_t)(size - HEADER_BYTES);
 

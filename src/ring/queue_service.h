@@ -26,16 +26,16 @@ struct queue_service {
 	 * Move one batch.  Returns a mask of enum queue_action: 0 means nothing
 	 * moved and all is armed, sleep until the next notification.  Negative:
 	 * the queue is broken and moves nothing any more; the notifications that
-	 * are owed for what came before are in *@owed.
+	 * what came before asks for are in *@notify.
 	 */
-	int (*pass)(void *queue, unsigned int *owed);
+	int (*pass)(void *queue, unsigned int *notify);
 	/*
 	 * Both or none.  move() is a pass() that never arms: 0 means that nothing
 	 * moved, and nobody will notify.  has_work() is a cheap look whether
 	 * move() would find something.  With them the host may look for a while
 	 * before it has pass() arm the queue, and sleeps.
 	 */
-	int (*move)(void *queue, unsigned int *owed);
+	int (*move)(void *queue, unsigned int *notify);
 	bool (*has_work)(const void *queue);
 	void *queue;
 	unsigned int index; /* of the ring */
