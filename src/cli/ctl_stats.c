@@ -16,20 +16,13 @@
 #include <time.h>
 
 #include "base/bits.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "cli/ctl_balloon.h"
 #include "cli/ctl_show.h"
 
 #define PAUSE_FIRST_MS 5
 #define PAUSE_LAST_MS 200
-
-static json_int_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
-}
 
 static bool has_name(const json_t *names, const char *wanted)
 {
@@ -74,12 +67,12 @@ out:
 /* *@answer: the last that came, in any case but errors of the client. */
 static int ask(struct qmp_client *client, int patience_ms, json_t **answer, struct umbra_error *err)
 {
-	const json_int_t start = now_ms();
+	const json_int_t start = clock_now_ms();
 	unsigned int pause_ms = PAUSE_FIRST_MS;
 	int result;
 
 	for (;;) {
-		const json_int_t passed = now_ms() - start;
+		const json_int_t passed = clock_now_ms() - start;
 		struct timespec pause = { .tv_nsec = pause_ms * 1000000l };
 		const json_t *age;
 

@@ -10,8 +10,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
 
@@ -29,17 +29,9 @@ struct qmp_client {
 	size_t searched; /* of them, without a line feed */
 };
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static void client_begin(struct qmp_client *client)
 {
-	client->deadline_ms = client->patience_ms < 0 ? -1 : now_ms() + client->patience_ms;
+	client->deadline_ms = client->patience_ms < 0 ? -1 : clock_now_ms() + client->patience_ms;
 }
 
 static int client_wait(struct qmp_client *client, short events, struct umbra_error *err)
@@ -50,7 +42,7 @@ static int client_wait(struct qmp_client *client, short events, struct umbra_err
 
 	do {
 		if (client->deadline_ms >= 0) {
-			left = client->deadline_ms - now_ms();
+			left = client->deadline_ms - clock_now_ms();
 			left = left < 0 ? 0 : left;
 		}
 		n = poll(&wait, 1, (int)left);
@@ -236,7 +228,7 @@ static int client_connect(struct qmp_client *client, struct umbra_error *err)
 		if (errno != EAGAIN)
 			return error_set(err, -errno, "%s: cannot connect: %s", client->path,
 					 strerror(errno));
-		if (client->deadline_ms >= 0 && now_ms() >= client->deadline_ms)
+		if (client->deadline_ms >= 0 && clock_now_ms() >= client->deadline_ms)
 			return error_set(err, -ETIMEDOUT, "%s: cannot connect within %d ms",
 					 client->path, client->patience_ms);
 		result = poll(NULL, 0, 10);

@@ -12,9 +12,9 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <time.h>
 
 #include "base/bits.h"
+#include "base/clock.h"
 
 #define BACKOFF_FIRST_MS 1u
 #define BACKOFF_LAST_MS 1000u
@@ -26,19 +26,11 @@ struct backoff {
 	uint64_t attempts;     /* that failed, one after the other */
 };
 
-static inline uint64_t backoff_now_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
-}
-
 static inline void backoff_failed(struct backoff *b)
 {
 	b->attempts++;
 	b->pause_ms = b->pause_ms ? MIN(2 * b->pause_ms, BACKOFF_LAST_MS) : BACKOFF_FIRST_MS;
-	b->next_us = backoff_now_us() + b->pause_ms * UINT64_C(1000);
+	b->next_us = clock_now_us() + b->pause_ms * UINT64_C(1000);
 }
 
 static inline void backoff_reset(struct backoff *b)
@@ -49,7 +41,7 @@ static inline void backoff_reset(struct backoff *b)
 /* How long to wait, ms; 0: the attempt is due. */
 static inline int backoff_wait_ms(const struct backoff *b)
 {
-	uint64_t now = backoff_now_us();
+	uint64_t now = clock_now_us();
 
 	return b->next_us > now ? (int)((b->next_us - now + 999) / 1000) : 0;
 }

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -36,7 +37,7 @@ void connector_close(struct connector *c)
 int connector_wait_ms(struct connector *c)
 {
 	if (c->connected_us) {
-		if (backoff_now_us() - c->connected_us > BACKOFF_LAST_MS * UINT64_C(1000))
+		if (clock_now_us() - c->connected_us > BACKOFF_LAST_MS * UINT64_C(1000))
 			backoff_reset(&c->backoff);
 		c->connected_us = 0;
 		backoff_failed(&c->backoff);
@@ -71,7 +72,7 @@ int connector_try(struct connector *c)
 		return -EAGAIN;
 	}
 	c->code = 0;
-	c->connected_us = backoff_now_us();
+	c->connected_us = clock_now_us();
 	return fd;
 }
 

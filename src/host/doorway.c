@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -64,7 +65,7 @@ void doorway_close(struct doorway *d)
 
 static uint64_t rest_left_us(const struct doorway *d)
 {
-	uint64_t now = backoff_now_us();
+	uint64_t now = clock_now_us();
 
 	return d->rest_until_us > now ? d->rest_until_us - now : 0;
 }
@@ -97,7 +98,7 @@ static int next(struct doorway *d)
 		log_warning(
 			"a VMM that has come cannot be taken in, and is left to wait: accept: %s",
 			strerror(errno));
-		d->rest_until_us = backoff_now_us() + REST_US;
+		d->rest_until_us = clock_now_us() + REST_US;
 		return -EAGAIN;
 	}
 	if (fd_budget_claim(&fd)) {

@@ -8,10 +8,10 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/bits.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/thread.h"
@@ -152,14 +152,6 @@ static bool worker_run_ready(struct worker *w)
 	return again;
 }
 
-static int64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 static inline void relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
@@ -183,7 +175,7 @@ static bool worker_look_once(struct worker *w)
 /* Look for work until there is some, or it is time to sleep. */
 static bool worker_look(struct worker *w)
 {
-	int64_t end = now_ns() + LOOK_NS;
+	uint64_t end = clock_now_ns() + LOOK_NS;
 
 	do {
 		for (unsigned int i = 0; i < LOOKS_PER_CLOCK; i++) {
@@ -194,7 +186,7 @@ static bool worker_look(struct worker *w)
 			}
 			relax();
 		}
-	} while (now_ns() < end);
+	} while (clock_now_ns() < end);
 	w->skips_next = MIN(2 * w->skips_next + 1, LOOK_SKIPS_MAX);
 	w->skips = w->skips_next;
 	return false;

@@ -6,8 +6,8 @@
 #include <inttypes.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/error.h"
-#include "host/backoff.h"
 
 #define NS_PER_S 1000000000l
 
@@ -31,7 +31,7 @@ int request_leave_locked(struct request_desk *desk, struct request *r)
 	if (r->state == REQUEST_LEFT)
 		return 0;
 	r->state = REQUEST_LEFT;
-	r->since_us = backoff_now_us();
+	r->since_us = clock_now_us();
 	r->left++;
 	r->next = NULL;
 	/* A handful at most: one request at a time, and each kind of news once. */
@@ -98,7 +98,7 @@ void request_desk_serve(struct request_desk *desk)
 	bell_hush(&desk->bell);
 	/* What comes meanwhile has rung the bell again: others than those who ask have
 	 * their turn first. */
-	now = backoff_now_us();
+	now = clock_now_us();
 	while ((r = request_take(desk, now))) {
 		const bool is_news = !r->tell;
 
@@ -161,7 +161,7 @@ static struct request *under_way_overdue(struct request_desk *desk, uint64_t now
 
 void request_desk_overdue(struct request_desk *desk, const char *waits_for)
 {
-	const uint64_t now = backoff_now_us();
+	const uint64_t now = clock_now_us();
 	const uint64_t deadline_us = desk->deadline_ms * UINT64_C(1000);
 	struct umbra_error err = { "" };
 	struct request *r = under_way_overdue(desk, now, deadline_us);

@@ -8,9 +8,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <time.h>
 
 #include "base/bits.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "host/closer.h"
@@ -20,10 +20,7 @@
 
 int64_t vhost_user_deadline(unsigned int timeout_ms)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000 + timeout_ms;
+	return clock_now_ms() + timeout_ms;
 }
 
 static int remaining_ms(int64_t deadline)
