@@ -7,7 +7,7 @@
 
 #include "base/bits.h"
 #include "cli/feature_names.h"
-#include "cli/json_text.h"
+#include "cli/json_values.h"
 
 #define DEVICE_ID_BALLOON 5 /* virtio 1.2, section 5 */
 
@@ -21,11 +21,6 @@ static const char *const stat_names[UMBRA_BALLOON_STATS] = {
 	"direct-reclaims",
 };
 
-static json_int_t number(uint64_t value)
-{
-	return value > INT64_MAX ? INT64_MAX : (json_int_t)value;
-}
-
 /* What the guest has: QEMU's "actual". */
 static uint64_t actual(const struct umbra_balloon_info *info)
 {
@@ -37,42 +32,31 @@ static uint64_t actual(const struct umbra_balloon_info *info)
 static json_t *target(const struct umbra_balloon_info *info)
 {
 	return info->target_bytes >= INT64_MAX ? json_null()
-					       : json_integer(number(info->target_bytes));
-}
-
-static json_t *with_text(json_t *object, const char *member, const char *text)
-{
-	if (!object || !text[0])
-		return object;
-	if (json_object_set_new(object, member, json_text(text))) {
-		json_decref(object);
-		return NULL;
-	}
-	return object;
+					       : json_integer(json_number(info->target_bytes));
 }
 
 /* --- events ---------------------------------------------------------------- */
 
 json_t *report_balloon_change(const struct umbra_balloon_info *info)
 {
-	return json_pack("{s:I}", "actual", number(actual(info)));
+	return json_pack("{s:I}", "actual", json_number(actual(info)));
 }
 
 json_t *report_balloon_state(const char *name, const struct umbra_balloon_info *info)
 {
-	return with_text(json_pack("{s:o, s:s}", "name", json_text(name), "state",
-				   umbra_balloon_state_name(info->state)),
-			 "reason", info->reason);
+	return json_with_text(json_pack("{s:o, s:s}", "name", json_text(name), "state",
+					umbra_balloon_state_name(info->state)),
+			      "reason", info->reason);
 }
 
 json_t *report_balloon_settled(const char *name, const struct umbra_balloon_info *info)
 {
-	return with_text(json_pack("{s:o, s:b, s:I, s:o, s:I, s:I}", "name", json_text(name),
-				   "reached", info->phase == UMBRA_BALLOON_SETTLED, "actual",
-				   number(actual(info)), "target", target(info), "target-id",
-				   number(info->target_id), "ballooned",
-				   number(info->ballooned_bytes)),
-			 "reason", info->obstacle);
+	return json_with_text(json_pack("{s:o, s:b, s:I, s:o, s:I, s:I}", "name", json_text(name),
+					"reached", info->phase == UMBRA_BALLOON_SETTLED, "actual",
+					json_number(actual(info)), "target", target(info),
+					"target-id", json_number(info->target_id), "ballooned",
+					json_number(info->ballooned_bytes)),
+			      "reason", info->obstacle);
 }
 
 /* --- commands ---------------------------------------------------------------- */
@@ -96,7 +80,7 @@ static int run_balloon_status(struct qmp_call *call)
 		json_decref(status);
 		status = NULL;
 	}
-	return qmp_answer(call, with_text(status, "obstacle", info.obstacle));
+	return qmp_answer(call, json_with_text(status, "obstacle", info.obstacle));
 }
 
 static int run_balloon(struct qmp_call *call)
@@ -127,7 +111,7 @@ static int run_balloon(struct qmp_call *call)
 		wish.bytes = UMBRA_BALLOON_ALL_MEMORY;
 	if (umbra_balloon_set_target(subject->balloon, &wish, &id, &err))
 		return qmp_refuse(call, -EINVAL, QMP_GENERIC_ERROR, "%s", err.text);
-	return qmp_answer(call, json_pack("{s:I}", "target-id", number(id)));
+	return qmp_answer(call, json_pack("{s:I}", "target-id", json_number(id)));
 }
 
 static json_t *regions(const struct qmp_balloon *subject, unsigned int count)
@@ -138,11 +122,11 @@ static json_t *regions(const struct qmp_balloon *subject, unsigned int count)
 	count = list ? MIN(count, umbra_balloon_regions(subject->balloon, list, count)) : 0;
 	for (unsigned int i = 0; array && i < count; i++) {
 		json_t *region =
-			json_pack("{s:I, s:I, s:I, s:b}", "gpa", number(list[i].gpa), "size",
-				  number(list[i].size), "page-size", number(list[i].page),
+			json_pack("{s:I, s:I, s:I, s:b}", "gpa", json_number(list[i].gpa), "size",
+				  json_number(list[i].size), "page-size", json_number(list[i].page),
 				  "given-back", !list[i].kept_reason[0]);
 
-		json_array_append_new(array, with_text(region, "reason", list[i].kept_reason));
+		json_array_append_new(array, json_with_text(region, "reason", list[i].kept_reason));
 	}
 	free(list);
 	return array;
@@ -158,14 +142,14 @@ static json_t *memory_report(const struct qmp_balloon *subject,
 		discarding = "none";
 	else if (info->kept_reason[0])
 		discarding = info->kept_memory_bytes < info->table_bytes ? "some" : "none";
-	return with_text(json_pack("{s:s, s:I, s:I, s:o, s:o}", "discarding", discarding, "kept",
-				   number(info->kept_bytes), "host-bytes", number(info->host_bytes),
-				   "host-bytes-age-ms",
-				   info->host_age_ms == UINT64_MAX
-					   ? json_null()
-					   : json_integer(number(info->host_age_ms)),
-				   "regions", regions(subject, info->memory_regions)),
-			 "kept-reason", info->kept_reason);
+	return json_with_text(json_pack("{s:s, s:I, s:I, s:o, s:o}", "discarding", discarding,
+					"kept", json_number(info->kept_bytes), "host-bytes",
+					json_number(info->host_bytes), "host-bytes-age-ms",
+					info->host_age_ms == UINT64_MAX
+						? json_null()
+						: json_integer(json_number(info->host_age_ms)),
+					"regions", regions(subject, info->memory_regions)),
+			      "kept-reason", info->kept_reason);
 }
 
 static int run_query_balloon(struct qmp_call *call)
@@ -175,23 +159,26 @@ static int run_query_balloon(struct qmp_call *call)
 
 	query(call, &info);
 	memory = memory_report(call->target->subject, &info);
-	sizes = json_pack("{s:I, s:o, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I}",
-			  "actual", number(actual(&info)), "target", target(&info), "target-id",
-			  number(info.target_id), "take", number(info.take_bytes), "memory",
-			  number(info.memory_bytes), "base", umbra_balloon_base_name(info.base),
-			  "table", number(info.table_bytes), "floor", number(info.floor_bytes),
-			  "ballooned", number(info.ballooned_bytes), "driver-ballooned",
-			  number(info.driver_bytes), "adopted", number(info.adopted_bytes),
-			  "unfreed", number(info.unfreed_bytes), "phase",
-			  umbra_balloon_phase_name(info.phase), "rate", number(info.rate_bytes));
+	sizes = json_pack(
+		"{s:I, s:o, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I}", "actual",
+		json_number(actual(&info)), "target", target(&info), "target-id",
+		json_number(info.target_id), "take", json_number(info.take_bytes), "memory",
+		json_number(info.memory_bytes), "base", umbra_balloon_base_name(info.base), "table",
+		json_number(info.table_bytes), "floor", json_number(info.floor_bytes), "ballooned",
+		json_number(info.ballooned_bytes), "driver-ballooned",
+		json_number(info.driver_bytes), "adopted", json_number(info.adopted_bytes),
+		"unfreed", json_number(info.unfreed_bytes), "phase",
+		umbra_balloon_phase_name(info.phase), "rate", json_number(info.rate_bytes));
 	counts = json_pack(
 		"{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "given-back",
-		number(info.freed_bytes), "discarded", number(info.discarded_bytes), "discards",
-		number(info.discards), "discard-errors", number(info.discard_errors), "reported",
-		number(info.reported_bytes), "messages", number(info.messages), "refused-messages",
-		number(info.refused_messages), "refused-records", number(info.refused_records),
-		"translate-us", number(info.translate_us), "discard-us", number(info.discard_us),
-		"features", features_json(DEVICE_ID_BALLOON, info.guest_features));
+		json_number(info.freed_bytes), "discarded", json_number(info.discarded_bytes),
+		"discards", json_number(info.discards), "discard-errors",
+		json_number(info.discard_errors), "reported", json_number(info.reported_bytes),
+		"messages", json_number(info.messages), "refused-messages",
+		json_number(info.refused_messages), "refused-records",
+		json_number(info.refused_records), "translate-us", json_number(info.translate_us),
+		"discard-us", json_number(info.discard_us), "features",
+		features_json(DEVICE_ID_BALLOON, info.guest_features));
 	if (json_object_update_missing(sizes, counts) ||
 	    json_object_update_missing(sizes, memory)) {
 		json_decref(sizes);
@@ -199,7 +186,7 @@ static int run_query_balloon(struct qmp_call *call)
 	}
 	json_decref(counts);
 	json_decref(memory);
-	return qmp_answer(call, with_text(sizes, "obstacle", info.obstacle));
+	return qmp_answer(call, json_with_text(sizes, "obstacle", info.obstacle));
 }
 
 /* A statistic that the driver does not send is null, which is not 0. */
@@ -213,7 +200,7 @@ static int run_query_stats(struct qmp_call *call)
 	for (unsigned int i = 0; stats && i < UMBRA_BALLOON_STATS; i++) {
 		/* A driver may send -1 for what it does not know. */
 		json_t *value = info.stats.present & 1u << i && info.stats.values[i] != UINT64_MAX
-					? json_integer(number(info.stats.values[i]))
+					? json_integer(json_number(info.stats.values[i]))
 					: json_null();
 
 		if (!json_object_set_new(stats, stat_names[i], value))
@@ -225,7 +212,7 @@ static int run_query_stats(struct qmp_call *call)
 	return qmp_answer(call, json_pack("{s:o, s:o}", "age-ms",
 					  info.stats.age_ms == UINT64_MAX
 						  ? json_null()
-						  : json_integer(number(info.stats.age_ms)),
+						  : json_integer(json_number(info.stats.age_ms)),
 					  "stats", stats));
 }
 

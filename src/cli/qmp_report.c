@@ -13,26 +13,8 @@
 #include <string.h>
 
 #include "cli/feature_names.h"
-#include "cli/json_text.h"
+#include "cli/json_values.h"
 #include "cli/qmp_control_queue.h"
-
-/* Add @member = @text unless the text is empty.  Returns @object, or NULL. */
-static json_t *with_text(json_t *object, const char *member, const char *text)
-{
-	if (!object || !text || !text[0])
-		return object;
-	if (json_object_set_new(object, member, json_text(text))) {
-		json_decref(object);
-		return NULL;
-	}
-	return object;
-}
-
-/* A counter would need 292 years at one per nanosecond to need the 64th bit. */
-static json_int_t number(uint64_t value)
-{
-	return value > INT64_MAX ? INT64_MAX : (json_int_t)value;
-}
 
 const char *report_mode_name(enum umbra_shadow_mode mode)
 {
@@ -64,8 +46,8 @@ json_t *report_status(const char *name, const char *backend, const struct umbra_
 			   report_mode_name(info->mode), "shadowed",
 			   info->state == UMBRA_DEVICE_SHADOWED, "shadow-wanted",
 			   info->shadow_wanted, "backend", backend_kind(backend, info));
-	status = with_text(status, "reason", info->reason);
-	return with_text(status, "shadow-refused", info->shadow_refused);
+	status = json_with_text(status, "reason", info->reason);
+	return json_with_text(status, "shadow-refused", info->shadow_refused);
 }
 
 static const char *queue_mode(const struct umbra_queue_info *queue)
@@ -80,25 +62,25 @@ static json_t *report_queue(unsigned int index, const struct umbra_queue_info *q
 	json_t *state, *counters;
 
 	state = json_pack("{s:i, s:I, s:b, s:b, s:s, s:i, s:i, s:I}", "index", (int)index, "size",
-			  number(queue->size), "started", queue->started, "enabled", queue->enabled,
-			  "mode", queue_mode(queue), "last-avail-idx", (int)queue->last_avail_idx,
-			  "last-used-idx", (int)queue->last_used_idx, "in-flight",
-			  number(queue->in_flight));
-	counters =
-		json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
-			  "requests", number(queue->requests), "bytes-out",
-			  number(queue->bytes_out), "bytes-in", number(queue->bytes_in), "kicks-in",
-			  number(queue->kicks_in), "kicks-out", number(queue->kicks_out), "kicks",
-			  number(queue->kicks_in), "calls-in", number(queue->calls_in), "calls-out",
-			  number(queue->calls_out), "calls", number(queue->calls_out), "clamped",
-			  number(queue->clamped), "returned", number(queue->returned), "lost",
-			  number(queue->lost), "table-longest", number(queue->table_longest));
+			  json_number(queue->size), "started", queue->started, "enabled",
+			  queue->enabled, "mode", queue_mode(queue), "last-avail-idx",
+			  (int)queue->last_avail_idx, "last-used-idx", (int)queue->last_used_idx,
+			  "in-flight", json_number(queue->in_flight));
+	counters = json_pack(
+		"{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "requests",
+		json_number(queue->requests), "bytes-out", json_number(queue->bytes_out),
+		"bytes-in", json_number(queue->bytes_in), "kicks-in", json_number(queue->kicks_in),
+		"kicks-out", json_number(queue->kicks_out), "kicks", json_number(queue->kicks_in),
+		"calls-in", json_number(queue->calls_in), "calls-out",
+		json_number(queue->calls_out), "calls", json_number(queue->calls_out), "clamped",
+		json_number(queue->clamped), "returned", json_number(queue->returned), "lost",
+		json_number(queue->lost), "table-longest", json_number(queue->table_longest));
 	if (json_object_update_missing(state, counters)) {
 		json_decref(state);
 		state = NULL;
 	}
 	json_decref(counters);
-	return with_text(state, "error", queue->error);
+	return json_with_text(state, "error", queue->error);
 }
 
 /* What is known of a vDPA device.  Addresses are text: they need all 64 bits. */
@@ -111,12 +93,12 @@ static json_t *with_vdpa(json_t *object, const struct umbra_backend_info *b)
 	snprintf(first, sizeof(first), "0x%" PRIx64, b->iova_first);
 	snprintf(last, sizeof(last), "0x%" PRIx64, b->iova_last);
 	more = json_pack("{s:I, s:I, s:I, s:o, s:{s:s, s:s}, s:{s:I, s:I, s:b}}", "device-id",
-			 number(b->device_id), "queues-max", number(b->queue_count),
-			 "queue-size-max", number(b->queue_size), "abilities",
+			 json_number(b->device_id), "queues-max", json_number(b->queue_count),
+			 "queue-size-max", json_number(b->queue_size), "abilities",
 			 backend_features_json(b->abilities), "iova-range", "first", first, "last",
-			 last, "mapped", "ranges", number(b->mapped_ranges), "bytes",
-			 number(b->mapped_bytes), "translated", b->translated);
-	more = with_text(more, "device-type", type);
+			 last, "mapped", "ranges", json_number(b->mapped_ranges), "bytes",
+			 json_number(b->mapped_bytes), "translated", b->translated);
+	more = json_with_text(more, "device-type", type);
 	if (!object || !more || json_object_update_missing(object, more)) {
 		json_decref(object);
 		object = NULL;
@@ -134,7 +116,7 @@ static json_t *report_backend(const char *backend, const struct umbra_shadow_inf
 			  features_json(info->backend.device_id, info->backend_features),
 			  "protocol-features", protocol_features_json(info->protocol_features));
 
-	object = with_text(object, "stop", info->backend.stops);
+	object = json_with_text(object, "stop", info->backend.stops);
 	return info->backend.device_id ? with_vdpa(object, &info->backend) : object;
 }
 
@@ -143,7 +125,7 @@ static json_t *report_features(const struct umbra_shadow_info *info)
 	json_t *features = json_pack("{s:o}", "guest",
 				     features_json(info->backend.device_id, info->guest_features));
 
-	return with_text(features, "dropped", info->dropped_features);
+	return json_with_text(features, "dropped", info->dropped_features);
 }
 
 /* Is it set up, or has it ever been worked on? */
@@ -166,15 +148,15 @@ json_t *report_vhost(const char *backend, const struct umbra_shadow_info *info)
 			queues = NULL;
 		}
 	}
-	vhost = json_pack("{s:o, s:o, s:{s:I, s:I, s:I, s:I}, s:o, s:{s:I, s:I, s:I, s:I}, s:I}",
-			  "backend", report_backend(backend, info), "features",
-			  report_features(info), "memory", "bytes", number(info->memory_bytes),
-			  "regions", number(info->memory_regions), "shadow-bytes",
-			  number(info->shadow_memory_bytes), "shadow-regions",
-			  number(info->shadow_memory_regions), "queues", queues, "switches",
-			  "count", number(info->switches), "failed", number(info->switches_failed),
-			  "last-pause-us", number(info->last_pause_us), "longest-pause-us",
-			  number(info->longest_pause_us), "frontends", number(info->frontends));
+	vhost = json_pack(
+		"{s:o, s:o, s:{s:I, s:I, s:I, s:I}, s:o, s:{s:I, s:I, s:I, s:I}, s:I}", "backend",
+		report_backend(backend, info), "features", report_features(info), "memory", "bytes",
+		json_number(info->memory_bytes), "regions", json_number(info->memory_regions),
+		"shadow-bytes", json_number(info->shadow_memory_bytes), "shadow-regions",
+		json_number(info->shadow_memory_regions), "queues", queues, "switches", "count",
+		json_number(info->switches), "failed", json_number(info->switches_failed),
+		"last-pause-us", json_number(info->last_pause_us), "longest-pause-us",
+		json_number(info->longest_pause_us), "frontends", json_number(info->frontends));
 	if (!vhost || !(info->control.is_followed || info->control.is_waiting))
 		return vhost;
 	control = report_control_queue(&info->control);
@@ -191,7 +173,7 @@ json_t *report_state_change(const char *name, enum umbra_device_state from,
 	json_t *data = json_pack("{s:o, s:s, s:s}", "name", json_text(name), "from",
 				 umbra_device_state_name(from), "to", umbra_device_state_name(to));
 
-	return with_text(data, "reason", reason);
+	return json_with_text(data, "reason", reason);
 }
 
 json_t *report_queue_broken(const char *name, unsigned int queue, const char *reason)

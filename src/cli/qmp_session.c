@@ -8,7 +8,7 @@
 #include <time.h>
 
 #include "base/error.h"
-#include "cli/json_text.h"
+#include "cli/json_values.h"
 #include "cli/qmp_commands.h"
 #include "cli/qmp_framer.h"
 

@@ -16,7 +16,7 @@
 #include <errno.h>
 
 #include "base/bits.h"
-#include "cli/json_text.h"
+#include "cli/json_values.h"
 #include "cli/qmp_report.h"
 #include "cli/qmp_session.h"
 #include "cli/qmp_shadow.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Strings into JSON, whatever bytes they hold: see json_text.h. */
-#include "cli/json_text.h"
+/* What C has into JSON: see json_values.h. */
+#include "cli/json_values.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
@@ -48,4 +48,20 @@ json_t *json_text(const char *text)
 	json = json_string(shown);
 	free(shown);
 	return json;
+}
+
+json_t *json_with_text(json_t *object, const char *member, const char *text)
+{
+	if (!object || !text || !text[0])
+		return object;
+	if (json_object_set_new(object, member, json_text(text))) {
+		json_decref(object);
+		return NULL;
+	}
+	return object;
+}
+
+json_int_t json_number(uint64_t value)
+{
+	return value > INT64_MAX ? INT64_MAX : (json_int_t)value;
 }
