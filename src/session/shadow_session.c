@@ -127,11 +127,21 @@ static uint64_t host_now_us(struct shadow_host *host)
 	return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
 }
 
-/* The device's thread only. */
+/*
+ * [end] the device's thread, and umbra_shadow_device_stop() on any other.
+ *
+ *	the thread                      who stops
+ *	has_session = false             asked_to_end = true
+ *	fence                           fence
+ *	read asked_to_end, go on        read has_session
+ *
+ * At least one sees the other's store: the thread ends, or what it waits for without a
+ * session (a back-end, for seconds) is ended by the bell `stop`.  Release and acquire cannot give
+ * that (store, then load); all four are sequentially consistent instead of a fence.
+ */
 static bool is_ending(struct umbra_shadow_device *u)
 {
-	/* Acquire; peer: umbra_shadow_device_stop(). */
-	if (!__atomic_load_n(&u->asked_to_end, __ATOMIC_ACQUIRE))
+	if (!__atomic_load_n(&u->asked_to_end, __ATOMIC_SEQ_CST)) /* [end] */
 		return false;
 	if (!u->end_by_us)
 		u->end_by_us =
@@ -565,12 +575,12 @@ static int session_run(struct umbra_shadow_device *u, int *front_fd, struct umbr
 		return rc;
 	}
 	shadow_device_attach(u->device, u->backend);
-	__atomic_store_n(&u->has_session, true, __ATOMIC_RELEASE);
+	__atomic_store_n(&u->has_session, true, __ATOMIC_SEQ_CST); /* [end] */
 	while (session_step(u, &lost))
 		continue;
 	if (is_ending(u) && !lost.text[0])
 		session_rest(u);
-	__atomic_store_n(&u->has_session, false, __ATOMIC_RELEASE);
+	__atomic_store_n(&u->has_session, false, __ATOMIC_SEQ_CST); /* [end] */
 	if (shadow_device_state(u->device) == UMBRA_DEVICE_BACKEND_LOST) {
 		pthread_mutex_lock(&u->lock);
 		snprintf(lost.text, sizeof(lost.text), "%s", u->info.reason);
@@ -644,12 +654,11 @@ int umbra_shadow_device_run(struct umbra_shadow_device *device, struct umbra_err
 
 void umbra_shadow_device_stop(struct umbra_shadow_device *device)
 {
-	/* Release; peer: is_ending().  Nothing here that a signal handler may not do; nobody
-	 * hushes these bells. */
-	bool again = __atomic_exchange_n(&device->asked_to_end, true, __ATOMIC_ACQ_REL);
+	/* Nothing here that a signal handler may not do; nobody hushes these bells. */
+	bool again = __atomic_exchange_n(&device->asked_to_end, true, __ATOMIC_SEQ_CST);
 
-	/* A session that begins just now has no rings yet. */
-	if (again || !__atomic_load_n(&device->has_session, __ATOMIC_ACQUIRE))
+	/* [end].  A session that begins just now has no rings yet. */
+	if (again || !__atomic_load_n(&device->has_session, __ATOMIC_SEQ_CST))
 		bell_ring(&device->stop);
 	bell_ring(&device->end);
 }
