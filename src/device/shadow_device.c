@@ -111,6 +111,26 @@ void shadow_device_settle(struct shadow_device *d)
 	shadow_device_set_state(d, state, reason);
 }
 
+/* A lane is broken: say so everywhere. */
+static void broken_report(void *opaque, const struct lane *r)
+{
+	struct shadow_device *d = opaque;
+	struct umbra_event event = {
+		.kind = UMBRA_EVENT_QUEUE_BROKEN,
+		.queue = lane_index(r),
+		.from = d->state,
+		.to = d->state,
+		.reason = lane_error(r),
+	};
+
+	log_error("queue %u is broken and stays still until the driver resets it: %s",
+		  lane_index(r), lane_error(r));
+	d->host->ops->event(d->host, &event);
+	if (d->protocol_features &
+	    BIT64(VHOST_USER_PROTOCOL_F_STATUS)) /* NEEDS_RESET is to be read */
+		d->host->ops->config_changed(d->host);
+}
+
 struct lane_context shadow_device_context(const struct shadow_device *d)
 {
 	return (struct lane_context){
@@ -121,6 +141,9 @@ struct lane_context shadow_device_context(const struct shadow_device *d)
 		.shadow_features = d->features.shadow_ring,
 		.table_max = d->table_max,
 		.control = &d->control.ring,
+		.deadline_us = d->deadline_us,
+		.broke = broken_report,
+		.device = (struct shadow_device *)d,
 	};
 }
 
@@ -177,17 +200,8 @@ int shadow_device_check_backend(const struct shadow_device *d, struct umbra_erro
 void shadow_device_break_ring(struct shadow_device *d, struct lane *r, const char *reason)
 {
 	struct lane_context c = shadow_device_context(d);
-	struct umbra_event event = { .kind = UMBRA_EVENT_QUEUE_BROKEN, .queue = lane_index(r) };
 
 	lane_break(r, &c, reason);
-	log_error("queue %u is broken and stays still until the driver resets it: %s",
-		  lane_index(r), lane_error(r));
-	event.from = event.to = d->state;
-	event.reason = lane_error(r);
-	d->host->ops->event(d->host, &event);
-	if (d->protocol_features &
-	    BIT64(VHOST_USER_PROTOCOL_F_STATUS)) /* NEEDS_RESET is to be read */
-		d->host->ops->config_changed(d->host);
 }
 
 void shadow_device_check_queues(struct shadow_device *d)

@@ -10,6 +10,7 @@
 
 #include "device/features.h"
 #include "device/shadow_device.h"
+#include "device/shadow_quiesce.h"
 #include "lane/lane.h"
 
 /* What the guest has said on the control queue: shadow_control.c. */
@@ -165,22 +166,6 @@ void shadow_control_info(const struct shadow_device *d, struct umbra_net_control
  * forgotten; NULL: there is nothing to tell, or no ring. */
 struct lane *shadow_control_replayer(struct shadow_device *d);
 
-/* --- shadow_quiesce.c ---------------------------------------------------- */
-
-/*
- * Bring ring @only (NULL, and always if the device is stopped as a whole: every
- * ring that the back-end has) to a standstill: halted, and drained, at most the
- * deadline.  A ring whose peer lies is broken on the way.
- * -ETIME: @by_force: halted all the same, with chains that did not come back.
- * Otherwise, and after any other error: in part; see shadow_device_resume().
- */
-UMBRA_MUST_CHECK int shadow_device_quiesce(struct shadow_device *d, struct lane *only,
-					   bool by_force, struct umbra_error *err);
-
-/* Undo a quiesce that failed or is not wanted any more: the rings run in the
- * mode that they had. */
-UMBRA_MUST_CHECK int shadow_device_resume(struct shadow_device *d, struct umbra_error *err);
-
 /* --- shadow_own.c --------------------------------------------------------- */
 
 /* A piece of our own memory for each ring that is about to start, as of
@@ -217,8 +202,9 @@ void shadow_own_fini(struct shadow_device *d);
 /* Is ring @r one of those that begin, if @only (NULL: all) do? */
 bool shadow_device_may_start(const struct lane *r, const struct lane *only);
 
-/* Every halted ring is let go of: it is WANTED. */
-void shadow_device_finish(struct shadow_device *d);
+/* Undo a quiesce that failed or is not wanted any more: the rings run in the
+ * mode that they had. */
+UMBRA_MUST_CHECK int shadow_device_resume(struct shadow_device *d, struct umbra_error *err);
 
 /*
  * Start ring @only (NULL: every one) of those that are WANTED and may start, in
@@ -247,7 +233,7 @@ bool shadow_device_is_fatal(int code);
 int shadow_device_lose(struct shadow_device *d, int code, const struct umbra_error *err);
 
 /* Ring @r is broken, for @reason or (NULL) for what its queue found: let it be,
- * and report it everywhere. */
+ * which is reported everywhere. */
 void shadow_device_break_ring(struct shadow_device *d, struct lane *r, const char *reason);
 
 /* Of a NEGOTIATING device without a reason of its own. */

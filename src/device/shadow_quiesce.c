@@ -21,9 +21,9 @@
  * that keeps requests makes 2 or 5 fail at the deadline.  Who merely wanted a change then
  * gets an error and the rings go on; when the front-end stops or resets its ring, that
  * happens (@by_force), and what the back-end has is given up.
- *
- * Threads: the device's thread.
  */
+#include "device/shadow_quiesce.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/virtio_ring.h>
@@ -31,7 +31,6 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "device/shadow_device_private.h"
 #include "lane/lane_private.h"
 
 /* Between two looks at rings that drain: well below a disk's service time, and
@@ -47,23 +46,23 @@ static bool is_meant(const struct lane *r, const struct lane *only)
 
 /* Among others, a broken ring is left to the back-end that has it, unless the device is
  * stopped as a whole. */
-static bool is_halted_with(const struct shadow_device *d, const struct lane *r,
+static bool is_halted_with(const struct lane *r, const struct lane_context *c,
 			   const struct lane *only)
 {
 	return is_meant(r, only) && lane_is_at_backend(r) &&
-	       (only || shadow_device_is_whole(d) || lane_runs(r));
+	       (only || backend_is_whole(c->backend) || lane_runs(r));
 }
 
-static int rings_hush(struct shadow_device *d, const struct lane *only, struct umbra_error *err)
+static int rings_hush(struct lanes *lanes, const struct lane_context *c, const struct lane *only,
+		      struct umbra_error *err)
 {
-	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
-		struct lane *r = lane_at(d->lanes, i);
-		struct lane_context c = shadow_device_context(d);
+	for (unsigned int i = 0; i < lanes->count; i++) {
+		struct lane *r = &lanes->lane[i];
 		int rc;
 
 		if (!is_meant(r, only) || !lane_runs(r) || r->halted)
 			continue;
-		rc = lane_hush(r, &c, err);
+		rc = lane_hush(r, c, err);
 		if (rc)
 			return rc;
 	}
@@ -74,24 +73,24 @@ static int rings_hush(struct shadow_device *d, const struct lane *only, struct u
  * Which ring has chains that its stop would lose, or that make the stop a race?  1: *@busy
  * has most of them, *@left (0: it is waited for without any); 0: none.
  */
-static int ring_busy_find(struct shadow_device *d, const struct lane *only,
-			  const struct lane **busy, uint16_t *left, struct umbra_error *err)
+static int ring_busy_find(struct lanes *lanes, const struct lane_context *c,
+			  const struct lane *only, const struct lane **busy, uint16_t *left,
+			  struct umbra_error *err)
 {
 	bool found = false;
 
 	*left = 0;
-	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
-		struct lane *r = lane_at(d->lanes, i);
-		struct lane_context c = shadow_device_context(d);
+	for (unsigned int i = 0; i < lanes->count; i++) {
+		struct lane *r = &lanes->lane[i];
 		uint16_t n;
 		int rc;
 
-		if (!is_halted_with(d, r, only))
+		if (!is_halted_with(r, c, only))
 			continue;
-		rc = lane_is_idle(r, &c, &n, err);
+		rc = lane_is_idle(r, c, &n, err);
 		if (rc == -EPROTO) {
 			if (!lane_is_broken(r))
-				shadow_device_break_ring(d, r, NULL);
+				lane_break(r, c, NULL);
 		} else if (rc < 0) {
 			return rc;
 		} else if (!rc && (!found || n > *left)) {
@@ -104,18 +103,18 @@ static int ring_busy_find(struct shadow_device *d, const struct lane *only,
 }
 
 /* @r was waited for in vain: -ETIME. */
-static int busy_error(const struct shadow_device *d, const struct lane *r, uint16_t left,
+static int busy_error(const struct lane *r, const struct lane_context *c, uint16_t left,
 		      struct umbra_error *err)
 {
-	uint64_t ms = d->deadline_us / 1000;
+	uint64_t ms = c->deadline_us / 1000;
 
-	if (backend_is_reset_by_stop(d->backend))
+	if (backend_is_reset_by_stop(c->backend))
 		return error_set(err, -ETIME,
 				 "queue %u: the device cannot be suspended (no "
 				 "VHOST_BACKEND_F_SUSPEND), and after %" PRIu64
 				 " ms %u requests are still with it, as far as it can be asked",
 				 lane_index(r), ms, left);
-	if (lane_is_passed(r) && !(d->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX)) &&
+	if (lane_is_passed(r) && !(c->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX)) &&
 	    r->sounding != SOUNDING_DONE)
 		return error_set(
 			err, -ETIME,
@@ -130,27 +129,27 @@ static int busy_error(const struct shadow_device *d, const struct lane *r, uint1
 }
 
 /* Wait from @start on, at most the deadline, until a stop loses and races nothing. */
-static int rings_await_idle(struct shadow_device *d, const struct lane *only, uint64_t start,
-			    struct umbra_error *err)
+static int rings_await_idle(struct lanes *lanes, const struct lane_context *c,
+			    const struct lane *only, uint64_t start, struct umbra_error *err)
 {
 	for (;;) {
 		const struct lane *busy = NULL;
 		uint16_t left;
-		int rc = ring_busy_find(d, only, &busy, &left, err);
+		int rc = ring_busy_find(lanes, c, only, &busy, &left, err);
 
 		if (rc <= 0)
 			return rc;
-		if (d->host->ops->now_us(d->host) - start >= d->deadline_us) {
-			if (left || d->backend->hush != BACKEND_HUSH_ENABLE)
-				return busy_error(d, busy, left, err);
+		if (c->host->ops->now_us(c->host) - start >= c->deadline_us) {
+			if (left || c->backend->hush != BACKEND_HUSH_ENABLE)
+				return busy_error(busy, c, left, err);
 			log_warning("queue %u: the back-end has not read a kick of the disabled "
 				    "queue for %" PRIu64 " ms, so from here on that is not waited "
 				    "for",
-				    lane_index(busy), d->deadline_us / 1000);
-			d->backend->leaves_kicks = true;
+				    lane_index(busy), c->deadline_us / 1000);
+			c->backend->leaves_kicks = true;
 			continue;
 		}
-		rc = d->host->ops->wait_us(d->host, DRAIN_LOOK_US);
+		rc = c->host->ops->wait_us(c->host, DRAIN_LOOK_US);
 		if (rc)
 			return error_set(err, rc, "queue %u: stopped with %u requests in flight",
 					 lane_index(busy), left);
@@ -160,41 +159,40 @@ static int rings_await_idle(struct shadow_device *d, const struct lane *only, ui
 /* --- the stop ------------------------------------------------------------- */
 
 /* A ring whose peer lies is broken on the way; the others go on. */
-static int rings_halt(struct shadow_device *d, const struct lane *only, struct umbra_error *err)
+static int rings_halt(struct lanes *lanes, const struct lane_context *c, const struct lane *only,
+		      struct umbra_error *err)
 {
-	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
-		struct lane *r = lane_at(d->lanes, i);
-		struct lane_context c = shadow_device_context(d);
+	for (unsigned int i = 0; i < lanes->count; i++) {
+		struct lane *r = &lanes->lane[i];
 		int rc;
 
-		if (!is_halted_with(d, r, only))
+		if (!is_halted_with(r, c, only))
 			continue;
-		rc = lane_halt(r, &c, err);
+		rc = lane_halt(r, c, err);
 		if (rc && rc != -EPROTO)
 			return rc;
 		if (rc && !lane_is_broken(r))
-			shadow_device_break_ring(d, r, err->text);
+			lane_break(r, c, err->text);
 	}
 	return 0;
 }
 
-static int rings_drain(struct shadow_device *d, const struct lane *only, uint64_t start,
-		       struct umbra_error *err)
+static int rings_drain(struct lanes *lanes, const struct lane_context *c, const struct lane *only,
+		       uint64_t start, struct umbra_error *err)
 {
 	for (;;) {
 		struct lane *waiting = NULL;
 		int rc;
 
-		for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
-			struct lane *r = lane_at(d->lanes, i);
-			struct lane_context c = shadow_device_context(d);
+		for (unsigned int i = 0; i < lanes->count; i++) {
+			struct lane *r = &lanes->lane[i];
 
 			if (!r->halted || (only ? r != only : !lane_runs(r)))
 				continue;
-			rc = lane_is_drained(r, &c);
+			rc = lane_is_drained(r, c);
 			if (rc < 0) {
 				if (!lane_is_broken(r))
-					shadow_device_break_ring(d, r, NULL);
+					lane_break(r, c, NULL);
 				continue;
 			}
 			if (!rc)
@@ -202,13 +200,13 @@ static int rings_drain(struct shadow_device *d, const struct lane *only, uint64_
 		}
 		if (!waiting)
 			return 0;
-		if (d->host->ops->now_us(d->host) - start >= d->deadline_us)
+		if (c->host->ops->now_us(c->host) - start >= c->deadline_us)
 			return error_set(err, -ETIME,
 					 "queue %u: the back-end took %u chains and did not use "
 					 "them within %" PRIu64 " ms",
 					 lane_index(waiting), lane_undrained(waiting),
-					 d->deadline_us / 1000);
-		rc = d->host->ops->wait_us(d->host, DRAIN_LOOK_US);
+					 c->deadline_us / 1000);
+		rc = c->host->ops->wait_us(c->host, DRAIN_LOOK_US);
 		if (rc)
 			return error_set(err, rc,
 					 "queue %u: stopped while %u chains were in flight",
@@ -218,56 +216,54 @@ static int rings_drain(struct shadow_device *d, const struct lane *only, uint64_
 
 /* --- all of it ------------------------------------------------------------ */
 
-static int device_stop(struct shadow_device *d, struct umbra_error *err)
+static int device_stop(struct lanes *lanes, const struct lane_context *c, struct umbra_error *err)
 {
 	bool any = false;
 
-	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
-		any |= lane_is_at_backend(lane_at(d->lanes, i));
-	return any ? d->backend->ops->device_stop(d->backend, err) : 0;
+	for (unsigned int i = 0; i < lanes->count; i++)
+		any |= lane_is_at_backend(&lanes->lane[i]);
+	return any ? c->backend->ops->device_stop(c->backend, err) : 0;
 }
 
-int shadow_device_quiesce(struct shadow_device *d, struct lane *only, bool by_force,
-			  struct umbra_error *err)
+int lanes_quiesce(struct lanes *lanes, const struct lane_context *c, struct lane *only,
+		  bool by_force, struct umbra_error *err)
 {
-	uint64_t start = d->host->ops->now_us(d->host);
-	bool is_whole = shadow_device_is_whole(d);
+	uint64_t start = c->host->ops->now_us(c->host);
+	bool is_whole = backend_is_whole(c->backend);
 	int rc;
 
 	if (is_whole)
 		only = NULL;
-	rc = rings_hush(d, only, err);
+	rc = rings_hush(lanes, c, only, err);
 	/* A device that is suspended uses what it has by itself. */
-	if (!rc && !(d->backend->traits & BACKEND_SUSPENDS))
-		rc = rings_await_idle(d, only, start, err);
+	if (!rc && !(c->backend->traits & BACKEND_SUSPENDS))
+		rc = rings_await_idle(lanes, c, only, start, err);
 	if (rc == -ETIME && by_force) {
 		log_warning("%s; it is stopped all the same", err->text);
 		rc = 0;
 	}
 	if (!rc && is_whole)
-		rc = device_stop(d, err);
+		rc = device_stop(lanes, c, err);
 	if (!rc)
-		rc = rings_halt(d, only, err);
-	return rc ? rc : rings_drain(d, only, start, err);
+		rc = rings_halt(lanes, c, only, err);
+	return rc ? rc : rings_drain(lanes, c, only, start, err);
 }
 
-int shadow_device_resume(struct shadow_device *d, struct umbra_error *err)
+int lanes_resume(struct lanes *lanes, const struct lane_context *c, struct umbra_error *err)
 {
-	bool is_stopped = false;
-
-	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
-		is_stopped |= lane_runs(lane_at(d->lanes, i)) && lane_at(d->lanes, i)->halted;
-	if (is_stopped && shadow_device_is_whole(d)) {
-		shadow_device_finish(d);
-		return shadow_device_begin(d, NULL, d->shadow_wanted, err);
-	}
-	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
-		struct lane *r = lane_at(d->lanes, i);
-		struct lane_context c = shadow_device_context(d);
-		int rc = lane_runs(r) && (r->halted || r->hushed) ? lane_resume(r, &c, err) : 0;
+	for (unsigned int i = 0; i < lanes->count; i++) {
+		struct lane *r = &lanes->lane[i];
+		int rc = lane_is_resting(r) ? lane_resume(r, c, err) : 0;
 
 		if (rc)
 			return rc;
 	}
 	return 0;
+}
+
+void lanes_finish(struct lanes *lanes, const struct lane_context *c)
+{
+	for (unsigned int i = 0; i < lanes->count; i++)
+		if (lane_runs(&lanes->lane[i]) && lane_is_halted(&lanes->lane[i]))
+			lane_finish(&lanes->lane[i], c);
 }

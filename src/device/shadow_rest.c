@@ -18,15 +18,16 @@
 
 int shadow_device_rest(struct shadow_device *d, unsigned int *left, struct umbra_error *err)
 {
+	struct lane_context c = shadow_device_context(d);
 	int rc = shadow_device_check_backend(d, err);
 
 	*left = 0;
 	if (rc)
 		return rc;
-	rc = shadow_device_quiesce(d, NULL, true, err);
+	rc = lanes_quiesce(d->lanes, &c, NULL, true, err);
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
 		*left += lane_left(lane_at(d->lanes, i));
-	shadow_device_finish(d);
+	lanes_finish(d->lanes, &c);
 	/* Out of time, with every ring stopped: what is left says all. */
 	if ((rc == -ETIME || rc == -ECANCELED) && !lanes_any(d->lanes, lane_runs))
 		rc = 0;

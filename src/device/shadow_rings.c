@@ -62,8 +62,9 @@ static bool has_to_stop(const struct shadow_device *d, const struct lane *r)
  */
 static int ring_halt(struct shadow_device *d, struct lane *r, struct umbra_error *err)
 {
+	struct lane_context c = shadow_device_context(d);
 	struct umbra_error later;
-	int rc = shadow_device_quiesce(d, r, true, err), back;
+	int rc = lanes_quiesce(d->lanes, &c, r, true, err), back;
 
 	if (rc == -ETIME) {
 		log_error("%s; the front-end stops the queue, so they are given up", err->text);
@@ -81,7 +82,6 @@ static int ring_halt(struct shadow_device *d, struct lane *r, struct umbra_error
 	}
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
 		struct lane *other = lane_at(d->lanes, i);
-		struct lane_context c = shadow_device_context(d);
 
 		if (other != r && lane_runs(other) && lane_is_halted(other) &&
 		    !lane_is_forgotten(other))

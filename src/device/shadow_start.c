@@ -47,17 +47,6 @@ bool shadow_device_may_start(const struct lane *r, const struct lane *only)
 	return lane_is_wanted(r) && (!only || r == only) && lane_front(r)->enabled;
 }
 
-void shadow_device_finish(struct shadow_device *d)
-{
-	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
-		struct lane *r = lane_at(d->lanes, i);
-		struct lane_context c = shadow_device_context(d);
-
-		if (lane_runs(r) && lane_is_halted(r))
-			lane_finish(r, &c);
-	}
-}
-
 /*
  * Break the rings that are about to start and cannot stand where their front-end says;
  * the others start without them.  What is wrong with the others their start says.
@@ -110,7 +99,8 @@ static int device_replay(struct shadow_device *d, struct lane *control, struct u
 /* The device runs, but not as it should: stop it. */
 static int device_ungo(struct shadow_device *d, struct umbra_error *err)
 {
-	int rc = shadow_device_quiesce(d, NULL, true, err);
+	struct lane_context c = shadow_device_context(d);
+	int rc = lanes_quiesce(d->lanes, &c, NULL, true, err);
 
 	if (rc && rc != -ETIME)
 		return shadow_device_is_fatal(rc)
@@ -119,7 +109,7 @@ static int device_ungo(struct shadow_device *d, struct umbra_error *err)
 					      "the device cannot be stopped in order");
 	if (rc)
 		log_error("%s; they are given up", err->text);
-	shadow_device_finish(d);
+	lanes_finish(d->lanes, &c);
 	return 0;
 }
 
@@ -143,7 +133,7 @@ static int rings_ungo(struct shadow_device *d, struct umbra_error *err)
 			continue;
 		}
 		/* Nobody served it, but the back-end may have worked on a passed one. */
-		rc = shadow_device_quiesce(d, r, true, err);
+		rc = lanes_quiesce(d->lanes, &c, r, true, err);
 		if (rc && rc != -ETIME)
 			return rc;
 		if (rc)
@@ -185,6 +175,21 @@ int shadow_device_begin(struct shadow_device *d, const struct lane *only, bool s
 	if (back)
 		*err = later;
 	return back ? back : rc;
+}
+
+static bool is_halted(const struct lane *r)
+{
+	return lane_runs(r) && lane_is_halted(r);
+}
+
+int shadow_device_resume(struct shadow_device *d, struct umbra_error *err)
+{
+	struct lane_context c = shadow_device_context(d);
+
+	if (!shadow_device_is_whole(d) || !lanes_any(d->lanes, is_halted))
+		return lanes_resume(d->lanes, &c, err);
+	lanes_finish(d->lanes, &c);
+	return shadow_device_begin(d, NULL, d->shadow_wanted, err);
 }
 
 /* --- the mode ------------------------------------------------------------- */
@@ -238,14 +243,15 @@ void shadow_device_start_soon(struct shadow_device *d)
  * all are wanted. */
 static int device_rest(struct shadow_device *d, struct umbra_error *err)
 {
+	struct lane_context c = shadow_device_context(d);
 	struct umbra_error later;
 	int rc, back;
 
 	if (!shadow_device_is_whole(d) || !(lanes_any(d->lanes, lane_runs)))
 		return 0;
-	rc = shadow_device_quiesce(d, NULL, false, err);
+	rc = lanes_quiesce(d->lanes, &c, NULL, false, err);
 	if (!rc) {
-		shadow_device_finish(d);
+		lanes_finish(d->lanes, &c);
 		return 0;
 	}
 	back = shadow_device_is_fatal(rc) ? rc : shadow_device_resume(d, &later);

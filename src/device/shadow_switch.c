@@ -89,11 +89,12 @@ int shadow_device_check_mode(const struct shadow_device *d, bool shadowed, struc
  * unless the code is fatal or the rings are wanted, to be tried again. */
 static int rings_switch(struct shadow_device *d, bool shadowed, struct umbra_error *err)
 {
+	struct lane_context c = shadow_device_context(d);
 	uint64_t start = d->host->ops->now_us(d->host);
 	struct umbra_error later;
 	int rc, back;
 
-	rc = shadow_device_quiesce(d, NULL, false, err);
+	rc = lanes_quiesce(d->lanes, &c, NULL, false, err);
 	if (!rc && (d->overdue || d->host->ops->now_us(d->host) - start >= d->deadline_us))
 		rc = error_set(err, -ETIME,
 			       "the back-end took longer than %" PRIu64 " ms to stop its rings",
@@ -101,7 +102,7 @@ static int rings_switch(struct shadow_device *d, bool shadowed, struct umbra_err
 	if (rc) {
 		back = shadow_device_is_fatal(rc) ? 0 : shadow_device_resume(d, &later);
 	} else {
-		shadow_device_finish(d);
+		lanes_finish(d->lanes, &c);
 		rc = shadow_device_begin(d, NULL, shadowed, err);
 		back = !rc || shadow_device_is_fatal(rc)
 			       ? 0

@@ -788,4 +788,5 @@ void lane_break(struct lane *r, const struct lane_context *c, const char *reason
 	queue_abandon(r);
 	r->run = RING_BROKEN;
 	c->host->ops->notify(c->host, r->front.err_fd);
+	c->broke(c->device, r);
 }

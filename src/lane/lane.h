@@ -135,6 +135,10 @@ struct lane_context {
 	uint64_t guest_features, shadow_features;
 	uint32_t table_max; /* descriptors of the longest indirect table, on whatever ring */
 	const struct ring_control *control; /* for the ring that is LANE_FOLLOWED */
+	uint64_t deadline_us;               /* longest wait for chains in flight */
+	/* Lane @r broke, and lane_error() says why: report it. */
+	void (*broke)(void *device, const struct lane *r);
+	void *device;
 };
 
 /* --- all lanes of a device ------------------------------------------------ */
@@ -288,8 +292,8 @@ UMBRA_MUST_CHECK int lane_resolve(struct lane *r, const struct lane_context *c,
 /* Why the ring's queue is broken, as a sentence.  Returns @text. */
 char *lane_queue_error(const struct lane *r, char *text, size_t size);
 
-/* After a violation: stop serving, keep the reason (NULL: the queue's) in
- * r->error.  The back-end still has the ring, and is told when the front-end
+/* After a violation: stop serving, keep the reason (NULL: the queue's), and have it
+ * reported.  The back-end still has the ring, and is told when the front-end
  * stops it: what is in flight there must not end up in the ring's next life. */
 void lane_break(struct lane *r, const struct lane_context *c, const char *reason);
 
