@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The inside of a shadow device, shared by shadow_device.c (life, negotiation,
- * what is relayed), shadow_rings.c (messages about rings), shadow_start.c and
- * shadow_quiesce.c (rings come to life, and to a standstill), shadow_switch.c
- * (modes), shadow_memory.c (tables) and shadow_own.c (our own memory).
+ * what is relayed), shadow_rings.c (messages about rings), shadow_start.c (rings come
+ * to life), shadow_switch.c (modes), shadow_memory.c (tables) and shadow_own.c (our own
+ * memory).
  */
 #ifndef UMBRA_DEVICE_SHADOW_DEVICE_PRIVATE_H
 #define UMBRA_DEVICE_SHADOW_DEVICE_PRIVATE_H
 
 #include "device/features.h"
 #include "device/shadow_device.h"
-#include "device/shadow_quiesce.h"
 #include "lane/lane.h"
+#include "lane/standstill.h"
 
 /* What the guest has said on the control queue: shadow_control.c. */
 struct shadow_control {

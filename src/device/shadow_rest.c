@@ -4,7 +4,7 @@
  *
  * Theory of operation.  A guest that is not told of a request that was done waits for it
  * for ever, or, when its VMM finds another back-end, has it done again.  So the rings are
- * stopped as if the front-end stopped each (shadow_quiesce.c): what the back-end has is
+ * stopped as if the front-end stopped each (standstill.c): what the back-end has is
  * waited for and completed to the guest, what it has not taken goes back to the guest's
  * ring.  Whoever serves the guest next finds used and available indices that say all
  * there is to know.  What does not come back in time is counted.

@@ -6,7 +6,7 @@
  * started and stopped in the same way in either mode (lane.h), and it is
  * the same for both kinds of back-end:
  *
- *  1. Bring every running ring to a standstill (shadow_quiesce.c).  Chains that the back-end has
+ *  1. Bring every running ring to a standstill (standstill.c).  Chains that the back-end has
  *     not taken are back on the guest's ring; those that it has taken are used, since a
  *     device that still owns a buffer must not see it twice.  The guest goes on adding
  *     chains and kicking, which nobody hears.

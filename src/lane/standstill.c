@@ -22,7 +22,7 @@
  * gets an error and the rings go on; when the front-end stops or resets its ring, that
  * happens (@by_force), and what the back-end has is given up.
  */
-#include "device/shadow_quiesce.h"
+#include "lane/standstill.h"
 
 #include <errno.h>
 #include <inttypes.h>

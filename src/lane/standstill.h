@@ -4,8 +4,8 @@
  *
  * Threads: the device's thread.
  */
-#ifndef UMBRA_DEVICE_SHADOW_QUIESCE_H
-#define UMBRA_DEVICE_SHADOW_QUIESCE_H
+#ifndef UMBRA_LANE_STANDSTILL_H
+#define UMBRA_LANE_STANDSTILL_H
 
 #include "lane/lane.h"
 
