@@ -28,8 +28,8 @@
 bool balloon_device_has_driver(const struct balloon_device *d)
 {
 	/* A front-end need not say more than "disabled" when a driver goes. */
-	return d->rings[0].started && d->rings[0].enabled && d->rings[1].started &&
-	       d->rings[1].enabled;
+	return d->rings[0].started && d->rings[0].front.enabled && d->rings[1].started &&
+	       d->rings[1].front.enabled;
 }
 
 uint64_t balloon_device_pages(const struct balloon_device *d)
@@ -138,7 +138,7 @@ static int set_features(struct virtio_device *self, uint64_t features, struct um
 	/* Rings that run were another driver's: they may be anybody's memory now. */
 	for (unsigned int i = 0; i < BALLOON_QUEUES; i++) {
 		balloon_ring_halt(d, &d->rings[i]);
-		d->rings[i].enabled |= !(features & BIT64(VHOST_USER_F_PROTOCOL_FEATURES));
+		d->rings[i].front.enabled |= !(features & BIT64(VHOST_USER_F_PROTOCOL_FEATURES));
 	}
 	d->features = features;
 	return 0;
@@ -221,9 +221,11 @@ static int memory_exchange(struct balloon_device *d, struct memory **memory,
 		if (!r->built || r->error[0])
 			continue;
 		/* The ring has moved with the table, its indices have not. */
-		if (balloon_ring_find(d, r, &r->queue.ring.split, &why)) {
+		if (guest_ring_find(&r->front, d->memory, &why)) {
 			r->built = false;
 			balloon_ring_break(d, r, why.text);
+		} else {
+			r->queue.ring.split = r->front.split;
 		}
 		r->queue.ring.memory = d->memory;
 		r->queue.ring.memory_hint = r->queue.ring.table_hint = 0;
@@ -466,12 +468,7 @@ int balloon_device_create(struct balloon_host *host, const struct balloon_device
 	d->shared.batch.single_pages = config->single_pages;
 	balloon_progress_init(&d->progress, config->stall_ms * UINT64_C(1000));
 	for (unsigned int i = 0; i < BALLOON_QUEUES; i++)
-		d->rings[i] = (struct balloon_ring){
-			.index = i,
-			.kick_fd = -1,
-			.call_fd = -1,
-			.err_fd = -1,
-		};
+		guest_ring_init(&d->rings[i].front, i);
 	*out = d;
 	return 0;
 }

@@ -15,6 +15,7 @@
 #include "balloon/balloon_target.h"
 #include "base/bits.h"
 #include "base/log.h"
+#include "virtio/guest_ring.h"
 
 /* virtio 1.2, 5.5.3; older kernel headers lack it. */
 #ifndef VIRTIO_BALLOON_F_REPORTING
@@ -23,16 +24,12 @@
 
 #define FEATURE(d, name) (!!((d)->features & BIT64(VIRTIO_BALLOON_F_##name)))
 
-/* One ring, as the front-end has described it. */
+/* One ring, and its life here. */
 struct balloon_ring {
-	unsigned int index;
-	uint32_t size; /* 0: not said yet */
-	bool has_addr, enabled, started;
+	struct guest_ring front; /* what the front-end said of it */
+	bool started;
 	bool built; /* queue.ring is valid: its indices are where we are */
 	bool serving;
-	struct virtio_ring_addr addr;
-	struct ring_position base;
-	int kick_fd, call_fd, err_fd;
 	struct balloon_queue queue;
 	struct queue_service service;
 	char error[UMBRA_ERROR_SIZE]; /* why it is broken; "" */
@@ -134,12 +131,9 @@ void balloon_device_clear_account(struct balloon_device *d);
 void balloon_queues_pause(struct balloon_device *d);
 void balloon_queues_resume(struct balloon_device *d);
 
-/* Where the ring lies in the memory that there is now: -EINVAL. */
-UMBRA_MUST_CHECK int balloon_ring_find(struct balloon_device *d, struct balloon_ring *r,
-				       struct split_ring *s, struct umbra_error *err);
 /* It is served no more until it is started anew; tell why. */
 void balloon_ring_break(struct balloon_device *d, struct balloon_ring *r, const char *reason);
-/* The ring is looked at no more until it is started again, at r->base. */
+/* The ring is looked at no more until it is started again, at r->front.base. */
 void balloon_ring_halt(struct balloon_device *d, struct balloon_ring *r);
 /* Forget what the front-end said of it. */
 void balloon_ring_forget(struct balloon_device *d, struct balloon_ring *r);

@@ -160,7 +160,7 @@ static void obstacle_tell(const struct balloon_device *d, struct umbra_balloon_i
 	case UMBRA_BALLOON_QUEUE_BROKEN:
 		if (broken)
 			snprintf(info->obstacle, sizeof(info->obstacle),
-				 "queue %u is broken: %.200s", broken->index, broken->error);
+				 "queue %u is broken: %.200s", broken->front.index, broken->error);
 		break;
 	case UMBRA_BALLOON_UNKNOWN:
 		snprintf(info->obstacle, sizeof(info->obstacle),

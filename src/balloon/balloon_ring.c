@@ -4,7 +4,6 @@
  * host's thread and taken back, broken and forgotten.  See balloon_device.h.
  */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -12,7 +11,6 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "ring/split_look.h"
 
 /* --- what a ring is for ------------------------------------------------------- */
 
@@ -34,84 +32,38 @@ static enum balloon_queue_kind queue_kind_of(const struct balloon_device *d, uns
 
 /* --- rings ---------------------------------------------------------------------- */
 
-static void *part_find(struct balloon_device *d, const struct balloon_ring *r, const char *what,
-		       uva_t uva, size_t bytes, uint64_t align, struct umbra_error *err)
-{
-	void *host = d->memory ? memory_host_uva(d->memory, uva, bytes) : NULL;
-
-	if (!host) {
-		memory_lacks_ring(d->memory, r->index, what, uva, bytes, err);
-		return NULL;
-	}
-	if ((uintptr_t)host % align) {
-		error_set(err, -EINVAL,
-			  "queue %u: the %s ring at user address 0x%" PRIx64
-			  " is not aligned to %" PRIu64 " bytes",
-			  r->index, what, uva.v, align);
-		return NULL;
-	}
-	return host;
-}
-
-int balloon_ring_find(struct balloon_device *d, struct balloon_ring *r, struct split_ring *s,
-		      struct umbra_error *err)
-{
-	if (!r->size)
-		return error_set(err, -EINVAL, "queue %u: it has no size yet (SET_VRING_NUM)",
-				 r->index);
-	if (!r->has_addr)
-		return error_set(err, -EINVAL, "queue %u: it has no address yet (SET_VRING_ADDR)",
-				 r->index);
-	s->size = (uint16_t)r->size;
-	s->desc = part_find(d, r, "descriptor", r->addr.desc, split_desc_bytes(r->size),
-			    SPLIT_DESC_ALIGN, err);
-	if (!s->desc)
-		return -EINVAL;
-	s->avail = part_find(d, r, "avail", r->addr.avail, split_avail_bytes(r->size),
-			     SPLIT_AVAIL_ALIGN, err);
-	if (!s->avail)
-		return -EINVAL;
-	s->used = part_find(d, r, "used", r->addr.used, split_used_bytes(r->size), SPLIT_USED_ALIGN,
-			    err);
-	return s->used ? 0 : -EINVAL;
-}
-
 /* Make the queue of a ring that starts.  -EPROTO: it cannot stand where the front-end
  * says, and is to be broken. */
 static int ring_build(struct balloon_device *d, struct balloon_ring *r, struct umbra_error *err)
 {
 	struct device_ring_config config = { .memory = d->memory, .features = d->features };
 	struct ring_seg *segs;
-	struct ring_position said;
-	int rc = balloon_ring_find(d, r, &config.split, err);
+	int rc = guest_ring_find(&r->front, d->memory, err);
 
+	if (!rc)
+		rc = guest_ring_judge(&r->front, err);
 	if (rc)
 		return rc;
-	if (!split_can_stand(&config.split, &r->base, &said))
-		return error_set(err, -EPROTO,
-				 "the front-end starts it at index %u, but its guest's ring has "
-				 "used %u and available %u: expected an index from the one to "
-				 "the other, which are at most %u apart",
-				 r->base.avail, said.used, said.avail, r->size);
-	segs = calloc(r->size, sizeof(*segs));
+	segs = calloc(r->front.size, sizeof(*segs));
 	if (!segs)
-		return error_set(err, -ENOMEM, "queue %u: no memory for %u entries", r->index,
-				 r->size);
+		return error_set(err, -ENOMEM, "queue %u: no memory for %u entries", r->front.index,
+				 r->front.size);
 	/*
 	 * Whoever served the ring before (we, in an earlier life) may have taken
 	 * buffers that it never completed.  They are taken again: to inflate or to
 	 * deflate twice is harmless.
 	 */
-	config.at = ring_position_with(said, 0, r->size);
+	config.split = r->front.split;
+	config.at = ring_position_with(r->front.base, 0, r->front.size);
 	free(r->queue.chain.segs);
 	r->queue = (struct balloon_queue){
-		.kind = queue_kind_of(d, r->index),
+		.kind = queue_kind_of(d, r->front.index),
 		.shared = &d->shared,
 		.chain = { .segs = segs },
 	};
 	device_ring_init(&r->queue.ring, &config);
 	if (r->queue.kind == BALLOON_QUEUE_STATS)
-		balloon_device_stats_start(d, !r->base.avail);
+		balloon_device_stats_start(d, !r->front.base.avail);
 	r->built = true;
 	r->error[0] = '\0';
 	return 0;
@@ -120,8 +72,8 @@ static int ring_build(struct balloon_device *d, struct balloon_ring *r, struct u
 void balloon_ring_break(struct balloon_device *d, struct balloon_ring *r, const char *reason)
 {
 	snprintf(r->error, sizeof(r->error), "%s", reason);
-	log_error("queue %u is broken: %s", r->index, reason);
-	d->host->ops->notify(d->host, r->err_fd);
+	log_error("queue %u is broken: %s", r->front.index, reason);
+	d->host->ops->notify(d->host, r->front.err_fd);
 }
 
 static void ring_pause(struct balloon_device *d, struct balloon_ring *r)
@@ -137,17 +89,17 @@ static int ring_serve(struct balloon_device *d, struct balloon_ring *r, struct u
 {
 	int rc;
 
-	if (r->serving || !r->built || !r->started || !r->enabled || r->error[0] ||
+	if (r->serving || !r->built || !r->started || !r->front.enabled || r->error[0] ||
 	    r->queue.kind == BALLOON_QUEUE_UNUSED)
 		return 0;
 	r->service = (struct queue_service){
 		.pass = balloon_queue_pass,
 		.queue = &r->queue,
-		.index = r->index,
-		.kick_in = r->kick_fd,
+		.index = r->front.index,
+		.kick_in = r->front.kick_fd,
 		.call_in = -1,
 		.kick_out = -1,
-		.call_out = r->call_fd,
+		.call_out = r->front.call_fd,
 		.kicks_in = &d->shared.counters.kicks,
 	};
 	rc = d->host->ops->serve_begin(d->host, &r->service, err);
@@ -163,12 +115,12 @@ static void ring_resume(struct balloon_device *d, struct balloon_ring *r)
 		balloon_ring_break(d, r, err.text);
 }
 
-/* The ring is looked at no more until it is started again, at r->base. */
+/* The ring is looked at no more until it is started again, at r->front.base. */
 void balloon_ring_halt(struct balloon_device *d, struct balloon_ring *r)
 {
 	ring_pause(d, r);
 	if (r->built)
-		r->base = balloon_queue_stop(&r->queue);
+		r->front.base = balloon_queue_stop(&r->queue);
 	r->started = r->built = false;
 	r->error[0] = '\0';
 }
@@ -177,14 +129,10 @@ void balloon_ring_halt(struct balloon_device *d, struct balloon_ring *r)
 void balloon_ring_forget(struct balloon_device *d, struct balloon_ring *r)
 {
 	ring_pause(d, r);
-	fd_close(&r->kick_fd);
-	fd_close(&r->call_fd);
-	fd_close(&r->err_fd);
+	guest_ring_forget(&r->front);
 	free(r->queue.chain.segs);
 	r->queue = (struct balloon_queue){ .kind = BALLOON_QUEUE_UNUSED };
-	r->size = 0;
-	r->base = ring_position_start(RING_SPLIT);
-	r->has_addr = r->enabled = r->started = r->built = false;
+	r->started = r->built = false;
 	r->error[0] = '\0';
 }
 
@@ -231,16 +179,13 @@ int balloon_ring_set_size(struct virtio_device *self, unsigned int index, uint32
 			  struct umbra_error *err)
 {
 	struct balloon_ring *r = ring_get(balloon_of(self), index, err);
+	int rc = r ? guest_ring_check_size(&r->front, size, err) : -EINVAL;
 
-	if (!r)
-		return -EINVAL;
-	if (!is_power_of_two(size) || size > SPLIT_SIZE_MAX)
-		return error_set(err, -EINVAL,
-				 "queue %u: %u entries; expected a power of two up to %u", index,
-				 size, SPLIT_SIZE_MAX);
-	if (r->size != size)
+	if (rc)
+		return rc;
+	if (r->front.size != size)
 		balloon_ring_halt(balloon_of(self), r);
-	r->size = size;
+	r->front.size = (uint16_t)size;
 	return 0;
 }
 
@@ -249,26 +194,20 @@ int balloon_ring_set_addr(struct virtio_device *self, unsigned int index,
 {
 	struct balloon_device *d = balloon_of(self);
 	struct balloon_ring *r = ring_get(d, index, err);
-	struct virtio_ring_addr before;
-	struct split_ring split;
 	int rc;
 
 	if (!r)
 		return -EINVAL;
-	before = r->addr;
 	if (!r->started) {
-		r->addr = *addr;
-		r->has_addr = true;
+		r->front.addr = *addr;
+		r->front.has_addr = true;
 		return 0;
 	}
 	/* QEMU sends it again for a ring that runs; it may even move it. */
 	ring_pause(d, r);
-	r->addr = *addr;
-	rc = balloon_ring_find(d, r, &split, err);
-	if (rc)
-		r->addr = before;
-	else if (r->built)
-		r->queue.ring.split = split;
+	rc = guest_ring_find_at(&r->front, addr, d->memory, err);
+	if (!rc && r->built)
+		r->queue.ring.split = r->front.split;
 	ring_resume(d, r);
 	return rc;
 }
@@ -283,7 +222,7 @@ int balloon_ring_set_base(struct virtio_device *self, unsigned int index, uint32
 	if (base > UINT16_MAX)
 		return error_set(err, -EINVAL, "queue %u: base %u; expected 16 bits", index, base);
 	balloon_ring_halt(balloon_of(self), r);
-	r->base = ring_position_split((uint16_t)base);
+	r->front.base = ring_position_split((uint16_t)base);
 	return 0;
 }
 
@@ -323,11 +262,11 @@ int balloon_ring_set_kick(struct virtio_device *self, unsigned int index, int *f
 		return error_set(err, -EINVAL, "queue %u: it is started before SET_FEATURES",
 				 index);
 	if (r->started)
-		return ring_exchange_fd(d, r, &r->kick_fd, fd, err);
+		return ring_exchange_fd(d, r, &r->front.kick_fd, fd, err);
 	balloon_queues_pause(d);
 	rc = ring_build(d, r, &why);
 	/* A fresh driver: see the header. */
-	if (!rc && index == 0 && r->base.avail == 0)
+	if (!rc && index == 0 && r->front.base.avail == 0)
 		balloon_device_clear_account(d);
 	if (rc == -EPROTO) {
 		balloon_ring_break(d, r, why.text);
@@ -338,8 +277,8 @@ int balloon_ring_set_kick(struct virtio_device *self, unsigned int index, int *f
 	}
 	r->started = !rc;
 	if (!rc) {
-		fd_close(&r->kick_fd);
-		r->kick_fd = fd_take(fd);
+		fd_close(&r->front.kick_fd);
+		r->front.kick_fd = fd_take(fd);
 	}
 	balloon_queues_resume(d);
 	balloon_device_aim(d);
@@ -351,7 +290,7 @@ int balloon_ring_set_call(struct virtio_device *self, unsigned int index, int *f
 {
 	struct balloon_ring *r = ring_get(balloon_of(self), index, err);
 
-	return !r ? -EINVAL : ring_exchange_fd(balloon_of(self), r, &r->call_fd, fd, err);
+	return !r ? -EINVAL : ring_exchange_fd(balloon_of(self), r, &r->front.call_fd, fd, err);
 }
 
 int balloon_ring_set_err(struct virtio_device *self, unsigned int index, int *fd,
@@ -359,7 +298,7 @@ int balloon_ring_set_err(struct virtio_device *self, unsigned int index, int *fd
 {
 	struct balloon_ring *r = ring_get(balloon_of(self), index, err);
 
-	return !r ? -EINVAL : ring_exchange_fd(balloon_of(self), r, &r->err_fd, fd, err);
+	return !r ? -EINVAL : ring_exchange_fd(balloon_of(self), r, &r->front.err_fd, fd, err);
 }
 
 int balloon_ring_enable(struct virtio_device *self, unsigned int index, bool enabled,
@@ -370,7 +309,7 @@ int balloon_ring_enable(struct virtio_device *self, unsigned int index, bool ena
 	if (!r)
 		return -EINVAL;
 	ring_pause(balloon_of(self), r);
-	r->enabled = enabled;
+	r->front.enabled = enabled;
 	ring_resume(balloon_of(self), r);
 	balloon_device_aim(balloon_of(self));
 	return 0;
@@ -385,9 +324,9 @@ int balloon_ring_stop(struct virtio_device *self, unsigned int index, uint16_t *
 	if (!r)
 		return -EINVAL;
 	balloon_ring_halt(d, r);
-	*base = r->base.avail;
-	fd_close(&r->kick_fd);
-	fd_close(&r->call_fd);
+	*base = r->front.base.avail;
+	fd_close(&r->front.kick_fd);
+	fd_close(&r->front.call_fd);
 	return 0;
 }
 
@@ -419,5 +358,5 @@ void balloon_device_ask_stats(struct balloon_device *d)
 
 	__atomic_store_n(&d->shared.stats_wanted, d->aim.era, __ATOMIC_RELAXED);
 	if (r->serving && r->queue.kind == BALLOON_QUEUE_STATS)
-		d->host->ops->notify(d->host, r->kick_fd);
+		d->host->ops->notify(d->host, r->front.kick_fd);
 }
