@@ -38,7 +38,7 @@ uint64_t balloon_device_pages(const struct balloon_device *d)
 	       __atomic_load_n(&d->shared.counters.adopted, __ATOMIC_RELAXED);
 }
 
-void balloon_device_account_changed(struct balloon_device *d)
+static void account_changed(struct balloon_device *d)
 {
 	struct balloon_counters *c = &d->shared.counters;
 	const struct ledger *l = d->memory ? d->ledger : NULL;
@@ -81,7 +81,7 @@ void balloon_device_clear_account(struct balloon_device *d)
 		ledger_clear(d->ledger);
 	d->account = BALLOON_ACCOUNT_KNOWN;
 	d->adopted = 0;
-	balloon_device_account_changed(d);
+	account_changed(d);
 	d->actual = 0;
 	d->says_actual = false;
 	balloon_stats_clear(&d->shared.stats);
@@ -213,7 +213,7 @@ static int memory_exchange(struct balloon_device *d, struct memory **memory,
 	d->memory = *memory;
 	d->ledger = ledger;
 	*memory = NULL;
-	balloon_device_account_changed(d);
+	account_changed(d);
 	for (unsigned int i = 0; i < BALLOON_QUEUES; i++) {
 		struct balloon_ring *r = &d->rings[i];
 		struct umbra_error why = { "" };
@@ -490,7 +490,7 @@ void balloon_device_detach(struct balloon_device *d)
 	/* The ledger stays, in case that the same guest comes back. */
 	memory_unref(&d->memory);
 	d->shared.batch.memory = NULL;
-	balloon_device_account_changed(d);
+	account_changed(d);
 }
 
 void balloon_device_destroy(struct balloon_device **device)

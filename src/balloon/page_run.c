@@ -421,23 +421,6 @@ bool page_run_decode_next(struct page_run_decoder *d, struct page_run *runs,
 	return true;
 }
 
-const char *page_run_refusal_text(enum page_run_refusal refusal)
-{
-	switch (refusal) {
-	case PAGE_RUN_ACCEPTED:
-		return "it is accepted";
-	case PAGE_RUN_PAGE_SHIFT:
-		return "its pages are smaller than 4 KiB";
-	case PAGE_RUN_BEYOND:
-		return "it reaches past 2^52 pages";
-	case PAGE_RUN_BITMAP_LENGTH:
-		return "its bitmap is not a multiple of 8 bytes";
-	case PAGE_RUN_TRUNCATED:
-		return "its bitmap goes on past the end of the message";
-	}
-	return "the reason is unknown";
-}
-
 /* ---- sets of runs ---------------------------------------------------------- */
 
 /* Merge each run with the one before it, if they touch. */

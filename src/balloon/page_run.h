@@ -51,7 +51,6 @@ typedef uint8_t page_run_u8;
 #define PAGE_RUN_HEADER_BYTES 8u
 #define PAGE_RUN_BITMAP_WORDS_MAX 7u
 #define PAGE_RUN_BITMAP_PAGES_MAX 448u
-#define PAGE_RUN_RECORD_BYTES_MAX 64u /* one word and the longest bitmap */
 #define PAGE_RUN_RECORD_RUNS_MAX 224u /* every other bit of the longest bitmap */
 #define PAGE_RUN_STATUS_BYTES 16u
 
@@ -184,9 +183,6 @@ enum page_run_code page_run_decode_begin(struct page_run_decoder *d, const void 
  */
 bool page_run_decode_next(struct page_run_decoder *d, struct page_run *runs,
 			  struct page_run_record *record) __attribute__((warn_unused_result));
-
-/* A short English phrase, for logs: "the page size is below 4 KiB". */
-const char *page_run_refusal_text(enum page_run_refusal refusal);
 
 /* ---- sets of runs (device) ------------------------------------------------- */
 

@@ -16,9 +16,6 @@ json_t *report_status(const char *name, const char *backend, const struct umbra_
 
 json_t *report_vhost(const char *backend, const struct umbra_shadow_info *info);
 
-/* "auto", "on" or "off". */
-const char *report_mode_name(enum umbra_shadow_mode mode);
-
 json_t *report_state_change(const char *name, enum umbra_device_state from,
 			    enum umbra_device_state to, const char *reason);
 json_t *report_queue_broken(const char *name, unsigned int queue, const char *reason);

@@ -3,12 +3,13 @@
 #include "host/fd_budget.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <sys/resource.h>
 
 #include "base/bits.h"
 #include "base/fd.h"
 
-bool fd_is_within_budget(int fd)
+static bool is_within_budget(int fd)
 {
 	struct rlimit limit;
 
@@ -19,7 +20,7 @@ bool fd_is_within_budget(int fd)
 
 int fd_budget_claim(int *fd)
 {
-	if (fd_is_within_budget(*fd))
+	if (is_within_budget(*fd))
 		return 0;
 	fd_close(fd);
 	return -EMFILE;

@@ -14,16 +14,12 @@
 #ifndef UMBRA_HOST_FD_BUDGET_H
 #define UMBRA_HOST_FD_BUDGET_H
 
-#include <stdbool.h>
-
 /* fds: the QMP clients, and what a message in flight may bring for a moment.  Of a
  * limit that is very low it is the eighth part. */
 #define FD_RESERVE 64u
 
-/* May an fd that a peer has caused to be opened be kept? */
-bool fd_is_within_budget(int fd);
-
-/* The same, and one that may not is closed: 0, or -EMFILE. */
+/* May an fd that a peer has caused to be opened be kept?  One that may not is closed: 0,
+ * or -EMFILE. */
 int fd_budget_claim(int *fd);
 
 #endif

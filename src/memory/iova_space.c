@@ -14,7 +14,8 @@ void iova_space_init(struct iova_space *space, uint64_t first, uint64_t last)
 	space->count = 0;
 }
 
-bool iova_space_covers(const struct iova_space *space, uint64_t iova, uint64_t size)
+/* Is [@iova, @iova + @size) (@size > 0) inside the range, whether taken or not? */
+static bool is_in_range(const struct iova_space *space, uint64_t iova, uint64_t size)
 {
 	return iova >= space->first && iova <= space->last && size - 1 <= space->last - iova;
 }
@@ -34,7 +35,7 @@ int iova_space_take_at(struct iova_space *space, uint64_t iova, uint64_t size)
 	struct iova_range *r;
 	unsigned int i;
 
-	if (!size || !iova_space_covers(space, iova, size))
+	if (!size || !is_in_range(space, iova, size))
 		return -EINVAL;
 	i = range_from(space, iova);
 	r = &space->taken[i];
@@ -93,16 +94,4 @@ int iova_space_take(struct iova_space *space, uint64_t size, bool highest, uint6
 			return iova_space_take_at(space, *iova, size);
 	}
 	return -ENOSPC;
-}
-
-int iova_space_release(struct iova_space *space, uint64_t iova)
-{
-	unsigned int i = range_from(space, iova);
-	struct iova_range *r = &space->taken[i];
-
-	if (i == space->count || r->first != iova)
-		return -ENOENT;
-	space->count--;
-	memmove(r, r + 1, (space->count - i) * sizeof(*r));
-	return 0;
 }

@@ -5,9 +5,10 @@
  * Theory of operation: the taken ranges are kept in order, so a free one is
  * found by walking the gaps between them.  There are as many as memory regions,
  * and a range is looked for when a memory table changes, so the walk needs no
- * index.  Rejected: addresses that only grow, as fresh as possible after a
- * release; the range of an IOMMU may be no more than 39 bits, and a VM that
- * plugs memory in and out would use it up.
+ * index.  Nothing is given back: another memory table is another space, in which
+ * what stays is taken first.  Rejected: addresses that only grow; the range of an
+ * IOMMU may be no more than 39 bits, and a VM that plugs memory in and out would
+ * use it up.
  *
  * A range is aligned to the largest power of two that divides its size, at most
  * 1 GiB: an IOMMU can then map it with pages as large as memory has them.
@@ -40,9 +41,6 @@ struct iova_space {
 /* Nothing of [@first, @last] is taken. */
 void iova_space_init(struct iova_space *space, uint64_t first, uint64_t last);
 
-/* Is [@iova, @iova + @size) (@size > 0) inside the range, whether taken or not? */
-bool iova_space_covers(const struct iova_space *space, uint64_t iova, uint64_t size);
-
 /* Take [@iova, @iova + @size): -EINVAL if it is outside the range, -EBUSY if
  * some of it is taken, -ENOSPC beyond IOVA_RANGES_MAX. */
 UMBRA_MUST_CHECK int iova_space_take_at(struct iova_space *space, uint64_t iova, uint64_t size);
@@ -51,8 +49,5 @@ UMBRA_MUST_CHECK int iova_space_take_at(struct iova_space *space, uint64_t iova,
  * place, or the @highest.  -EINVAL: @size is 0; -ENOSPC. */
 UMBRA_MUST_CHECK int iova_space_take(struct iova_space *space, uint64_t size, bool highest,
 				     uint64_t *iova);
-
-/* Give back what begins at @iova: -ENOENT if nothing that was taken does. */
-UMBRA_MUST_CHECK int iova_space_release(struct iova_space *space, uint64_t iova);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Names of feature bits: see names.h. */
+/* Names of protocol features: see names.h. */
 #include "vhost_user/names.h"
 
 #include <stdio.h>
@@ -7,17 +7,7 @@
 #include "base/bits.h"
 #include "vhost_user/protocol.h"
 
-/* Transport and reserved bits: virtio 1.2, section 6, and linux/vhost_types.h. */
-static const char *const feature_names[] = {
-	[24] = "NOTIFY_ON_EMPTY",   [26] = "LOG_ALL",           [27] = "ANY_LAYOUT",
-	[28] = "INDIRECT_DESC",     [29] = "EVENT_IDX",         [30] = "PROTOCOL_FEATURES",
-	[32] = "VERSION_1",         [33] = "ACCESS_PLATFORM",   [34] = "RING_PACKED",
-	[35] = "IN_ORDER",          [36] = "ORDER_PLATFORM",    [37] = "SR_IOV",
-	[38] = "NOTIFICATION_DATA", [39] = "NOTIF_CONFIG_DATA", [40] = "RING_RESET",
-	[41] = "ADMIN_VQ",
-};
-
-static const char *const protocol_feature_names[] = {
+static const char *const names[] = {
 	[VHOST_USER_PROTOCOL_F_MQ] = "MQ",
 	[VHOST_USER_PROTOCOL_F_LOG_SHMFD] = "LOG_SHMFD",
 	[VHOST_USER_PROTOCOL_F_RARP] = "RARP",
@@ -44,17 +34,12 @@ static const char *const protocol_feature_names[] = {
 	[VHOST_USER_PROTOCOL_F_SKIP_DRAIN] = "SKIP_DRAIN",
 };
 
-const char *vhost_feature_name(unsigned int bit)
-{
-	return bit < ARRAY_SIZE(feature_names) ? feature_names[bit] : NULL;
-}
-
 const char *vhost_protocol_feature_name(unsigned int bit)
 {
-	return bit < ARRAY_SIZE(protocol_feature_names) ? protocol_feature_names[bit] : NULL;
+	return bit < ARRAY_SIZE(names) ? names[bit] : NULL;
 }
 
-const char *vhost_bits_text(char *text, size_t size, uint64_t bits, vhost_bit_name *name)
+const char *vhost_protocol_features_text(char *text, size_t size, uint64_t bits)
 {
 	size_t used = 0;
 
@@ -66,7 +51,7 @@ const char *vhost_bits_text(char *text, size_t size, uint64_t bits, vhost_bit_na
 
 		if (!(bits & BIT64(bit)))
 			continue;
-		word = name(bit);
+		word = vhost_protocol_feature_name(bit);
 		if (word)
 			n = snprintf(text + used, size - used, "%s%s", used ? " " : "", word);
 		else

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Names of feature bits, for logs and for the control protocol.
+ * Names of protocol features, for logs and errors.
  *
  * Threads: any; everything is constant.
  */
@@ -10,22 +10,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* "VERSION_1" for 32.  NULL: the bit belongs to the device type (0-23,
- * 50-127), or is not known here. */
-const char *vhost_feature_name(unsigned int bit);
-
 /* "REPLY_ACK" for 3.  NULL: not known here. */
 const char *vhost_protocol_feature_name(unsigned int bit);
 
-typedef const char *vhost_bit_name(unsigned int bit);
-
-#define VHOST_BITS_TEXT_MAX 1024 /* bytes that hold any 64 bits in words */
+#define VHOST_PROTOCOL_FEATURES_TEXT_MAX 1024 /* bytes that hold any 64 bits in words */
 
 /*
  * Write the set bits of @bits as words with a space between, "bit 7" for
  * those without a name, "none" for 0, into @text of @size bytes, cut to fit.
  * Returns @text.
  */
-const char *vhost_bits_text(char *text, size_t size, uint64_t bits, vhost_bit_name *name);
+const char *vhost_protocol_features_text(char *text, size_t size, uint64_t bits);
 
 #endif

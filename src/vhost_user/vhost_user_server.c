@@ -208,17 +208,17 @@ static int handle_set_protocol_features(struct vhost_user_server *s, struct exch
 					struct umbra_error *err)
 {
 	uint64_t features = x->request.payload.u64, foreign;
-	char text[VHOST_BITS_TEXT_MAX];
+	char text[VHOST_PROTOCOL_FEATURES_TEXT_MAX];
 	int rc = learn_terms(s, err);
 
 	if (rc)
 		return rc;
 	foreign = features & ~s->terms.offered;
 	if (foreign)
-		return error_set(
-			err, -EINVAL, "0x%" PRIx64 " has %s, not offered (0x%" PRIx64 ")", features,
-			vhost_bits_text(text, sizeof(text), foreign, vhost_protocol_feature_name),
-			s->terms.offered);
+		return error_set(err, -EINVAL, "0x%" PRIx64 " has %s, not offered (0x%" PRIx64 ")",
+				 features,
+				 vhost_protocol_features_text(text, sizeof(text), foreign),
+				 s->terms.offered);
 	rc = s->device->ops->set_protocol_features(s->device, features & ~PROTOCOL_FEATURES_OWN,
 						   err);
 	if (!rc)

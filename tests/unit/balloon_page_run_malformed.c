@@ -213,16 +213,6 @@ static void the_longest_bitmap_is_224_runs(void **state)
 	is_run(got->runs[223], 3 + 4 * 447, 4);
 }
 
-static void every_refusal_has_a_text(void **state)
-{
-	(void)state;
-	for (int r = PAGE_RUN_ACCEPTED; r <= PAGE_RUN_TRUNCATED + 1; r++)
-		for (int other = PAGE_RUN_ACCEPTED; other < r; other++)
-			assert_string_not_equal(
-				page_run_refusal_text((enum page_run_refusal)r),
-				page_run_refusal_text((enum page_run_refusal)other));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -235,7 +225,6 @@ int main(void)
 		cmocka_unit_test(a_truncated_record_ends_the_message),
 		cmocka_unit_test(an_empty_bitmap_is_no_page),
 		cmocka_unit_test(the_longest_bitmap_is_224_runs),
-		cmocka_unit_test(every_refusal_has_a_text),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -206,25 +206,20 @@ static void the_reply_to_set_log_base_is_owed_with_log_shmfd_only(void **state)
 	assert_true(vhost_reply_owed(info, &everything));
 }
 
-static void feature_bits_have_names(void **state)
+static void protocol_features_have_names(void **state)
 {
-	char text[VHOST_BITS_TEXT_MAX], small[8];
+	char text[VHOST_PROTOCOL_FEATURES_TEXT_MAX], small[8];
 
 	(void)state;
-	assert_string_equal(vhost_bits_text(text, sizeof(text), 0, vhost_feature_name), "none");
-	assert_string_equal(vhost_bits_text(text, sizeof(text), BIT64(32) | BIT64(5) | BIT64(29),
-					    vhost_feature_name),
-			    "bit 5 EVENT_IDX VERSION_1");
-	assert_string_equal(vhost_bits_text(text, sizeof(text), 9, vhost_protocol_feature_name),
-			    "MQ REPLY_ACK");
-	assert_string_equal(vhost_bits_text(small, sizeof(small), 9, vhost_protocol_feature_name),
-			    "MQ REPL");
-	/* All 64 of either kind fit the buffer. */
-	vhost_bits_text(text, sizeof(text), UINT64_MAX, vhost_protocol_feature_name);
+	assert_string_equal(vhost_protocol_features_text(text, sizeof(text), 0), "none");
+	assert_string_equal(
+		vhost_protocol_features_text(text, sizeof(text), BIT64(50) | BIT64(3) | BIT64(0)),
+		"MQ REPLY_ACK bit 50");
+	assert_string_equal(vhost_protocol_features_text(text, sizeof(text), 9), "MQ REPLY_ACK");
+	assert_string_equal(vhost_protocol_features_text(small, sizeof(small), 9), "MQ REPL");
+	/* All 64 fit the buffer. */
+	vhost_protocol_features_text(text, sizeof(text), UINT64_MAX);
 	assert_non_null(strstr(text, "bit 63"));
-	vhost_bits_text(text, sizeof(text), UINT64_MAX, vhost_feature_name);
-	assert_non_null(strstr(text, "bit 63"));
-	assert_null(vhost_feature_name(64));
 	assert_null(vhost_protocol_feature_name(1000));
 }
 
@@ -241,7 +236,7 @@ int main(void)
 		cmocka_unit_test(config_access_fits_its_message),
 		cmocka_unit_test(a_reply_is_the_one_that_was_asked_for),
 		cmocka_unit_test(the_reply_to_set_log_base_is_owed_with_log_shmfd_only),
-		cmocka_unit_test(feature_bits_have_names),
+		cmocka_unit_test(protocol_features_have_names),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -118,17 +118,16 @@ static struct virtio_device *connect_and_negotiate(const struct daemon *d, uint6
 	struct umbra_error err = { "" };
 	uint64_t features, wanted = BIT64(VIRTIO_F_VERSION_1);
 	struct virtio_device *b;
-	char text[VHOST_BITS_TEXT_MAX];
+	char text[VHOST_PROTOCOL_FEATURES_TEXT_MAX];
 
 	check(vhost_user_client_connect(d->path, -1, TIMEOUT_MS, &b, &err));
 	check(b->ops->get_features(b, &features, &err));
-	print_message("features: %s\n",
-		      vhost_bits_text(text, sizeof(text), features, vhost_feature_name));
+	print_message("features: 0x%llx\n", (unsigned long long)features);
 	assert_true(features & BIT64(VHOST_USER_F_PROTOCOL_FEATURES));
 	assert_true(features & wanted);
 	check(b->ops->get_protocol_features(b, protocol, &err));
 	print_message("protocol features passed: %s\n",
-		      vhost_bits_text(text, sizeof(text), *protocol, vhost_protocol_feature_name));
+		      vhost_protocol_features_text(text, sizeof(text), *protocol));
 	check(b->ops->set_protocol_features(b, *protocol, &err));
 	check(b->ops->set_features(b, wanted | BIT64(VHOST_USER_F_PROTOCOL_FEATURES), &err));
 	return b;
