@@ -140,8 +140,7 @@ check-vdpa: build
 
 bench-ring: build
 	@mkdir -p $(BUILD)/bench
-	/usr/bin/python3 bench/ring.py --rounds=$(BENCH_ROUNDS) --program=$(BUILD)/bench/ring \
-		--output=$(BUILD)/bench/ring.jsonl
+	/usr/bin/python3 bench/ring.py --rounds=$(BENCH_ROUNDS) --output=$(BUILD)/bench/ring.jsonl
 
 bench-shadow: build
 	@mkdir -p $(BUILD)/bench

@@ -42,27 +42,18 @@ One JSON object a line:
 	freed			what the host got back: [least, most] for each side
 	ranges			[least, most] of everything in ms
 	by_round		all of it, a list for each name
-	rounds, guest_bytes
-	cpus			that all of it ran on
-	load_average		of the machine, before and after
+	guest_bytes
+	rounds, cpus, load_average	as of every benchmark (common.py)
 """
 
-import argparse
 import contextlib
-import json
-import os
 import re
-import signal
 import statistics
-import sys
-import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-
-from bed import Bed  # noqa: E402
-from balloon_sides import (GIB, GUEST_BYTES, SIDES, STAGES, Side, check_freed,  # noqa: E402
-                           check_huge, compact, huge_memory, raw_punch)
+from common import Output, arguments, begin, by_round, least_most, note, on_bed, rotated
+from balloon_sides import (GIB, GUEST_BYTES, SIDES, STAGES, Side, check_freed, check_huge,
+                           compact, huge_memory, raw_punch)
 
 BALLOON_BYTES = 7 * GIB
 #: A guest that has touched all, and what is left of two that have.
@@ -84,10 +75,6 @@ CASES = {
     "touched-huge": Case(Side.touch, huge=True, fresh=True),
     "fragmented-4k": Case(Side.fragment, BALLOON_BYTES // 2, fresh=True),
 }
-
-
-def note(text):
-    print(text, file=sys.stderr, flush=True)
 
 
 def available_bytes():
@@ -118,9 +105,7 @@ class Bench:
                     side.end()
 
     def _round(self, number):
-        names = [*SIDES, "raw"]
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
+        for name in rotated([*SIDES, "raw"], number):
             if self.case.huge:
                 compact()
             if name == "raw":
@@ -151,16 +136,14 @@ class Bench:
     def line(self):
         """The object for the output."""
         ms = {name: statistics.median(values) for name, values in self.ms.items()}
-        line = {"case": self.name, "bytes": self.case.bytes}
+        line = {"case": self.name, "bytes": self.case.bytes, "guest_bytes": GUEST_BYTES}
         for name in ("stock_ms", "merged_ms", "umbra_ms", "raw_punch_ms"):
             line[name] = round(ms[name], 3)
         line["stock_over_umbra"] = round(ms["stock_ms"] / ms["umbra_ms"], 2)
         line["merged_over_umbra"] = round(ms["merged_ms"] / ms["umbra_ms"], 2)
         line["umbra_over_raw_punch"] = round(ms["umbra_ms"] / ms["raw_punch_ms"], 3)
-        paired = [stock / umbra
-                  for stock, umbra in zip(self.ms["stock_ms"], self.ms["umbra_ms"])]
-        line["stock_over_umbra_by_round"] = [
-            round(f(paired), 2) for f in (min, statistics.median, max)]
+        line["stock_over_umbra_by_round"] = by_round(
+            self.ms["stock_ms"], self.ms["umbra_ms"], 2)
         for side in SIDES:
             line[f"deflate_{side}_ms"] = round(ms[f"deflate_{side}_ms"], 3)
         line["deflate_stock_over_umbra"] = round(
@@ -172,66 +155,33 @@ class Bench:
         for what in ("messages", "discards"):
             line[what] = {side: statistics.median(getattr(move, what) for move in moves)
                           for side, moves in self.moves.items()}
-        line["freed"] = {side: [f(move.before - move.after for move in moves)
-                                for f in (min, max)]
+        line["freed"] = {side: least_most([move.before - move.after for move in moves], 0)
                          for side, moves in self.moves.items()}
-        line["ranges"] = {name: [round(f(values), 3) for f in (min, max)]
-                          for name, values in self.ms.items()}
+        line["ranges"] = {name: least_most(values, 3) for name, values in self.ms.items()}
         line["by_round"] = {name: [round(value, 3) for value in values]
                             for name, values in self.ms.items()}
         return line
 
 
-def run(bed, names, rounds, output):
-    for name in names:
-        averages = [os.getloadavg()[0]]
+def run(bed, options, output):
+    for name in options.case or CASES:
         bench = Bench(bed, name)
-        bench.run(rounds)
-        averages.append(os.getloadavg()[0])
+        bench.run(options.rounds)
         line = bench.line()
-        line.update(rounds=rounds, guest_bytes=GUEST_BYTES,
-                    cpus=sorted(os.sched_getaffinity(0)),
-                    load_average=[round(a, 2) for a in averages])
-        output.write(json.dumps(line) + "\n")
-        output.flush()
+        output.write(line)
         note(f"{name}: stock/umbra {line['stock_over_umbra']:.1f}, umbra/raw "
              f"{line['umbra_over_raw_punch']:.2f}, deflating stock/umbra "
              f"{line['deflate_stock_over_umbra']:.1f}")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
-    parser.add_argument("--case", action="append", choices=CASES,
-                        help="only this one; may be repeated")
-    parser.add_argument("--output", type=Path, help="default: standard output")
-    options = parser.parse_args()
-    if options.rounds < 1:
-        parser.error("--rounds must be positive")
+    parser = arguments(__doc__, CASES)
+    options = begin(parser)
     if available_bytes() < NEEDED_BYTES:
         parser.error(f"{available_bytes() >> 20} MiB of memory are available, expected "
                      f"{NEEDED_BYTES >> 20}: for a guest of {GUEST_BYTES >> 20} MiB that "
                      "touches all of its memory")
-
-    # So that what was started is ended.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
-    began = time.monotonic()
-    bed = Bed()
-    try:
-        output = options.output.open("w") if options.output else sys.stdout
-        run(bed, options.case or list(CASES), options.rounds, output)
-        bed.stop()
-    except BaseException:
-        for title, text in bed.report():
-            note(f"--- {title}\n{text}")
-        try:
-            bed.stop()
-        except Exception as error:
-            note(f"while ending: {error}")
-        raise
-    finally:
-        bed.remove()
-    note(f"took {time.monotonic() - began:.0f} s")
+    on_bed(lambda bed: run(bed, options, Output(options)))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 /*
  * What a buffer costs on a ring, and with a shadow queue between two rings.
  *
- *	ring [--rounds=N] [--buffers=N] [--output=FILE]
- *	ring --loop=ring|shadow,BATCH,CHAIN,INDIRECT,BUFFERS[,REGIONS,TRANSLATED]
+ *	ring --measure=ring|shadow,BATCH,CHAIN,INDIRECT,BUFFERS[,REGIONS,TRANSLATED]
+ *	ring --loop=...	the same words
  *
  * ring    one ring used directly, in one thread: the driver adds and publishes
  *	   a batch, the device takes, completes and publishes it, the driver gets
@@ -11,35 +11,20 @@
  * shadow  the same driver on a guest's ring and the same device on the shadow
  *	   ring; a shadow queue between them passes the batch on, and back.
  *
- * A shadow queue works two rings, so 2.0 is the limit of shadow_over_ring:
- * what is above is the shadow queue's own.  The two are measured in turn, in
- * `rounds` rounds; a figure is the median of the rounds.  Instructions are
- * user-space ones from the processor's counter (perf_event_open); null where
- * there is none.  Then ring.py beside this file counts them under valgrind: the
- * second form runs one loop and prints nothing, so that two lengths of it differ
- * by the loop's instructions and nothing else.
+ * BATCH buffers are published at a time, each of CHAIN segments, BUFFERS in all;
+ * INDIRECT (0 or 1): INDIRECT_DESC is negotiated on both rings.  With REGIONS the
+ * guest's memory is so many, each chain's segments lie in regions at random, and the
+ * device sees them where the guest does or, TRANSLATED (1), elsewhere.  The device
+ * at the end looks nothing up that depends on them, so that all differences are the
+ * shadow queue's.
  *
- * The cases named "regions" ask what looking addresses up costs: the guest's
- * memory is 1, 8 or 64 regions, each chain's segments lie in regions at random,
- * and the device sees them where the guest does or, translated, elsewhere.  The
- * layouts are measured in turn in each round.  The device at the end looks
- * nothing up that depends on the layout, so that all differences are the shadow
- * queue's.
- *
- * One JSON object a line:
- *	case		"ring" or "regions"
- *	regions, translated	of "regions": the layout
- *	batch, chain	buffers published at a time; segments of a buffer
- *	indirect	whether INDIRECT_DESC is negotiated on both rings
- *	ring_ns, shadow_ns			nanoseconds per buffer, of this
- *						thread's processor time
- *	ring_instructions, shadow_instructions	per buffer, or null
- *	shadow_over_ring			shadow_ns / ring_ns
- *	shadow_over_one_region			of "regions": shadow_ns by that of
- *						one region that is not translated
- *	rounds, buffers				what was measured
+ * --measure warms up and prints one JSON object, of one buffer:
+ *	ns		of this thread's processor time
+ *	instructions	user-space ones from the processor's counter
+ *			(perf_event_open); null where there is none
+ * --loop prints nothing: under valgrind two lengths of it differ by the loop's
+ * instructions and nothing else.  ring.py beside this file runs both.
  */
-#include <errno.h>
 #include <getopt.h>
 #include <linux/perf_event.h>
 #include <linux/virtio_ring.h>
@@ -56,7 +41,6 @@
 #define RING_SIZE 256u /* entries, both rings */
 #define RAM_GPA UINT64_C(0x100000000)
 #define RAM_BYTES (1u << 20)
-#define ROUNDS_MAX 99u
 #define CHAIN_MAX 8u
 #define ADDRESSES 8192u /* buffers spread over regions; a power of two */
 #define REGION_BYTES (UINT64_C(1) << 30)
@@ -331,7 +315,8 @@ static void shadow_passes(void)
 	require(shadow_queue_pass(&b.queue, &owed) >= 0, "the shadow queue broke");
 }
 
-static struct cost measure(bool shadow, unsigned int batch, uint32_t chain, uint64_t buffers)
+__attribute__((noinline)) static struct cost measure(bool shadow, unsigned int batch,
+						     uint32_t chain, uint64_t buffers)
 {
 	uint64_t batches = buffers / batch, instructions;
 	double ns;
@@ -357,193 +342,72 @@ static struct cost measure(bool shadow, unsigned int batch, uint32_t chain, uint
 			      .instructions = (double)instructions / (double)(batches * batch) };
 }
 
-/* ---- figures -------------------------------------------------------------- */
+/* ---- the program ---------------------------------------------------------- */
 
-static int compare_doubles(const void *x, const void *y)
-{
-	double a = *(const double *)x, c = *(const double *)y;
-
-	return (a > c) - (a < c);
-}
-
-static double median(double *v, unsigned int n)
-{
-	qsort(v, n, sizeof(*v), compare_doubles);
-	return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
-}
-
-static void print_count(FILE *out, const char *name, double v)
-{
-	if (counter >= 0)
-		fprintf(out, ", \"%s\": %.1f", name, v);
-	else
-		fprintf(out, ", \"%s\": null", name);
-}
-
-/* What is measured in all cases, and how long. */
-struct plan {
-	FILE *out;
-	unsigned int rounds, batch;
-	uint32_t chain;
-	bool indirect;
-	uint64_t buffers;
-};
-
-/* By round; without a shadow queue, and with one. */
-struct figures {
-	double ns[2][ROUNDS_MAX], instructions[2][ROUNDS_MAX];
-};
-
-static uint64_t features_of(bool indirect)
-{
-	return BIT64(VIRTIO_RING_F_EVENT_IDX) | (indirect ? BIT64(VIRTIO_RING_F_INDIRECT_DESC) : 0);
-}
-
-static void warm_up(const struct plan *p)
-{
-	for (unsigned int s = 0; s < 2; s++)
-		(void)measure(s, p->batch, p->chain, p->buffers / 10 + p->batch);
-}
-
-static void run_round(const struct plan *p, struct figures *f, unsigned int round)
-{
-	for (unsigned int s = 0; s < 2; s++) {
-		struct cost c = measure(s, p->batch, p->chain, p->buffers);
-
-		f->ns[s][round] = c.ns;
-		f->instructions[s][round] = c.instructions;
-	}
-}
-
-/* All of a line but its beginning and its end.  Returns shadow_ns. */
-static double print_figures(const struct plan *p, struct figures *f)
-{
-	double ring = median(f->ns[0], p->rounds), shadow = median(f->ns[1], p->rounds);
-
-	fprintf(p->out,
-		"\"batch\": %u, \"chain\": %u, \"indirect\": %s, \"ring_ns\": %.2f, "
-		"\"shadow_ns\": %.2f",
-		p->batch, p->chain, p->indirect ? "true" : "false", ring, shadow);
-	print_count(p->out, "ring_instructions", median(f->instructions[0], p->rounds));
-	print_count(p->out, "shadow_instructions", median(f->instructions[1], p->rounds));
-	fprintf(p->out, ", \"shadow_over_ring\": %.3f, \"rounds\": %u, \"buffers\": %lu",
-		shadow / ring, p->rounds, (unsigned long)p->buffers);
-	return shadow;
-}
-
-static void run_case(const struct plan *p)
-{
-	static struct figures figures;
-
-	rings_start(features_of(p->indirect));
-	layout_plain(&b.layout);
-	warm_up(p);
-	for (unsigned int i = 0; i < p->rounds; i++)
-		run_round(p, &figures, i);
-	layout_free(&b.layout);
-	rings_stop();
-	fprintf(p->out, "{\"case\": \"ring\", ");
-	(void)print_figures(p, &figures);
-	fprintf(p->out, "}\n");
-	fflush(p->out);
-}
-
-static void run_regions(const struct plan *p)
-{
-	static const unsigned int counts[] = { 1, 8, 64 };
-	static struct figures figures[2 * ARRAY_SIZE(counts)];
-	struct layout layouts[ARRAY_SIZE(figures)];
-	double one = 0;
-
-	rings_start(features_of(p->indirect));
-	for (size_t k = 0; k < ARRAY_SIZE(layouts); k++) {
-		layout_spread(&layouts[k], counts[k / 2], k % 2);
-		b.layout = layouts[k];
-		warm_up(p);
-	}
-	for (unsigned int i = 0; i < p->rounds; i++) {
-		for (size_t k = 0; k < ARRAY_SIZE(layouts); k++) {
-			b.layout = layouts[k];
-			run_round(p, &figures[k], i);
-		}
-	}
-	for (size_t k = 0; k < ARRAY_SIZE(layouts); k++) {
-		double shadow;
-
-		fprintf(p->out, "{\"case\": \"regions\", \"regions\": %u, \"translated\": %s, ",
-			counts[k / 2], k % 2 ? "true" : "false");
-		shadow = print_figures(p, &figures[k]);
-		if (k == 0)
-			one = shadow;
-		fprintf(p->out, ", \"shadow_over_one_region\": %.3f}\n", shadow / one);
-		layout_free(&layouts[k]);
-	}
-	fflush(p->out);
-	rings_stop();
-}
-
-/* Run the loop that @text describes.  Exit status. */
-static int run_loop(const char *text)
-{
-	unsigned int batch, chain, indirect, regions, translated;
+/* What is asked for. */
+struct loop {
+	bool shadow, is_spread, translated;
+	unsigned int batch, chain, indirect, regions;
 	unsigned long buffers;
-	char which[8];
-	int n = sscanf(text, "%7[^,],%u,%u,%u,%lu,%u,%u", which, &batch, &chain, &indirect,
-		       &buffers, &regions, &translated);
+};
 
-	if ((n != 5 && n != 7) || chain > CHAIN_MAX)
-		return 2;
-	rings_start(features_of(indirect));
-	if (n == 7)
-		layout_spread(&b.layout, regions, translated);
+static bool parse_loop(const char *text, struct loop *l)
+{
+	unsigned int translated = 0;
+	char which[8];
+	int n = sscanf(text, "%7[^,],%u,%u,%u,%lu,%u,%u", which, &l->batch, &l->chain, &l->indirect,
+		       &l->buffers, &l->regions, &translated);
+
+	l->shadow = !strcmp(which, "shadow");
+	l->is_spread = n == 7;
+	l->translated = translated;
+	return (n == 5 || n == 7) && (l->shadow || !strcmp(which, "ring")) && l->batch &&
+	       l->batch <= RING_SIZE && l->chain && l->chain <= CHAIN_MAX;
+}
+
+static void print_cost(struct cost cost)
+{
+	printf("{\"ns\": %.3f, ", cost.ns);
+	if (counter >= 0)
+		printf("\"instructions\": %.1f}\n", cost.instructions);
+	else
+		printf("\"instructions\": null}\n");
+}
+
+static void run(const struct loop *l, bool prints)
+{
+	struct cost cost;
+
+	rings_start(BIT64(VIRTIO_RING_F_EVENT_IDX) |
+		    (l->indirect ? BIT64(VIRTIO_RING_F_INDIRECT_DESC) : 0));
+	if (l->is_spread)
+		layout_spread(&b.layout, l->regions, l->translated);
 	else
 		layout_plain(&b.layout);
-	(void)measure(!strcmp(which, "shadow"), batch, chain, buffers);
+	if (prints) {
+		counter_open();
+		(void)measure(l->shadow, l->batch, l->chain, l->buffers / 10 + l->batch);
+	}
+	cost = measure(l->shadow, l->batch, l->chain, l->buffers);
+	if (prints)
+		print_cost(cost);
 	layout_free(&b.layout);
 	rings_stop();
-	return 0;
 }
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = { { "rounds", required_argument, NULL, 'r' },
-						 { "buffers", required_argument, NULL, 'b' },
-						 { "output", required_argument, NULL, 'o' },
+	static const struct option options[] = { { "measure", required_argument, NULL, 'm' },
 						 { "loop", required_argument, NULL, 'l' },
 						 { 0 } };
-	static const unsigned int batches[] = { 1, 8, 32 };
-	static const struct {
-		uint32_t chain;
-		bool indirect;
-	} shapes[] = { { 1, false }, { 3, false }, { 3, true } };
-	struct plan p = { .out = stdout, .rounds = 5, .buffers = 2000000 };
-	int option;
+	struct loop loop = { 0 };
+	int option = getopt_long(argc, argv, "", options, NULL);
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (option == 'r')
-			p.rounds = (unsigned int)strtoul(optarg, NULL, 0);
-		else if (option == 'b')
-			p.buffers = strtoull(optarg, NULL, 0);
-		else if (option == 'o')
-			p.out = fopen(optarg, "w");
-		else
-			return option == 'l' ? run_loop(optarg) : 2;
+	if ((option != 'm' && option != 'l') || optind != argc || !parse_loop(optarg, &loop)) {
+		fprintf(stderr, "usage: ring --measure|--loop=ring|shadow,BATCH,CHAIN,INDIRECT,"
+				"BUFFERS[,REGIONS,TRANSLATED]\n");
+		return 2;
 	}
-	require(p.out, "cannot open the output file");
-	require(p.rounds >= 1 && p.rounds <= ROUNDS_MAX, "--rounds: 1 to 99");
-	require(p.buffers >= 1000, "--buffers: at least 1000");
-	counter_open();
-	for (size_t s = 0; s < ARRAY_SIZE(shapes); s++) {
-		p.chain = shapes[s].chain;
-		p.indirect = shapes[s].indirect;
-		for (size_t i = 0; i < ARRAY_SIZE(batches); i++) {
-			p.batch = batches[i];
-			run_case(&p);
-		}
-	}
-	p.batch = 32;
-	p.indirect = false;
-	for (p.chain = 1; p.chain <= 3; p.chain += 2)
-		run_regions(&p);
-	return fclose(p.out) ? 1 : 0;
+	run(&loop, option == 'm');
+	return 0;
 }

@@ -27,7 +27,7 @@ One JSON object a line:
 	shadow_over_direct_by_round	[least, median, most] ratio of one round
 	direct_range, ...	[least, most] of the rounds
 	by_round		requests/s of each round: [direct, passthrough, shadow]
-	rounds, seconds		number of rounds; time for each mode in a round
+	seconds			time for each mode in a round
 	notifications		of the shadow, for each request: kicks_in (from
 				the load), kicks_out (to the disk), calls_in
 				(from the disk), calls_out (to the load)
@@ -35,27 +35,19 @@ One JSON object a line:
 				context_switches
 	requests_shadowed	that these are means of
 	latency_us		native only: [mean, p99] of each, medians
-	cpus			that all of it ran on
-	load_average		of the machine, before and after
+	rounds, cpus, load_average	as of every benchmark (common.py)
 
 With --cpus=0 all programs share one processor.  That takes out what it costs to
 wake another one, which on a virtual machine is most of the time and varies with
 the neighbours: what remains is the work itself.
 """
 
-import argparse
 import json
-import os
-import signal
 import statistics
 import subprocess
-import sys
-import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-
-from bed import Bed  # noqa: E402
+from common import Output, arguments, begin, by_round, least_most, note, on_bed, rotated
 
 MODES = ("direct", "passthrough", "shadow")
 DISK_BYTES = 1 << 30
@@ -71,10 +63,6 @@ CASES = {
     "native-randread-4k-qd1": ("native", "randread", 4096, 1),
     "native-randread-4k-qd32": ("native", "randread", 4096, 32),
 }
-
-
-def note(text):
-    print(text, file=sys.stderr, flush=True)
 
 
 class Rig:
@@ -186,11 +174,7 @@ class Guest:
 
 def turns(number):
     """The order of one round: each mode TURNS times, the first one rotating."""
-    order = []
-    for turn in range(TURNS):
-        first = (number + turn) % len(MODES)
-        order += MODES[first:] + MODES[:first]
-    return order
+    return [mode for turn in range(TURNS) for mode in rotated(MODES, number + turn)]
 
 
 def mean(results):
@@ -203,7 +187,7 @@ def mean(results):
 def measure(rig, load, name, rounds, seconds):
     """All rounds of one case; the object for the output."""
     _, rw, block, depth = CASES[name]
-    before, averages = rig.shadow_counts(), [os.getloadavg()[0]]
+    before = rig.shadow_counts()
     results = []
     for number in range(rounds):
         done = load.round(turns(number), rw, block, depth, seconds / TURNS)
@@ -211,12 +195,9 @@ def measure(rig, load, name, rounds, seconds):
         note(f"{name} {number + 1}/{rounds}: " + ", ".join(
             f"{mode} {results[-1][mode][0]:.0f}" for mode in MODES))
     after = rig.shadow_counts()
-    averages.append(os.getloadavg()[0])
 
     rates = {mode: [result[mode][0] for result in results] for mode in MODES}
     rate = {mode: statistics.median(rates[mode]) for mode in MODES}
-    paired = [shadow / direct
-              for shadow, direct in zip(rates["shadow"], rates["direct"])]
     done = after["requests"] - before["requests"]
     assert done > 0, "no request went through the shadow"
     per_request = {key: round((after[key] - before[key]) / done, 4) for key in after}
@@ -224,13 +205,12 @@ def measure(rig, load, name, rounds, seconds):
     line.update((mode, round(rate[mode], 1)) for mode in MODES)
     for mode in MODES[1:]:
         line[f"{mode}_over_direct"] = round(rate[mode] / rate["direct"], 4)
-    line["shadow_over_direct_by_round"] = [
-        round(f(paired), 4) for f in (min, statistics.median, max)]
+    line["shadow_over_direct_by_round"] = by_round(rates["shadow"], rates["direct"], 4)
     for mode in MODES:
-        line[f"{mode}_range"] = [round(f(rates[mode]), 1) for f in (min, max)]
+        line[f"{mode}_range"] = least_most(rates[mode], 1)
     line["by_round"] = [[round(result[mode][0], 1) for mode in MODES]
                         for result in results]
-    line.update(rounds=rounds, seconds=seconds, requests_shadowed=done)
+    line.update(seconds=seconds, requests_shadowed=done)
     line["notifications"] = {key: per_request[key] for key in (
         "kicks_in", "kicks_out", "calls_in", "calls_out")}
     line["umbra"] = {key: per_request[key] for key in ("cpu_us", "context_switches")}
@@ -239,63 +219,33 @@ def measure(rig, load, name, rounds, seconds):
             mode: [round(statistics.median(values), 2)
                    for values in zip(*(result[mode][1] for result in results))]
             for mode in MODES}
-    line.update(cpus=sorted(os.sched_getaffinity(0)),
-                load_average=[round(a, 2) for a in averages])
     return line
 
 
-def run(bed, names, options, output):
+def run(bed, options, output):
     rig = Rig(bed)
     for kind, make in (("native", Native), ("guest", Guest)):
-        cases = [name for name in names if CASES[name][0] == kind]
+        cases = [name for name in options.case or CASES if CASES[name][0] == kind]
         if not cases:
             continue
         load = make(bed, rig)
         load.warm_up()
         for name in cases:
             line = measure(rig, load, name, options.rounds, options.seconds)
-            output.write(json.dumps(line) + "\n")
-            output.flush()
+            output.write(line)
             note(f"{name}: passthrough/direct {line['passthrough_over_direct']:.3f}, "
                  f"shadow/direct {line['shadow_over_direct']:.3f}")
         load.end()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    parser = arguments(__doc__, CASES)
     parser.add_argument("--seconds", type=float, default=2.0,
                         help="for each of the three in a round; default: 2")
-    parser.add_argument("--case", action="append", choices=CASES,
-                        help="only this one; may be repeated")
-    parser.add_argument("--cpus", type=lambda text: set(map(int, text.split(","))),
-                        help="run everything on these only, e.g. 0")
-    parser.add_argument("--output", type=Path, help="default: standard output")
-    options = parser.parse_args()
-    if options.rounds < 1 or options.seconds <= 0:
-        parser.error("--rounds and --seconds must be positive")
-
-    if options.cpus:
-        os.sched_setaffinity(0, options.cpus)   # children inherit it
-    # So that what was started is ended.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
-    began = time.monotonic()
-    bed = Bed()
-    try:
-        output = options.output.open("w") if options.output else sys.stdout
-        run(bed, options.case or list(CASES), options, output)
-        bed.stop()
-    except BaseException:
-        for title, text in bed.report():
-            note(f"--- {title}\n{text}")
-        try:
-            bed.stop()
-        except Exception as error:
-            note(f"while ending: {error}")
-        raise
-    finally:
-        bed.remove()
-    note(f"took {time.monotonic() - began:.0f} s")
+    options = begin(parser)
+    if options.seconds <= 0:
+        parser.error("--seconds must be positive")
+    on_bed(lambda bed: run(bed, options, Output(options)))
 
 
 if __name__ == "__main__":
