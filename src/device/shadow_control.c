@@ -70,19 +70,6 @@ bool shadow_control_find(struct shadow_device *d)
 	return d->control.is_net;
 }
 
-/* With @features, is there a control queue that is followed? */
-static bool is_followed(const struct shadow_device *d, uint64_t features)
-{
-	return d->control.is_net && features & BIT64(VIRTIO_NET_F_CTRL_VQ);
-}
-
-bool shadow_device_is_control(const struct shadow_device *d, const struct lane *r)
-{
-	return d->has_features && is_followed(d, d->guest_features) &&
-	       net_control_is_control_ring(d->guest_features, d->control.terms.max_pairs,
-					   lane_index(r));
-}
-
 static struct lane *ring_find(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
@@ -126,7 +113,7 @@ int shadow_control_negotiate(struct shadow_device *d, uint64_t features, struct 
 	struct shadow_control *c = &d->control;
 	int rc;
 
-	if (!is_followed(d, features)) {
+	if (!shadow_control_follows(d, features)) {
 		shadow_control_forget(d);
 		return 0;
 	}
@@ -183,7 +170,7 @@ int shadow_device_save_control(struct shadow_device *d, uint8_t **bytes, size_t 
 	struct lane_context context;
 	bool is_served = r && lane_is_served(r);
 
-	if (!d->has_features || !is_followed(d, d->guest_features))
+	if (!d->has_features || !shadow_control_follows(d, d->guest_features))
 		return error_set(err, -EOPNOTSUPP,
 				 "there is no control queue that is followed: that takes a vDPA "
 				 "network device, and a guest that took VIRTIO_NET_F_CTRL_VQ (17)");
@@ -215,7 +202,7 @@ int shadow_device_load_control(struct shadow_device *d, const uint8_t *bytes, si
 {
 	struct shadow_control *c = &d->control;
 	const struct lane *r = ring_find(d);
-	bool is_now = d->has_features && is_followed(d, d->guest_features);
+	bool is_now = d->has_features && shadow_control_follows(d, d->guest_features);
 	struct net_control *state;
 	uint8_t *copy;
 	int rc;
@@ -297,6 +284,6 @@ void shadow_device_look_control(const struct shadow_device *d, struct umbra_net_
 /* What the device's thread alone knows: whether there is one. */
 void shadow_control_info(const struct shadow_device *d, struct umbra_net_control_info *info)
 {
-	info->is_followed = d->has_features && is_followed(d, d->guest_features);
+	info->is_followed = d->has_features && shadow_control_follows(d, d->guest_features);
 	info->is_waiting = d->control.loaded != NULL;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A device between a front-end and a back-end: its life and its states, what is
- * negotiated, and what is relayed.
+ * A device between a front-end and a back-end: its life, what is relayed, and
+ * the table of all that a front-end asks.
  *
  * Theory of operation.  The device keeps what the front-end says of each ring
  * (shadow_rings.c) and programs the back-end only when a ring starts, in one go,
@@ -14,21 +14,8 @@
  * their rings on it; one that repeats what it has forgotten is.  docs/architecture.md,
  * "What is said once", has the table of both.
  *
- * States (docs/architecture.md has the picture):
- *
- *	WAITING       no front-end, no back-end connection
- *	NEGOTIATING   both are there, no ring runs; with a reason: rings are wanted
- *	              and could not be started, which is tried again
- *	PASSTHROUGH   at least one ring runs, all that run are RING_PASSED
- *	SHADOWED      the same with RING_SHADOWED
- *	SWITCHING     inside shadow_device_switch() with running rings
- *	BROKEN        at least one ring is RING_BROKEN; others may run
- *	BACKEND_LOST  the back-end's connection is unusable: all rings are let
- *	              go of, nothing more is said to it; only detach() and
- *	              await() follow
- *
- * shadow_device_settle() is the one place that says which of NEGOTIATING,
- * PASSTHROUGH, SHADOWED and BROKEN holds.
+ * In which state it is: shadow_state.c.  What calls what among the files of a device:
+ * shadow_device_private.h.
  */
 #include "device/shadow_device.h"
 
@@ -45,421 +32,7 @@
 #include "device/shadow_device_private.h"
 #include "virtio/protocol_features.h"
 
-/* --- small things -------------------------------------------------------- */
-
-const char *umbra_device_state_name(enum umbra_device_state state)
-{
-	static const char *const names[] = {
-		[UMBRA_DEVICE_WAITING] = "waiting",
-		[UMBRA_DEVICE_NEGOTIATING] = "negotiating",
-		[UMBRA_DEVICE_PASSTHROUGH] = "passthrough",
-		[UMBRA_DEVICE_SHADOWED] = "shadowed",
-		[UMBRA_DEVICE_SWITCHING] = "switching",
-		[UMBRA_DEVICE_BACKEND_LOST] = "backend-lost",
-		[UMBRA_DEVICE_BROKEN] = "broken",
-	};
-
-	return (size_t)state < ARRAY_SIZE(names) ? names[state] : "unknown";
-}
-
-void shadow_device_set_state(struct shadow_device *d, enum umbra_device_state state,
-			     const char *reason)
-{
-	struct umbra_event event = {
-		.kind = UMBRA_EVENT_STATE,
-		.from = d->state,
-		.to = state,
-	};
-
-	if (state == d->state && !strcmp(reason, d->reason))
-		return;
-	d->state = state;
-	snprintf(d->reason, sizeof(d->reason), "%s", reason);
-	event.reason = d->reason;
-	d->host->ops->event(d->host, &event);
-}
-
-void shadow_device_settle(struct shadow_device *d)
-{
-	enum umbra_device_state state = UMBRA_DEVICE_NEGOTIATING;
-	const char *reason = "";
-
-	if (!d->backend)
-		return;
-	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
-		const struct lane *r = lane_at(d->lanes, i);
-
-		if (lane_is_broken(r)) {
-			state = UMBRA_DEVICE_BROKEN;
-			reason = lane_error(r);
-			break;
-		}
-		if (lane_is_wanted(r) && state == UMBRA_DEVICE_NEGOTIATING)
-			reason = d->start_error;
-		/* Always between, it says nothing of the mode, unless it is alone. */
-		if (lane_is_followed(r) && state == UMBRA_DEVICE_NEGOTIATING)
-			state = d->shadow_wanted ? UMBRA_DEVICE_SHADOWED : UMBRA_DEVICE_PASSTHROUGH;
-		if (lane_is_followed(r))
-			continue;
-		if (lane_is_passed(r))
-			state = UMBRA_DEVICE_PASSTHROUGH;
-		else if (lane_is_shadowed(r))
-			state = UMBRA_DEVICE_SHADOWED;
-	}
-	if (state == UMBRA_DEVICE_PASSTHROUGH || state == UMBRA_DEVICE_SHADOWED)
-		reason = "";
-	shadow_device_set_state(d, state, reason);
-}
-
-/* A lane is broken: say so everywhere. */
-static void broken_report(void *opaque, const struct lane *r)
-{
-	struct shadow_device *d = opaque;
-	struct umbra_event event = {
-		.kind = UMBRA_EVENT_QUEUE_BROKEN,
-		.queue = lane_index(r),
-		.from = d->state,
-		.to = d->state,
-		.reason = lane_error(r),
-	};
-
-	log_error("queue %u is broken and stays still until the driver resets it: %s",
-		  lane_index(r), lane_error(r));
-	d->host->ops->event(d->host, &event);
-	if (d->protocol_features &
-	    BIT64(VHOST_USER_PROTOCOL_F_STATUS)) /* NEEDS_RESET is to be read */
-		d->host->ops->config_changed(d->host);
-}
-
-struct lane_context shadow_device_context(const struct shadow_device *d)
-{
-	return (struct lane_context){
-		.host = d->host,
-		.backend = d->backend,
-		.memory = d->memory,
-		.guest_features = d->guest_features,
-		.shadow_features = d->features.shadow_ring,
-		.table_max = d->table_max,
-		.control = &d->control.ring,
-		.deadline_us = d->deadline_us,
-		.broke = broken_report,
-		.device = (struct shadow_device *)d,
-	};
-}
-
-enum lane_kind shadow_device_kind(const struct shadow_device *d, const struct lane *r,
-				  bool shadowed)
-{
-	if (shadow_device_is_control(d, r))
-		return LANE_FOLLOWED;
-	return shadowed ? LANE_SHADOWED : LANE_PASSED;
-}
-
-bool shadow_device_is_fatal(int code)
-{
-	return backend_is_lost(code);
-}
-
-bool shadow_device_is_whole(const struct shadow_device *d)
-{
-	return d->backend && backend_is_whole(d->backend);
-}
-
-static void rings_discard(struct shadow_device *d)
-{
-	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
-		struct lane_context c = shadow_device_context(d);
-
-		lane_discard(lane_at(d->lanes, i), &c);
-	}
-}
-
-int shadow_device_lose(struct shadow_device *d, int code, const struct umbra_error *err)
-{
-	if (!shadow_device_is_fatal(code) || d->state == UMBRA_DEVICE_BACKEND_LOST)
-		return code;
-	rings_discard(d);
-	/* The back-end is there; it is on our side that nobody waits any more. */
-	d->given_up = code == -ECANCELED;
-	if (d->given_up)
-		return code;
-	shadow_device_set_state(d, UMBRA_DEVICE_BACKEND_LOST,
-				err && err->text[0] ? err->text : "the back-end is gone");
-	return code;
-}
-
-int shadow_device_check_backend(const struct shadow_device *d, struct umbra_error *err)
-{
-	if (!d->backend || d->state == UMBRA_DEVICE_BACKEND_LOST)
-		return error_set(err, -ECONNRESET, "there is no back-end: %s", d->reason);
-	if (d->given_up)
-		return error_set(err, -ECANCELED, "the back-end is no longer waited for");
-	return 0;
-}
-
-void shadow_device_break_ring(struct shadow_device *d, struct lane *r, const char *reason)
-{
-	struct lane_context c = shadow_device_context(d);
-
-	lane_break(r, &c, reason);
-}
-
-void shadow_device_check_queues(struct shadow_device *d)
-{
-	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
-		struct lane *r = lane_at(d->lanes, i);
-		const char *fault;
-
-		if (lane_has_failed(r, &fault))
-			shadow_device_break_ring(d, r, fault);
-		lane_say_tables(r);
-	}
-	shadow_device_settle(d);
-}
-
-static const struct virtio_ops shadow_ops; /* below */
-
-/* --- life ---------------------------------------------------------------- */
-
-int shadow_device_create(struct shadow_host *host, enum umbra_shadow_mode mode,
-			 unsigned int deadline_ms, struct shadow_device **out)
-{
-	struct shadow_device *d = calloc(1, sizeof(*d));
-
-	if (!d)
-		return -ENOMEM;
-	if (lanes_create(&d->lanes)) {
-		free(d);
-		return -ENOMEM;
-	}
-	d->virtio.ops = &shadow_ops;
-	d->host = host;
-	d->mode = mode;
-	d->deadline_us = deadline_ms * 1000ull;
-	d->table_max = SHADOW_TABLE_MAX;
-	d->state = UMBRA_DEVICE_WAITING;
-	d->shadow_wanted = mode == UMBRA_SHADOW_ON;
-	shadow_control_init(d);
-	*out = d;
-	return 0;
-}
-
-void shadow_device_destroy(struct shadow_device **device)
-{
-	struct shadow_device *d = *device;
-
-	*device = NULL;
-	if (!d)
-		return;
-	shadow_device_detach(d);
-	lanes_destroy(&d->lanes);
-	shadow_control_fini(d);
-	free(d);
-}
-
-void shadow_device_limit_tables(struct shadow_device *d, uint32_t table_max)
-{
-	d->table_max = MIN(table_max, SPLIT_SIZE_MAX);
-}
-
-void shadow_device_limit_memory(struct shadow_device *d, uint64_t bytes)
-{
-	d->own.max = bytes;
-}
-
-void shadow_device_attach(struct shadow_device *d, struct virtio_device *backend)
-{
-	d->backend = backend;
-	d->given_up = false;
-	shadow_device_set_state(d, UMBRA_DEVICE_NEGOTIATING, "");
-}
-
-void shadow_device_detach(struct shadow_device *d)
-{
-	rings_discard(d);
-	d->rings_seen = MAX(d->rings_seen, lanes_count(d->lanes));
-	lanes_forget(d->lanes);
-	memory_unref(&d->memory);
-	shadow_own_fini(d);
-	d->slots_max = 0;
-	d->no_shadow[0] = '\0';
-	d->has_features = d->features_said = false;
-	d->backend_features = d->guest_features = d->protocol_features = 0;
-	d->features = (struct features_out){ 0 };
-	d->status = 0;
-	d->start_at = 0;
-	d->start_error[0] = '\0';
-	d->control.is_net = false;
-	d->backend = NULL;
-}
-
-void shadow_device_wait(struct shadow_device *d)
-{
-	shadow_device_set_state(d, UMBRA_DEVICE_WAITING, "");
-}
-
-void shadow_device_await(struct shadow_device *d, const char *lost_reason)
-{
-	if (lost_reason)
-		shadow_device_set_state(d, UMBRA_DEVICE_BACKEND_LOST, lost_reason);
-	else if (d->state != UMBRA_DEVICE_BACKEND_LOST)
-		shadow_device_set_state(d, UMBRA_DEVICE_WAITING, "");
-}
-
-/* --- negotiation --------------------------------------------------------- */
-
-static int negotiate(struct shadow_device *d, bool answered, uint64_t guest,
-		     struct features_out *out, struct umbra_error *err)
-{
-	const struct features_in in = {
-		.backend = d->backend_features,
-		.maps = d->backend->traits & BACKEND_MAPS,
-		.follows_control = shadow_control_find(d),
-		.mode = d->mode,
-		.guest_answered = answered,
-		.guest = guest,
-	};
-
-	return features_negotiate(&in, out, err);
-}
-
-static int get_features(struct virtio_device *self, uint64_t *features, struct umbra_error *err)
-{
-	struct shadow_device *d = shadow_of(self);
-	struct features_out out;
-	int rc = shadow_device_check_backend(d, err);
-
-	if (!rc)
-		rc = shadow_device_lose(
-			d, d->backend->ops->get_features(d->backend, &d->backend_features, err),
-			err);
-	if (!rc)
-		rc = negotiate(d, false, 0, &out, err);
-	if (rc)
-		return rc;
-	if (!d->has_features)
-		d->features = out;
-	*features = out.offer;
-	return 0;
-}
-
-int shadow_device_say_features(struct shadow_device *d, struct umbra_error *err)
-{
-	int rc;
-
-	if (d->features_said)
-		return 0;
-	rc = shadow_device_lose(d,
-				d->backend->ops->set_features(d->backend,
-							      d->mode == UMBRA_SHADOW_ON
-								      ? d->features.shadowed
-								      : d->features.passthrough,
-							      err),
-				err);
-	d->features_said = !rc;
-	return rc;
-}
-
-static int set_features(struct virtio_device *self, uint64_t features, struct umbra_error *err)
-{
-	struct shadow_device *d = shadow_of(self);
-	struct features_out out, before;
-	int rc = shadow_device_check_backend(d, err);
-
-	if (rc)
-		return rc;
-	if (!d->backend_features) { /* a front-end that did not ask */
-		uint64_t ignored;
-
-		rc = get_features(self, &ignored, err);
-		if (rc)
-			return rc;
-	}
-	if (d->has_features && features == d->guest_features)
-		return shadow_device_say_features(d, err);
-	rc = negotiate(d, true, features, &out, err);
-	if (rc)
-		return rc;
-	rc = shadow_device_abandon(d, NULL, err);
-	if (rc)
-		return rc;
-	rc = shadow_control_negotiate(d, features, err);
-	if (rc)
-		return rc;
-	if (d->mode != UMBRA_SHADOW_ON && d->shadow_wanted && !out.can_shadow) {
-		log_warning("the device is passed through from here on: %s", out.why_not);
-		d->shadow_wanted = false;
-	}
-	before = d->features;
-	d->features = out;
-	d->features_said = false;
-	rc = shadow_device_say_features(d, err);
-	if (rc) {
-		d->features = before; /* which it is told again before a ring starts */
-		return rc;
-	}
-	d->guest_features = features;
-	d->has_features = true;
-	/* Without the protocol's bit there is no SET_VRING_ENABLE. */
-	if (!(features & BIT64(VHOST_USER_F_PROTOCOL_FEATURES)))
-		for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
-			lane_front(lane_at(d->lanes, i))->enabled = true;
-	return 0;
-}
-
-static int get_protocol_features(struct virtio_device *self, uint64_t *features,
-				 struct umbra_error *err)
-{
-	struct shadow_device *d = shadow_of(self);
-	int rc = shadow_device_check_backend(d, err);
-
-	*features = 0;
-	if (rc)
-		return rc;
-	return shadow_device_lose(
-		d, d->backend->ops->get_protocol_features(d->backend, features, err), err);
-}
-
-static int set_protocol_features(struct virtio_device *self, uint64_t features,
-				 struct umbra_error *err)
-{
-	struct shadow_device *d = shadow_of(self);
-	int rc = shadow_device_check_backend(d, err);
-
-	if (!rc)
-		rc = shadow_device_lose(
-			d, d->backend->ops->set_protocol_features(d->backend, features, err), err);
-	if (!rc)
-		d->protocol_features = features;
-	return rc;
-}
-
-static int get_queue_num(struct virtio_device *self, uint64_t *count, struct umbra_error *err)
-{
-	struct shadow_device *d = shadow_of(self);
-	int rc = shadow_device_check_backend(d, err);
-
-	if (!rc)
-		rc = shadow_device_lose(d, d->backend->ops->get_queue_num(d->backend, count, err),
-					err);
-	return rc;
-}
-
-static int get_memory_slots(struct virtio_device *self, uint64_t *count, struct umbra_error *err)
-{
-	struct shadow_device *d = shadow_of(self);
-	int rc = shadow_device_check_backend(d, err);
-
-	if (!rc)
-		rc = shadow_device_lose(
-			d, d->backend->ops->get_memory_slots(d->backend, &d->slots_max, err), err);
-	if (rc)
-		return rc;
-	*count = d->slots_max - shadow_own_slots(d, d->slots_max);
-	return 0;
-}
-
-/* --- the rest: relayed --------------------------------------------------- */
+/* --- relayed -------- --------------------------------------------------- */
 
 static int get_config(struct virtio_device *self, uint32_t offset, void *data, uint32_t size,
 		      struct umbra_error *err)
@@ -562,7 +135,7 @@ static int send_rarp(struct virtio_device *self, const uint8_t mac[6], struct um
 		  : shadow_device_lose(d, d->backend->ops->send_rarp(d->backend, mac, err), err);
 }
 
-/* --- what can be seen ---------------------------------------------------- */
+/* --- the table ------------------------------------------------------------- */
 
 static const struct memory *device_memory(const struct virtio_device *self)
 {
@@ -570,12 +143,12 @@ static const struct memory *device_memory(const struct virtio_device *self)
 }
 
 static const struct virtio_ops shadow_ops = {
-	.get_features = get_features,
-	.set_features = set_features,
-	.get_protocol_features = get_protocol_features,
-	.set_protocol_features = set_protocol_features,
-	.get_queue_num = get_queue_num,
-	.get_memory_slots = get_memory_slots,
+	.get_features = shadow_device_get_features,
+	.set_features = shadow_device_set_features,
+	.get_protocol_features = shadow_device_get_protocol_features,
+	.set_protocol_features = shadow_device_set_protocol_features,
+	.get_queue_num = shadow_device_get_queue_num,
+	.get_memory_slots = shadow_device_get_memory_slots,
 	.set_memory = shadow_device_set_memory,
 	.add_region = shadow_device_add_region,
 	.remove_region = shadow_device_remove_region,
@@ -601,6 +174,108 @@ struct virtio_device *shadow_device_virtio(struct shadow_device *d)
 {
 	return &d->virtio;
 }
+
+/* --- life ---------------------------------------------------------------- */
+
+int shadow_device_create(struct shadow_host *host, enum umbra_shadow_mode mode,
+			 unsigned int deadline_ms, struct shadow_device **out)
+{
+	struct shadow_device *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return -ENOMEM;
+	if (lanes_create(&d->lanes)) {
+		free(d);
+		return -ENOMEM;
+	}
+	d->virtio.ops = &shadow_ops;
+	d->host = host;
+	d->mode = mode;
+	d->deadline_us = deadline_ms * 1000ull;
+	d->table_max = SHADOW_TABLE_MAX;
+	d->state = UMBRA_DEVICE_WAITING;
+	d->shadow_wanted = mode == UMBRA_SHADOW_ON;
+	shadow_control_init(d);
+	*out = d;
+	return 0;
+}
+
+void shadow_device_destroy(struct shadow_device **device)
+{
+	struct shadow_device *d = *device;
+
+	*device = NULL;
+	if (!d)
+		return;
+	shadow_device_detach(d);
+	lanes_destroy(&d->lanes);
+	shadow_control_fini(d);
+	free(d);
+}
+
+void shadow_device_limit_tables(struct shadow_device *d, uint32_t table_max)
+{
+	d->table_max = MIN(table_max, SPLIT_SIZE_MAX);
+}
+
+void shadow_device_limit_memory(struct shadow_device *d, uint64_t bytes)
+{
+	d->own.max = bytes;
+}
+
+void shadow_device_attach(struct shadow_device *d, struct virtio_device *backend)
+{
+	d->backend = backend;
+	d->given_up = false;
+	shadow_device_set_state(d, UMBRA_DEVICE_NEGOTIATING, "");
+}
+
+void shadow_device_detach(struct shadow_device *d)
+{
+	shadow_device_discard(d);
+	d->rings_seen = MAX(d->rings_seen, lanes_count(d->lanes));
+	lanes_forget(d->lanes);
+	memory_unref(&d->memory);
+	shadow_own_fini(d);
+	d->slots_max = 0;
+	d->no_shadow[0] = '\0';
+	d->has_features = d->features_said = false;
+	d->backend_features = d->guest_features = d->protocol_features = 0;
+	d->features = (struct features_out){ 0 };
+	d->status = 0;
+	d->start_at = 0;
+	d->start_error[0] = '\0';
+	d->control.is_net = false;
+	d->backend = NULL;
+}
+
+void shadow_device_wait(struct shadow_device *d)
+{
+	shadow_device_set_state(d, UMBRA_DEVICE_WAITING, "");
+}
+
+void shadow_device_await(struct shadow_device *d, const char *lost_reason)
+{
+	if (lost_reason)
+		shadow_device_set_state(d, UMBRA_DEVICE_BACKEND_LOST, lost_reason);
+	else if (d->state != UMBRA_DEVICE_BACKEND_LOST)
+		shadow_device_set_state(d, UMBRA_DEVICE_WAITING, "");
+}
+
+void shadow_device_check_queues(struct shadow_device *d)
+{
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
+		const char *fault;
+
+		if (lane_has_failed(r, &fault))
+			shadow_device_break_ring(d, r, fault);
+		lane_say_tables(r);
+	}
+	shadow_device_settle(d);
+}
+
+/* --- what can be seen ---------------------------------------------------- */
 
 enum umbra_device_state shadow_device_state(const struct shadow_device *d)
 {

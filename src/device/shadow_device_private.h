@@ -1,13 +1,30 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The inside of a shadow device, shared by shadow_device.c (life, negotiation,
- * what is relayed), shadow_rings.c (messages about rings), shadow_start.c (rings come
- * to life), shadow_switch.c (modes), shadow_memory.c (tables) and shadow_own.c (our own
- * memory).
+ * The inside of a shadow device.  Calls go downward only, in this order:
+ *
+ *	shadow_device.c        its life, what is relayed, the table of virtio_ops
+ *	shadow_rest.c          the end of the program
+ *	shadow_rings.c         what each message about a ring does
+ *	shadow_negotiation.c   features
+ *	shadow_start.c         the rings that are wanted: in which mode
+ *	shadow_halt.c          rings that the front-end stops or forgets
+ *	shadow_switch.c        running rings change their mode
+ *	shadow_mode.c          whether they may
+ *	shadow_retry.c         when the wanted ones are tried
+ *	shadow_begin.c         rings come to run
+ *	(lane/standstill.c     and to rest)
+ *	shadow_memory.c        the guest's memory
+ *	shadow_own.c           our own
+ *	shadow_control.c       what the guest has said on the control queue
+ *	shadow_state.c         the state; what all of these ask of the device
+ *	features.c, shadow_waits.c
  */
 #ifndef UMBRA_DEVICE_SHADOW_DEVICE_PRIVATE_H
 #define UMBRA_DEVICE_SHADOW_DEVICE_PRIVATE_H
 
+#include <linux/virtio_net.h>
+
+#include "base/bits.h"
 #include "device/features.h"
 #include "device/shadow_device.h"
 #include "lane/lane.h"
@@ -84,7 +101,31 @@ static inline struct shadow_device *shadow_of(struct virtio_device *self)
 	return (struct shadow_device *)self;
 }
 
-/* --- of virtio_ops: shadow_rings.c, shadow_memory.c ------------------------ */
+/* BACKEND_WHOLE; false without a back-end. */
+static inline bool shadow_device_is_whole(const struct shadow_device *d)
+{
+	return d->backend && backend_is_whole(d->backend);
+}
+
+/* @code means that the back-end's connection cannot be used any more. */
+static inline bool shadow_device_is_fatal(int code)
+{
+	return backend_is_lost(code);
+}
+
+/* Is ring @r one of those that begin, if @only (NULL: all) do? */
+static inline bool shadow_device_may_start(const struct lane *r, const struct lane *only)
+{
+	return lane_is_wanted(r) && (!only || r == only) && lane_front(r)->enabled;
+}
+
+/* With @features, is there a control queue that is followed? */
+static inline bool shadow_control_follows(const struct shadow_device *d, uint64_t features)
+{
+	return d->control.is_net && features & BIT64(VIRTIO_NET_F_CTRL_VQ);
+}
+
+/* --- of virtio_ops: shadow_rings.c, shadow_negotiation.c, shadow_memory.c ---- */
 
 int shadow_device_ring_set_size(struct virtio_device *self, unsigned int index, uint32_t size,
 				struct umbra_error *err);
@@ -102,6 +143,18 @@ int shadow_device_ring_enable(struct virtio_device *self, unsigned int index, bo
 			      struct umbra_error *err);
 int shadow_device_ring_stop(struct virtio_device *self, unsigned int index, uint16_t *base,
 			    struct umbra_error *err);
+int shadow_device_get_features(struct virtio_device *self, uint64_t *features,
+			       struct umbra_error *err);
+int shadow_device_set_features(struct virtio_device *self, uint64_t features,
+			       struct umbra_error *err);
+int shadow_device_get_protocol_features(struct virtio_device *self, uint64_t *features,
+					struct umbra_error *err);
+int shadow_device_set_protocol_features(struct virtio_device *self, uint64_t features,
+					struct umbra_error *err);
+int shadow_device_get_queue_num(struct virtio_device *self, uint64_t *count,
+				struct umbra_error *err);
+int shadow_device_get_memory_slots(struct virtio_device *self, uint64_t *count,
+				   struct umbra_error *err);
 int shadow_device_set_memory(struct virtio_device *self, const struct memory_region *regions,
 			     unsigned int count, struct umbra_error *err);
 int shadow_device_add_region(struct virtio_device *self, const struct memory_region *region,
@@ -109,7 +162,7 @@ int shadow_device_add_region(struct virtio_device *self, const struct memory_reg
 int shadow_device_remove_region(struct virtio_device *self, const struct memory_region *region,
 				struct umbra_error *err);
 
-/* --- shadow_device.c -------------------------------------------------------- */
+/* --- shadow_state.c --------------------------------------------------------- */
 
 /* Record the state, and tell the host if it is a new one. */
 void shadow_device_set_state(struct shadow_device *d, enum umbra_device_state state,
@@ -129,20 +182,19 @@ struct lane_context shadow_device_context(const struct shadow_device *d);
 enum lane_kind shadow_device_kind(const struct shadow_device *d, const struct lane *r,
 				  bool shadowed);
 
-/* 0, or -EOPNOTSUPP or -EPERM with the reason why the mode cannot be had. */
-UMBRA_MUST_CHECK int shadow_device_check_mode(const struct shadow_device *d, bool shadowed,
-					      struct umbra_error *err);
+/* Is this ring, under what was negotiated, a control queue that is followed? */
+bool shadow_device_is_control(const struct shadow_device *d, const struct lane *r);
 
-/* Tell the back-end the features that were negotiated, unless it knows them. */
-UMBRA_MUST_CHECK int shadow_device_say_features(struct shadow_device *d, struct umbra_error *err);
+/* Let go of all rings at once, without a word to anybody. */
+void shadow_device_discard(struct shadow_device *d);
 
-/* BACKEND_WHOLE; false without a back-end. */
-bool shadow_device_is_whole(const struct shadow_device *d);
+/* If @code is fatal, let go of all rings and enter BACKEND_LOST, unless it is only that
+ * nobody waits for the back-end any more (-ECANCELED).  Returns @code. */
+int shadow_device_lose(struct shadow_device *d, int code, const struct umbra_error *err);
 
-/* The guest has forgotten ring @only (NULL: every one), and its memory may be
- * something else by now: stop it, and forget it as well. */
-UMBRA_MUST_CHECK int shadow_device_abandon(struct shadow_device *d, struct lane *only,
-					   struct umbra_error *err);
+/* Ring @r is broken, for @reason or (NULL) for what its queue found: let it be,
+ * which is reported everywhere. */
+void shadow_device_break_ring(struct shadow_device *d, struct lane *r, const char *reason);
 
 /* --- shadow_control.c ---------------------------------------------------- */
 
@@ -157,14 +209,25 @@ void shadow_control_forget(struct shadow_device *d);
  * loaded, which may be refused. */
 UMBRA_MUST_CHECK int shadow_control_negotiate(struct shadow_device *d, uint64_t features,
 					      struct umbra_error *err);
-/* Is this ring, under what was negotiated, a control queue that is followed? */
-bool shadow_device_is_control(const struct shadow_device *d, const struct lane *r);
 /* The front-end starts the control queue's ring @r, which was resolved. */
 void shadow_control_begins(struct shadow_device *d, const struct lane *r);
 void shadow_control_info(const struct shadow_device *d, struct umbra_net_control_info *info);
 /* The ring on which a device that is started now has to be told again what it has
  * forgotten; NULL: there is nothing to tell, or no ring. */
 struct lane *shadow_control_replayer(struct shadow_device *d);
+
+/* --- shadow_begin.c ------------------------------------------------------ */
+
+/*
+ * Start ring @only (NULL: every one) of those that are WANTED and may start, in
+ * the given mode.  After an error that is not fatal they are all WANTED.
+ */
+UMBRA_MUST_CHECK int shadow_device_begin(struct shadow_device *d, const struct lane *only,
+					 bool shadowed, struct umbra_error *err);
+
+/* Undo a quiesce that failed or is not wanted any more: the rings run in the
+ * mode that they had. */
+UMBRA_MUST_CHECK int shadow_device_resume(struct shadow_device *d, struct umbra_error *err);
 
 /* --- shadow_own.c --------------------------------------------------------- */
 
@@ -197,44 +260,51 @@ uint64_t shadow_own_slots(const struct shadow_device *d, uint64_t slots);
 /* Let go of all of it. */
 void shadow_own_fini(struct shadow_device *d);
 
+/* --- shadow_retry.c ------------------------------------------------------ */
+
+/* Rings are wanted: start them when the front-end pauses. */
+void shadow_device_start_soon(struct shadow_device *d);
+/* They could not be started, for @err: remember why, and when to try again. */
+void shadow_device_start_failed(struct shadow_device *d, const struct umbra_error *err);
+
+/* --- shadow_mode.c ------------------------------------------------------- */
+
+/* 0, or -EOPNOTSUPP or -EPERM with the reason why the mode cannot be had. */
+UMBRA_MUST_CHECK int shadow_device_check_mode(const struct shadow_device *d, bool shadowed,
+					      struct umbra_error *err);
+
+/* Can ring @only (NULL: every one) of those that are about to start be had in this mode? */
+UMBRA_MUST_CHECK int shadow_device_check_start(struct shadow_device *d, const struct lane *only,
+					       bool shadowed, struct umbra_error *err);
+
+/* --- shadow_halt.c ------------------------------------------------------- */
+
+/* Has the back-end something to stop, or to give back? */
+bool shadow_device_has_to_stop(const struct shadow_device *d, const struct lane *r);
+/* Bring ring @r to a standstill because the front-end stops or forgets it. */
+UMBRA_MUST_CHECK int shadow_device_halt(struct shadow_device *d, struct lane *r,
+					struct umbra_error *err);
+
+/* The guest has forgotten ring @only (NULL: every one), and its memory may be
+ * something else by now: stop it, and forget it as well. */
+UMBRA_MUST_CHECK int shadow_device_abandon(struct shadow_device *d, struct lane *only,
+					   struct umbra_error *err);
+
+/* --- shadow_negotiation.c ------------------------------------------------ */
+
+/* Tell the back-end the features that were negotiated, unless it knows them. */
+UMBRA_MUST_CHECK int shadow_device_say_features(struct shadow_device *d, struct umbra_error *err);
+
 /* --- shadow_start.c ------------------------------------------------------ */
-
-/* Is ring @r one of those that begin, if @only (NULL: all) do? */
-bool shadow_device_may_start(const struct lane *r, const struct lane *only);
-
-/* Undo a quiesce that failed or is not wanted any more: the rings run in the
- * mode that they had. */
-UMBRA_MUST_CHECK int shadow_device_resume(struct shadow_device *d, struct umbra_error *err);
-
-/*
- * Start ring @only (NULL: every one) of those that are WANTED and may start, in
- * the given mode.  After an error that is not fatal they are all WANTED.
- */
-UMBRA_MUST_CHECK int shadow_device_begin(struct shadow_device *d, const struct lane *only,
-					 bool shadowed, struct umbra_error *err);
 
 /* Choose the mode in which ring @only (NULL: all that are wanted) can be started, by
  * changing d->shadow_wanted where it must be.  -EOPNOTSUPP: in none. */
 UMBRA_MUST_CHECK int shadow_device_choose_mode(struct shadow_device *d, const struct lane *only,
 					       struct umbra_error *err);
 
-/* Rings are wanted: start them when the front-end pauses. */
-void shadow_device_start_soon(struct shadow_device *d);
 /* Start them now.  After an error that is not fatal it is tried again later. */
 UMBRA_MUST_CHECK int shadow_device_start_now(struct shadow_device *d, struct umbra_error *err);
-/* They could not be started, for @err: remember why, and when to try again. */
-void shadow_device_start_failed(struct shadow_device *d, const struct umbra_error *err);
-
-/* @code means that the back-end's connection cannot be used any more. */
-bool shadow_device_is_fatal(int code);
-
-/* If @code is fatal, let go of all rings and enter BACKEND_LOST, unless it is only that
- * nobody waits for the back-end any more (-ECANCELED).  Returns @code. */
-int shadow_device_lose(struct shadow_device *d, int code, const struct umbra_error *err);
-
-/* Ring @r is broken, for @reason or (NULL) for what its queue found: let it be,
- * which is reported everywhere. */
-void shadow_device_break_ring(struct shadow_device *d, struct lane *r, const char *reason);
+/* --- shadow_waits.c ------------------------------------------------------ */
 
 /* Of a NEGOTIATING device without a reason of its own. */
 void shadow_device_waits_for(const struct shadow_device *d, char *text, size_t size);

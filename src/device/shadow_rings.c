@@ -48,77 +48,6 @@ static struct lane *ring_find(struct shadow_device *d, unsigned int index, struc
 	return lanes_name(d->lanes, index);
 }
 
-/* Has the back-end something to stop, or to give back? */
-static bool has_to_stop(const struct shadow_device *d, const struct lane *r)
-{
-	return lane_is_at_backend(r) || (lane_is_broken(r) && !shadow_device_is_whole(d));
-}
-
-/* --- stopping ------------------------------------------------------------- */
-
-/*
- * Bring ring @r to a standstill because the front-end stops or forgets it.  The
- * rings that a device as a whole stops with it are wanted again.
- */
-static int ring_halt(struct shadow_device *d, struct lane *r, struct umbra_error *err)
-{
-	struct lane_context c = shadow_device_context(d);
-	struct umbra_error later;
-	int rc = lanes_quiesce(d->lanes, &c, r, true, err), back;
-
-	if (rc == -ETIME) {
-		log_error("%s; the front-end stops the queue, so they are given up", err->text);
-		rc = 0;
-	}
-	if (rc) {
-		back = shadow_device_is_fatal(rc) ? 0 : shadow_device_resume(d, &later);
-		if (shadow_device_is_fatal(back)) {
-			*err = later;
-			rc = back;
-		} else if (back) {
-			shadow_device_start_failed(d, &later);
-		}
-		return shadow_device_lose(d, rc, err);
-	}
-	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
-		struct lane *other = lane_at(d->lanes, i);
-
-		if (other != r && lane_runs(other) && lane_is_halted(other) &&
-		    !lane_is_forgotten(other))
-			lane_finish(other, &c);
-	}
-	if (lanes_any(d->lanes, lane_is_wanted))
-		shadow_device_start_soon(d);
-	return 0;
-}
-
-int shadow_device_abandon(struct shadow_device *d, struct lane *only, struct umbra_error *err)
-{
-	int rc = 0;
-
-	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
-		struct lane *r = lane_at(d->lanes, i);
-		struct lane_context c = shadow_device_context(d);
-
-		if (only && r != only)
-			continue;
-		lane_abandon(r, &c);
-	}
-	for (unsigned int i = 0; i < lanes_count(d->lanes) && !rc; i++)
-		if (lane_is_forgotten(lane_at(d->lanes, i)) && has_to_stop(d, lane_at(d->lanes, i)))
-			rc = ring_halt(d, lane_at(d->lanes, i), err);
-	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
-		struct lane *r = lane_at(d->lanes, i);
-		struct lane_context c = shadow_device_context(d);
-
-		if (!rc && lane_is_forgotten(r))
-			lane_end(r, &c);
-		lane_keep(r);
-	}
-	shadow_device_settle(d);
-	return rc;
-}
-
 /* --- what the front-end says ------------------------------------------------ */
 
 int shadow_device_ring_set_size(struct virtio_device *self, unsigned int index, uint32_t size,
@@ -342,7 +271,7 @@ static int kick_restart(struct shadow_device *d, struct lane *r, int *fd, struct
 	struct umbra_error later;
 	int before = lane_front(r)->kick_fd, rc;
 
-	rc = ring_halt(d, r, err);
+	rc = shadow_device_halt(d, r, err);
 	if (rc)
 		return rc;
 	if (lane_runs(r))
@@ -423,7 +352,7 @@ int shadow_device_ring_set_err(struct virtio_device *self, unsigned int index, i
 static int ring_disable(struct shadow_device *d, struct lane *r, struct umbra_error *err)
 {
 	struct lane_context c = shadow_device_context(d);
-	int rc = ring_halt(d, r, err);
+	int rc = shadow_device_halt(d, r, err);
 
 	if (rc)
 		return rc;
@@ -469,7 +398,7 @@ int shadow_device_ring_stop(struct virtio_device *self, unsigned int index, uint
 	if (!r)
 		return -EINVAL;
 	c = shadow_device_context(d);
-	rc = has_to_stop(d, r) ? ring_halt(d, r, err) : 0;
+	rc = shadow_device_has_to_stop(d, r) ? shadow_device_halt(d, r, err) : 0;
 	if (rc)
 		return rc;
 	if (lane_runs(r) || lane_is_broken(r))

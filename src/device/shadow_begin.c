@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Rings that are wanted come to run, or go on.
+ *
+ * Theory of operation.  Who says which, in which mode and when is shadow_start.c; here they
+ * are judged, given their memory, handed to the back-end, and served.  What fails on the
+ * way is taken back, and all that was to begin is WANTED again.
+ *
+ * A network device has forgotten what the guest told it on its control queue.  So its
+ * other rings start disabled, it is told again, and only then they are enabled: no
+ * packet goes where the guest did not want it.  What fails there stops the device
+ * again, in order, and it counts as not started.
+ *
+ * Threads: the device's thread.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "device/shadow_device_private.h"
+
+/*
+ * Break the rings that are about to start and cannot stand where their front-end says;
+ * the others start without them.  What is wrong with the others their start says.
+ */
+static void rings_judge(struct shadow_device *d, const struct lane *only)
+{
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
+		struct lane_context c = shadow_device_context(d);
+		struct umbra_error err;
+
+		if (shadow_device_may_start(r, only) && lane_judge(r, &c, &err) == -EPROTO)
+			shadow_device_break_ring(d, r, err.text);
+	}
+}
+
+/* Where the device is told again first, only the control queue starts enabled. */
+static int ring_start(struct shadow_device *d, struct lane *r, bool shadowed, bool is_told_first,
+		      struct umbra_error *err)
+{
+	struct lane_context c = shadow_device_context(d);
+	enum lane_kind kind = shadow_device_kind(d, r, shadowed);
+
+	return lane_start(r, &c, kind, !is_told_first || kind == LANE_FOLLOWED, err);
+}
+
+static void rings_go(struct shadow_device *d)
+{
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
+		struct lane_context c = shadow_device_context(d);
+		struct umbra_error err = { "" };
+
+		if (lane_is_started(r) && lane_go(r, &c, &err))
+			shadow_device_break_ring(d, r, err.text);
+	}
+}
+
+/* Tell the device again what it has forgotten, on @control, and let the others go. */
+static int device_replay(struct shadow_device *d, struct lane *control, struct umbra_error *err)
+{
+	int rc = lane_replay(control, d->host, d->deadline_us, err);
+
+	for (unsigned int i = 0; i < lanes_count(d->lanes) && !rc; i++)
+		if (lane_is_started(lane_at(d->lanes, i)) && lane_at(d->lanes, i) != control)
+			rc = d->backend->ops->ring_enable(d->backend, i, true, err);
+	return rc;
+}
+
+/* The device runs, but not as it should: stop it. */
+static int device_ungo(struct shadow_device *d, struct umbra_error *err)
+{
+	struct lane_context c = shadow_device_context(d);
+	int rc = lanes_quiesce(d->lanes, &c, NULL, true, err);
+
+	if (rc && rc != -ETIME)
+		return shadow_device_is_fatal(rc)
+			       ? rc
+			       : error_prefix(err, -ECONNRESET,
+					      "the device cannot be stopped in order");
+	if (rc)
+		log_error("%s; they are given up", err->text);
+	lanes_finish(d->lanes, &c);
+	return 0;
+}
+
+/* Take back what was begun: nobody has served it yet. */
+static int rings_ungo(struct shadow_device *d, struct umbra_error *err)
+{
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
+		struct lane_context c = shadow_device_context(d);
+		int rc;
+
+		if (!lane_is_started(r))
+			continue;
+		if (shadow_device_is_whole(d)) {
+			uint16_t ignored;
+
+			rc = d->backend->ops->ring_stop(d->backend, lane_index(r), &ignored, err);
+			if (shadow_device_is_fatal(rc))
+				return rc;
+			lane_ungo(r, &c);
+			continue;
+		}
+		/* Nobody served it, but the back-end may have worked on a passed one. */
+		rc = lanes_quiesce(d->lanes, &c, r, true, err);
+		if (rc && rc != -ETIME)
+			return rc;
+		if (rc)
+			log_error("%s; they are given up", err->text);
+		if (lane_is_halted(r) && lane_runs(r))
+			lane_finish(r, &c);
+	}
+	return 0;
+}
+
+int shadow_device_begin(struct shadow_device *d, const struct lane *only, bool shadowed,
+			struct umbra_error *err)
+{
+	struct umbra_error later = { "" };
+	struct lane *control;
+	bool any = false, runs = false;
+	int rc = 0, back;
+
+	rings_judge(d, only);
+	control = shadow_control_replayer(d);
+	rc = shadow_own_find(d, only, shadowed, err);
+	for (unsigned int i = 0; i < lanes_count(d->lanes) && !rc; i++) {
+		if (!shadow_device_may_start(lane_at(d->lanes, i), only))
+			continue;
+		rc = ring_start(d, lane_at(d->lanes, i), shadowed, control, err);
+		any = true;
+	}
+	if (!rc && any && shadow_device_is_whole(d)) {
+		rc = d->backend->ops->device_start(d->backend, err);
+		runs = !rc;
+	}
+	if (!rc && control)
+		rc = device_replay(d, control, err);
+	if (!rc)
+		rings_go(d);
+	if (!rc || shadow_device_is_fatal(rc))
+		return rc;
+	back = runs ? device_ungo(d, &later) : rings_ungo(d, &later);
+	if (back)
+		*err = later;
+	return back ? back : rc;
+}
+
+static bool is_halted(const struct lane *r)
+{
+	return lane_runs(r) && lane_is_halted(r);
+}
+
+int shadow_device_resume(struct shadow_device *d, struct umbra_error *err)
+{
+	struct lane_context c = shadow_device_context(d);
+
+	if (!shadow_device_is_whole(d) || !lanes_any(d->lanes, is_halted))
+		return lanes_resume(d->lanes, &c, err);
+	lanes_finish(d->lanes, &c);
+	return shadow_device_begin(d, NULL, d->shadow_wanted, err);
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Whether a device, or rings of it that are about to start, can be had in a mode, and if not why.
+ *
+ * Nothing is changed here.
+ *
+ * Threads: the device's thread.
+ */
+#include <errno.h>
+
+#include "base/error.h"
+#include "device/shadow_device_private.h"
+
+int shadow_device_check_mode(const struct shadow_device *d, bool shadowed, struct umbra_error *err)
+{
+	bool is_possible = shadowed ? d->features.can_shadow : d->features.can_passthrough;
+
+	if (shadowed && d->mode == UMBRA_SHADOW_OFF)
+		return error_set(err, -EPERM,
+				 "the shadow is switched off for this device (shadow=off)");
+	if (!shadowed && d->mode == UMBRA_SHADOW_ON)
+		return error_set(err, -EPERM, "the device is always shadowed (shadow=on)");
+	if (d->has_features && !is_possible)
+		return error_set(err, -EOPNOTSUPP, "%s", d->features.why_not);
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		const struct lane *r = lane_at(d->lanes, i);
+		uint16_t ghosts = lane_ghosts(r);
+
+		if (!shadowed && ghosts)
+			return error_set(
+				err, -EOPNOTSUPP,
+				"queue %u: the back-end has not used %u chains of a shadow "
+				"that was stopped all the same, and would complete them "
+				"on the guest's ring",
+				i, ghosts);
+		if (shadowed && lane_has_left(r))
+			return error_set(err, -EOPNOTSUPP,
+					 "queue %u: the back-end has not used all that it had when "
+					 "the queue was passed through and stopped all the same, "
+					 "and would complete that on the shadow ring",
+					 i);
+	}
+	if (shadowed && d->no_shadow[0])
+		return error_set(err, -EOPNOTSUPP, "%s", d->no_shadow);
+	if (shadowed && d->backend && d->backend->ends_at_late_kick &&
+	    lanes_any(d->lanes, lane_is_passed))
+		return error_set(err, -EOPNOTSUPP,
+				 "the back-end (passt) would end at a kick of the guest that comes "
+				 "as its rings are stopped: it can be shadowed from the start "
+				 "(shadow=on), or when the guest has stopped its rings");
+	if (!shadowed && d->backend && !backend_keeps_index(d->backend))
+		return error_set(
+			err, -EOPNOTSUPP,
+			"the device keeps no ring state (it refuses GET_VRING_BASE), so its "
+			"rings can only start at 0: it is always shadowed");
+	if (!shadowed && d->memory && d->memory->translated)
+		return error_set(
+			err, -EOPNOTSUPP,
+			"the device cannot see all of the guest's memory where the guest "
+			"sees it, so descriptors must be translated: it is always shadowed");
+	return 0;
+}
+
+/* Can every ring that is about to start be had in this mode? */
+int shadow_device_check_start(struct shadow_device *d, const struct lane *only, bool shadowed,
+			      struct umbra_error *err)
+{
+	int rc = shadow_device_check_mode(d, shadowed, err);
+
+	if (!rc && shadowed)
+		rc = shadow_own_check(d, only, err);
+	return rc;
+}
