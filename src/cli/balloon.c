@@ -111,14 +111,14 @@ int command_balloon(int argc, char **argv)
 		fprintf(stderr, "umbra balloon: %s\n", err.text);
 		return EXIT_USAGE;
 	}
-	if (balloon.options.help) {
+	if (balloon.options.common.help) {
 		balloon_print_help();
 		return EXIT_SUCCESS;
 	}
-	if (balloon.options.verbose)
+	if (balloon.options.common.verbose)
 		log_set_level(LOG_DEBUG);
 	balloon.program.opaque = &balloon;
-	balloon.program.name = balloon.options.config.name;
-	balloon.program.qmp_path = balloon.options.qmp_path;
+	balloon.program.name = balloon.options.common.name;
+	balloon.program.qmp_path = balloon.options.common.qmp_path;
 	return program_main(&balloon.program);
 }

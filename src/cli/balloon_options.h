@@ -3,19 +3,16 @@
 #ifndef UMBRA_CLI_BALLOON_OPTIONS_H
 #define UMBRA_CLI_BALLOON_OPTIONS_H
 
-#include <stdbool.h>
-
+#include "cli/device_options.h"
 #include "umbra/balloon.h"
 
 #define DISCARD_FILES_MAX 64u
 
 struct balloon_options {
+	struct device_options common;
 	struct umbra_balloon_config config; /* without its callback */
-	const char *qmp_path;               /* path of the QMP socket, or NULL */
 	const char *discard_files[DISCARD_FILES_MAX];
 	struct umbra_balloon_range only[UMBRA_BALLOON_RANGES_MAX]; /* config.only points here */
-	bool verbose;
-	bool help; /* asked for: the rest is not filled in */
 };
 
 /* The strings stay argv's.  -EINVAL. */

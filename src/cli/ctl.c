@@ -6,7 +6,6 @@
  * person needs often.  It works on every server that speaks QMP.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -20,12 +19,15 @@
 #include "cli/ctl_show.h"
 #include "cli/ctl_stats.h"
 #include "cli/ctl_words.h"
+#include "cli/option_table.h"
 #include "cli/options.h"
 #include "cli/qmp_client.h"
 
 #define TIMEOUT_DEFAULT_S 30u
 #define TIMEOUT_MAX_S 86400u
+#define COUNT_MAX 1000000000u
 #define HELP "umbra help ctl"
+#define HELP_COLUMN 21
 
 struct ctl {
 	bool json;
@@ -55,6 +57,31 @@ static const struct alias {
 	{ "query-balloon-stats", "query-balloon-stats", show_balloon_stats },
 };
 
+static int take_timeout(const struct option_row *row, const char *value, void *place,
+			struct umbra_error *err)
+{
+	struct ctl *ctl = place;
+
+	ctl->timeout_given = true;
+	return option_number(row->name, value, row->min, row->max, &ctl->timeout_s, err);
+}
+
+#define PLACE(member) OPTION_PLACE(struct ctl, member)
+
+static const struct option_row table[] = {
+	{ "--force", NULL, "balloon: also if that leaves the guest less than the floor",
+	  option_take_flag, PLACE(wish.force) },
+	{ "--json", NULL, "print answers as JSON on one line", option_take_flag, PLACE(json) },
+	{ "--timeout", "SECONDS",
+	  "how long to wait for an answer (30); 0: for ever.  For events\n"
+	  "there is no limit unless one is given",
+	  take_timeout, .max = TIMEOUT_MAX_S },
+	{ "--count", "N", "end after N events", option_take_number, PLACE(count), 1, COUNT_MAX },
+	{ "--help", NULL, "print this text", option_take_flag, PLACE(help), .letter = 'h',
+	  .ends = true },
+	{ 0 },
+};
+
 void ctl_print_help(void)
 {
 	fputs("usage: umbra ctl [OPTION...] SOCKET COMMAND [KEY=VALUE...]\n"
@@ -73,69 +100,28 @@ void ctl_print_help(void)
 	      "  COMMAND            any command of the socket; query-commands lists them\n"
 	      "\n"
 	      "A VALUE is JSON (true, 5, \"text\", [...]) or else taken for a string.\n"
-	      "\n"
-	      "  --force            balloon: also if that leaves the guest less than the floor\n"
-	      "  --json             print answers as JSON on one line\n"
-	      "  --timeout=SECONDS  how long to wait for an answer (30); 0: for ever.  For events\n"
-	      "                     there is no limit unless one is given\n"
-	      "  --count=N          end after N events\n"
-	      "  -h, --help         print this text\n"
-	      "\n"
+	      "\n",
+	      stdout);
+	option_table_print(table, HELP_COLUMN);
+	fputs("\n"
 	      "Exit status: 0, 1 if the command failed, 2 for a wrong command line.\n",
 	      stdout);
 }
 
-enum { OPTION_JSON = 256, OPTION_TIMEOUT, OPTION_COUNT, OPTION_FORCE };
-
-static const struct option long_options[] = {
-	{ "json", no_argument, NULL, OPTION_JSON },
-	{ "timeout", required_argument, NULL, OPTION_TIMEOUT },
-	{ "count", required_argument, NULL, OPTION_COUNT },
-	{ "force", no_argument, NULL, OPTION_FORCE },
-	{ "help", no_argument, NULL, 'h' },
-	{ 0 },
-};
-
-static int parse_option(struct ctl *ctl, int option, const char *value, struct umbra_error *err)
-{
-	switch (option) {
-	case OPTION_JSON:
-		ctl->json = true;
-		return 0;
-	case OPTION_FORCE:
-		ctl->wish.force = true;
-		return 0;
-	case OPTION_TIMEOUT:
-		ctl->timeout_given = true;
-		return option_number("--timeout", value, 0, TIMEOUT_MAX_S, &ctl->timeout_s, err);
-	case OPTION_COUNT:
-		return option_number("--count", value, 1, 1000000000u, &ctl->count, err);
-	default:
-		ctl->help = true;
-		return 0;
-	}
-}
-
 static int parse(struct ctl *ctl, int argc, char **argv, struct umbra_error *err)
 {
-	int option, result;
+	int rest, result;
 
 	ctl->timeout_s = TIMEOUT_DEFAULT_S;
-	optind = 0;
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
-		if (option == '?' || option == ':')
-			return option_refused(option, argv, HELP, err);
-		result = parse_option(ctl, option, optarg, err);
-		if (result || ctl->help)
-			return result;
-	}
-	if (argc - optind < 2)
+	result = option_table_parse(table, ctl, argc, argv, HELP, &rest, err);
+	if (result)
+		return result < 0 ? result : 0;
+	if (argc - rest < 2)
 		return error_set(err, -EINVAL, "expected SOCKET and COMMAND; see " HELP);
-	ctl->socket = argv[optind];
-	ctl->command = argv[optind + 1];
-	ctl->words = argv + optind + 2;
-	ctl->word_count = argc - optind - 2;
+	ctl->socket = argv[rest];
+	ctl->command = argv[rest + 1];
+	ctl->words = argv + rest + 2;
+	ctl->word_count = argc - rest - 2;
 	if (ctl->count && strcmp(ctl->command, "events") != 0)
 		return error_set(err, -EINVAL,
 				 "--count=%u: only the command 'events' counts, this is '%.80s'",

@@ -4,7 +4,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <getopt.h>
 #include <grp.h>
 #include <libgen.h>
 #include <limits.h>
@@ -221,19 +220,4 @@ int option_socket_fd(const char *option, const char *text, int *fd, struct umbra
 				 "socket",
 				 option, text);
 	return 0;
-}
-
-int option_refused(int returned, char **argv, const char *help, struct umbra_error *err)
-{
-	const char *word = argv[optind - 1];
-
-	if (returned == ':')
-		return error_set(err, -EINVAL, "%.80s: a value is missing; see %s", word, help);
-	if (!strncmp(word, "--", 2) && strchr(word, '=') && optopt)
-		return error_set(err, -EINVAL, "%.80s: the option takes no value; see %s", word,
-				 help);
-	if (!strncmp(word, "--", 2))
-		return error_set(err, -EINVAL, "%.80s: there is no such option; see %s", word,
-				 help);
-	return error_set(err, -EINVAL, "-%c: there is no such option; see %s", optopt, help);
 }

@@ -51,11 +51,4 @@ UMBRA_MUST_CHECK int option_socket_fd(const char *option, const char *text, int 
 /* A device's name: 1 to 64 letters, digits, '.', '_' or '-'. */
 UMBRA_MUST_CHECK int option_name(const char *option, const char *text, struct umbra_error *err);
 
-/*
- * What getopt_long() complained of: it returned '?' or ':', and was called
- * with opterr = 0 and a short option string that begins with ":".  @help is
- * where the options are listed.  Returns -EINVAL.
- */
-int option_refused(int returned, char **argv, const char *help, struct umbra_error *err);
-
 #endif

@@ -115,14 +115,14 @@ int command_shadow(int argc, char **argv)
 		fprintf(stderr, "umbra shadow: %s\n", err.text);
 		return EXIT_USAGE;
 	}
-	if (shadow.options.help) {
+	if (shadow.options.common.help) {
 		shadow_print_help();
 		return EXIT_SUCCESS;
 	}
-	if (shadow.options.verbose)
+	if (shadow.options.common.verbose)
 		log_set_level(LOG_DEBUG);
 	shadow.program.opaque = &shadow;
-	shadow.program.name = shadow.options.config.name;
-	shadow.program.qmp_path = shadow.options.qmp_path;
+	shadow.program.name = shadow.options.common.name;
+	shadow.program.qmp_path = shadow.options.common.qmp_path;
 	return program_main(&shadow.program);
 }

@@ -3,15 +3,12 @@
 #ifndef UMBRA_CLI_SHADOW_OPTIONS_H
 #define UMBRA_CLI_SHADOW_OPTIONS_H
 
-#include <stdbool.h>
-
+#include "cli/device_options.h"
 #include "umbra/shadow_device.h"
 
 struct shadow_options {
+	struct device_options common;
 	struct umbra_shadow_config config; /* without its callback */
-	const char *qmp_path;              /* path of the QMP socket, or NULL */
-	bool verbose;
-	bool help; /* asked for: the rest is not filled in */
 };
 
 /* The strings stay argv's.  -EINVAL. */

@@ -200,6 +200,7 @@ def test_ctl_refuses_a_wrong_size_before_it_connects(program, words, wrong):
     ([], "expected --socket-path=PATH, --connect=PATH or --fd=N"),
     (["--socket-path=a", "--fd=3"], "--fd=3"),
     (["--socket-path=a", "--control=a"], "the same path"),
+    (["--connect=a", "--control=a"], "--control=a: the same path as --connect"),
     (["--socket-path=a", "--target=0"], "--target=0: expected a number of bytes"),
     (["--socket-path=a", "--floor=0"], "--floor=0: expected a number of bytes"),
     (["--socket-path=a", "--memory=some"], "--memory=some: expected a number of bytes"),
