@@ -140,7 +140,8 @@ UMBRA_API void umbra_shadow_device_stop(struct umbra_shadow_device *device);
  *  -EBUSY      another switch is under way
  *  -EPERM      the mode is UMBRA_SHADOW_OFF or _ON and forbids it
  *  -EOPNOTSUPP what the guest negotiated cannot be had in the other mode
- *  -ETIMEDOUT  the back-end did not finish in time
+ *  -ETIMEDOUT  the back-end did not finish in time; the old mode goes on
+ *  -ECONNRESET the back-end is lost: it has gone, or does not answer
  *  -EPROTO     a queue broke on the way; the others run in the new mode
  *  -ECANCELED  the device was stopped
  * Returns 0 if @done will be called, -ECANCELED if the device is stopped, -ENOMEM.

@@ -58,7 +58,11 @@ void shadow_device_limit_tables(struct shadow_device *d, uint32_t table_max);
  * the start where it can get no more later.  See shadow_own.c for what is so otherwise. */
 void shadow_device_limit_memory(struct shadow_device *d, uint64_t bytes);
 
-/* The modes: see umbra_shadow_device_switch(). */
+/*
+ * The modes: see umbra_shadow_device_switch().  -ETIME: the back-end did not give its rings
+ * back in time, and the old mode goes on; the codes of virtio_ops.h for a back-end that is
+ * lost mean that here as well.
+ */
 UMBRA_MUST_CHECK int shadow_device_switch(struct shadow_device *d, bool shadowed,
 					  struct umbra_error *err);
 

@@ -46,13 +46,16 @@ int shadow_device_choose_mode(struct shadow_device *d, const struct lane *only,
 		return rc;
 	if (shadow_device_check_start(d, only, !d->shadow_wanted, &other))
 		return rc;
-	log_warning("the device is %s from here on: %s",
-		    d->shadow_wanted ? "passed through" : "shadowed", err->text);
+	other = *err;
 	if (runs) {
 		rc = shadow_device_switch(d, !d->shadow_wanted, err);
-		return rc == -EPROTO ? 0 : rc; /* a broken queue is that one's affair */
+		if (rc && rc != -EPROTO) /* a broken queue is that one's affair */
+			return rc;
+	} else {
+		d->shadow_wanted = !d->shadow_wanted;
 	}
-	d->shadow_wanted = !d->shadow_wanted;
+	log_warning("the device is %s from here on: %s",
+		    d->shadow_wanted ? "shadowed" : "passed through", other.text);
 	return 0;
 }
 

@@ -114,7 +114,7 @@ static int mode_set(struct shadow_device *d, bool shadowed, struct umbra_error *
 	if (rc) {
 		error_prefix(err, rc, "the device stays %s", mode_name(!shadowed));
 		shadow_device_settle(d);
-		return rc == -ETIME ? -ETIMEDOUT : rc;
+		return rc;
 	}
 	d->shadow_wanted = shadowed;
 	rc = broken_since(d, broken, shadowed, err);

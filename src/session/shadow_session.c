@@ -300,6 +300,15 @@ static struct shadow_request *asked_of(struct request *r)
 						 offsetof(struct shadow_request, request));
 }
 
+/* What the public header calls it: a back-end that does not answer is lost for good, and
+ * what was too late goes on as before. */
+static int result_of(int code)
+{
+	if (code == -ETIME)
+		return -ETIMEDOUT;
+	return code == -ETIMEDOUT ? -ECONNRESET : code;
+}
+
 static void switch_serve(struct request *r)
 {
 	struct umbra_shadow_device *u = asked_of(r)->device;
@@ -307,7 +316,7 @@ static void switch_serve(struct request *r)
 	int rc = shadow_device_switch(u->device, asked_of(r)->shadowed, &err);
 
 	info_renew(u);
-	request_done(&u->desk, r, rc, &err);
+	request_done(&u->desk, r, result_of(rc), &err);
 }
 
 static void switch_overdue(struct request *r, const char *waits_for, uint64_t waited_ms,
@@ -328,7 +337,7 @@ static void load_serve(struct request *r)
 	int rc = shadow_device_load_control(u->device, asked->bytes, asked->size, &err);
 
 	info_renew(u);
-	request_done(&u->desk, r, rc, &err);
+	request_done(&u->desk, r, result_of(rc), &err);
 }
 
 static void done_tell(struct request *r, int result, const struct umbra_error *err)
@@ -344,7 +353,7 @@ static void save_serve(struct request *r)
 	int rc = shadow_device_save_control(asked->device->device, &bytes, &asked->size, &err);
 
 	asked->bytes = bytes;
-	request_done(&asked->device->desk, r, rc, &err);
+	request_done(&asked->device->desk, r, result_of(rc), &err);
 }
 
 static void saved_tell(struct request *r, int result, const struct umbra_error *err)

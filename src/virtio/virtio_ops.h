@@ -35,7 +35,9 @@
  * A failure leaves a device as it was.  Of a back-end, each call blocks until that has answered or
  * acknowledged, at most the transport's deadline: -ETIMEDOUT.  -ECANCELED: the process is
  * asked to stop, or the owner has nobody left to serve.  -ECONNRESET: the back-end is gone.
- * After any of the three the connection is unusable and only destroy() may follow.
+ * After any of the three the connection is unusable and only destroy() may follow.  They
+ * say nothing else anywhere below the session: a wait of ours that was too long, with a
+ * back-end that may be used on, is -ETIME.
  * -EREMOTEIO: the back-end refused; the connection lives on.  What a device makes of its
  * back-end's codes it returns as its own.
  *

@@ -228,6 +228,73 @@ static void a_switch_in_which_a_queue_breaks_is_no_success(void **state)
 	}
 }
 
+/* A wait of ours that was too long is not the end of a connection. */
+static void a_switch_that_is_given_up_is_no_backend_that_is_lost(void **state)
+{
+	(void)state;
+	for (int shadowed = 0; shadowed < 2; shadowed++) {
+		struct sim *sim = boot(2, shadowed);
+		struct umbra_error err = { "" };
+		int rc;
+
+		assert_int_equal(sim_guest_add(sim, 1, 1, 1, 7), 1);
+		sim_run(sim);
+		assert_int_equal(sim_backend_take(sim, 1, 1), 1);
+		rc = shadow_device_switch(sim->device, !shadowed, &err);
+		assert_true(rc < 0);
+		assert_false(backend_is_lost(rc));
+		assert_non_null(strstr(err.text, "the device stays"));
+		serve(sim, 0, 1);
+		/* One that does not answer is. */
+		sim_backend_complete(sim, 1, 0);
+		sim->fail_start = 1;
+		sim->fail_start_code = -ETIMEDOUT;
+		rc = shadow_device_switch(sim->device, !shadowed, &err);
+		assert_true(backend_is_lost(rc));
+		assert_int_equal(state_of(sim), UMBRA_DEVICE_BACKEND_LOST);
+		sim_free(sim);
+	}
+}
+
+/*
+ * Queue 0 has not got back into either mode, and is tried again; the back-end keeps a
+ * request of queue 1; and a table was refused that would have left no room for the
+ * shadow.
+ */
+static void a_queue_that_is_tried_again_does_not_end_the_others(void **state)
+{
+	struct sim *sim = boot(2, true);
+	struct memory_region table[8];
+	struct umbra_error err = { "" };
+	uint16_t base;
+
+	(void)state;
+	serve(sim, 1, 1);
+	sim->fail_start = sim->fail_start_again = 1;
+	sim->fail_start_code = -EREMOTEIO;
+	assert_int_equal(shadow_device_switch(sim->device, false, &err), -EREMOTEIO);
+	sim->fail_start = sim->fail_start_again = 0;
+	assert_int_equal(sim->front->ops->ring_stop(sim->front, 1, &base, &err), 0);
+	assert_int_equal(sim_ring_start(sim, 1, base), 0);
+	assert_int_equal(sim_guest_add(sim, 1, 1, 1, 7), 1);
+	sim_run(sim);
+	assert_int_equal(sim_backend_take(sim, 1, 1), 1);
+	for (unsigned int i = 0; i < ARRAY_SIZE(table); i++) {
+		table[i] = sim->guest;
+		table[i].gpa.v += i * (UINT64_C(1) << 30);
+		table[i].uva.v += i * (UINT64_C(1) << 30);
+	}
+	assert_int_equal(sim->front->ops->set_memory(sim->front, table, ARRAY_SIZE(table), &err),
+			 -EINVAL);
+	assert_non_null(strstr(err.text, "no room at the back-end"));
+	sim_pause(sim);
+	assert_int_not_equal(state_of(sim), UMBRA_DEVICE_BACKEND_LOST);
+	sim_backend_complete(sim, 1, 0);
+	sim_run(sim);
+	serve(sim, 1, 3);
+	sim_free(sim);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -235,6 +302,8 @@ int main(void)
 		cmocka_unit_test(a_queue_whose_old_eventfd_cannot_be_had_back_is_broken),
 		cmocka_unit_test(a_queue_too_many_is_refused_and_the_others_do_not_notice),
 		cmocka_unit_test(a_switch_in_which_a_queue_breaks_is_no_success),
+		cmocka_unit_test(a_switch_that_is_given_up_is_no_backend_that_is_lost),
+		cmocka_unit_test(a_queue_that_is_tried_again_does_not_end_the_others),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

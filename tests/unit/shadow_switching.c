@@ -260,7 +260,7 @@ static void try_switch(struct load *l)
 		assert_int_equal(rc, 0);
 	} else if (rc == -EREMOTEIO) {
 		l->faults++;
-	} else if (rc == -ETIMEDOUT || rc == -EOPNOTSUPP) {
+	} else if (rc == -ETIME || rc == -EOPNOTSUPP) {
 		/* It kept requests; or it had used room out of order. */
 		assert_false(sim->backend.traits & BACKEND_SUSPENDS);
 		l->refused++;

@@ -123,7 +123,7 @@ static void where_nobody_knows_what_was_taken_the_switch_fails_rather_than_race(
 	/* It took the fourth when it was told to be quiet, and keeps it. */
 	for (int i = 0; i < 3; i++)
 		sim_backend_complete(sim, 0, 0);
-	assert_int_equal(shadow_device_switch(sim->device, true, &err), -ETIMEDOUT);
+	assert_int_equal(shadow_device_switch(sim->device, true, &err), -ETIME);
 	assert_non_null(strstr(err.text, "queue 0"));
 	assert_non_null(strstr(err.text, "EVENT_IDX"));
 	assert_int_equal(sim->queues[0].held_count, 1);
@@ -184,7 +184,7 @@ static void a_backend_that_leaves_kicks_unread_is_waited_for_once(void **state)
 	sim_boot(sim, 1, V1 | EVENT);
 	sim_backend_take(sim, 0, 1);
 	sim->while_waiting = backend_never_wakes;
-	assert_int_equal(switch_to(sim, true), -ETIMEDOUT); /* later than it was promised */
+	assert_int_equal(switch_to(sim, true), -ETIME); /* later than it was promised */
 	assert_true(sim->now_us >= 100000);
 	assert_true(sim->backend.leaves_kicks);
 	sim->now_us = 0;
@@ -208,7 +208,7 @@ static void a_backend_that_keeps_chains_makes_the_switch_fail_and_the_old_mode_g
 			assert_int_equal(sim_guest_add(sim, 0, 1, 0, i), 1);
 		sim_run(sim);
 		assert_int_equal(sim_backend_take(sim, 0, 4), 4);
-		assert_int_equal(shadow_device_switch(sim->device, !shadowed, &err), -ETIMEDOUT);
+		assert_int_equal(shadow_device_switch(sim->device, !shadowed, &err), -ETIME);
 		assert_non_null(strstr(err.text, "queue 0"));
 		assert_non_null(strstr(err.text, "6 chains"));
 		assert_non_null(strstr(err.text, "100 ms"));

@@ -461,7 +461,7 @@ static void a_device_that_keeps_a_request_for_ever_is_not_reset_under_it(void **
 		request(sim, 0, 1);
 		sim_run(sim);
 		assert_int_equal(sim_backend_take(sim, 0, 1), 1);
-		assert_int_equal(switch_to(sim, !shadowed, &err), -ETIMEDOUT);
+		assert_int_equal(switch_to(sim, !shadowed, &err), -ETIME);
 		assert_non_null(strstr(err.text, "queue 0"));
 		assert_non_null(strstr(err.text, "VHOST_BACKEND_F_SUSPEND"));
 		assert_non_null(strstr(err.text, "1 requests are still with it"));
@@ -528,7 +528,7 @@ static void what_a_device_that_cannot_be_asked_has_is_not_guessed(void **state)
 	request(sim, 0, 1);
 	arrives(sim, 0, 1);
 	start = sim->now_us;
-	assert_int_equal(switch_to(sim, true, &err), -ETIMEDOUT);
+	assert_int_equal(switch_to(sim, true, &err), -ETIME);
 	assert_non_null(strstr(err.text, "as far as it can be asked"));
 	assert_true(sim->now_us - start >= 100000);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_PASSTHROUGH);
@@ -558,7 +558,7 @@ static void a_device_that_is_suspended_and_keeps_requests_lies(void **state)
 	request(sim, 0, 3);
 	sim_run(sim);
 	assert_int_equal(sim_backend_take(sim, 0, 2), 2);
-	assert_int_equal(switch_to(sim, false, &err), -ETIMEDOUT);
+	assert_int_equal(switch_to(sim, false, &err), -ETIME);
 	assert_non_null(strstr(err.text, "took 2 chains"));
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_SHADOWED);
 	assert_int_equal(lost(sim, 0), 1);

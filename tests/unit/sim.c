@@ -352,9 +352,11 @@ static int backend_ring_start(struct virtio_device *b, unsigned int index,
 	assert_true(index < SIM_QUEUES);
 	assert_false(q->started);
 	assert_true(sim->accepted & BIT64(VIRTIO_F_VERSION_1)); /* it would be a legacy driver's */
-	if (sim->fail_start && --sim->fail_start == 0)
+	if (sim->fail_start && --sim->fail_start == 0) {
+		sim->fail_start = sim->fail_start_again;
 		return error_set(err, sim->fail_start_code, "simulated: queue %u does not start",
 				 index);
+	}
 	if (b->traits & BACKEND_WHOLE)
 		return sim_whole_ring_start(sim, index, ring, err);
 	q->told = *ring;

@@ -91,7 +91,7 @@ struct sim {
 	int next_fd;
 
 	/* faults: what the call returns once, counted down to 0 */
-	int fail_start, fail_start_code;
+	int fail_start, fail_start_code, fail_start_again;
 	int fail_stop, fail_stop_code;
 	int fail_device_start, fail_device_start_code;
 	int fail_device_stop, fail_device_stop_code;

@@ -103,7 +103,7 @@ static void requests_that_the_device_has_not_taken_go_with_the_switch(void **sta
 			if (shadowed || suspends) {
 				assert_int_equal(switch_to(shadowed), 0);
 			} else { /* a reset of it might lose them */
-				assert_int_equal(switch_to(shadowed), -ETIMEDOUT);
+				assert_int_equal(switch_to(shadowed), -ETIME);
 				says("3 requests are still with it");
 			}
 			is_in(mode_state(shadowed || !suspends), NULL);
