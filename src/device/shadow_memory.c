@@ -106,6 +106,8 @@ static int memory_replace(struct shadow_device *d, struct memory *m, table_telle
 	if (rc) {
 		/* The old table stays; its rings were found in it before. */
 		rc_back = d->memory ? rings_resolve(d, d->memory, &later) : 0;
+		if (d->memory && !shadow_device_is_fatal(rc))
+			(void)shadow_own_fits(d, d->memory->count, 0); /* it was asked of @m */
 		memory_unref(&m);
 	} else {
 		rc_back = 0;
