@@ -18,15 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "race.h"
 #include "session/bell.h"
-
-#define EXPECT(what)                                                                               \
-	do {                                                                                       \
-		if (!(what)) {                                                                     \
-			fprintf(stderr, "bell_race.c:%d: not so: %s\n", __LINE__, #what);          \
-			exit(1);                                                                   \
-		}                                                                                  \
-	} while (0)
 
 #define TURNS_MAX 4u
 #define PAUSE_MAX 64u
@@ -36,12 +29,6 @@ static struct bell bell;
 static uint64_t moves;   /* atomic; what is looked at */
 static uint64_t arrived; /* atomic; at the beginning and the end of rounds, both threads */
 static uint64_t rounds;
-
-static uint32_t random_next(uint32_t *state)
-{
-	*state = *state * 1664525u + 1013904223u;
-	return *state >> 16;
-}
 
 static void pause_for(uint32_t turns)
 {
@@ -65,11 +52,11 @@ static void *mover(void *argument)
 	uint64_t count = 0;
 
 	for (uint64_t round = 0; round < rounds; round++) {
-		uint32_t turns = 1 + random_next(&random) % TURNS_MAX;
+		uint32_t turns = 1 + race_random(&random) % TURNS_MAX;
 
 		meet(&count);
 		while (turns--) {
-			pause_for(random_next(&random) % PAUSE_MAX);
+			pause_for(race_random(&random) % PAUSE_MAX);
 			__atomic_store_n(&moves, moves + 1, __ATOMIC_RELAXED);
 			bell_ring(&bell);
 		}
@@ -104,11 +91,11 @@ int main(int argc, char **argv)
 	EXPECT(bell_open(&bell, &err) == 0);
 	EXPECT(pthread_create(&thread, NULL, mover, &seed) == 0);
 	for (uint64_t round = 0; round < rounds; round++) {
-		uint32_t turns = 1 + random_next(&random) % TURNS_MAX;
+		uint32_t turns = 1 + race_random(&random) % TURNS_MAX;
 
 		meet(&count);
 		while (turns--) {
-			pause_for(random_next(&random) % PAUSE_MAX);
+			pause_for(race_random(&random) % PAUSE_MAX);
 			seen = look();
 		}
 		meet(&count);

@@ -17,11 +17,6 @@
  * publishing: without shm_fence() it hangs within a second, where eventfd may
  * run for minutes.
  *
- * Each buffer carries its number; the device checks it, answers with a number
- * made from it, and the driver checks that.  Payloads are plain memory, not
- * atomic: under ThreadSanitizer, publishing an index with too weak an order is
- * a data race in the payload.
- *
  * With processes the ring is shared memory between a parent and its child,
  * mapped at one address in both.
  */
@@ -39,17 +34,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "ring/device_ring.h"
+#include "payload.h"
 #include "ring/driver_ring.h"
 
-#define ANSWER(n) ((n)*UINT64_C(0x9e3779b97f4a7c15) + 1)
-
-struct payload {
-	uint64_t question, answer;
-};
-
 /* What one side rings and the other sleeps on. */
-struct bell {
+struct ring_bell {
 	uint64_t rung;  /* atomic */
 	uint64_t heard; /* the sleeper's own */
 	int fd;
@@ -64,7 +53,7 @@ static struct {
 	struct payload *payloads; /* `size` of them, in shared memory */
 	struct split_ring split;
 	bool bells;
-	struct bell *kick, *call; /* to the device, to the driver */
+	struct ring_bell *kick, *call; /* to the device, to the driver */
 } t;
 
 static void die(const char *what)
@@ -73,34 +62,7 @@ static void die(const char *what)
 	_exit(1);
 }
 
-static uint64_t progress;     /* buffers that came back; atomic */
-static unsigned int patience; /* seconds */
-
-/* Every `patience` seconds: did anything come back since the last time? */
-static void on_alarm(int sig)
-{
-	static const char text[] = "a wake-up was lost: both sides sleep\n";
-	static uint64_t before = UINT64_MAX;
-	uint64_t now = __atomic_load_n(&progress, __ATOMIC_RELAXED);
-
-	(void)sig;
-	if (now == before) {
-		(void)!write(2, text, sizeof(text) - 1);
-		_exit(1);
-	}
-	before = now;
-	alarm(patience);
-}
-
-#define EXPECT(what)                                                                               \
-	do {                                                                                       \
-		if (!(what)) {                                                                     \
-			fprintf(stderr, "ring_race.c:%d: not so: %s\n", __LINE__, #what);          \
-			_exit(1);                                                                  \
-		}                                                                                  \
-	} while (0)
-
-static void notify(struct bell *bell)
+static void notify(struct ring_bell *bell)
 {
 	uint64_t one = 1;
 
@@ -110,7 +72,7 @@ static void notify(struct bell *bell)
 		die("eventfd write");
 }
 
-static void sleep_on(struct bell *bell)
+static void sleep_on(struct ring_bell *bell)
 {
 	unsigned int spins = 0;
 	uint64_t count;
@@ -130,8 +92,7 @@ static void sleep_on(struct bell *bell)
 /* Up to some dozen nanoseconds, with bells. */
 static void pause_a_little(uint32_t *random)
 {
-	*random = *random * 1664525u + 1013904223u;
-	for (uint32_t i = *random >> 26; t.bells && i; i--)
+	for (uint32_t i = race_random(random) >> 18; t.bells && i; i--)
 		__asm__ volatile("");
 }
 
@@ -149,18 +110,8 @@ static void device_run(void)
 			 &(struct device_ring_config){ .split = t.split, .features = t.features });
 	while (next < t.buffers) {
 		unsigned int batch = 1 + (unsigned int)(next % 61);
-		int rc = 0;
+		int rc = race_device_answers(&ring, &chain, &next, batch);
 
-		while (batch-- && (rc = device_ring_take(&ring, &chain)) > 0) {
-			struct payload *p = (void *)(uintptr_t)chain.segs[0].addr;
-
-			EXPECT(p->question == next);
-			p->answer = ANSWER(next);
-			device_ring_complete(&ring, chain.head, sizeof(p->answer));
-			next++;
-		}
-		EXPECT(rc >= 0);
-		device_ring_publish(&ring);
 		if (device_ring_must_call(&ring)) {
 			notify(t.call);
 			calls++;
@@ -243,7 +194,7 @@ static unsigned int get_all(struct driver_side *d)
 		d->free_payloads[d->free_count++] = i;
 		d->got++;
 		got++;
-		__atomic_store_n(&progress, d->got, __ATOMIC_RELAXED);
+		race_came_back(d->got);
 	}
 	EXPECT(rc == 0);
 	return got;
@@ -339,9 +290,7 @@ int main(int argc, char **argv)
 	t.bells = !strcmp(argv[3], "bell");
 	t.buffers = argc > 4 ? strtoull(argv[4], NULL, 0) : 10000000;
 	t.size = (uint16_t)(argc > 5 ? strtoul(argv[5], NULL, 0) : 64);
-	patience = argc > 6 ? (unsigned int)strtoul(argv[6], NULL, 0) : 600;
-	signal(SIGALRM, on_alarm);
-	alarm(patience);
+	race_watch(argc > 6 ? (unsigned int)strtoul(argv[6], NULL, 0) : 600);
 
 	t.layout = driver_ring_layout(t.size, t.features, 0);
 	private = aligned_alloc(16, align_up(t.layout.private_bytes, 16));

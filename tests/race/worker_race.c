@@ -25,21 +25,8 @@
 #include <unistd.h>
 
 #include "host/worker.h"
+#include "payload.h"
 #include "queue/shadow_queue.h"
-
-#define EXPECT(what)                                                                               \
-	do {                                                                                       \
-		if (!(what)) {                                                                     \
-			fprintf(stderr, "worker_race.c:%d: not so: %s\n", __LINE__, #what);        \
-			_exit(1);                                                                  \
-		}                                                                                  \
-	} while (0)
-
-#define ANSWER(n) ((n)*UINT64_C(0x9e3779b97f4a7c15) + 1)
-
-struct payload {
-	uint64_t question, answer;
-};
 
 static struct {
 	uint64_t buffers, features;
@@ -51,24 +38,6 @@ static struct {
 	int guest_kick, guest_call, back_kick, back_call;
 	bool done; /* atomic */
 } t;
-
-static uint64_t progress; /* atomic */
-static unsigned int patience;
-
-static void on_alarm(int sig)
-{
-	static const char text[] = "a wake-up was lost: everybody sleeps\n";
-	static uint64_t before = UINT64_MAX;
-	uint64_t now = __atomic_load_n(&progress, __ATOMIC_RELAXED);
-
-	(void)sig;
-	if (now == before) {
-		(void)!write(2, text, sizeof(text) - 1);
-		_exit(1);
-	}
-	before = now;
-	alarm(patience);
-}
 
 static void notify(int fd)
 {
@@ -98,18 +67,8 @@ static void *device_thread(void *argument)
 							      .features = t.features });
 	while (next < t.buffers) {
 		unsigned int batch = 1 + (unsigned int)(next % 37);
-		int rc = 0;
+		int rc = race_device_answers(&ring, &chain, &next, batch);
 
-		while (batch-- && (rc = device_ring_take(&ring, &chain)) > 0) {
-			struct payload *p = (void *)(uintptr_t)chain.segs[0].addr;
-
-			EXPECT(p->question == next);
-			p->answer = ANSWER(next);
-			device_ring_complete(&ring, chain.head, sizeof(p->answer));
-			next++;
-		}
-		EXPECT(rc >= 0);
-		device_ring_publish(&ring);
 		if (device_ring_must_call(&ring))
 			notify(t.back_call);
 		if (rc == 0 && next < t.buffers && !device_ring_arm(&ring)) {
@@ -161,7 +120,7 @@ static void *guest_thread(void *argument)
 			got++;
 		}
 		EXPECT(rc == 0);
-		__atomic_store_n(&progress, got, __ATOMIC_RELAXED);
+		race_came_back(got);
 		if (got < added && !driver_ring_arm(&t.guest)) {
 			sleep_on(t.guest_call);
 			driver_ring_disarm(&t.guest);
@@ -221,6 +180,7 @@ int main(int argc, char **argv)
 	struct worker *worker;
 	pthread_t guest, device;
 	uint64_t changes = 0;
+	unsigned int patience_s;
 	uint32_t random = 1;
 	int broken_fd;
 
@@ -230,7 +190,7 @@ int main(int argc, char **argv)
 		t.features |= BIT64(VIRTIO_RING_F_EVENT_IDX);
 	t.buffers = argc > 2 ? strtoull(argv[2], NULL, 0) : 1000000;
 	t.size = (uint16_t)(argc > 3 ? strtoul(argv[3], NULL, 0) : 64);
-	patience = argc > 4 ? (unsigned int)strtoul(argv[4], NULL, 0) : 600;
+	patience_s = argc > 4 ? (unsigned int)strtoul(argv[4], NULL, 0) : 600;
 	rings_set_up();
 	t.guest_kick = eventfd(0, EFD_CLOEXEC);
 	t.guest_call = eventfd(0, EFD_CLOEXEC);
@@ -239,8 +199,7 @@ int main(int argc, char **argv)
 	broken_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	EXPECT(t.guest_kick >= 0 && t.guest_call >= 0 && t.back_kick >= 0 && t.back_call >= 0 &&
 	       broken_fd >= 0);
-	signal(SIGALRM, on_alarm);
-	alarm(patience);
+	race_watch(patience_s);
 
 	EXPECT(worker_create(broken_fd, &worker, &err) == 0);
 	EXPECT(pthread_create(&guest, NULL, guest_thread, NULL) == 0);
@@ -255,9 +214,8 @@ int main(int argc, char **argv)
 						  .kick_out = t.back_kick,
 						  .call_out = t.guest_call };
 		EXPECT(worker_begin(worker, &service, &err) == 0);
-		random = random * 1664525u + 1013904223u;
-		for (uint32_t i = random >> 22; i && !__atomic_load_n(&t.done, __ATOMIC_ACQUIRE);
-		     i--)
+		for (uint32_t i = race_random(&random) >> 14;
+		     i && !__atomic_load_n(&t.done, __ATOMIC_ACQUIRE); i--)
 			sched_yield();
 		worker_end(worker, &service);
 		EXPECT(!service.broken);
