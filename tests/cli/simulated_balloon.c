@@ -3,18 +3,13 @@
 #include "simulated_balloon.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "base/error.h"
-#include "base/fd.h"
+#include "simulated_knobs.h"
 
 #define MEMORY (UINT64_C(1) << 30)
 #define FLOOR (UINT64_C(1) << 20)
@@ -22,8 +17,7 @@
 
 struct umbra_balloon {
 	pthread_mutex_t lock;
-	int listener, stop;
-	char socket_path[108], folder[128];
+	struct simulated_knobs knobs;
 	struct umbra_balloon_info info;
 	bool on_the_way;
 	unsigned int still; /* steps without a move */
@@ -57,36 +51,17 @@ const char *umbra_balloon_base_name(enum umbra_balloon_base base)
 	return names[base];
 }
 
-static bool knob(struct umbra_balloon *b, const char *name, char *text, size_t size)
-{
-	char path[256];
-	size_t n;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "%s/%s", b->folder, name);
-	file = fopen(path, "r");
-	if (!file)
-		return false;
-	n = fread(text, 1, size - 1, file);
-	text[n] = 0;
-	text[strcspn(text, "\n")] = 0;
-	fclose(file);
-	return true;
-}
-
 int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra_balloon **out,
 			 struct umbra_error *err)
 {
 	struct umbra_balloon *b = calloc(1, sizeof(*b));
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int rc;
 
 	if (!b)
 		return error_set(err, -ENOMEM, "simulated: out of memory");
 	pthread_mutex_init(&b->lock, NULL);
 	b->on_event = config->on_event;
 	b->opaque = config->opaque;
-	b->listener = -1;
-	b->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	b->info = (struct umbra_balloon_info){
 		.state = UMBRA_BALLOON_RUNNING,
 		.memory_bytes = MEMORY,
@@ -101,22 +76,14 @@ int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra
 	b->info.stats.present = 0x7f | 1u << UMBRA_BALLOON_ASYNC_SCANS;
 	b->info.stats.values[UMBRA_BALLOON_ASYNC_SCANS] = 12288;
 	b->info.stats.age_ms = UINT64_MAX;
-	if (config->socket_path) {
-		snprintf(b->socket_path, sizeof(b->socket_path), "%s", config->socket_path);
-		snprintf(b->folder, sizeof(b->folder), "%s.knobs", config->socket_path);
-		snprintf(address.sun_path, sizeof(address.sun_path), "%.107s", config->socket_path);
-		b->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		if (bind(b->listener, (struct sockaddr *)&address, sizeof(address)) ||
-		    listen(b->listener, 1)) {
-			error_set(err, -errno, "simulated: %s: %s", config->socket_path,
-				  strerror(errno));
-			b->socket_path[0] = 0;
-			umbra_balloon_destroy(&b);
-			return -EADDRINUSE;
-		}
-	}
-	*out = b;
-	return 0;
+	if (config->socket_path)
+		snprintf(b->knobs.folder, sizeof(b->knobs.folder), "%s.knobs", config->socket_path);
+	rc = simulated_knobs_open(&b->knobs, config->socket_path, err);
+	if (rc)
+		umbra_balloon_destroy(&b);
+	else
+		*out = b;
+	return rc;
 }
 
 static void tell(struct umbra_balloon *b, enum umbra_balloon_event_kind kind)
@@ -163,19 +130,21 @@ static unsigned int step_locked(struct umbra_balloon *b)
 
 int umbra_balloon_run(struct umbra_balloon *b, struct umbra_error *err)
 {
-	struct pollfd wait = { .fd = b->stop, .events = POLLIN };
 	char text[UMBRA_ERROR_SIZE];
 	unsigned int events;
 
-	while (!poll(&wait, 1, 1)) {
-		if (knob(b, "fail", text, sizeof(text)))
+	while (simulated_knobs_wait(&b->knobs)) {
+		if (simulated_knob(&b->knobs, "fail", text, sizeof(text)))
 			return error_set(err, -EIO, "%s", text);
-		if (knob(b, "gone", text, sizeof(text)))
+		if (simulated_knob(&b->knobs, "gone", text, sizeof(text)))
 			return 0;
 		pthread_mutex_lock(&b->lock);
-		b->floor = knob(b, "floor", text, sizeof(text)) ? strtoull(text, NULL, 10) : 0;
+		b->floor = simulated_knob(&b->knobs, "floor", text, sizeof(text))
+				   ? strtoull(text, NULL, 10)
+				   : 0;
 		events = step_locked(b);
-		if (b->info.state != UMBRA_BALLOON_BROKEN && knob(b, "break", text, sizeof(text))) {
+		if (b->info.state != UMBRA_BALLOON_BROKEN &&
+		    simulated_knob(&b->knobs, "break", text, sizeof(text))) {
 			b->info.state = UMBRA_BALLOON_BROKEN;
 			snprintf(b->info.reason, sizeof(b->info.reason), "%s", text);
 			events |= 1u << UMBRA_BALLOON_EVENT_STATE;
@@ -190,10 +159,7 @@ int umbra_balloon_run(struct umbra_balloon *b, struct umbra_error *err)
 
 void umbra_balloon_stop(struct umbra_balloon *b)
 {
-	const uint64_t one = 1;
-	ssize_t ignored = write(b->stop, &one, sizeof(one));
-
-	(void)ignored;
+	simulated_knobs_stop(&b->knobs);
 }
 
 int umbra_balloon_set_target(struct umbra_balloon *b, const struct umbra_balloon_target *target,
@@ -218,7 +184,7 @@ void umbra_balloon_ask_stats(struct umbra_balloon *b)
 {
 	char text[2];
 
-	if (knob(b, "mute", text, sizeof(text)))
+	if (simulated_knob(&b->knobs, "mute", text, sizeof(text)))
 		return;
 	pthread_mutex_lock(&b->lock);
 	b->asked++;
@@ -258,10 +224,7 @@ void umbra_balloon_destroy(struct umbra_balloon **out)
 
 	if (!b)
 		return;
-	fd_close(&b->listener);
-	fd_close(&b->stop);
-	if (b->socket_path[0])
-		unlink(b->socket_path);
+	simulated_knobs_close(&b->knobs);
 	pthread_mutex_destroy(&b->lock);
 	free(b);
 	*out = NULL;

@@ -3,24 +3,18 @@
 #include "simulated_device.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "base/error.h"
-#include "base/fd.h"
+#include "simulated_knobs.h"
 
 struct umbra_shadow_device {
 	pthread_mutex_t lock;
 	enum umbra_shadow_mode mode;
-	char socket_path[108], folder[108];
-	int listener, stop;
+	struct simulated_knobs knobs;
 	bool stopped;
 	enum umbra_device_state state;
 	char reason[UMBRA_ERROR_SIZE], broken[UMBRA_ERROR_SIZE];
@@ -61,32 +55,6 @@ static void enter(struct umbra_shadow_device *device, enum umbra_device_state st
 	pthread_mutex_unlock(&device->lock);
 	if (device->on_event)
 		device->on_event(device->opaque, &event);
-}
-
-/* The text of a file in the folder; false if it is not there. */
-static bool knob(struct umbra_shadow_device *device, const char *name, char *text, size_t size)
-{
-	char path[256];
-	size_t n;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "%s/%s", device->folder, name);
-	file = fopen(path, "r");
-	if (!file)
-		return false;
-	n = fread(text, 1, size - 1, file);
-	text[n] = 0;
-	text[strcspn(text, "\n")] = 0;
-	fclose(file);
-	return true;
-}
-
-static void knob_done(struct umbra_shadow_device *device, const char *name)
-{
-	char path[256];
-
-	snprintf(path, sizeof(path), "%s/%s", device->folder, name);
-	unlink(path);
 }
 
 /* The rest of @text after its first word, which is cut off. */
@@ -132,11 +100,11 @@ void simulated_device_step(struct umbra_shadow_device *device)
 {
 	char text[UMBRA_ERROR_SIZE], *rest;
 
-	if (simulated_plan.hold || knob(device, "hold", text, sizeof(text)))
+	if (simulated_plan.hold || simulated_knob(&device->knobs, "hold", text, sizeof(text)))
 		return;
 	if (simulated_plan.refuse) {
 		finish(device, simulated_plan.refuse, simulated_plan.text);
-	} else if (knob(device, "refuse", text, sizeof(text))) {
+	} else if (simulated_knob(&device->knobs, "refuse", text, sizeof(text))) {
 		rest = split(text);
 		finish(device, -atoi(text), rest);
 	} else {
@@ -150,27 +118,27 @@ static void step_knobs(struct umbra_shadow_device *device)
 	char text[UMBRA_ERROR_SIZE], *rest;
 	unsigned int i, count;
 
-	if (knob(device, "state", text, sizeof(text))) {
+	if (simulated_knob(&device->knobs, "state", text, sizeof(text))) {
 		rest = split(text);
 		for (i = 0; i < STATES; i++)
 			if (!strcmp(state_names[i], text))
 				enter(device, (enum umbra_device_state)i, rest);
-		knob_done(device, "state");
+		simulated_knob_done(&device->knobs, "state");
 	}
-	if (knob(device, "break", text, sizeof(text))) {
+	if (simulated_knob(&device->knobs, "break", text, sizeof(text))) {
 		broken.reason = split(text);
 		broken.queue = (unsigned int)atoi(text);
 		pthread_mutex_lock(&device->lock);
 		snprintf(device->broken, sizeof(device->broken), "%s", broken.reason);
 		pthread_mutex_unlock(&device->lock);
 		device->on_event(device->opaque, &broken);
-		knob_done(device, "break");
+		simulated_knob_done(&device->knobs, "break");
 	}
-	if (knob(device, "flood", text, sizeof(text))) {
+	if (simulated_knob(&device->knobs, "flood", text, sizeof(text))) {
 		count = (unsigned int)atoi(text);
 		for (i = 0; i < count; i++)
 			enter(device, i & 1 ? UMBRA_DEVICE_WAITING : UMBRA_DEVICE_NEGOTIATING, "");
-		knob_done(device, "flood");
+		simulated_knob_done(&device->knobs, "flood");
 	}
 }
 
@@ -178,7 +146,7 @@ int umbra_shadow_device_create(const struct umbra_shadow_config *config,
 			       struct umbra_shadow_device **out, struct umbra_error *err)
 {
 	struct umbra_shadow_device *device = calloc(1, sizeof(*device));
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int rc;
 
 	if (!device)
 		return error_set(err, -ENOMEM, "simulated: out of memory");
@@ -187,40 +155,28 @@ int umbra_shadow_device_create(const struct umbra_shadow_config *config,
 	device->wanted = config->mode == UMBRA_SHADOW_ON;
 	device->on_event = config->on_event;
 	device->opaque = config->opaque;
-	device->listener = -1;
-	device->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (!strncmp(config->backend, "unix:", 5))
-		snprintf(device->folder, sizeof(device->folder), "%s", config->backend + 5);
-	if (config->socket_path) {
-		snprintf(device->socket_path, sizeof(device->socket_path), "%s",
-			 config->socket_path);
-		snprintf(address.sun_path, sizeof(address.sun_path), "%.107s", config->socket_path);
-		device->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		if (bind(device->listener, (struct sockaddr *)&address, sizeof(address)) ||
-		    listen(device->listener, 1)) {
-			error_set(err, -errno, "simulated: %s: %s", config->socket_path,
-				  strerror(errno));
-			device->socket_path[0] = 0;
-			umbra_shadow_device_destroy(&device);
-			return -EADDRINUSE;
-		}
-	}
-	*out = device;
-	return 0;
+		snprintf(device->knobs.folder, sizeof(device->knobs.folder), "%s",
+			 config->backend + 5);
+	rc = simulated_knobs_open(&device->knobs, config->socket_path, err);
+	if (rc)
+		umbra_shadow_device_destroy(&device);
+	else
+		*out = device;
+	return rc;
 }
 
 int umbra_shadow_device_run(struct umbra_shadow_device *device, struct umbra_error *err)
 {
-	struct pollfd wait = { .fd = device->stop, .events = POLLIN };
 	char text[UMBRA_ERROR_SIZE];
 	int result = 0;
 
-	while (!poll(&wait, 1, 1)) {
-		if (knob(device, "fail", text, sizeof(text))) {
+	while (simulated_knobs_wait(&device->knobs)) {
+		if (simulated_knob(&device->knobs, "fail", text, sizeof(text))) {
 			result = error_set(err, -EIO, "%s", text);
 			break;
 		}
-		if (knob(device, "gone", text, sizeof(text)))
+		if (simulated_knob(&device->knobs, "gone", text, sizeof(text)))
 			break;
 		step_knobs(device);
 		simulated_device_step(device);
@@ -234,10 +190,7 @@ int umbra_shadow_device_run(struct umbra_shadow_device *device, struct umbra_err
 
 void umbra_shadow_device_stop(struct umbra_shadow_device *device)
 {
-	const uint64_t one = 1;
-	ssize_t ignored = write(device->stop, &one, sizeof(one));
-
-	(void)ignored;
+	simulated_knobs_stop(&device->knobs);
 }
 
 int umbra_shadow_device_switch(struct umbra_shadow_device *device, bool shadowed,
@@ -382,10 +335,7 @@ void umbra_shadow_device_destroy(struct umbra_shadow_device **out)
 	if (!device)
 		return;
 	finish(device, -ECANCELED, "simulated: the device was destroyed");
-	fd_close(&device->listener);
-	fd_close(&device->stop);
-	if (device->socket_path[0])
-		unlink(device->socket_path);
+	simulated_knobs_close(&device->knobs);
 	pthread_mutex_destroy(&device->lock);
 	free(device);
 	*out = NULL;
