@@ -67,6 +67,11 @@ static inline void shm_store16_release(le16 *p, uint16_t v)
 	__atomic_store_n(&p->raw, le16_from(v).raw, __ATOMIC_RELEASE);
 }
 
+static inline void shm_store64_release(le64 *p, uint64_t v)
+{
+	__atomic_store_n(&p->raw, le64_from(v).raw, __ATOMIC_RELEASE);
+}
+
 /*
  * Order an earlier store before a later load.  ThreadSanitizer does not model
  * fences and needs none here: it looks for data races, and every access on

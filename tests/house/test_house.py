@@ -25,7 +25,8 @@ class House:
         self.plan = [entry | {"file": os.path.relpath(os.path.join(entry["directory"],
                                                                    entry["file"]), REPOSITORY)}
                      for entry in json.loads((build / "compile_commands.json").read_text())]
-        self.plan = [entry for entry in self.plan if entry["file"].startswith("src/")]
+        self.plan = [entry for entry in self.plan if entry["file"].startswith("src/")
+                     and not entry["output"].startswith("tests/")]
 
     def append(self, name, line):
         with open(self.root / name, "a", encoding="utf-8") as file:

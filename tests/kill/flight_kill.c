@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A shadow killed with SIGKILL under a random load, over and over.
+ *
+ *	flight_kill [ROUNDS [SEED]]	(or UMBRA_SEED=seed)
+ *
+ * Theory of operation.  The parent is guest and back-end, the child is the shadow; rings and
+ * table are memory that they share.  The parent works for a random number of turns, kills the
+ * child, and judges what the table says of each chain (world_judge()).  The back-end dies with
+ * the shadow: what it held is forgotten, and given again by the next child, which
+ * recovers the table; so the guest gets back every chain once, and none that was not done.
+ *
+ * The seed is printed.  It settles what guest and back-end do, not when the child is hit.
+ */
+#include <inttypes.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "world.h"
+
+#define PATIENCE 60u /* seconds in which a round has to end */
+
+static uint64_t random_state;
+
+static uint64_t random64(void)
+{
+	uint64_t z = random_state += UINT64_C(0x9e3779b97f4a7c15);
+
+	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+	return z ^ z >> 31;
+}
+
+static uint32_t below(uint32_t n)
+{
+	return (uint32_t)(random64() % n);
+}
+
+static struct world *w;
+static uint64_t seed;
+static unsigned int life;
+
+void world_failed(const char *what, int line)
+{
+	fprintf(stderr, "flight_kill: line %d: not so: %s (seed %" PRIu64 ", life %u)\n", line,
+		what, seed, life);
+	_exit(1);
+}
+
+/* ---- the child ---------------------------------------------------------------------- */
+
+static struct shadow shadow;
+
+/* So that the kill hits between any two stores, and not only where it waits for work. */
+void shadow_pause(void)
+{
+	if (below(16))
+		return;
+	__atomic_store_n(&w->lingers, true, __ATOMIC_RELEASE);
+	for (uint32_t i = below(100000); i; i--)
+		__asm__ volatile("");
+	__atomic_store_n(&w->lingers, false, __ATOMIC_RELEASE);
+}
+
+/* Now and then it begins a new shadow ring, once the back-end has come to the last one. */
+static bool wants_restart(void)
+{
+	return below(500) == 0 && __atomic_load_n(&w->attached, __ATOMIC_ACQUIRE) == w->back_life;
+}
+
+static _Noreturn void child_run(void)
+{
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (w->back_life)
+		shadow_recover(&shadow, w);
+	else
+		shadow_make(&shadow, w);
+	for (;;) {
+		uint32_t moved = shadow_forward(&shadow, 1 + below(WORLD_RING_MOST));
+
+		moved += shadow_backward(&shadow);
+		if (wants_restart())
+			shadow_restart(&shadow, false);
+		if (!moved)
+			sched_yield();
+	}
+}
+
+static pid_t child_start(void)
+{
+	pid_t pid = fork();
+
+	if (pid < 0) {
+		perror("fork");
+		exit(1);
+	}
+	random64(); /* another sequence each time */
+	if (pid == 0)
+		child_run();
+	return pid;
+}
+
+/* Killed by us, and by nothing else. */
+static void child_kill(pid_t pid)
+{
+	int status;
+
+	WORLD_EXPECT(!kill(pid, SIGKILL));
+	WORLD_EXPECT(waitpid(pid, &status, 0) == pid);
+	WORLD_EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+/* ---- the parent ------------------------------------------------------------------------ */
+
+static uint32_t turn(uint32_t chains)
+{
+	uint32_t moved = 0;
+
+	world_backend_attach(w);
+	for (uint32_t n = below(4); n && w->added < chains; n--)
+		moved += world_guest_add(w);
+	world_backend_take(w);
+	for (uint32_t n = below(8); n && w->held_count; n--, moved++)
+		world_backend_complete(w, below(w->held_count));
+	moved += world_guest_get(w);
+	if (!moved)
+		sched_yield();
+	return moved;
+}
+
+/* Until the child has been hit in @kills lives. */
+static void round_run(uint16_t size, uint16_t back_size, unsigned int kills)
+{
+	pid_t pid = 0;
+
+	world_make(w, size, back_size);
+	for (life = 0; life < kills && w->added < WORLD_CHAINS_MOST; life++) {
+		alarm(PATIENCE);
+		pid = child_start();
+		/* A table is there before anything is taken: the first life is let begin. */
+		while (!life && !__atomic_load_n(&w->back_life, __ATOMIC_ACQUIRE))
+			sched_yield();
+		for (uint32_t turns = below(below(4) ? 40 : 4000); turns; turns--)
+			(void)turn(WORLD_CHAINS_MOST);
+		/* Every other time in the midst of its work. */
+		while (life % 2 && w->added < WORLD_CHAINS_MOST &&
+		       !__atomic_load_n(&w->lingers, __ATOMIC_ACQUIRE))
+			(void)turn(WORLD_CHAINS_MOST);
+		child_kill(pid);
+		world_judge(w, false);
+		world_backend_die(w);
+		w->lingers = false;
+	}
+	/* And in the end the guest has all. */
+	pid = child_start();
+	while (w->got < w->added)
+		(void)turn(w->added);
+	child_kill(pid);
+	world_judge(w, false);
+	alarm(0);
+}
+
+int main(int argc, char **argv)
+{
+	static const uint16_t sizes[][2] = { { 1, 1 }, { 2, 2 },   { 2, 1 },   { 4, 4 },
+					     { 4, 2 }, { 16, 16 }, { 64, 64 }, { 64, 16 } };
+	unsigned int rounds = argc > 1 ? (unsigned int)atoi(argv[1]) : 60;
+	const char *given = argc > 2 ? argv[2] : getenv("UMBRA_SEED");
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	seed = given ? strtoull(given, NULL, 0) : (uint64_t)t.tv_sec << 30 ^ (uint64_t)t.tv_nsec;
+	random_state = seed;
+	printf("seed %" PRIu64 "\n", seed);
+	fflush(stdout);
+	w = mmap(NULL, sizeof(*w), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (w == MAP_FAILED) {
+		perror("mmap");
+		return 1;
+	}
+	for (unsigned int i = 0; i < ARRAY_SIZE(sizes); i++) {
+		round_run(sizes[i][0], sizes[i][1], rounds);
+		printf("size %u, shadow ring %u: killed %u times, %u chains came back\n",
+		       sizes[i][0], sizes[i][1], life, w->got);
+	}
+	printf("asked after each kill:");
+	world_answers_print();
+	return 0;
+}

@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A guest, a shadow and a back-end: see world.h. */
+#include "world.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ring/split_look.h"
+
+#define ADDRESS(number) (0x1000 + 0x10 * (uint64_t)(number))
+#define NUMBER(address) ((uint32_t)(((address)-0x1000) / 0x10))
+
+static struct driver_ring_config back_config(struct world *w, void *memory, void *private)
+{
+	return (struct driver_ring_config){ .size = w->back_size,
+					    .shared = memory,
+					    .shared_addr = (uintptr_t)memory,
+					    .private = private,
+					    .base = ring_position_split(WORLD_BASE) };
+}
+
+void world_make(struct world *w, uint16_t size, uint16_t back_size)
+{
+	struct driver_ring_config config;
+
+	memset(w, 0, sizeof(*w));
+	w->size = size;
+	w->back_size = back_size;
+	w->sizes = (struct flight_sizes){ .heads = size, .ids = back_size };
+	config = back_config(w, w->guest_ring, w->guest_private);
+	config.size = size;
+	WORLD_EXPECT(driver_ring_layout(size, 0, 0).shared_bytes <= sizeof(w->guest_ring));
+	WORLD_EXPECT(driver_ring_layout(size, 0, 0).private_bytes <= sizeof(w->guest_private));
+	WORLD_EXPECT(flight_bytes(&w->sizes) <= sizeof(w->table));
+	WORLD_EXPECT(!driver_ring_init(&w->guest, &config));
+	w->taken.segs = w->taken_segs;
+}
+
+/* ---- the guest -------------------------------------------------------------- */
+
+bool world_guest_add(struct world *w)
+{
+	uint32_t n = w->added;
+	bool is_long = n % 2 == 0 && w->back_size > 1;
+	struct ring_seg segs[2] = { { .addr = ADDRESS(n), .len = 8, .writable = !is_long },
+				    { .addr = ADDRESS(n), .len = 8, .writable = 1 } };
+	uint16_t head = w->guest.free_head;
+
+	if (n == WORLD_CHAINS_MOST || driver_ring_add(&w->guest, segs, is_long ? 2 : 1, n) != 1)
+		return false;
+	w->chains[n] = (struct world_chain){ .head = head };
+	w->added++;
+	driver_ring_publish(&w->guest);
+	return true;
+}
+
+uint32_t world_guest_get(struct world *w)
+{
+	struct driver_done done;
+	uint32_t count = 0;
+	int rc;
+
+	while ((rc = driver_ring_get(&w->guest, &done)) > 0) {
+		struct world_chain *c = &w->chains[done.token];
+
+		WORLD_EXPECT(!c->completed); /* never twice */
+		WORLD_EXPECT(c->applied);    /* never undone */
+		c->completed = true;
+		count++;
+	}
+	WORLD_EXPECT(rc == 0); /* the ring gives nothing back that it has not got */
+	w->got += count;
+	return count;
+}
+
+/* ---- the back-end ------------------------------------------------------------- */
+
+static struct split_ring ring_at(void *memory, uint16_t size)
+{
+	struct split_offsets o = split_offsets(size);
+
+	return (struct split_ring){ .desc = (void *)((uint8_t *)memory + o.desc),
+				    .avail = (void *)((uint8_t *)memory + o.avail),
+				    .used = (void *)((uint8_t *)memory + o.used),
+				    .size = size };
+}
+
+void world_backend_attach(struct world *w)
+{
+	uint32_t life = __atomic_load_n(&w->back_life, __ATOMIC_ACQUIRE);
+
+	if (life == w->attached)
+		return;
+	device_ring_init(&w->backend,
+			 &(struct device_ring_config){
+				 .split = ring_at(w->back_ring[life % WORLD_LIVES], w->back_size),
+				 .at = ring_position_split(WORLD_BASE) });
+	w->held_count = 0;
+	w->backend_lives = true;
+	__atomic_store_n(&w->attached, life, __ATOMIC_RELEASE);
+}
+
+void world_backend_die(struct world *w)
+{
+	w->held_count = 0;
+	w->backend_lives = false;
+	w->attached = w->back_life;
+}
+
+void world_backend_take(struct world *w)
+{
+	int rc;
+
+	if (!w->backend_lives)
+		return;
+	while ((rc = device_ring_take(&w->backend, &w->taken)) > 0) {
+		uint32_t n = NUMBER(w->taken.segs[0].addr);
+
+		WORLD_EXPECT(n < w->added);
+		WORLD_EXPECT(!w->chains[n].completed); /* its buffers are the guest's again */
+		/* In the guest's order, on each shadow ring. */
+		WORLD_EXPECT(!w->held_count || n > w->held[w->held_count - 1]);
+		if (w->chains[n].applied < UINT8_MAX)
+			w->chains[n].applied++;
+		w->chains[n].id = w->chains[n].seen_id = w->taken.head;
+		w->chains[n].seen_at = (uint16_t)(w->backend.last_avail - 1);
+		w->chains[n].shown = w->attached;
+		w->held[w->held_count++] = n;
+	}
+	WORLD_EXPECT(rc == 0);
+}
+
+void world_backend_complete(struct world *w, uint32_t i)
+{
+	uint32_t n = w->held[i];
+
+	w->held_count--;
+	memmove(&w->held[i], &w->held[i + 1], (w->held_count - i) * sizeof(w->held[0]));
+	device_ring_complete(&w->backend, w->chains[n].id, 8);
+	device_ring_publish(&w->backend);
+}
+
+/* ---- the shadow ---------------------------------------------------------------- */
+
+static void back_make(struct shadow *s)
+{
+	struct world *w = s->world;
+	uint32_t life = (uint32_t)shm_load64(&s->flights.header->life) + 1;
+	struct driver_ring_config config =
+		back_config(w, w->back_ring[life % WORLD_LIVES], s->back_private);
+
+	WORLD_EXPECT(!driver_ring_init(&s->back, &config));
+}
+
+/* The new shadow ring is there, and what waits goes onto it, in the order taken. */
+static void back_begin(struct shadow *s)
+{
+	struct world *w = s->world;
+	uint32_t count;
+
+	flight_renew(&s->flights);
+	count = flight_list(&s->flights);
+	for (uint32_t i = 0; i < count; i++) {
+		struct flight f = s->list[i];
+		uint16_t id = s->back.free_head;
+
+		WORLD_EXPECT(flight_waits(&s->flights, &f));
+		WORLD_EXPECT(device_ring_reread(&s->guest, f.head, &s->chain) == 1);
+		WORLD_EXPECT(driver_ring_add(&s->back, s->segs, s->chain.count, f.head) == 1);
+		flight_retake(&s->flights, f.head, id);
+		shadow_pause();
+	}
+	if (count) {
+		flight_hand_over(&s->flights);
+		driver_ring_publish(&s->back);
+	}
+	__atomic_store_n(&w->back_life, (uint32_t)shm_load64(&s->flights.header->life),
+			 __ATOMIC_RELEASE);
+}
+
+static void guest_begin(struct shadow *s, struct ring_position at)
+{
+	struct world *w = s->world;
+
+	s->chain.segs = s->segs;
+	device_ring_init(&s->guest,
+			 &(struct device_ring_config){ .split = w->guest.split, .at = at });
+}
+
+void shadow_make(struct shadow *s, struct world *w)
+{
+	struct ring_position base = ring_position_split(WORLD_BASE);
+
+	memset(s, 0, sizeof(*s));
+	s->world = w;
+	guest_begin(s, base);
+	WORLD_EXPECT(!flight_format(&s->flights, &(struct flight_config){ .sizes = w->sizes,
+									  .memory = w->table,
+									  .list = s->list,
+									  .at = base }));
+	back_make(s);
+	back_begin(s);
+}
+
+void shadow_recover(struct shadow *s, struct world *w)
+{
+	struct ring_position said = split_said(&w->guest.split);
+	struct umbra_error err;
+
+	memset(s, 0, sizeof(*s));
+	s->world = w;
+	if (flight_recover(&s->flights, w->table, sizeof(w->table), w->size, said, s->list, &err))
+		world_failed(err.text, __LINE__);
+	said.avail = (uint16_t)s->flights.next;
+	guest_begin(s, said);
+	back_make(s);
+	back_begin(s);
+}
+
+uint32_t shadow_forward(struct shadow *s, uint32_t most)
+{
+	uint32_t count = 0;
+	int rc;
+
+	while (count < most && (rc = device_ring_take(&s->guest, &s->chain)) > 0) {
+		uint16_t head = s->chain.head;
+
+		uint16_t id = s->back.free_head;
+
+		WORLD_EXPECT(!flight_is_flying(&s->flights, head));
+		rc = driver_ring_add(&s->back, s->segs, s->chain.count, head);
+		WORLD_EXPECT(rc >= 0);
+		if (!rc) {
+			device_ring_untake(&s->guest, 1);
+			break;
+		}
+		flight_take(&s->flights, head, id, s->chain.readable > 0, s->chain.writable_bytes);
+		shadow_pause();
+		count++;
+	}
+	if (count) {
+		flight_hand_over(&s->flights);
+		shadow_pause();
+		driver_ring_publish(&s->back);
+	}
+	return count;
+}
+
+uint32_t shadow_backward(struct shadow *s)
+{
+	struct driver_done done;
+	uint32_t count = 0;
+	int rc;
+
+	while ((rc = driver_ring_get(&s->back, &done)) > 0) {
+		flight_note(&s->flights, (uint16_t)done.token);
+		device_ring_complete(&s->guest, (uint16_t)done.token, done.len);
+		shadow_pause();
+		count++;
+	}
+	WORLD_EXPECT(rc == 0);
+	device_ring_publish(&s->guest);
+	shadow_pause();
+	flight_publish(&s->flights);
+	return count;
+}
+
+void shadow_restart(struct shadow *s, bool rewind)
+{
+	struct world *w = s->world;
+
+	if (rewind) {
+		uint16_t untaken = (uint16_t)(s->back.avail_published - w->backend.last_avail);
+
+		WORLD_EXPECT(!driver_ring_unadd(&s->back, untaken));
+		for (uint32_t i = flight_list(&s->flights); untaken--; i--) {
+			flight_untake(&s->flights, s->list[i - 1].head);
+			device_ring_untake(&s->guest, 1);
+		}
+	}
+	back_make(s);
+	back_begin(s);
+}
+
+/* ---- the survivor ------------------------------------------------------------------ */
+
+/*
+ * What of the shadow ring of @life has become visible since the last look.  What the
+ * back-end has taken it has noted itself: those places of the ring may be written for others by
+ * now, which are not visible.
+ */
+static void shown_look(struct world *w, uint32_t life)
+{
+	struct split_ring ring = ring_at(w->back_ring[life % WORLD_LIVES], w->back_size);
+	uint16_t avail = shm_load16(&ring.avail->idx);
+
+	if (w->seen_life != life)
+		w->seen_avail = WORLD_BASE;
+	w->seen_life = life;
+	if (w->attached == life && w->backend_lives &&
+	    (int16_t)(w->backend.last_avail - w->seen_avail) > 0)
+		w->seen_avail = w->backend.last_avail;
+	if ((int16_t)(avail - w->seen_avail) < 0) { /* it was rewound */
+		for (uint32_t n = 0; n < w->added; n++)
+			if ((int16_t)(w->chains[n].seen_at - avail) >= 0)
+				w->chains[n].shown = 0;
+		w->seen_avail = avail;
+	}
+	for (; w->seen_avail != avail; w->seen_avail++) {
+		uint16_t id = shm_load16(&ring.avail->ring[w->seen_avail & (ring.size - 1)]);
+		struct world_chain *c = &w->chains[NUMBER(shm_load64(&ring.desc[id].addr))];
+
+		c->shown = life;
+		c->seen_id = id;
+		c->seen_at = w->seen_avail;
+	}
+}
+
+/* Those that the guest's ring says are used, and the guest has not got yet. */
+static void used_look(const struct world *w, bool *is_used)
+{
+	const struct split_ring *g = &w->guest.split;
+	uint16_t used = shm_load16(&g->used->idx);
+
+	memset(is_used, 0, w->size);
+	for (uint16_t at = w->guest.last_used; at != used; at++) {
+		uint32_t head = shm_load32(&g->used->ring[at & (g->size - 1)].id);
+
+		WORLD_EXPECT(head < w->size && !is_used[head]);
+		is_used[head] = true;
+	}
+}
+
+/* Index of the oldest chain that can be in flight: the guest's ring has no more. */
+static uint32_t oldest_open(const struct world *w)
+{
+	uint32_t n = w->added;
+
+	for (uint32_t open = w->added - w->got; open; n--)
+		open -= !w->chains[n - 1].completed;
+	return n;
+}
+
+uint64_t world_answers[WORLD_ANSWERS];
+
+void world_answers_print(void)
+{
+	printf(" %" PRIu64 " not taken, %" PRIu64 " taken, %" PRIu64 " handed over, %" PRIu64
+	       " completed\n",
+	       world_answers[WORLD_NOT_TAKEN], world_answers[WORLD_TAKEN],
+	       world_answers[WORLD_HANDED_OVER], world_answers[WORLD_COMPLETED]);
+	for (unsigned int i = 0; i < WORLD_ANSWERS; i++)
+		WORLD_EXPECT(world_answers[i]);
+}
+
+void world_judge(struct world *w, bool at_rest)
+{
+	bool is_used[WORLD_RING_MOST];
+	struct flight list[WORLD_RING_MOST];
+	struct flight_judged j;
+	struct umbra_error err;
+	uint32_t taken, at = 0;
+
+	if (flight_judge(w->table, sizeof(w->table), w->size, split_said(&w->guest.split), list, &j,
+			 &err))
+		world_failed(err.text, __LINE__);
+	shown_look(w, (uint32_t)j.life);
+	used_look(w, is_used);
+	taken = (uint32_t)(j.next - j.begin);
+	WORLD_EXPECT(taken <= w->added);
+	WORLD_EXPECT(j.unknown == 0);
+	for (uint32_t n = oldest_open(w); n < w->added; n++) {
+		const struct world_chain *c = &w->chains[n];
+		const struct flight *f =
+			at < j.count && list[at].order - j.begin == n ? &list[at++] : NULL;
+		bool completed = c->completed || is_used[c->head];
+		bool shown = c->shown == j.life;
+
+		world_answers[f            ? f->handed ? WORLD_HANDED_OVER : WORLD_TAKEN
+			      : n >= taken ? WORLD_NOT_TAKEN
+					   : WORLD_COMPLETED]++;
+		WORLD_EXPECT(f || n >= taken || completed);
+		WORLD_EXPECT(!f || !completed);
+		WORLD_EXPECT(n < taken || (!completed && !f && !shown));
+		if (!f)
+			continue;
+		WORLD_EXPECT(f->head == c->head);
+		WORLD_EXPECT(f->asks == (n % 2 == 0 && w->back_size > 1));
+		WORLD_EXPECT(!f->lost);
+		WORLD_EXPECT(flight_fate(&j, f->head) ==
+			     (f->handed ? FLIGHT_HANDED_OVER : FLIGHT_TAKEN));
+		WORLD_EXPECT(f->handed || !shown);
+		WORLD_EXPECT(!shown || f->id == c->seen_id);
+		WORLD_EXPECT(!at_rest || f->handed == shown);
+	}
+	WORLD_EXPECT(at == j.count); /* and no flight that nobody made */
+}
