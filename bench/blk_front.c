@@ -196,14 +196,14 @@ int blk_front_open(const char *path, unsigned int depth, uint32_t block_size,
 int blk_front_close(struct blk_front **front, struct umbra_error *err)
 {
 	struct blk_front *f = *front;
-	uint16_t base = 0;
+	struct ring_position base, at = driver_ring_position(&f->ring);
 	int rc = f->backend->ops->ring_stop(f->backend, 0, &base, err);
 
 	*front = NULL;
-	if (!rc && base != f->ring.avail_idx)
+	if (!rc && base.avail != at.avail)
 		rc = error_set(err, -EPROTO,
-			       "the back-end stopped at index %u; %u were made available", base,
-			       f->ring.avail_idx);
+			       "the back-end stopped at index %u; %u were made available",
+			       base.avail, at.avail);
 	front_free(f);
 	return rc;
 }

@@ -142,7 +142,7 @@ int balloon_ring_set_size(struct virtio_device *self, unsigned int index, uint32
 			  struct umbra_error *err);
 int balloon_ring_set_addr(struct virtio_device *self, unsigned int index,
 			  const struct virtio_ring_addr *addr, struct umbra_error *err);
-int balloon_ring_set_base(struct virtio_device *self, unsigned int index, uint32_t base,
+int balloon_ring_set_base(struct virtio_device *self, unsigned int index, struct ring_position base,
 			  struct umbra_error *err);
 int balloon_ring_set_kick(struct virtio_device *self, unsigned int index, int *fd,
 			  struct umbra_error *err);
@@ -152,7 +152,7 @@ int balloon_ring_set_err(struct virtio_device *self, unsigned int index, int *fd
 			 struct umbra_error *err);
 int balloon_ring_enable(struct virtio_device *self, unsigned int index, bool enabled,
 			struct umbra_error *err);
-int balloon_ring_stop(struct virtio_device *self, unsigned int index, uint16_t *base,
+int balloon_ring_stop(struct virtio_device *self, unsigned int index, struct ring_position *base,
 		      struct umbra_error *err);
 
 #endif

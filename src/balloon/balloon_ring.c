@@ -212,17 +212,15 @@ int balloon_ring_set_addr(struct virtio_device *self, unsigned int index,
 	return rc;
 }
 
-int balloon_ring_set_base(struct virtio_device *self, unsigned int index, uint32_t base,
+int balloon_ring_set_base(struct virtio_device *self, unsigned int index, struct ring_position base,
 			  struct umbra_error *err)
 {
 	struct balloon_ring *r = ring_get(balloon_of(self), index, err);
 
 	if (!r)
 		return -EINVAL;
-	if (base > UINT16_MAX)
-		return error_set(err, -EINVAL, "queue %u: base %u; expected 16 bits", index, base);
 	balloon_ring_halt(balloon_of(self), r);
-	r->front.base = ring_position_split((uint16_t)base);
+	r->front.base = base;
 	return 0;
 }
 
@@ -315,7 +313,7 @@ int balloon_ring_enable(struct virtio_device *self, unsigned int index, bool ena
 	return 0;
 }
 
-int balloon_ring_stop(struct virtio_device *self, unsigned int index, uint16_t *base,
+int balloon_ring_stop(struct virtio_device *self, unsigned int index, struct ring_position *base,
 		      struct umbra_error *err)
 {
 	struct balloon_device *d = balloon_of(self);
@@ -324,7 +322,7 @@ int balloon_ring_stop(struct virtio_device *self, unsigned int index, uint16_t *
 	if (!r)
 		return -EINVAL;
 	balloon_ring_halt(d, r);
-	*base = r->front.base.avail;
+	*base = r->front.base;
 	fd_close(&r->front.kick_fd);
 	fd_close(&r->front.call_fd);
 	return 0;

@@ -97,7 +97,7 @@ static int rings_ungo(struct shadow_device *d, struct umbra_error *err)
 		if (!lane_is_started(r))
 			continue;
 		if (shadow_device_is_whole(d)) {
-			uint16_t ignored;
+			struct ring_position ignored;
 
 			rc = d->backend->ops->ring_stop(d->backend, lane_index(r), &ignored, err);
 			if (shadow_device_is_fatal(rc))

@@ -131,8 +131,8 @@ int shadow_device_ring_set_size(struct virtio_device *self, unsigned int index, 
 				struct umbra_error *err);
 int shadow_device_ring_set_addr(struct virtio_device *self, unsigned int index,
 				const struct virtio_ring_addr *addr, struct umbra_error *err);
-int shadow_device_ring_set_base(struct virtio_device *self, unsigned int index, uint32_t base,
-				struct umbra_error *err);
+int shadow_device_ring_set_base(struct virtio_device *self, unsigned int index,
+				struct ring_position base, struct umbra_error *err);
 int shadow_device_ring_set_kick(struct virtio_device *self, unsigned int index, int *fd,
 				struct umbra_error *err);
 int shadow_device_ring_set_call(struct virtio_device *self, unsigned int index, int *fd,
@@ -141,8 +141,8 @@ int shadow_device_ring_set_err(struct virtio_device *self, unsigned int index, i
 			       struct umbra_error *err);
 int shadow_device_ring_enable(struct virtio_device *self, unsigned int index, bool enabled,
 			      struct umbra_error *err);
-int shadow_device_ring_stop(struct virtio_device *self, unsigned int index, uint16_t *base,
-			    struct umbra_error *err);
+int shadow_device_ring_stop(struct virtio_device *self, unsigned int index,
+			    struct ring_position *base, struct umbra_error *err);
 int shadow_device_get_features(struct virtio_device *self, uint64_t *features,
 			       struct umbra_error *err);
 int shadow_device_set_features(struct virtio_device *self, uint64_t features,

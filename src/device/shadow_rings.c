@@ -94,8 +94,8 @@ int shadow_device_ring_set_addr(struct virtio_device *self, unsigned int index,
 	return 0;
 }
 
-int shadow_device_ring_set_base(struct virtio_device *self, unsigned int index, uint32_t base,
-				struct umbra_error *err)
+int shadow_device_ring_set_base(struct virtio_device *self, unsigned int index,
+				struct ring_position base, struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
@@ -103,13 +103,9 @@ int shadow_device_ring_set_base(struct virtio_device *self, unsigned int index, 
 
 	if (!r)
 		return -EINVAL;
-	if (base > UINT16_MAX)
-		return error_set(err, -EINVAL,
-				 "queue %u: base %u is not an index of a split ring (0 to 65535)",
-				 index, base);
 	rc = lane_is_stopped(r) ? 0 : shadow_device_abandon(d, r, err);
 	if (!rc)
-		lane_front(r)->base = ring_position_split((uint16_t)base);
+		lane_front(r)->base = base;
 	return rc;
 }
 
@@ -387,8 +383,8 @@ int shadow_device_ring_enable(struct virtio_device *self, unsigned int index, bo
 	return rc;
 }
 
-int shadow_device_ring_stop(struct virtio_device *self, unsigned int index, uint16_t *base,
-			    struct umbra_error *err)
+int shadow_device_ring_stop(struct virtio_device *self, unsigned int index,
+			    struct ring_position *base, struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
@@ -404,7 +400,7 @@ int shadow_device_ring_stop(struct virtio_device *self, unsigned int index, uint
 	if (lane_runs(r) || lane_is_broken(r))
 		lane_finish(r, &c);
 	lane_end(r, &c);
-	*base = lane_front(r)->base.avail;
+	*base = lane_front(r)->base;
 	shadow_device_settle(d);
 	return 0;
 }

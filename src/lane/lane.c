@@ -385,7 +385,7 @@ static int passed_start(struct lane *r, const struct lane_context *c, bool enabl
 {
 	const struct virtio_ring ring = {
 		.size = r->front.size,
-		.base = r->front.base.avail,
+		.base = r->front.base,
 		.addr = { r->front.desc, r->front.avail, r->front.used },
 		.kick_fd = r->front.kick_fd,
 		.call_fd = r->front.call_fd,
@@ -519,7 +519,7 @@ static int shadow_start(struct lane *r, const struct lane_context *c, struct rin
 {
 	const struct virtio_ring ring = {
 		.size = r->back_size,
-		.base = base.avail,
+		.base = base,
 		.addr = { r->shadow_desc, r->shadow_avail, r->shadow_used },
 		.kick_fd = r->back_kick_fd,
 		.call_fd = r->back_call_fd,

@@ -170,8 +170,7 @@ static int queue_complete(struct lane *r, const struct lane_context *c)
 static int reset_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
 			 struct umbra_error *err)
 {
-	struct ring_position at = split_said(&r->split);
-	uint16_t base;
+	struct ring_position at = split_said(&r->split), base;
 	int rc = c->backend->ops->ring_base
 			 ? c->backend->ops->ring_base(c->backend, r->index, &base, err)
 			 : -EOPNOTSUPP;
@@ -179,7 +178,7 @@ static int reset_is_idle(struct lane *r, const struct lane_context *c, uint16_t 
 	if (backend_is_lost(rc))
 		return rc;
 	if (!rc)
-		at.avail = base;
+		at.avail = base.avail;
 	*left = ring_open(r, at);
 	if (rc)
 		return 0;
@@ -291,15 +290,13 @@ static int whole_halt(struct lane *r, const struct lane_context *c, int rc,
 
 int lane_halt(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
-	struct ring_position base, said;
-	uint16_t answer = 0;
+	struct ring_position base = ring_position_start(RING_SPLIT), said;
 	int rc;
 
 	lane_pause(r, c);
 	if (r->queue)
 		driver_ring_silence(&r->queue->back);
-	rc = c->backend->ops->ring_stop(c->backend, r->index, &answer, err);
-	base = ring_position_split(answer);
+	rc = c->backend->ops->ring_stop(c->backend, r->index, &base, err);
 	if (backend_is_whole(c->backend) && !backend_is_lost(rc)) {
 		r->halted = true;
 		return whole_halt(r, c, rc, base, err);

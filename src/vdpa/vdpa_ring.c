@@ -105,11 +105,11 @@ static int ring_check(struct vdpa *v, unsigned int index, const struct virtio_ri
 		return error_set(err, -EREMOTEIO,
 				 "queue %u: %u entries; the device takes a power of two up to %u",
 				 index, ring->size, v->size_max);
-	if (ring->base && !(v->backend.traits & BACKEND_KEEPS_INDEX))
+	if (ring->base.avail && !(v->backend.traits & BACKEND_KEEPS_INDEX))
 		return error_set(err, -EREMOTEIO,
 				 "queue %u: it would have to start at index %u, and every queue of "
 				 "this device starts at 0",
-				 index, ring->base);
+				 index, ring->base.avail);
 	if (ring->kick_fd < 0)
 		return error_set(err, -EREMOTEIO,
 				 "queue %u: it has no kick fd; a vDPA device does not poll", index);
@@ -152,7 +152,7 @@ void vdpa_forget_ring(struct vdpa *v, unsigned int index)
 	(void)!vdpa_call_fd(v, VDPA_REQUEST(VHOST_SET_VRING_ERR), index, -1, &ignored);
 }
 
-int vdpa_ring_stop(struct virtio_device *b, unsigned int index, uint16_t *base,
+int vdpa_ring_stop(struct virtio_device *b, unsigned int index, struct ring_position *base,
 		   struct umbra_error *err)
 {
 	struct vdpa *v = vdpa_of(b);

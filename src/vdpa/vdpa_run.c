@@ -81,7 +81,7 @@ static int ring_program(struct vdpa *v, unsigned int index, struct umbra_error *
 {
 	const struct virtio_ring *ring = &v->rings[index].told;
 	struct vhost_vring_addr addr;
-	uint32_t num = ring->size, base = ring->base;
+	uint32_t num = ring->size, base = ring_position_to_wire(ring->base);
 	int rc = vdpa_find_parts(v, index, ring, &addr, err);
 
 	if (!rc)
@@ -205,7 +205,7 @@ int vdpa_device_start(struct virtio_device *b, struct umbra_error *err)
 
 /* --- stopping ------------------------------------------------------------- */
 
-static int ring_get_base(struct vdpa *v, unsigned int index, uint16_t *base,
+static int ring_get_base(struct vdpa *v, unsigned int index, struct ring_position *base,
 			 struct umbra_error *err)
 {
 	uint32_t num = 0;
@@ -213,11 +213,10 @@ static int ring_get_base(struct vdpa *v, unsigned int index, uint16_t *base,
 
 	if (rc)
 		return rc;
-	if (num > UINT16_MAX)
+	if (ring_position_from_wire(RING_SPLIT, num, base))
 		return error_set(err, -EREMOTEIO,
 				 "queue %u: GET_VRING_BASE says 0x%x; expected an index of 16 bits",
 				 index, num);
-	*base = (uint16_t)num;
 	return 0;
 }
 
@@ -244,12 +243,12 @@ static void rings_correct_bases(struct vdpa *v)
 	for (uint32_t i = 0; i < v->ring_count; i++) {
 		struct vdpa_ring *r = &v->rings[i];
 		struct umbra_error ignored;
-		uint16_t after;
+		struct ring_position after;
 
 		if (!r->is_noted || ring_get_base(v, i, &after, &ignored))
 			continue;
-		v->outlasts |= after != 0;
-		if (v->outlasts && (uint16_t)(after - r->base) <= r->told.size)
+		v->outlasts |= after.avail != 0;
+		if (v->outlasts && ring_taken_since(after, r->base, r->told.size) <= r->told.size)
 			r->base = after;
 	}
 }
@@ -280,7 +279,7 @@ static int suspend_undo(struct vdpa *v, int rc, struct umbra_error *err)
 	return rc;
 }
 
-int vdpa_ring_base(struct virtio_device *b, unsigned int index, uint16_t *base,
+int vdpa_ring_base(struct virtio_device *b, unsigned int index, struct ring_position *base,
 		   struct umbra_error *err)
 {
 	struct vdpa *v = vdpa_of(b);

@@ -191,7 +191,7 @@ static int vdpa_reset_device(struct virtio_device *b, struct umbra_error *err)
 
 	for (uint32_t i = 0; i < v->ring_count && !rc; i++) {
 		vdpa_forget_ring(v, i);
-		v->rings[i].base = 0;
+		v->rings[i].base = ring_position_start(RING_SPLIT);
 	}
 	return rc;
 }

@@ -40,9 +40,9 @@
 
 struct vdpa_ring {
 	bool is_noted;
-	bool is_on;              /* enabled at the device, which runs */
-	struct virtio_ring told; /* fds are borrowed */
-	uint16_t base;           /* after a stop: where it stood */
+	bool is_on;                /* enabled at the device, which runs */
+	struct virtio_ring told;   /* fds are borrowed */
+	struct ring_position base; /* after a stop: where it stood */
 };
 
 struct vdpa {
@@ -106,7 +106,7 @@ void vdpa_forget_ring(struct vdpa *v, unsigned int index);
 /* Of backend_ops. */
 int vdpa_ring_start(struct virtio_device *b, unsigned int index, const struct virtio_ring *ring,
 		    struct umbra_error *err);
-int vdpa_ring_stop(struct virtio_device *b, unsigned int index, uint16_t *base,
+int vdpa_ring_stop(struct virtio_device *b, unsigned int index, struct ring_position *base,
 		   struct umbra_error *err);
 int vdpa_ring_enable(struct virtio_device *b, unsigned int index, bool enabled,
 		     struct umbra_error *err);
@@ -124,7 +124,7 @@ UMBRA_MUST_CHECK int vdpa_prepare(struct vdpa *v, struct umbra_error *err);
 /* Of backend_ops. */
 int vdpa_device_start(struct virtio_device *b, struct umbra_error *err);
 int vdpa_device_stop(struct virtio_device *b, struct umbra_error *err);
-int vdpa_ring_base(struct virtio_device *b, unsigned int index, uint16_t *base,
+int vdpa_ring_base(struct virtio_device *b, unsigned int index, struct ring_position *base,
 		   struct umbra_error *err);
 
 #endif

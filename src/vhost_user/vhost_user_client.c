@@ -368,7 +368,7 @@ static int ring_check_index(unsigned int index, struct umbra_error *err)
  * cannot for a front-end that stops its ring by force; so it gets a call fd again, on which
  * nobody listens, in the same burst, in most cases before it can turn to anything else.
  */
-static int client_ring_stop(struct virtio_device *b, unsigned int index, uint16_t *base,
+static int client_ring_stop(struct virtio_device *b, unsigned int index, struct ring_position *base,
 			    struct umbra_error *err)
 {
 	struct client *c = client_of(b);
@@ -385,7 +385,8 @@ static int client_ring_stop(struct virtio_device *b, unsigned int index, uint16_
 	if (rc)
 		return error_prefix(err, rc, "queue %u", index);
 	m = burst[0];
-	if (m.payload.state.index != index || m.payload.state.num > UINT16_MAX) {
+	if (m.payload.state.index != index ||
+	    ring_position_from_wire(RING_SPLIT, m.payload.state.num, base)) {
 		struct umbra_error local;
 
 		err = err ? err : &local;
@@ -395,7 +396,6 @@ static int client_ring_stop(struct virtio_device *b, unsigned int index, uint16_
 			  m.payload.state.index, m.payload.state.num, index);
 		return vhost_user_requester_lose(&c->r, -EPROTO, err);
 	}
-	*base = (uint16_t)m.payload.state.num;
 	return 0;
 }
 
@@ -405,7 +405,7 @@ static int client_ring_start(struct virtio_device *b, unsigned int index,
 	struct client *c = client_of(b);
 	struct vhost_user_message m[8];
 	unsigned int n = 0;
-	uint16_t base;
+	struct ring_position base;
 	int rc = ring_check_index(index, err);
 
 	if (rc)
@@ -413,7 +413,7 @@ static int client_ring_start(struct virtio_device *b, unsigned int index,
 	state_message(&m[n++], VHOST_USER_SET_VRING_NUM, index, ring->size);
 	addr_message(&m[n++], index, &ring->addr);
 	/* After the address: libvhost-user takes an index from the ring then. */
-	state_message(&m[n++], VHOST_USER_SET_VRING_BASE, index, ring->base);
+	state_message(&m[n++], VHOST_USER_SET_VRING_BASE, index, ring_position_to_wire(ring->base));
 	fd_message(&m[n++], VHOST_USER_SET_VRING_CALL, index, ring->call_fd);
 	fd_message(&m[n++], VHOST_USER_SET_VRING_ERR, index, ring->err_fd);
 	fd_message(&m[n++], VHOST_USER_SET_VRING_KICK, index, ring->kick_fd);

@@ -349,22 +349,31 @@ static int handle_set_vring_base(struct vhost_user_server *s, struct exchange *x
 				 struct umbra_error *err)
 {
 	const struct vhost_vring_state *state = &x->request.payload.state;
+	struct ring_position base;
+	int rc = ring_position_from_wire(RING_SPLIT, state->num, &base); /* all that is offered */
 
-	return ring_note(s, state->index, RING_SPOILED_BASE,
-			 s->device->ops->ring_set_base(s->device, state->index, state->num, err));
+	if (rc)
+		error_set(err, rc, "queue %u: base %u is not an index of a split ring (0 to 65535)",
+			  state->index, state->num);
+	else
+		rc = s->device->ops->ring_set_base(s->device, state->index, base, err);
+	return ring_note(s, state->index, RING_SPOILED_BASE, rc);
 }
 
 static int handle_get_vring_base(struct vhost_user_server *s, struct exchange *x,
 				 struct umbra_error *err)
 {
 	unsigned int index = x->request.payload.state.index;
-	uint16_t base;
+	struct ring_position base;
 	int rc = s->device->ops->ring_stop(s->device, index, &base, err);
 
 	if (rc)
 		return rc;
 	ring_set_started(s, index, false);
-	x->reply.payload.state = (struct vhost_vring_state){ .index = index, .num = base };
+	x->reply.payload.state = (struct vhost_vring_state){
+		.index = index,
+		.num = ring_position_to_wire(base),
+	};
 	x->reply.header.size = sizeof(x->reply.payload.state);
 	return 0;
 }

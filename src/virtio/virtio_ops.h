@@ -58,6 +58,7 @@
 
 #include "base/addr.h"
 #include "memory/memory.h"
+#include "ring/position.h"
 #include "umbra/error.h"
 
 /* After this code of a back-end's call its connection is unusable. */
@@ -72,8 +73,8 @@ struct virtio_ring_addr {
 
 /* A ring that is told in one go. */
 struct virtio_ring {
-	uint16_t size; /* entries */
-	uint16_t base; /* next avail entry that the device shall take */
+	uint16_t size;             /* entries */
+	struct ring_position base; /* where it starts */
 	struct virtio_ring_addr addr;
 	int kick_fd; /* -1: the device polls */
 	int call_fd; /* -1: the driver polls */
@@ -194,7 +195,7 @@ struct virtio_ops {
 	/* Stop ring @index (BACKEND_WHOLE: after device_stop()).  *@base: where it can be
 	 * started again; of a back-end the next avail entry that it would have taken, and what
 	 * it took before may still be completed later, silently. */
-	int (*ring_stop)(struct virtio_device *self, unsigned int index, uint16_t *base,
+	int (*ring_stop)(struct virtio_device *self, unsigned int index, struct ring_position *base,
 			 struct umbra_error *err);
 
 	int (*get_config)(struct virtio_device *self, uint32_t offset, void *data, uint32_t size,
@@ -214,8 +215,8 @@ struct virtio_ops {
 			     struct umbra_error *err);
 	int (*ring_set_addr)(struct virtio_device *self, unsigned int index,
 			     const struct virtio_ring_addr *addr, struct umbra_error *err);
-	int (*ring_set_base)(struct virtio_device *self, unsigned int index, uint32_t base,
-			     struct umbra_error *err);
+	int (*ring_set_base)(struct virtio_device *self, unsigned int index,
+			     struct ring_position base, struct umbra_error *err);
 	/* *@fd -1: no fd came, the other end polls (or, for err, wants none).  A
 	 * kick starts the ring. */
 	int (*ring_set_kick)(struct virtio_device *self, unsigned int index, int *fd,
@@ -260,7 +261,7 @@ struct virtio_ops {
 	/* Of BACKEND_KEEPS_INDEX without BACKEND_SUSPENDS, or NULL or -EOPNOTSUPP: the next avail
 	 * entry that ring @index, which runs, would take.  The device answers it in turn
 	 * with what it does for the ring. */
-	int (*ring_base)(struct virtio_device *self, unsigned int index, uint16_t *base,
+	int (*ring_base)(struct virtio_device *self, unsigned int index, struct ring_position *base,
 			 struct umbra_error *err);
 	/* Exchange one eventfd of a started ring by @fd (-1: none). */
 	int (*ring_exchange)(struct virtio_device *self, unsigned int index,

@@ -453,13 +453,13 @@ int front_wait(struct front *f, uint64_t goal, struct umbra_error *err)
 static int queue_stop(struct front_queue *q, struct umbra_error *err)
 {
 	struct virtio_device *b = q->front->backend;
-	uint16_t base = 0, used = (uint16_t)(q->ring.avail_idx - driver_ring_in_flight(&q->ring));
+	struct ring_position base, at = driver_ring_position(&q->ring);
 	int rc = b->ops->ring_stop(b, q->index, &base, err);
 
-	if (!rc && base != used)
+	if (!rc && base.avail != at.used)
 		rc = error_set(err, -EPROTO,
 			       "queue %u stopped at index %u; %u of %u buffers have come back",
-			       q->index, base, used, q->ring.avail_idx);
+			       q->index, base.avail, at.used, at.avail);
 	return rc;
 }
 

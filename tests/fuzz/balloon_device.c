@@ -169,7 +169,8 @@ static void ring_start(struct balloon_device *d, unsigned int i, uint32_t size)
 	struct virtio_device *v = balloon_device_virtio(d);
 
 	/* Refused where there is no memory for it. */
-	if (v->ops->ring_set_size(v, i, size, &err) || v->ops->ring_set_base(v, i, 0, &err) ||
+	if (v->ops->ring_set_size(v, i, size, &err) ||
+	    v->ops->ring_set_base(v, i, ring_position_split(0), &err) ||
 	    v->ops->ring_set_addr(v, i, &addr, &err) || v->ops->ring_set_call(v, i, &call, &err) ||
 	    v->ops->ring_set_kick(v, i, &kick, &err))
 		return;
@@ -275,7 +276,7 @@ static void event(struct balloon_device *d, unsigned int what, unsigned int queu
 {
 	struct umbra_error err;
 	static const struct umbra_balloon_target half = { .bytes = MEMORY / 2 };
-	uint16_t base;
+	struct ring_position base;
 
 	switch (what) {
 	case 1:

@@ -293,8 +293,7 @@ void rig_start(struct rig *g, unsigned int index, uint16_t size, uint16_t base)
 	free(g->privates[index]);
 	config.private = g->privates[index] = calloc(1, layout.private_bytes);
 	REQUIRE(config.private && !driver_ring_init(&g->rings[index], &config));
-	if (v->ops->ring_set_size(v, index, size, &err) ||
-	    v->ops->ring_set_base(v, index, base, &err) ||
+	if (v->ops->ring_set_size(v, index, size, &err) || ring_set_base_at(v, index, base, &err) ||
 	    v->ops->ring_set_addr(v, index, &addr, &err) ||
 	    v->ops->ring_set_call(v, index, &call, &err) ||
 	    v->ops->ring_set_kick(v, index, &kick, &err) ||
@@ -308,7 +307,7 @@ void rig_stop(struct rig *g, unsigned int index, uint16_t *base)
 {
 	struct umbra_error err = { "" };
 
-	REQUIRE(!g->virtio->ops->ring_stop(g->virtio, index, base, &err));
+	REQUIRE(!ring_stop_at(g->virtio, index, base, &err));
 	REQUIRE(!g->services[index]);
 }
 

@@ -16,6 +16,7 @@
 
 #include "balloon/balloon_device.h"
 #include "balloon/page_run.h"
+#include "positions.h"
 #include "ring/driver_ring.h"
 
 #define LOW_GPA UINT64_C(0x40000000)

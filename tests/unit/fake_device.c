@@ -141,11 +141,11 @@ static int ring_set_addr(struct virtio_device *self, unsigned int index,
 		    addr->desc.v, addr->avail.v, addr->used.v);
 }
 
-static int ring_set_base(struct virtio_device *self, unsigned int index, uint32_t base,
+static int ring_set_base(struct virtio_device *self, unsigned int index, struct ring_position base,
 			 struct umbra_error *err)
 {
 	struct fake_device *d = fake_of(self);
-	return hear(d, err, "ring_set_base %u %u", index, base);
+	return hear(d, err, "ring_set_base %u %u", index, base.avail);
 }
 
 static int keep_fd(struct fake_device *d, const char *what, unsigned int index, int *slot, int *fd,
@@ -188,11 +188,11 @@ static int ring_enable(struct virtio_device *self, unsigned int index, bool enab
 	return hear(d, err, "ring_enable %u %d", index, enabled);
 }
 
-static int ring_stop(struct virtio_device *self, unsigned int index, uint16_t *base,
+static int ring_stop(struct virtio_device *self, unsigned int index, struct ring_position *base,
 		     struct umbra_error *err)
 {
 	struct fake_device *d = fake_of(self);
-	*base = d->base;
+	*base = ring_position_split(d->base);
 	return hear(d, err, "ring_stop %u", index);
 }
 

@@ -112,7 +112,7 @@ static void driver_begins_anew(struct sim *sim, unsigned int left)
 	struct umbra_error err;
 	uint16_t base;
 
-	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
+	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 	assert_int_equal(driver_ring_init(&q->driver, &config), 0);
 	q->held_count = left;
 	assert_int_equal(sim_ring_start(sim, 0, 0), 0);
@@ -132,7 +132,7 @@ static void stand(struct sim *sim, uint16_t first, uint16_t used, uint16_t avail
 	struct umbra_error err;
 	uint16_t base;
 
-	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
+	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 	shm_store16(&q->driver.split.used->idx, (uint16_t)(first + used));
 	shm_store16(&q->driver.split.avail->idx, (uint16_t)(first + avail));
 }
@@ -221,7 +221,7 @@ static void nothing_is_done_twice(struct sim *sim, uint16_t avail)
 	struct umbra_error err;
 	uint16_t base;
 
-	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
+	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 	assert_int_equal(base, avail);
 	assert_int_equal(queue(sim, 0)->error[0], 0);
 	sim->base_lie = 0;
@@ -256,8 +256,7 @@ static void a_base_of_the_back_end_that_cannot_be_breaks_a_passed_ring_at_once(v
 			}
 			sim->base_lie = lies[n / 2];
 			if (by_frontend) {
-				assert_int_equal(
-					sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
+				assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 				assert_int_equal(base, 6);
 			} else {
 				(void)!shadow_device_switch(sim->device, true, &err);
@@ -294,11 +293,12 @@ static void a_base_of_the_back_end_that_cannot_be_breaks_a_shadowed_ring_at_once
 
 /* --- what is no lie --------------------------------------------------------------- */
 
-static int stop_late(struct virtio_device *b, unsigned int index, uint16_t *base,
+static int stop_late(struct virtio_device *b, unsigned int index, struct ring_position *base,
 		     struct umbra_error *err)
 {
 	struct sim *sim = (struct sim *)(void *)((char *)b - offsetof(struct sim, backend));
-	static int (*real)(struct virtio_device *, unsigned int, uint16_t *, struct umbra_error *);
+	static int (*real)(struct virtio_device *, unsigned int, struct ring_position *,
+			   struct umbra_error *);
 	int rc;
 
 	if (!real) { /* the table that is replaced */
@@ -344,14 +344,14 @@ static void what_an_earlier_life_had_and_uses_late_is_no_lie(void **state)
 
 	(void)state;
 	be_in_the_midst(sim, false);
-	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0); /* given up */
+	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0); /* given up */
 	assert_int_equal(base, 4);
 	assert_int_equal(sim_ring_start(sim, 0, base), 0);
 	sim_backend_complete(sim, 0, 0); /* the one that was given up */
 	assert_int_equal(sim_backend_take(sim, 0, 1), 1);
 	sim_backend_complete(sim, 0, 0);
 	sim->now_us = 0;
-	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
+	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 	assert_int_equal(base, 5);
 	assert_int_equal(sim->now_us, 0); /* nothing is waited for */
 	assert_int_equal(sim_ring_start(sim, 0, base), 0);

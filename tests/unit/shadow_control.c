@@ -138,7 +138,7 @@ static void a_shadow_that_is_switched_off_follows_the_control_queue(void **state
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_PASSTHROUGH);
 	assert_int_equal(answer(sim, SAY(sim, MAC)), VIRTIO_NET_OK);
 	assert_int_equal(switch_to(sim, true, &err), -EPERM);
-	assert_int_equal(sim->front->ops->ring_stop(sim->front, 1, &base, &err), 0);
+	assert_int_equal(ring_stop_at(sim->front, 1, &base, &err), 0);
 	assert_int_equal(sim_ring_start(sim, 1, base), 0);
 	sim_pause(sim);
 	ASSERT_TOLD_AGAIN(sim, 0, MAC);
@@ -248,7 +248,7 @@ static void a_device_that_refuses_for_ever_is_tried_again(void **state)
 		uint16_t base;
 
 		assert_int_equal(answer(sim, SAY(sim, MAC)), VIRTIO_NET_OK);
-		assert_int_equal(sim->front->ops->ring_stop(sim->front, 1, &base, &err), 0);
+		assert_int_equal(ring_stop_at(sim->front, 1, &base, &err), 0);
 		assert_int_equal(sim_ring_start(sim, 1, base), 0);
 		dev.refuses = 2;
 		dev.is_deaf = k == 0; /* or says nothing at all */
@@ -308,7 +308,7 @@ static void kept_buffers_outlive_a_refused_replay(void **state)
 	sim_run(sim);
 	assert_int_equal(sim_guest_get(sim, 0, &got, &len), 1);
 	assert_int_equal(got, 2);
-	assert_int_equal(sim->front->ops->ring_stop(sim->front, 1, &base, &err), 0);
+	assert_int_equal(ring_stop_at(sim->front, 1, &base, &err), 0);
 	assert_int_equal(sim_ring_start(sim, 1, base), 0);
 	dev.refuses = 1;
 	sim_pause(sim);

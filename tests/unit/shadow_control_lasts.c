@@ -21,7 +21,7 @@ static void all_stop(struct sim *sim, uint16_t base[3])
 	struct umbra_error err = { "" };
 
 	for (unsigned int q = 0; q < 3; q++)
-		assert_int_equal(sim->front->ops->ring_stop(sim->front, q, &base[q], &err), 0);
+		assert_int_equal(ring_stop_at(sim->front, q, &base[q], &err), 0);
 }
 
 static void all_start(struct sim *sim, const uint16_t base[3])
@@ -86,8 +86,8 @@ static void a_control_queue_alone_says_nothing_of_the_mode(void **state)
 	uint16_t base;
 
 	(void)state;
-	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
-	assert_int_equal(sim->front->ops->ring_stop(sim->front, 1, &base, &err), 0);
+	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
+	assert_int_equal(ring_stop_at(sim->front, 1, &base, &err), 0);
 	sim_pause(sim);
 	assert_true(sim->queues[CONTROL].started);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_PASSTHROUGH);

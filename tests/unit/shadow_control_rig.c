@@ -198,7 +198,7 @@ void restart(struct sim *sim)
 		assert_int_equal(switch_to(sim, !info_of(sim)->shadow_wanted, &err), 0);
 		return;
 	}
-	assert_int_equal(sim->front->ops->ring_stop(sim->front, 1, &base, &err), 0);
+	assert_int_equal(ring_stop_at(sim->front, 1, &base, &err), 0);
 	assert_int_equal(sim_ring_start(sim, 1, base), 0);
 	sim_pause(sim);
 }

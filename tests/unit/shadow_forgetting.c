@@ -81,7 +81,7 @@ static void gets_its_rings_stopped(struct sim *sim)
 	uint16_t base;
 
 	for (unsigned int i = 0; i < 2; i++)
-		assert_int_equal(sim->front->ops->ring_stop(sim->front, i, &base, &err), 0);
+		assert_int_equal(ring_stop_at(sim->front, i, &base, &err), 0);
 }
 
 static void gets_a_new_table(struct sim *sim)
@@ -246,13 +246,13 @@ static void a_reset_ring_begins_at_0_and_disabled(void **state)
 
 	(void)state;
 	sim_boot(sim, 1, FEATURES | BIT64(30));
-	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
-	assert_int_equal(sim->front->ops->ring_set_base(sim->front, 0, 3, &err), 0);
+	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
+	assert_int_equal(ring_set_base_at(sim->front, 0, 3, &err), 0);
 	assert_int_equal(sim->front->ops->reset(sim->front, &err), 0);
 	assert_int_equal(sim->front->ops->set_features(sim->front, FEATURES | BIT64(30), &err), 0);
 	fd = sim->next_fd++;
 	assert_int_equal(sim->front->ops->ring_set_kick(sim->front, 0, &fd, &err), 0);
-	assert_int_equal(sim->queues[0].told.base, 0);
+	assert_int_equal(sim->queues[0].told.base.avail, 0);
 	assert_false(sim->queues[0].told.enabled);
 	sim_free(sim);
 }

@@ -67,7 +67,7 @@ static uint16_t stop(struct sim *sim)
 	struct umbra_error err;
 	uint16_t base;
 
-	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
+	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 	return base;
 }
 

@@ -274,14 +274,14 @@ static void a_ring_stopped_with_chains_in_flight_never_starts_there_again(void *
 	sim_boot(sim, 1, FEATURES);
 	traffic(sim, 1);
 	before = sim->queues[0].told.addr.desc;
-	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
+	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 	assert_int_equal(sim_ring_start(sim, 0, base), 0);
 	sim_run(sim);
 	assert_int_equal(sim->queues[0].told.addr.desc.v, before.v); /* in order, it stays */
 	assert_int_equal(sim_guest_add(sim, 0, 1, 1, 1), 1);
 	sim_run(sim);
 	assert_int_equal(sim_backend_take(sim, 0, 1), 1);
-	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
+	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 	assert_int_equal(sim_ring_start(sim, 0, base), 0);
 	after = sim->queues[0].told.addr.desc;
 	assert_int_not_equal(after.v, before.v);

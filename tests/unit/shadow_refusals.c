@@ -126,7 +126,7 @@ static void a_queue_whose_old_eventfd_cannot_be_had_back_is_broken(void **state)
 		assert_non_null(strstr(info.queues[0].error, "simulated"));
 		serve(sim, 1, 1);
 		/* The front-end stops it, and starts it anew. */
-		assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
+		assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 		assert_int_equal(sim_ring_start(sim, 0, base), 0);
 		serve(sim, 0, 2);
 		sim_free(sim);
@@ -274,7 +274,7 @@ static void a_queue_that_is_tried_again_does_not_end_the_others(void **state)
 	sim->fail_start_code = -EREMOTEIO;
 	assert_int_equal(shadow_device_switch(sim->device, false, &err), -EREMOTEIO);
 	sim->fail_start = sim->fail_start_again = 0;
-	assert_int_equal(sim->front->ops->ring_stop(sim->front, 1, &base, &err), 0);
+	assert_int_equal(ring_stop_at(sim->front, 1, &base, &err), 0);
 	assert_int_equal(sim_ring_start(sim, 1, base), 0);
 	assert_int_equal(sim_guest_add(sim, 1, 1, 1, 7), 1);
 	sim_run(sim);

@@ -197,8 +197,7 @@ static void ring_down_or_up(struct load *l, unsigned int q)
 		/* The guest that was stopped looks at its rings when it goes on. */
 		l->sim->queues[q].guest_awake = true;
 	} else {
-		assert_int_equal(l->sim->front->ops->ring_stop(l->sim->front, q, &l->base[q], &err),
-				 0);
+		assert_int_equal(ring_stop_at(l->sim->front, q, &l->base[q], &err), 0);
 		l->stops++;
 	}
 	l->down[q] = !l->down[q];

@@ -265,7 +265,7 @@ static void a_backend_that_is_lost_in_a_switch_leaves_nothing_running(void **sta
 		for (unsigned int q = 0; q < 2; q++)
 			assert_null(sim->services[q]);
 		/* whatever the front-end asks now gets an answer */
-		assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
+		assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 		assert_int_equal(shadow_device_switch(sim->device, true, &err), 0);
 		sim_free(sim);
 	}
@@ -336,7 +336,7 @@ static void a_guest_that_breaks_its_ring_keeps_its_other_rings(void **state)
 
 	/* The driver resets it; what is in flight must not end in its next life. */
 	sim->while_waiting = complete_oldest;
-	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
+	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 	assert_int_equal(q->held_count, 0);
 	assert_int_equal(q->started, false);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_SHADOWED);
@@ -383,7 +383,7 @@ static void a_stopped_ring_goes_on_where_it_was_whatever_its_mode(void **state)
 		sim_run(sim);
 		if (i % 2)
 			settle(sim, 0, &got);
-		assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
+		assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 		assert_int_equal(base, got);
 		if (i % 3 == 0)
 			assert_int_equal(switch_to(sim, i % 6 == 0), 0);
@@ -452,7 +452,7 @@ static void a_backend_that_ends_at_a_late_kick_is_not_stopped_under_a_running_gu
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_PASSTHROUGH);
 	/* The front-end, whose guest stands still, stops it; then it is shadowed, and back,
 	 * since those kicks are ours. */
-	assert_int_equal(sim->front->ops->ring_stop(sim->front, 0, &base, &err), 0);
+	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 	assert_int_equal(switch_to(sim, true), 0);
 	assert_int_equal(sim_ring_start(sim, 0, base), 0);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_SHADOWED);

@@ -99,7 +99,7 @@ static uint16_t ring_stop(struct sim *sim, unsigned int queue)
 	struct umbra_error err = { "" };
 	uint16_t base = 0xffff;
 
-	assert_int_equal(sim->front->ops->ring_stop(sim->front, queue, &base, &err), 0);
+	assert_int_equal(ring_stop_at(sim->front, queue, &base, &err), 0);
 	return base;
 }
 

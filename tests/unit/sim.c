@@ -326,7 +326,7 @@ void sim_ring_open(struct sim *sim, struct sim_queue *q)
 		},
 		.memory = sim->backend_memory,
 		.features = sim->accepted,
-		.at = ring_position_split(ring->base),
+		.at = ring->base,
 	};
 
 	assert_non_null(config.split.desc);
@@ -391,8 +391,8 @@ static void ring_close(struct sim *sim, unsigned int index)
 	q->stops++;
 }
 
-static int backend_ring_stop(struct virtio_device *b, unsigned int index, uint16_t *base,
-			     struct umbra_error *err)
+static int backend_ring_stop(struct virtio_device *b, unsigned int index,
+			     struct ring_position *base, struct umbra_error *err)
 {
 	struct sim *sim = sim_of(b);
 	struct sim_queue *q = &sim->queues[index];
@@ -406,7 +406,8 @@ static int backend_ring_stop(struct virtio_device *b, unsigned int index, uint16
 	if (b->traits & BACKEND_WHOLE)
 		return sim_whole_ring_stop(sim, index, base, err);
 	ring_close(sim, index);
-	*base = (uint16_t)(q->device.last_avail + (sim->honest & 1u << index ? 0 : sim->base_lie));
+	*base = ring_position_split(
+		(uint16_t)(q->device.last_avail + (sim->honest & 1u << index ? 0 : sim->base_lie)));
 	return 0;
 }
 
@@ -717,7 +718,7 @@ int sim_ring_start(struct sim *sim, unsigned int queue, uint16_t base)
 	kick = q->kick_fd;
 	call = q->call_fd;
 	assert_int_equal(d->ops->ring_set_size(d, queue, sim->size, &err), 0);
-	assert_int_equal(d->ops->ring_set_base(d, queue, base, &err), 0);
+	assert_int_equal(ring_set_base_at(d, queue, base, &err), 0);
 	assert_int_equal(d->ops->ring_set_addr(d, queue, &addr, &err), 0);
 	assert_int_equal(d->ops->ring_set_call(d, queue, &call, &err), 0);
 	rc = d->ops->ring_set_kick(d, queue, &kick, &err);

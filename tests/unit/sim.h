@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "device/shadow_device.h"
+#include "positions.h"
 #include "queue/shadow_host.h"
 #include "ring/driver_ring.h"
 
@@ -124,7 +125,7 @@ void sim_be_whole(struct sim *sim, unsigned int traits);
 /* The back-end's side of it, for sim.c's own operations. */
 int sim_whole_ring_start(struct sim *sim, unsigned int index, const struct virtio_ring *ring,
 			 struct umbra_error *err);
-int sim_whole_ring_stop(struct sim *sim, unsigned int index, uint16_t *base,
+int sim_whole_ring_stop(struct sim *sim, unsigned int index, struct ring_position *base,
 			struct umbra_error *err);
 /* The ring that @q was told of begins to run. */
 void sim_ring_open(struct sim *sim, struct sim_queue *q);

@@ -37,7 +37,7 @@ int sim_whole_ring_start(struct sim *sim, unsigned int index, const struct virti
 	assert_false(q->noted);
 	assert_true(ring->enabled || sim->ops.ring_enable);
 	if (!(sim->backend.traits & BACKEND_KEEPS_INDEX))
-		assert_int_equal(ring->base, 0);
+		assert_int_equal(ring->base.avail, 0);
 	q->told = *ring;
 	q->noted = true;
 	return 0;
@@ -89,7 +89,7 @@ static int whole_device_stop(struct virtio_device *b, struct umbra_error *err)
 	return 0;
 }
 
-int sim_whole_ring_stop(struct sim *sim, unsigned int index, uint16_t *base,
+int sim_whole_ring_stop(struct sim *sim, unsigned int index, struct ring_position *base,
 			struct umbra_error *err)
 {
 	struct sim_queue *q = &sim->queues[index];
@@ -98,15 +98,16 @@ int sim_whole_ring_stop(struct sim *sim, unsigned int index, uint16_t *base,
 	assert_false(sim->runs);
 	assert_true(q->noted);
 	q->stops += q->must_stop;
-	*base = NO_BASE;
+	*base = ring_position_split(NO_BASE);
 	if (sim->backend.traits & BACKEND_KEEPS_INDEX && q->must_stop)
-		*base = (uint16_t)(q->device.last_avail +
-				   (sim->honest & 1u << index ? 0 : sim->base_lie));
+		*base = ring_position_split(
+			(uint16_t)(q->device.last_avail +
+				   (sim->honest & 1u << index ? 0 : sim->base_lie)));
 	q->noted = q->must_stop = false;
 	return 0;
 }
 
-static int whole_ring_base(struct virtio_device *b, unsigned int index, uint16_t *base,
+static int whole_ring_base(struct virtio_device *b, unsigned int index, struct ring_position *base,
 			   struct umbra_error *err)
 {
 	struct sim *sim = sim_of(b);
@@ -114,7 +115,7 @@ static int whole_ring_base(struct virtio_device *b, unsigned int index, uint16_t
 	if (!sim->tells_base)
 		return error_set(err, -EOPNOTSUPP, "simulated: no base of a running ring");
 	assert_true(sim->queues[index].started);
-	*base = sim->queues[index].device.last_avail;
+	*base = ring_position_split(sim->queues[index].device.last_avail);
 	if (sim->answers_first)
 		sim_backend_take(sim, index, SIM_HELD_MAX);
 	return 0;

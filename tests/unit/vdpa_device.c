@@ -212,9 +212,7 @@ static void whatever_a_vdpa_device_forgets_it_is_told_again(void **state)
 				assert_int_equal(rig.front->ops->set_status(rig.front, 0, &rig.err),
 						 0);
 			for (unsigned int i = 0; i < RIG_QUEUES && event / 2 == RINGS_STOPPED; i++)
-				assert_int_equal(
-					rig.front->ops->ring_stop(rig.front, i, &base, &rig.err),
-					0);
+				assert_int_equal(ring_stop_at(rig.front, i, &base, &rig.err), 0);
 			if (event / 2 == SWITCHED)
 				assert_int_equal(switch_to(true), 0);
 			if (event % 2) /* it says its features again; the same */

@@ -84,7 +84,7 @@ static void or_until_the_front_end_stops_that_queue_alone(void **state)
 		uint16_t base;
 
 		break_queue_0(&kinds[k]);
-		assert_int_equal(rig.front->ops->ring_stop(rig.front, 0, &base, &rig.err), 0);
+		assert_int_equal(ring_stop_at(rig.front, 0, &base, &rig.err), 0);
 		rig_ask(&rig, 1, 2);
 		rig_queue_make(&rig, 0, SIZE);
 		assert_int_equal(rig_ring_start(&rig, 0, 0), 0);

@@ -126,7 +126,7 @@ void stop_all(void)
 	for (unsigned int i = 0; i < RIG_QUEUES; i++) {
 		uint16_t base = 0xdead;
 
-		assert_int_equal(rig.front->ops->ring_stop(rig.front, i, &base, &rig.err), 0);
+		assert_int_equal(ring_stop_at(rig.front, i, &base, &rig.err), 0);
 		assert_int_equal(base, (uint16_t)rig.queues[i].added);
 	}
 	is_in(UMBRA_DEVICE_NEGOTIATING, NULL);

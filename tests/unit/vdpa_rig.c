@@ -642,7 +642,7 @@ int rig_ring_start(struct rig *rig, unsigned int queue, uint16_t base)
 	q->err_fd = fcntl(broken, F_DUPFD_CLOEXEC, 0);
 	assert_true(q->kick_fd >= 0 && q->call_fd >= 0 && q->err_fd >= 0);
 	assert_int_equal(d->ops->ring_set_size(d, queue, q->size, &rig->err), 0);
-	assert_int_equal(d->ops->ring_set_base(d, queue, base, &rig->err), 0);
+	assert_int_equal(ring_set_base_at(d, queue, base, &rig->err), 0);
 	assert_int_equal(d->ops->ring_set_addr(d, queue,
 					       &(struct virtio_ring_addr){ { at + o.desc },
 									   { at + o.avail },

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "device/shadow_device.h"
+#include "positions.h"
 #include "queue/shadow_host.h"
 #include "ring/device_ring.h"
 #include "ring/driver_ring.h"

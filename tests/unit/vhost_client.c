@@ -25,7 +25,7 @@
 
 static const struct virtio_ring example_ring = {
 	.size = 256,
-	.base = 65535,
+	.base = { RING_SPLIT, 65535, 65535 },
 	.addr = { .desc = { 0x1000 }, .avail = { 0x2000 }, .used = { 0x3000 } },
 	.kick_fd = 0,
 	.call_fd = 1,
@@ -176,7 +176,7 @@ static void a_stopped_ring_gets_a_call_fd_in_the_same_breath(void **state)
 	connect_and_negotiate();
 	script.count = 0;
 	for (unsigned int i = 0; i < 20; i++) {
-		assert_int_equal(b->ops->ring_stop(b, 5, &base, &err), 0);
+		assert_int_equal(ring_stop_at(b, 5, &base, &err), 0);
 		assert_int_equal(base, 1234);
 	}
 	assert_alive();
@@ -191,7 +191,7 @@ static void others_hear_of_a_stopped_ring_no_more(void **state)
 	(void)state;
 	connect_and_negotiate();
 	script.count = 0;
-	assert_int_equal(b->ops->ring_stop(b, 5, &base, &err), 0);
+	assert_int_equal(ring_stop_at(b, 5, &base, &err), 0);
 	assert_alive();
 	expect_heard(order, ARRAY_SIZE(order));
 }
@@ -397,21 +397,21 @@ static void a_ring_base_is_of_that_ring_and_has_16_bits(void **state)
 	uint16_t base = 0;
 
 	connect_and_negotiate();
-	assert_int_equal(b->ops->ring_stop(b, 5, &base, &err), 0);
+	assert_int_equal(ring_stop_at(b, 5, &base, &err), 0);
 	assert_int_equal(base, 1234);
 	assert_int_equal(teardown(state), 0);
 	setup(state);
 	script.hook = other_ring;
 	script.hook_request = VHOST_USER_GET_VRING_BASE;
 	connect_and_negotiate();
-	assert_int_equal(b->ops->ring_stop(b, 5, &base, &err), -ECONNRESET);
+	assert_int_equal(ring_stop_at(b, 5, &base, &err), -ECONNRESET);
 	assert_lost("queue 6, index 0; expected queue 5");
 	assert_int_equal(teardown(state), 0);
 	setup(state);
 	script.hook = wide_base;
 	script.hook_request = VHOST_USER_GET_VRING_BASE;
 	connect_and_negotiate();
-	assert_int_equal(b->ops->ring_stop(b, 5, &base, &err), -ECONNRESET);
+	assert_int_equal(ring_stop_at(b, 5, &base, &err), -ECONNRESET);
 	assert_lost("index 65536");
 }
 
@@ -628,7 +628,7 @@ static void no_reply_leaks_an_fd_or_ends_the_process(void **state)
 		     b->ops->get_config(b, 0, data, 16, &err) ||
 		     b->ops->get_status(b, &status, &err) ||
 		     b->ops->ring_start(b, 1, &example_ring, &err) ||
-		     b->ops->ring_stop(b, 1, &base, &err);
+		     ring_stop_at(b, 1, &base, &err);
 		failed += rc != 0;
 		if (i + 1 < HOSTILE_ROUNDS) {
 			assert_int_equal(teardown(state), 0);

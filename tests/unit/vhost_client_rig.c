@@ -188,7 +188,7 @@ void assert_lost(const char *why)
 	assert_non_null(strstr(err.text, why));
 	assert_int_equal(b->ops->get_queue_num(b, &value, &err), -ECONNRESET);
 	assert_non_null(strstr(err.text, why));
-	assert_int_equal(b->ops->ring_stop(b, 0, &base, &err), -ECONNRESET);
+	assert_int_equal(ring_stop_at(b, 0, &base, &err), -ECONNRESET);
 	assert_int_equal(vhost_user_client_check(b, &err), -ECONNRESET);
 }
 

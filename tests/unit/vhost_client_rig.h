@@ -8,6 +8,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "positions.h"
 #include "vhost_user/protocol.h"
 #include "vhost_user/vhost_user_client.h"
 #include "vhost_wire.h"

@@ -352,6 +352,26 @@ static void a_ring_that_is_to_be_logged_is_refused(void **state)
 	assert_int_equal(device.calls, 0);
 }
 
+/* The text is the log's; what the front-end sees of it is a ring that does not start. */
+static void a_base_that_is_no_index_is_refused_and_the_ring_does_not_start(void **state)
+{
+	static const uint32_t bases[] = { 0x10000, 0x10005, 0x80008000, UINT32_MAX };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bases); i++) {
+		assert_int_equal(send_state(VHOST_USER_SET_VRING_BASE, NEED_REPLY, 1, bases[i]), 1);
+		expect_u64(VHOST_USER_SET_VRING_BASE, 1);
+		assert_int_equal(send_ring_fd(VHOST_USER_SET_VRING_KICK, NEED_REPLY, 1), 1);
+		expect_u64(VHOST_USER_SET_VRING_KICK, 1);
+		assert_int_equal(device.calls, 0);
+	}
+	assert_int_equal(send_state(VHOST_USER_SET_VRING_BASE, NEED_REPLY, 1, 65535), 1);
+	expect_u64(VHOST_USER_SET_VRING_BASE, 0);
+	assert_string_equal(device.heard, "ring_set_base 1 65535");
+	assert_int_equal(send_ring_fd(VHOST_USER_SET_VRING_KICK, NEED_REPLY, 1), 1);
+	expect_u64(VHOST_USER_SET_VRING_KICK, 0);
+}
+
 static void an_unknown_request_is_refused_or_ends_the_connection(void **state)
 {
 	(void)state;
@@ -730,6 +750,7 @@ int main(void)
 		T(a_device_that_cannot_take_a_setting_loses_its_connection),
 		T(a_ring_does_not_start_with_what_was_left_of_an_earlier_setting),
 		T(a_ring_that_is_to_be_logged_is_refused),
+		T(a_base_that_is_no_index_is_refused_and_the_ring_does_not_start),
 		T(an_unknown_request_is_refused_or_ends_the_connection),
 		T(what_is_not_offered_is_refused_in_the_words_of_its_reply),
 		T(a_frame_that_cannot_be_trusted_ends_the_connection),

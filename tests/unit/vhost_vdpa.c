@@ -259,7 +259,7 @@ static void a_device_without_indices_starts_at_0_and_is_asked_for_none(void **st
 	assert_int_equal(b->ops->device_stop(b, &err), 0);
 	assert_null(strstr(sim.log, "GET_BASE"));
 	ring_stopped_at(0);
-	assert_int_equal(b->ops->ring_base(b, 0, &base, &err), -EOPNOTSUPP);
+	assert_int_equal(ring_base_at(b, 0, &base, &err), -EOPNOTSUPP);
 	check_runs_again();
 }
 
@@ -270,9 +270,9 @@ static void a_running_ring_says_where_it_is(void **state)
 	(void)state;
 	backend_runs();
 	sim.rings[1].base = 77;
-	assert_int_equal(b->ops->ring_base(b, 1, &base, &err), 0);
+	assert_int_equal(ring_base_at(b, 1, &base, &err), 0);
 	assert_int_equal(base, 77);
-	assert_int_equal(b->ops->ring_base(b, SIM_RINGS, &base, &err), -EINVAL);
+	assert_int_equal(ring_base_at(b, SIM_RINGS, &base, &err), -EINVAL);
 }
 
 /* --- rings ---------------------------------------------------------------- */

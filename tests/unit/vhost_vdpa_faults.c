@@ -282,9 +282,9 @@ static int whole_life(void)
 	if (!rc)
 		rc = b->ops->device_stop(b, &err);
 	if (!rc)
-		rc = b->ops->ring_stop(b, 0, &base, &err);
+		rc = ring_stop_at(b, 0, &base, &err);
 	if (!rc)
-		rc = b->ops->ring_stop(b, 1, &base, &err);
+		rc = ring_stop_at(b, 1, &base, &err);
 	if (!rc)
 		rc = b->ops->remove_region(b, &more[1], &err);
 	if (!rc)

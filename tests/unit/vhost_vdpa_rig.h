@@ -8,6 +8,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "positions.h"
 #include "umbra/shadow_device.h"
 #include "vdpa_sim.h"
 #include "vhost_user/protocol.h"
