@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The back-end of a session: see back_end.h. */
+#include "session/back_end.h"
+
+#include <errno.h>
+
+#include "base/clock.h"
+
+#define CONNECT_TIMEOUT_MS 10000u /* for a back-end that is about to start */
+
+unsigned int back_end_poll(const struct back_end *back, struct pollfd fds[BACKEND_FDS_MAX])
+{
+	int each[BACKEND_FDS_MAX];
+	unsigned int count = 0;
+
+	if (back->state == BACK_END_THERE)
+		count = back->device->ops->fds(back->device, each);
+	else if (back->state == BACK_END_SOUGHT)
+		each[count++] = backend_source_fd(back->source);
+	for (unsigned int i = 0; i < count; i++)
+		fds[i] = (struct pollfd){ .fd = each[i], .events = POLLIN };
+	return count;
+}
+
+int back_end_wait_ms(const struct back_end *back)
+{
+	return back->state == BACK_END_SOUGHT ? backend_source_wait_ms(back->source) : -1;
+}
+
+void back_end_seek(struct back_end *back)
+{
+	backend_source_begin(back->source);
+	back->state = BACK_END_SOUGHT;
+	back->since_us = clock_now_us();
+	back->is_due = true;
+	back->attempts = 0;
+}
+
+void back_end_look(struct back_end *back, bool is_readable)
+{
+	back->is_due |= is_readable || !backend_source_wait_ms(back->source);
+}
+
+int back_end_try(struct back_end *back, int stop_fd, struct umbra_error *err)
+{
+	int rc;
+
+	if (!back->is_due)
+		return 0;
+	back->is_due = false;
+	rc = backend_source_try(back->source, stop_fd, CONNECT_TIMEOUT_MS, &back->device, err);
+	if (!rc) {
+		back->state = BACK_END_THERE;
+		back->is_slow = false;
+		back->given_up.text[0] = '\0';
+		return 1;
+	}
+	back->attempts++;
+	if (rc != -EAGAIN)
+		return rc;
+	if (!backend_source_is_patient(back->source) &&
+	    clock_now_us() - back->since_us >= CONNECT_TIMEOUT_MS * UINT64_C(1000))
+		return rc;
+	return 0;
+}
+
+void back_end_let_go(struct back_end *back)
+{
+	if (back->device)
+		back->device->ops->destroy(back->device);
+	back->device = NULL;
+	if (back->state != BACK_END_NEEDLESS)
+		back->state = BACK_END_ABSENT;
+}
+
+int back_end_open(struct back_end *back, const char *spec, const struct umbra_socket_access *access,
+		  struct umbra_error *err)
+{
+	int rc;
+
+	if (!spec)
+		return 0;
+	rc = backend_source_open(spec, access, &back->source, err);
+	if (!rc)
+		back->state = BACK_END_ABSENT;
+	return rc;
+}
+
+void back_end_close(struct back_end *back)
+{
+	back_end_let_go(back);
+	backend_source_close(&back->source);
+}

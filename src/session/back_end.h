@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The back-end of a session: whether one is there, or looked for.
+ *
+ *	NEEDLESS    (a kind of device that has none)
+ *
+ *	ABSENT -- back_end_seek() --> SOUGHT -- back_end_try() --> THERE
+ *	  ^                             |                            |
+ *	  +----------------------- back_end_let_go() ----------------+
+ *
+ * It comes and goes by itself: nothing here knows of a front-end.  When it is looked for is
+ * the session's to say (session_thread.c).
+ *
+ * Ownership: the source and the connection are its own.
+ * Threads: the device's, but for open and close.
+ */
+#ifndef UMBRA_SESSION_BACK_END_H
+#define UMBRA_SESSION_BACK_END_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "session/backend_open.h"
+#include "umbra/error.h"
+#include "virtio/virtio_ops.h"
+
+enum back_end_state { BACK_END_NEEDLESS, BACK_END_ABSENT, BACK_END_SOUGHT, BACK_END_THERE };
+
+struct back_end {
+	struct backend_source *source;
+	enum back_end_state state;
+	/* Of SOUGHT: */
+	uint64_t since_us;
+	bool is_due;           /* an attempt */
+	unsigned int attempts; /* that were in vain */
+	/* Of THERE: */
+	struct virtio_device *device;
+	bool is_slow;                /* the log says so */
+	struct umbra_error given_up; /* why its answer is no longer waited for; "" */
+};
+
+#define BACK_END_NONE ((struct back_end){ .state = BACK_END_NEEDLESS })
+
+/* @spec NULL: the device needs none.  Errors of backend_source_open(). */
+UMBRA_MUST_CHECK int back_end_open(struct back_end *back, const char *spec,
+				   const struct umbra_socket_access *access,
+				   struct umbra_error *err);
+void back_end_close(struct back_end *back);
+
+/* What to poll, at most BACKEND_FDS_MAX; returns the number. */
+unsigned int back_end_poll(const struct back_end *back, struct pollfd fds[BACKEND_FDS_MAX]);
+/* How long until an attempt is due, ms; -1: nothing is waited for. */
+int back_end_wait_ms(const struct back_end *back);
+
+/* Begin to look for one: the first attempt is due. */
+void back_end_seek(struct back_end *back);
+/* While it is SOUGHT: @is_readable is what poll(2) said. */
+void back_end_look(struct back_end *back, bool is_readable);
+
+/*
+ * Attempt it, if that is due.  1: it is THERE.  0: not yet; @err says why, after an attempt.
+ * Negative: none will come, for the reason in @err.  @stop_fd as of backend_source_try().
+ */
+UMBRA_MUST_CHECK int back_end_try(struct back_end *back, int stop_fd, struct umbra_error *err);
+
+/* Close the connection, or give up looking. */
+void back_end_let_go(struct back_end *back);
+
+#endif

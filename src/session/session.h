@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A session: a device with its sockets and threads, whatever kind of device it is.
+ *
+ * Theory of operation.  A kind of device brings a table (struct session_kind) and embeds a
+ * struct session; all else is here, once:
+ *
+ *   - One thread, the device's, runs session_run() (session_thread.c).  It handles one thing
+ *     after the other: who comes and goes, a message of the front-end, one of the
+ *     back-end's channel, a broken queue, a request.  What it does may block while a
+ *     back-end answers, and that is meant: a device has one state at a time.
+ *   - Workers (host/worker.h) serve its queues; queue i belongs to worker i modulo their
+ *     number.
+ *   - Others reach the device's thread in three ways only: session_stop(); a request
+ *     (request.h); and the picture, which the thread renews after each step, under the
+ *     lock, and anybody may copy under it.
+ *
+ * Front-end and back-end are two things with a life of their own (front_end.h, back_end.h);
+ * session_thread.c is the one place that says what the one's coming and going means for the
+ * other.
+ *
+ * The end.  Who asks for it once gets it in order: the rings are brought to rest first, where
+ * the kind has something to bring to rest, since a guest that is not told of a request that was
+ * done waits for it for ever, or has it done again.  Who asks twice does not wait.  Where no
+ * ring can run the first is as good as the second.
+ *
+ * Ownership: the session owns all that it opens; the kind owns the device, which outlives
+ * session_run(), and is destroyed before session_close(), since its queues are served until
+ * then.
+ * Threads: session_stop() any, also from a signal handler; session_open() and
+ * session_close(), whoever has the device; the rest, the device's.
+ */
+#ifndef UMBRA_SESSION_SESSION_H
+#define UMBRA_SESSION_SESSION_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "host/doorway.h"
+#include "session/back_end.h"
+#include "session/bell.h"
+#include "session/front_end.h"
+#include "session/request.h"
+#include "umbra/error.h"
+#include "umbra/socket.h"
+#include "virtio/virtio_ops.h"
+
+struct queue_service;
+struct session;
+struct worker;
+
+#define SESSION_WORKERS_MAX 64u
+
+/* What a kind of device does for its session.  Those that may be NULL say so. */
+struct session_kind {
+	/* A front-end is there, and what it needs of a back-end, too (NULL: the kind has
+	 * none); and it has gone, or the back-end has: let go of everything of theirs. */
+	void (*attach)(struct session *s, struct virtio_device *backend);
+	void (*detach)(struct session *s);
+
+	/* A queue in service has set `broken`. */
+	void (*check_queues)(struct session *s);
+
+	/* Something was handled, or it is time: do what is due.  Returns how long until it has
+	 * to be called again, ms; -1: no need. */
+	int (*tend)(struct session *s);
+
+	/* Renew the picture.  Under the lock. */
+	void (*show)(struct session *s);
+
+	/* NULL: nothing has to be brought to rest.  The program ends, and rings may run. */
+	void (*rest)(struct session *s);
+
+	/* Of a kind with a back-end: */
+	/* It has told the device that it is gone.  True, and why. */
+	bool (*has_lost_backend)(struct session *s, struct umbra_error *why);
+	/* A front-end waits for one that will come by itself. */
+	void (*await_backend)(struct session *s);
+	/* Both are gone, or it was looked for in vain.  @lost: why there is none; NULL: the
+	 * front-end went. */
+	void (*parted)(struct session *s, const char *lost);
+};
+
+struct session {
+	const struct session_kind *kind;
+	struct virtio_device *device;
+	struct front_end front;
+	struct back_end back;
+	struct request_desk desk;
+	struct bell end;    /* asked to end: rung for good, and so is: */
+	struct bell stop;   /* asked twice: wait for nothing */
+	struct bell broken; /* a worker has set a queue's `broken` */
+	struct bell notice; /* there is something for tend() to see */
+	bool asked_to_end;  /* atomic */
+	bool has_rings;     /* atomic; some may run */
+	uint64_t end_by_us; /* when the end is not waited for any longer; 0: not asked for */
+	unsigned int deadline_ms;
+	bool config_changed; /* the front-end is told next */
+	unsigned int worker_count;
+	struct worker *workers[SESSION_WORKERS_MAX];
+
+	/* How the last front-end's connection ended: for one that is the only one. */
+	int result;
+	struct umbra_error error;
+
+	pthread_mutex_t lock; /* guards the rest, and the kind's picture */
+	uint64_t frontends;   /* that have come */
+};
+
+struct session_config {
+	struct doorway_config doorway;
+	const char *backend; /* as of backend_source_open(); NULL: the kind has none */
+	struct umbra_socket_access backend_access;
+	unsigned int threads;     /* that serve queues; 0: one */
+	unsigned int deadline_ms; /* of requests, and of the end */
+};
+
+/*
+ * Open the session of @device.  What may be refused is refused first; the front-end's
+ * socket is the last to be opened.  After an error session_close() has to follow, too.
+ * -EINVAL, -EADDRINUSE, -ENOMEM, -EBUSY (every real-time signal has a handler), or the code of
+ * the system call that failed.
+ */
+UMBRA_MUST_CHECK int session_open(struct session *s, const struct session_kind *kind,
+				  struct virtio_device *device, const struct session_config *config,
+				  struct umbra_error *err);
+/* Also of one that is zeroed. */
+void session_close(struct session *s);
+
+/* Be the device's thread, until session_stop(), or until the only front-end has gone. */
+UMBRA_MUST_CHECK int session_run(struct session *s, struct umbra_error *err);
+
+void session_stop(struct session *s);
+/* It was asked for; and it is not waited for any longer. */
+bool session_is_ending(struct session *s);
+bool session_is_overdue(struct session *s);
+
+/* What a device's host does: worker_begin() and worker_end() with the queue's worker; how
+ * long it takes without being asked twice to end (-ECANCELED: wait no longer). */
+UMBRA_MUST_CHECK int session_serve_begin(struct session *s, struct queue_service *service,
+					 struct umbra_error *err);
+void session_serve_end(struct session *s, struct queue_service *service);
+UMBRA_MUST_CHECK int session_sleep_us(struct session *s, uint64_t us);
+/* The configuration space has changed. */
+void session_config_changed(struct session *s);
+/* Have tend() called.  Any thread. */
+void session_notice(struct session *s);
+
+/* Renew the picture: show(), under the lock. */
+void session_show(struct session *s);
+/* Whom a session without a front-end, or without a back-end, waits for, as a phrase. */
+void session_describe_wait(const struct session *s, char *text, size_t size);
+
+#endif

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The device's thread: one loop, whoever is there.
+ *
+ * What the front-end and the back-end are to each other is said here, and nowhere else:
+ *
+ *	front-end	back-end
+ *	WAITS		ABSENT		it is looked for
+ *	WAITS		SOUGHT		attempts, between which all others are heard
+ *	WAITS		THERE, NEEDLESS	the front-end is served
+ *	goes		SOUGHT, THERE	it is let go: the next front-end gets a fresh one
+ *	WAITS		will not come	the front-end is disconnected, and the reason kept
+ *	SERVED		goes		likewise
+ *
+ * A back-end that does not answer is waited for, because to give up would end the
+ * connection and with it the guest's device.  What has a deadline is the operator's
+ * request: when it passes, the operator is told, and what was asked for is undone as
+ * soon as the back-end answers.  Who waits so hears when the front-end goes, and when the
+ * session has to end.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "host/mapping_guard.h"
+#include "memory/memory.h"
+#include "session/session.h"
+
+/* --- a back-end that is waited for ----------------------------------------------------- */
+
+static void on_backend_config_change(void *opaque)
+{
+	session_config_changed(opaque);
+}
+
+/* The back-end has been waited for, for @waited_ms, to answer @message. */
+static int on_backend_wait(void *opaque, const char *message, unsigned int waited_ms,
+			   struct umbra_error *err)
+{
+	struct session *s = opaque;
+	char waits_for[96];
+
+	if (front_end_has_gone(&s->front)) {
+		error_set(err, -ECANCELED,
+			  "the front-end has gone, while the back-end had not answered %s for %u "
+			  "ms",
+			  message, waited_ms);
+		s->back.given_up = *err;
+		return -ECANCELED;
+	}
+	if (session_is_overdue(s))
+		return error_set(err, -ECANCELED,
+				 "the device is stopped, and the back-end has not answered %s for "
+				 "%u ms",
+				 message, waited_ms);
+	snprintf(waits_for, sizeof(waits_for), "the back-end has not answered %s for %u ms",
+		 message, waited_ms);
+	request_desk_overdue(&s->desk, waits_for);
+	if (waited_ms < s->deadline_ms) {
+		s->back.is_slow = false;
+		return 0;
+	}
+	if (!s->back.is_slow)
+		log_warning("%s; still waiting", waits_for);
+	s->back.is_slow = true;
+	return 0;
+}
+
+/* --- coming together, and parting ---------------------------------------------------------- */
+
+static void front_come(struct session *s, bool is_readable)
+{
+	if (!front_end_come(&s->front, is_readable))
+		return;
+	pthread_mutex_lock(&s->lock);
+	s->frontends++;
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* The front-end that waits is not served, since there will be no back-end.  @rc -ECANCELED:
+ * because it has gone, or we end, which is nobody's fault. */
+static void refuse(struct session *s, int rc, struct umbra_error *why)
+{
+	error_prefix(why, rc, "no back-end for the front-end that has come");
+	back_end_let_go(&s->back);
+	if (rc != -ECANCELED) {
+		log_error("%s", why->text);
+		s->kind->parted(s, why->text);
+	}
+	front_end_part(&s->front, false);
+	s->result = rc;
+	s->error = *why;
+	session_show(s);
+}
+
+static void refuse_unserved(struct session *s)
+{
+	struct umbra_error why = { "stopped before the back-end was there" };
+
+	refuse(s, -ECANCELED, &why);
+}
+
+/* The front-end is not served any longer.  @why: the back-end is lost for this reason. */
+static void part(struct session *s, const struct umbra_error *why)
+{
+	struct umbra_error lost = { "" };
+
+	if (why)
+		lost = *why;
+	if (session_is_ending(s) && !lost.text[0] && s->kind->rest)
+		s->kind->rest(s);
+	__atomic_store_n(&s->has_rings, false, __ATOMIC_SEQ_CST); /* [end] */
+	if (s->back.state == BACK_END_THERE)
+		(void)s->kind->has_lost_backend(s, &lost);
+	if (lost.text[0])
+		log_error("%s; the front-end is disconnected", lost.text);
+	s->kind->detach(s);
+	front_end_part(&s->front, !lost.text[0]);
+	back_end_let_go(&s->back);
+	if (s->kind->parted)
+		s->kind->parted(s, lost.text[0] ? lost.text : NULL);
+	s->result = lost.text[0] ? -ECONNRESET : 0;
+	s->error = lost;
+	session_show(s);
+}
+
+/* Both are there: serve the front-end. */
+static void begin(struct session *s)
+{
+	const struct backend_listener listener = {
+		.opaque = s,
+		.config_changed = on_backend_config_change,
+		.waiting = on_backend_wait,
+	};
+	struct umbra_error err = { "" };
+
+	s->config_changed = false;
+	if (s->back.state == BACK_END_THERE)
+		s->back.device->ops->listen(s->back.device, &listener);
+	s->result = front_end_serve(&s->front, s->device, s->end.fd, &err);
+	if (s->result) {
+		log_error("%s", err.text);
+		s->error = err;
+		front_end_part(&s->front, false);
+		back_end_let_go(&s->back);
+		return;
+	}
+	s->kind->attach(s, s->back.device);
+	__atomic_store_n(&s->has_rings, true, __ATOMIC_SEQ_CST); /* [end] */
+}
+
+/* The front-end waits: see to its back-end. */
+static void provide(struct session *s)
+{
+	struct umbra_error err = { "" };
+	int rc;
+
+	if (s->back.state == BACK_END_ABSENT)
+		back_end_seek(&s->back);
+	if (s->back.state == BACK_END_SOUGHT) {
+		rc = back_end_try(&s->back, s->stop.fd, &err);
+		if (rc < 0)
+			refuse(s, rc, &err);
+		else if (!rc && s->back.attempts == 1 && err.text[0] &&
+			 backend_source_is_patient(s->back.source)) {
+			log_info("%s: the front-end waits for one", err.text);
+			s->kind->await_backend(s);
+		}
+		if (rc <= 0)
+			return;
+	}
+	begin(s);
+}
+
+/* --- one round ---------------------------------------------------------------------------- */
+
+enum heard {
+	HEARD_END,
+	HEARD_REQUEST,
+	HEARD_BROKEN,
+	HEARD_NOTICE,
+	HEARD_DOORWAY,
+	HEARD_FRONT,
+	HEARD_BACK,
+	HEARD_MAX = HEARD_BACK + BACKEND_FDS_MAX
+};
+
+static int sooner(int a_ms, int b_ms)
+{
+	if (a_ms < 0 || b_ms < 0)
+		return a_ms < 0 ? b_ms : a_ms;
+	return MIN(a_ms, b_ms);
+}
+
+/* Wait for @wait_ms at most.  Returns how many fds the back-end has. */
+static unsigned int hear(struct session *s, struct pollfd fds[HEARD_MAX], int wait_ms)
+{
+	const struct bell *const bells[] = {
+		[HEARD_END] = &s->end,
+		[HEARD_REQUEST] = &s->desk.bell,
+		[HEARD_BROKEN] = &s->broken,
+		[HEARD_NOTICE] = &s->notice,
+	};
+	unsigned int count;
+
+	for (size_t i = 0; i < ARRAY_SIZE(bells); i++)
+		fds[i] = (struct pollfd){ .fd = bells[i]->fd, .events = POLLIN };
+	fds[HEARD_DOORWAY] = front_end_poll_doorway(&s->front);
+	fds[HEARD_FRONT] = front_end_poll(&s->front);
+	count = back_end_poll(&s->back, fds + HEARD_BACK);
+	wait_ms = sooner(wait_ms, front_end_wait_ms(&s->front));
+	wait_ms = sooner(wait_ms, back_end_wait_ms(&s->back));
+	/* An error leaves all `revents` zero. */
+	(void)poll(fds, HEARD_BACK + count, wait_ms);
+	return count;
+}
+
+/* -EFAULT: the front-end has shrunk a memory file that it gave us. */
+static int memory_check(const struct session *s, struct umbra_error *err)
+{
+	const struct memory *memory = s->device->ops->memory(s->device);
+	const struct memory_region *cut = memory ? memory_find_cut(memory) : NULL;
+
+	if (!cut)
+		return 0;
+	return error_set(err, -EFAULT,
+			 "the front-end has shrunk the memory file behind gpa 0x%" PRIx64
+			 ", or there was no memory for it",
+			 cut->gpa.v);
+}
+
+/* What a call of the device may have left behind.  False: they have parted. */
+static bool still_together(struct session *s)
+{
+	struct umbra_error lost = { "" };
+
+	if (s->back.state != BACK_END_THERE)
+		return true;
+	if (s->back.given_up.text[0]) {
+		log_info("%s", s->back.given_up.text);
+		part(s, NULL);
+		return false;
+	}
+	if (s->kind->has_lost_backend(s, &lost)) {
+		part(s, &lost);
+		return false;
+	}
+	return true;
+}
+
+/* The back-end is there, and some of its fds may be readable. */
+static bool backend_dispatch(struct session *s, const struct pollfd *fds, unsigned int count)
+{
+	struct virtio_device *backend = s->back.device;
+	struct umbra_error lost = { "" };
+
+	for (unsigned int i = 0; i < count; i++)
+		if (fds[i].revents && backend->ops->dispatch(backend, i, &lost)) {
+			part(s, &lost);
+			return false;
+		}
+	return true;
+}
+
+/* The front-end has a message for us, or room for an answer. */
+static void front_receive(struct session *s)
+{
+	struct umbra_error err = { "" };
+	int rc = vhost_user_server_receive(s->front.server, &err);
+
+	if (rc < 0 && rc != -ECANCELED && !session_is_ending(s))
+		log_error("%s; it is disconnected", err.text);
+	if (still_together(s) && rc <= 0)
+		part(s, NULL);
+}
+
+/* What was heard while the front-end is served. */
+static void serve(struct session *s, const struct pollfd fds[HEARD_MAX], unsigned int count)
+{
+	struct umbra_error err = { "" };
+
+	if (memory_check(s, &err)) {
+		log_error("%s; it is disconnected", err.text);
+		part(s, NULL);
+		return;
+	}
+	if (s->back.state == BACK_END_THERE && !backend_dispatch(s, fds + HEARD_BACK, count))
+		return;
+	if (fds[HEARD_REQUEST].revents) {
+		request_desk_serve(&s->desk);
+		if (!still_together(s))
+			return;
+	}
+	if (fds[HEARD_FRONT].revents)
+		front_receive(s);
+}
+
+/* What was heard while nobody is served. */
+static void idle(struct session *s, const struct pollfd fds[HEARD_MAX])
+{
+	if (fds[HEARD_REQUEST].revents)
+		request_desk_serve(&s->desk);
+	if (s->front.state == FRONT_END_WAITS && fds[HEARD_FRONT].revents)
+		refuse_unserved(s);
+	if (s->back.state == BACK_END_SOUGHT)
+		back_end_look(&s->back, fds[HEARD_BACK].revents);
+}
+
+static void handle(struct session *s, const struct pollfd fds[HEARD_MAX], unsigned int count)
+{
+	if (fds[HEARD_BROKEN].revents) {
+		bell_hush(&s->broken);
+		s->kind->check_queues(s);
+	}
+	if (fds[HEARD_NOTICE].revents)
+		bell_hush(&s->notice);
+	front_come(s, fds[HEARD_DOORWAY].revents);
+	if (s->front.state == FRONT_END_SERVED)
+		serve(s, fds, count);
+	else
+		idle(s, fds);
+}
+
+/* Everything has been handled: what is due now?  Returns how long to wait for more, ms. */
+static int settle(struct session *s)
+{
+	int wait_ms;
+
+	if (s->front.state == FRONT_END_WAITS)
+		provide(s);
+	wait_ms = s->kind->tend(s);
+	if (s->front.state == FRONT_END_SERVED && still_together(s) && s->config_changed) {
+		s->config_changed = false;
+		vhost_user_server_config_changed(s->front.server);
+	}
+	session_show(s);
+	return wait_ms;
+}
+
+/* Will there be anything to do? */
+static bool goes_on(struct session *s)
+{
+	return !session_is_ending(s) && !(s->front.is_only && s->front.state == FRONT_END_ABSENT);
+}
+
+int session_run(struct session *s, struct umbra_error *err)
+{
+	struct pollfd fds[HEARD_MAX];
+	unsigned int count;
+	int wait_ms;
+
+	mapping_guard_admit();
+	request_desk_attend(&s->desk);
+	if (s->front.is_only)
+		front_come(s, false);
+	while (goes_on(s)) {
+		wait_ms = settle(s);
+		if (!goes_on(s))
+			break;
+		count = hear(s, fds, wait_ms);
+		if (!session_is_ending(s))
+			handle(s, fds, count);
+	}
+	if (s->front.state == FRONT_END_WAITS)
+		refuse_unserved(s);
+	else if (s->front.state == FRONT_END_SERVED)
+		part(s, NULL);
+	(void)s->kind->tend(s);
+	session_show(s);
+	request_desk_abandon(&s->desk);
+	if (!s->front.is_only || session_is_ending(s) || !s->result)
+		return 0;
+	if (err)
+		*err = s->error;
+	return s->result;
+}
