@@ -1,16 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * umbra_balloon: a balloon device with its sockets and threads.
+ * umbra_balloon: the session (session.h) of a balloon.
  *
- * Theory of operation: one thread, the device's, runs balloon_loop(): it accepts a
- * front-end and handles one thing after the other until that is gone: a message of
- * the front-end, a new target, a broken queue, the balloon's progress.  A worker
- * (worker.h) serves the queues and does all discarding.  Others reach the device's
- * thread in three ways only: the stop eventfd, which ends every wait; news (a new
- * target, statistics or a look at the memory's files wanted) at the desk; and the picture
- * in `info`, which the thread renews after each step and anybody may copy.  Nobody but
- * the device's threads touches what a front-end has sent: a thread of the QMP
- * socket must not learn what kind of file can keep it waiting.
+ * What is its own: no back-end, one worker, which serves the queues and does all discarding,
+ * and three pieces of news for the thread (a new target; statistics, or a look at the
+ * memory's files, wanted).  Nobody but the device's threads touches what a front-end has sent:
+ * a thread of the control socket must not learn what kind of file can keep it waiting.
  *
  * A message that changes what the queues use waits until the worker has finished
  * its batch; that is as long as one discard takes.
@@ -19,61 +14,43 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "balloon/balloon_device.h"
 #include "balloon/balloon_target.h"
 #include "balloon/page_run.h"
 #include "base/bits.h"
+#include "base/clock.h"
 #include "base/error.h"
-#include "base/fd.h"
 #include "base/log.h"
 #include "host/discard_policy.h"
 #include "host/discarder.h"
-#include "host/doorway.h"
-#include "host/mapping_guard.h"
 #include "host/notifier.h"
-#include "host/worker.h"
-#include "session/bell.h"
-#include "session/request.h"
+#include "session/session.h"
 #include "umbra/balloon.h"
-#include "vhost_user/vhost_user_server.h"
 
 #define STALL_MS 5000u
 #define LOOK_MS 100u /* that a query waits for a fresh look, before it takes an older one */
 
 struct umbra_balloon {
+	struct session session;
 	struct balloon_host host;
 	struct balloon_device *device;
 
-	char *name;
 	struct balloon_device_config config;
 	uint64_t stats_us, stats_asked_us; /* interval, 0: none; last time */
 	void (*on_event)(void *opaque, enum umbra_balloon_event_kind kind,
 			 const struct umbra_balloon_info *info);
 	void *opaque;
-
-	struct doorway doorway;
-	struct request_desk desk;
-	struct bell stop, broken, moved;
 	struct discard_policy policy;
 	char told_kept[UMBRA_ERROR_SIZE]; /* the thread's */
-	struct worker *worker;
 
-	/* While a front-end is there. */
-	struct vhost_user_server *server;
-	bool config_changed; /* the front-end is told next */
-
-	pthread_mutex_t lock;                /* guards the rest */
+	/* Under the session's lock: */
 	struct request aim, ask_stats, look; /* news */
 	struct umbra_balloon_target target;
-	uint64_t target_id; /* of the last one; `info` may not show it yet */
-	uint64_t frontends;
+	uint64_t target_id;    /* of the last one; `info` may not show it yet */
 	struct memory *memory; /* of the guest, for who asks what the host holds of it */
 	struct umbra_balloon_info info;
 	uint64_t looked_us; /* when the files were looked at last; 0: never */
@@ -87,13 +64,16 @@ static struct umbra_balloon *balloon_of(struct balloon_host *host)
 						offsetof(struct umbra_balloon, host));
 }
 
+static struct umbra_balloon *balloon_of_session(struct session *s)
+{
+	return (struct umbra_balloon *)(void *)((char *)s -
+						offsetof(struct umbra_balloon, session));
+}
+
 static uint64_t host_now_us(struct balloon_host *host)
 {
-	struct timespec now;
-
 	(void)host;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+	return clock_now_us();
 }
 
 static void host_judge(struct balloon_host *host, const struct memory_region *region)
@@ -111,12 +91,12 @@ static uint64_t host_discard(struct balloon_host *host, struct balloon_discard *
 static int host_serve_begin(struct balloon_host *host, struct queue_service *service,
 			    struct umbra_error *err)
 {
-	return worker_begin(balloon_of(host)->worker, service, err);
+	return session_serve_begin(&balloon_of(host)->session, service, err);
 }
 
 static void host_serve_end(struct balloon_host *host, struct queue_service *service)
 {
-	worker_end(balloon_of(host)->worker, service);
+	session_serve_end(&balloon_of(host)->session, service);
 }
 
 static void host_notify(struct balloon_host *host, int fd)
@@ -129,12 +109,12 @@ static void host_notify(struct balloon_host *host, int fd)
 /* On the worker's thread. */
 static void host_moved(struct balloon_host *host)
 {
-	bell_ring(&balloon_of(host)->moved);
+	session_notice(&balloon_of(host)->session);
 }
 
 static void host_config_changed(struct balloon_host *host)
 {
-	balloon_of(host)->config_changed = true;
+	session_config_changed(&balloon_of(host)->session);
 }
 
 static const struct balloon_host_ops host_ops = {
@@ -152,18 +132,18 @@ static const struct balloon_host_ops host_ops = {
 
 /* Under the lock.  Counters go on while nobody renews the rest, so that a query
  * takes them fresh: see umbra_balloon_query(). */
-static void info_renew(struct umbra_balloon *u)
+static void show(struct session *s)
 {
+	struct umbra_balloon *u = balloon_of_session(s);
 	const struct virtio_device *virtio = balloon_device_virtio(u->device);
 	const struct memory *memory = virtio->ops->memory(virtio);
-
 	uint64_t host_bytes = u->info.host_bytes;
 
 	balloon_device_info(u->device, &u->info);
 	u->info.host_bytes = memory ? host_bytes : 0;
 	if (u->info.state == UMBRA_BALLOON_WAITING)
-		doorway_describe(&u->doorway, u->info.reason, sizeof(u->info.reason));
-	u->info.frontends = u->frontends;
+		session_describe_wait(s, u->info.reason, sizeof(u->info.reason));
+	u->info.frontends = s->frontends;
 	if (u->memory != memory) {
 		memory_unref(&u->memory);
 		/* The device's snapshot is constant but for its count of references. */
@@ -193,16 +173,15 @@ static void kept_tell(struct umbra_balloon *u)
 		log_warning("guest memory is not given back: %s", u->told_kept);
 }
 
-/* See how far the balloon is; returns how long to wait for the next look, ms. */
-static int look(struct umbra_balloon *u)
+/* See how far the balloon is. */
+static int tend(struct session *s)
 {
-	uint64_t now = host_now_us(&u->host), next, wait;
+	struct umbra_balloon *u = balloon_of_session(s);
+	uint64_t now = clock_now_us(), next, wait;
 	unsigned int events;
 
 	events = balloon_device_step(u->device, &next);
-	pthread_mutex_lock(&u->lock);
-	info_renew(u);
-	pthread_mutex_unlock(&u->lock);
+	session_show(s);
 	kept_tell(u);
 	for (unsigned int kind = 0; events; kind++, events >>= 1)
 		if (events & 1)
@@ -226,10 +205,10 @@ static void aim_serve(struct request *r)
 	struct umbra_balloon_target target;
 	uint64_t id;
 
-	pthread_mutex_lock(&u->lock);
+	pthread_mutex_lock(&u->session.lock);
 	target = u->target;
 	id = u->target_id;
-	pthread_mutex_unlock(&u->lock);
+	pthread_mutex_unlock(&u->session.lock);
 	balloon_device_set_target(u->device, &target, id);
 }
 
@@ -247,148 +226,56 @@ static void look_serve(struct request *r)
 	struct umbra_balloon *u = (void *)((char *)r - offsetof(struct umbra_balloon, look));
 	uint64_t held;
 
-	(void)look(u);
+	(void)tend(&u->session);
 	held = discarder_held(u->memory);
-	pthread_mutex_lock(&u->lock);
+	pthread_mutex_lock(&u->session.lock);
 	u->info.host_bytes = held;
-	u->looked_us = host_now_us(&u->host);
-	pthread_mutex_unlock(&u->lock);
+	u->looked_us = clock_now_us();
+	pthread_mutex_unlock(&u->session.lock);
 }
 
-/* --- one front-end ---------------------------------------------------------------- */
+/* --- its session ------------------------------------------------------------ */
 
-/* Is this front-end gone?  Handles one round of events. */
-static bool session_step(struct umbra_balloon *u)
+static void attach(struct session *s, struct virtio_device *backend)
 {
-	struct umbra_error err = { "" };
-	struct pollfd fds[] = {
-		{ .fd = u->stop.fd, .events = POLLIN },
-		{ .fd = u->desk.bell.fd, .events = POLLIN },
-		{ .fd = u->broken.fd, .events = POLLIN },
-		{ .fd = u->moved.fd, .events = POLLIN },
-		{ .fd = vhost_user_server_fd(u->server),
-		  .events = vhost_user_server_events(u->server) },
-		{ .fd = doorway_fd(&u->doorway), .events = POLLIN },
-	};
-	int wait_ms = look(u), rc;
-
-	if (poll(fds, ARRAY_SIZE(fds), wait_ms) < 0 && errno != EINTR)
-		return false;
-	if (fds[0].revents)
-		return false;
-	if (fds[1].revents)
-		request_desk_serve(&u->desk);
-	if (fds[2].revents) {
-		bell_hush(&u->broken);
-		balloon_device_check_queues(u->device);
-	}
-	if (fds[3].revents)
-		bell_hush(&u->moved);
-	if (fds[5].revents)
-		doorway_turn_away(&u->doorway, vhost_user_server_fd(u->server));
-	if (balloon_device_check_memory(u->device, &err)) {
-		log_error("%s; it is disconnected", err.text);
-		return false;
-	}
-	if (fds[4].revents) {
-		rc = vhost_user_server_receive(u->server, &err);
-		if (rc < 0)
-			log_error("%s; it is disconnected", err.text);
-		if (rc <= 0)
-			return false;
-	}
-	if (u->config_changed) {
-		u->config_changed = false;
-		vhost_user_server_config_changed(u->server);
-	}
-	return true;
+	(void)backend;
+	balloon_device_attach(balloon_of_session(s)->device);
 }
 
-/* Serve the front-end on *@front_fd, which is consumed. */
-static int session_run(struct umbra_balloon *u, int *front_fd, struct umbra_error *err)
+static void detach(struct session *s)
 {
-	int rc = vhost_user_server_create(front_fd, balloon_device_virtio(u->device), u->stop.fd,
-					  &u->server, err);
-
-	if (rc) {
-		fd_close(front_fd);
-		return rc;
-	}
-	pthread_mutex_lock(&u->lock);
-	u->frontends++;
-	pthread_mutex_unlock(&u->lock);
-	u->config_changed = false;
-	balloon_device_attach(u->device);
-	while (session_step(u))
-		continue;
-	balloon_device_detach(u->device);
-	doorway_note_end(vhost_user_server_fd(u->server));
-	vhost_user_server_destroy(&u->server);
-	look(u);
-	return 0;
+	balloon_device_detach(balloon_of_session(s)->device);
 }
 
-/* --- the device's thread ------------------------------------------------------------ */
-
-static bool is_stopped(const struct umbra_balloon *u)
+static void check_queues(struct session *s)
 {
-	struct pollfd stop = { .fd = u->stop.fd, .events = POLLIN };
-
-	return poll(&stop, 1, 0) > 0;
+	balloon_device_check_queues(balloon_of_session(s)->device);
 }
 
-static int balloon_loop(struct umbra_balloon *u, struct umbra_error *err)
-{
-	if (u->doorway.connected_fd >= 0)
-		return session_run(u, &u->doorway.connected_fd, err);
-	while (!is_stopped(u)) {
-		struct pollfd fds[] = {
-			{ .fd = u->stop.fd, .events = POLLIN },
-			{ .fd = u->desk.bell.fd, .events = POLLIN },
-			{ .fd = doorway_fd(&u->doorway), .events = POLLIN },
-		};
-		int looked_ms = look(u), due_ms = doorway_wait_ms(&u->doorway), fd;
-
-		if (due_ms < 0 || (looked_ms >= 0 && looked_ms < due_ms))
-			due_ms = looked_ms;
-		if (poll(fds, ARRAY_SIZE(fds), due_ms) < 0)
-			continue;
-		if (fds[1].revents)
-			request_desk_serve(&u->desk);
-		if (!fds[2].revents && doorway_wait_ms(&u->doorway))
-			continue;
-		fd = doorway_accept(&u->doorway);
-		if (fd < 0)
-			continue;
-		if (session_run(u, &fd, err))
-			log_error("%s", err->text); /* the next front-end may fare better */
-	}
-	return 0;
-}
-
-int umbra_balloon_run(struct umbra_balloon *balloon, struct umbra_error *err)
-{
-	struct umbra_error local;
-	int rc;
-
-	mapping_guard_admit();
-	request_desk_attend(&balloon->desk);
-	rc = balloon_loop(balloon, err ? err : &local);
-	request_desk_abandon(&balloon->desk);
-	return rc;
-}
+static const struct session_kind balloon_kind = {
+	.attach = attach,
+	.detach = detach,
+	.check_queues = check_queues,
+	.tend = tend,
+	.show = show,
+};
 
 /* --- from outside ------------------------------------------------------------------- */
 
+int umbra_balloon_run(struct umbra_balloon *balloon, struct umbra_error *err)
+{
+	return session_run(&balloon->session, err);
+}
+
 void umbra_balloon_stop(struct umbra_balloon *balloon)
 {
-	bell_ring(&balloon->stop); /* for good: nobody hushes it */
+	session_stop(&balloon->session);
 }
 
 /* Under the lock.  A device that has ended has no use for them. */
 static void news(struct umbra_balloon *u, struct request *r)
 {
-	if (request_leave_locked(&u->desk, r))
+	if (request_leave_locked(&u->session.desk, r))
 		return;
 }
 
@@ -399,7 +286,7 @@ int umbra_balloon_set_target(struct umbra_balloon *balloon,
 	const struct umbra_balloon_info *info = &balloon->info;
 	int rc = 0;
 
-	pthread_mutex_lock(&balloon->lock);
+	pthread_mutex_lock(&balloon->session.lock);
 	/* Without a guest it is judged when one comes, and held at the floor then. */
 	if (info->base != UMBRA_BALLOON_BASE_NONE)
 		rc = balloon_target_check(target, info->memory_bytes, info->floor_bytes, err);
@@ -410,15 +297,15 @@ int umbra_balloon_set_target(struct umbra_balloon *balloon,
 			*id = balloon->target_id;
 		news(balloon, &balloon->aim);
 	}
-	pthread_mutex_unlock(&balloon->lock);
+	pthread_mutex_unlock(&balloon->session.lock);
 	return rc;
 }
 
 void umbra_balloon_ask_stats(struct umbra_balloon *balloon)
 {
-	pthread_mutex_lock(&balloon->lock);
+	pthread_mutex_lock(&balloon->session.lock);
 	news(balloon, &balloon->ask_stats);
-	pthread_mutex_unlock(&balloon->lock);
+	pthread_mutex_unlock(&balloon->session.lock);
 }
 
 /* Who has set a target and asks at once must not hear how the one before went. */
@@ -451,17 +338,16 @@ void umbra_balloon_query(struct umbra_balloon *balloon, struct umbra_balloon_inf
 	struct umbra_balloon_target target;
 	uint64_t id;
 
-	pthread_mutex_lock(&balloon->lock);
+	pthread_mutex_lock(&balloon->session.lock);
 	/* The thread is never long about it unless it waits for the worker or for a peer, and
 	 * then what it saw last must do: `host_age_ms` says so. */
-	request_await_locked(&balloon->desk, &balloon->look, LOOK_MS);
+	request_await_locked(&balloon->session.desk, &balloon->look, LOOK_MS);
 	*info = balloon->info;
-	info->host_age_ms = balloon->looked_us
-				    ? (host_now_us(&balloon->host) - balloon->looked_us) / 1000
-				    : UINT64_MAX;
+	info->host_age_ms =
+		balloon->looked_us ? (clock_now_us() - balloon->looked_us) / 1000 : UINT64_MAX;
 	target = balloon->target;
 	id = balloon->target_id;
-	pthread_mutex_unlock(&balloon->lock);
+	pthread_mutex_unlock(&balloon->session.lock);
 	balloon_device_freshen(balloon->device, info);
 	if (info->target_id != id)
 		wish_show(&target, id, info);
@@ -473,9 +359,9 @@ unsigned int umbra_balloon_regions(struct umbra_balloon *balloon,
 	struct memory *memory;
 	unsigned int count;
 
-	pthread_mutex_lock(&balloon->lock);
+	pthread_mutex_lock(&balloon->session.lock);
 	memory = balloon->memory ? memory_ref(balloon->memory) : NULL;
-	pthread_mutex_unlock(&balloon->lock);
+	pthread_mutex_unlock(&balloon->session.lock);
 	count = memory ? memory->count : 0;
 	for (unsigned int i = 0; i < MIN(count, max); i++) {
 		const struct memory_region *r = &memory->regions[i];
@@ -510,17 +396,17 @@ static int config_check(const struct umbra_balloon_config *config, struct umbra_
 static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_config *config,
 			struct umbra_error *err)
 {
-	const struct doorway_config doorway = {
-		.path = config->socket_path,
-		.access = config->socket_access,
-		.connect_path = config->connect_path,
-		.fd = config->socket_fd,
+	const struct session_config session = {
+		.doorway = {
+			.path = config->socket_path,
+			.access = config->socket_access,
+			.connect_path = config->connect_path,
+			.fd = config->socket_fd,
+		},
 	};
 	struct balloon_device_config *device = &u->config;
-	int rc = mapping_guard_install();
+	int rc;
 
-	if (rc)
-		return error_set(err, rc, "SIGBUS cannot be handled: %s", strerror(-rc));
 	*device = (struct balloon_device_config){
 		.target = config->target,
 		.memory_bytes = config->memory_bytes,
@@ -541,29 +427,15 @@ static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_conf
 	u->stats_us = config->stats_ms * UINT64_C(1000);
 	u->on_event = config->on_event;
 	u->opaque = config->opaque;
-	u->name = strdup(config->name ? config->name : "balloon");
-	if (!u->name)
-		return error_set(err, -ENOMEM, "no memory for a device");
 	rc = discard_policy_init(&u->policy, config->discard_files, config->discard_file_count);
 	if (rc)
 		return error_set(err, rc, "no memory for a device");
 	u->policy.pinned = config->pinned;
-	rc = bell_open(&u->stop, err);
-	if (!rc)
-		rc = request_desk_open(&u->desk, &u->lock, 0, err);
-	if (!rc)
-		rc = bell_open(&u->broken, err);
-	if (!rc)
-		rc = bell_open(&u->moved, err);
-	if (!rc)
-		rc = balloon_device_create(&u->host, device, &u->device, err);
-	if (!rc)
-		rc = worker_create(u->broken.fd, &u->worker, err);
+	rc = balloon_device_create(&u->host, device, &u->device, err);
 	if (rc)
 		return rc;
-	rc = doorway_open(&u->doorway, &doorway, err);
-	info_renew(u);
-	return rc;
+	return session_open(&u->session, &balloon_kind, balloon_device_virtio(u->device), &session,
+			    err);
 }
 
 int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra_balloon **out,
@@ -577,9 +449,6 @@ int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra
 	u = calloc(1, sizeof(*u));
 	if (!u)
 		return error_set(err, -ENOMEM, "no memory for a device");
-	pthread_mutex_init(&u->lock, NULL);
-	u->doorway = DOORWAY_CLOSED;
-	u->stop = u->broken = u->moved = u->desk.bell = BELL_NONE;
 	u->aim.serve = aim_serve;
 	u->ask_stats.serve = ask_stats_serve;
 	u->look.serve = look_serve;
@@ -599,15 +468,8 @@ void umbra_balloon_destroy(struct umbra_balloon **balloon)
 	if (!u)
 		return;
 	balloon_device_destroy(&u->device);
+	session_close(&u->session);
 	memory_unref(&u->memory);
-	worker_destroy(&u->worker);
-	doorway_close(&u->doorway);
-	request_desk_close(&u->desk);
-	bell_close(&u->stop);
-	bell_close(&u->broken);
-	bell_close(&u->moved);
-	free(u->name);
 	discard_policy_fini(&u->policy);
-	pthread_mutex_destroy(&u->lock);
 	free(u);
 }
