@@ -83,7 +83,7 @@ void ring_control_finish(struct lane *r)
 	r->front.base = device_ring_position(&q->guest);
 	r->owed = device_ring_outstanding(&q->guest);
 	/* What arm() finds, the pass at its start will find. */
-	if (r->run == RING_SHADOWED)
+	if (lane_is_shadowed(r))
 		(void)!device_ring_arm(&q->guest);
 }
 

@@ -149,52 +149,52 @@ const char *lane_error(const struct lane *r)
 
 bool lane_is_stopped(const struct lane *r)
 {
-	return r->run == RING_STOPPED;
+	return r->state == LANE_STOPPED;
 }
 
 bool lane_is_wanted(const struct lane *r)
 {
-	return r->run == RING_WANTED;
+	return r->state == LANE_WANTED;
 }
 
 bool lane_is_broken(const struct lane *r)
 {
-	return r->run == RING_BROKEN;
+	return r->state == LANE_BROKEN || r->state == LANE_BURIED;
 }
 
 bool lane_is_passed(const struct lane *r)
 {
-	return r->run == RING_PASSED;
+	return lane_runs(r) && r->kind == LANE_PASSED;
 }
 
 bool lane_is_shadowed(const struct lane *r)
 {
-	return r->run == RING_SHADOWED;
+	return lane_runs(r) && r->kind != LANE_PASSED;
 }
 
 bool lane_runs(const struct lane *r)
 {
-	return lane_is_passed(r) || lane_is_shadowed(r);
+	return r->state == LANE_STARTED || r->state == LANE_RUNNING || lane_is_resting(r);
 }
 
 bool lane_is_started(const struct lane *r)
 {
-	return r->fresh;
+	return r->state == LANE_STARTED;
 }
 
 bool lane_is_halted(const struct lane *r)
 {
-	return r->halted;
+	return r->state == LANE_HALTED || r->state == LANE_BURIED;
 }
 
 bool lane_is_resting(const struct lane *r)
 {
-	return lane_runs(r) && (r->hushed || r->halted);
+	return r->state == LANE_HUSHED || r->state == LANE_HALTED;
 }
 
 bool lane_is_at_backend(const struct lane *r)
 {
-	return (lane_runs(r) || lane_is_broken(r)) && !r->halted;
+	return (lane_runs(r) || lane_is_broken(r)) && !lane_is_halted(r);
 }
 
 bool lane_has_queue(const struct lane *r)
@@ -209,7 +209,7 @@ bool lane_is_followed(const struct lane *r)
 
 bool lane_is_served(const struct lane *r)
 {
-	return r->serving;
+	return r->is_served;
 }
 
 bool lane_is_new_to_guest(const struct lane *r)
@@ -224,7 +224,7 @@ bool lane_has_left(const struct lane *r)
 
 bool lane_has_failed(const struct lane *r, const char **fault)
 {
-	if (!lane_is_shadowed(r) || !r->serving ||
+	if (!lane_is_shadowed(r) || !r->is_served ||
 	    !__atomic_load_n(&r->service.broken, __ATOMIC_ACQUIRE))
 		return false;
 	*fault = r->service.fault;
@@ -248,7 +248,8 @@ void lane_say_tables(struct lane *r)
 
 void lane_want(struct lane *r)
 {
-	r->run = RING_WANTED;
+	lane_expect_step(r, LANE_WANT);
+	lane_take_step(r, LANE_WANT);
 }
 
 void lane_set_size(struct lane *r, uint16_t size)
@@ -532,9 +533,9 @@ static int shadow_start(struct lane *r, const struct lane_context *c, struct rin
 
 void lane_pause(struct lane *r, const struct lane_context *c)
 {
-	if (r->serving)
+	if (r->is_served)
 		c->host->ops->serve_end(c->host, &r->service);
-	r->serving = false;
+	r->is_served = false;
 }
 
 static int queue_pass(void *queue, unsigned int *owed)
@@ -552,12 +553,11 @@ static bool queue_has_work(const void *queue)
 	return shadow_queue_has_work(queue);
 }
 
-int lane_unpause(struct lane *r, const struct lane_context *c, struct umbra_error *err)
+int lane_serve(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	int rc;
 
-	/* A disabled ring is not looked at: its driver may be gone. */
-	if (r->serving || !r->front.enabled)
+	if (r->is_served)
 		return 0;
 	r->service = (struct queue_service){
 		.pass = queue_pass,
@@ -576,8 +576,13 @@ int lane_unpause(struct lane *r, const struct lane_context *c, struct umbra_erro
 		control_queue_service(r->control, &r->service);
 	rc = c->host->ops->serve_begin(c->host, &r->service, err);
 	if (!rc)
-		r->serving = true;
+		r->is_served = true;
 	return rc;
+}
+
+int lane_unpause(struct lane *r, const struct lane_context *c, struct umbra_error *err)
+{
+	return r->state == LANE_RUNNING && r->kind != LANE_PASSED ? lane_serve(r, c, err) : 0;
 }
 
 /* --- starting and stopping ----------------------------------------------- */
@@ -668,6 +673,7 @@ int lane_start(struct lane *r, const struct lane_context *c, enum lane_kind kind
 {
 	int rc = lane_resolve(r, c, err);
 
+	lane_expect_step(r, LANE_START);
 	if (!rc)
 		rc = eventfds_make(r, c, err);
 	if (rc)
@@ -687,8 +693,9 @@ int lane_start(struct lane *r, const struct lane_context *c, enum lane_kind kind
 	}
 	if (rc)
 		return rc;
-	r->run = kind == LANE_PASSED ? RING_PASSED : RING_SHADOWED;
-	r->fresh = true;
+	r->kind = kind;
+	r->has_gone = false;
+	lane_take_step(r, LANE_START);
 	return 0;
 }
 
@@ -696,51 +703,53 @@ int lane_go(struct lane *r, const struct lane_context *c, struct umbra_error *er
 {
 	int rc = 0;
 
-	r->fresh = false;
-	if (r->run == RING_PASSED) {
-		c->host->ops->notify(c->host, r->front.kick_fd);
-		return 0;
-	}
-	if (r->kept_count && shadow_queue_readd(r->queue, r->kept, r->kept_count)) {
+	lane_expect_step(r, LANE_GO);
+	if (r->kept_count && lane_is_shadowed(r) &&
+	    shadow_queue_readd(r->queue, r->kept, r->kept_count)) {
 		char why[UMBRA_ERROR_SIZE];
 
 		shadow_queue_error(r->queue, why, sizeof(why));
 		rc = error_set(err, -EPROTO, "a buffer that the device gave back: %s", why);
 	}
-	r->kept_count = 0;
-	if (!rc)
-		rc = lane_unpause(r, c, err);
-	if (!rc)
-		c->host->ops->notify(c->host, r->back_kick_fd);
-	return rc;
+	if (lane_is_shadowed(r))
+		r->kept_count = 0;
+	if (!rc && lane_is_shadowed(r))
+		rc = lane_serve(r, c, err);
+	if (rc)
+		return rc;
+	r->has_gone = true;
+	lane_take_step(r, LANE_GO);
+	c->host->ops->notify(c->host, back_kick_fd(r));
+	return 0;
 }
 
 void lane_ungo(struct lane *r, const struct lane_context *c)
 {
-	lane_discard(r, c);
-	r->run = RING_WANTED;
+	lane_expect_step(r, LANE_TAKE_BACK);
+	let_go(r, c);
+	lane_take_step(r, LANE_TAKE_BACK);
 }
 
 int lane_resume(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	int rc;
 
-	if (!r->halted) {
-		rc = lane_unhush(r, c, err);
-	} else if (r->run == RING_SHADOWED) {
-		r->halted = r->hushed = r->muted = false;
-		rc = shadow_start(r, c, r->halt_base, true, err);
-		if (!rc)
-			rc = lane_unpause(r, c, err);
-	} else {
-		r->halted = r->hushed = r->muted = false;
-		r->front.base = r->halt_base;
+	lane_expect_step(r, LANE_RESUME);
+	if (r->state == LANE_HUSHED) {
+		rc = hush_end(r, c, err);
+	} else if (r->kind == LANE_PASSED) {
+		r->front.base = r->halt.base;
 		rc = passed_start(r, c, true, err);
+	} else {
+		rc = shadow_start(r, c, r->halt.base, true, err);
 	}
+	if (!rc && r->kind != LANE_PASSED)
+		rc = lane_serve(r, c, err);
 	if (rc)
 		return rc;
+	lane_take_step(r, LANE_RESUME);
 	/* For what was kicked and called while nobody listened. */
-	c->host->ops->notify(c->host, r->run == RING_PASSED ? r->front.kick_fd : r->back_kick_fd);
+	c->host->ops->notify(c->host, back_kick_fd(r));
 	c->host->ops->notify(c->host, r->front.call_fd);
 	return 0;
 }
@@ -758,7 +767,7 @@ char *lane_queue_error(const struct lane *r, char *text, size_t size)
  */
 #define SPOILS_MOST 4u
 
-void lane_discard(struct lane *r, const struct lane_context *c)
+void let_go(struct lane *r, const struct lane_context *c)
 {
 	lane_pause(r, c);
 	/* What it has not brought back it may bring later, to where this shadow was. */
@@ -770,23 +779,27 @@ void lane_discard(struct lane *r, const struct lane_context *c)
 	if (r->queue && c->backend && !backend_is_whole(c->backend))
 		ghosts_note(r);
 	shadow_free(r);
-	r->run = RING_STOPPED;
-	r->halted = r->hushed = r->muted = r->forgotten = r->fresh = false;
-	r->untaken = 0;
+	r->forgotten = false;
 	__atomic_store_n(&r->counters.in_flight, 0, __ATOMIC_RELAXED);
+}
+
+void lane_discard(struct lane *r, const struct lane_context *c)
+{
+	lane_expect_step(r, LANE_END);
+	let_go(r, c);
+	lane_take_step(r, LANE_END);
 }
 
 void lane_break(struct lane *r, const struct lane_context *c, const char *reason)
 {
+	lane_expect_step(r, LANE_BREAK);
 	lane_pause(r, c);
-	if (!lane_runs(r)) /* the back-end has not got it */
-		r->halted = true;
 	if (reason)
 		snprintf(r->error, sizeof(r->error), "%s", reason);
 	else
 		lane_queue_error(r, r->error, sizeof(r->error));
 	queue_abandon(r);
-	r->run = RING_BROKEN;
+	lane_take_step(r, LANE_BREAK);
 	c->host->ops->notify(c->host, r->front.err_fd);
 	c->broke(c->device, r);
 }

@@ -130,8 +130,7 @@ struct ring_control {
 struct lane_context {
 	struct shadow_host *host;
 	struct virtio_device *backend;
-	const struct memory *memory;     /* the guest's */
-	const struct memory_region *own; /* the piece of our own memory for this ring */
+	const struct memory *memory; /* the guest's */
 	uint64_t guest_features, shadow_features;
 	uint32_t table_max; /* descriptors of the longest indirect table, on whatever ring */
 	const struct ring_control *control; /* for the ring that is LANE_FOLLOWED */
@@ -246,10 +245,6 @@ void lane_ungo(struct lane *r, const struct lane_context *c);
 /* Before halting: see above.  The ring is no longer served. */
 UMBRA_MUST_CHECK int lane_hush(struct lane *r, const struct lane_context *c,
 			       struct umbra_error *err);
-/* Undone: the ring, which was not halted, runs as before.  Nobody kicks. */
-UMBRA_MUST_CHECK int lane_unhush(struct lane *r, const struct lane_context *c,
-				 struct umbra_error *err);
-
 /* Of a hushed or broken ring.  1: nothing is there that a stop would lose or race with; 0:
  * not yet, *@left says how many chains there are as far as one can see (0: what is waited
  * for is that the back-end reads a kick); -EPROTO: broken; other errors as of virtio_ops.h. */
@@ -288,9 +283,6 @@ UMBRA_MUST_CHECK int lane_unpause(struct lane *r, const struct lane_context *c,
 /* Find the guest's ring in c->memory (anew, after the table has changed). */
 UMBRA_MUST_CHECK int lane_resolve(struct lane *r, const struct lane_context *c,
 				  struct umbra_error *err);
-
-/* Why the ring's queue is broken, as a sentence.  Returns @text. */
-char *lane_queue_error(const struct lane *r, char *text, size_t size);
 
 /* After a violation: stop serving, keep the reason (NULL: the queue's), and have it
  * reported.  The back-end still has the ring, and is told when the front-end

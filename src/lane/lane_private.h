@@ -6,11 +6,27 @@
 #define UMBRA_LANE_LANE_PRIVATE_H
 
 #include "lane/lane.h"
-
-enum ring_run { RING_STOPPED, RING_WANTED, RING_PASSED, RING_SHADOWED, RING_BROKEN };
+#include "lane/lane_state.h"
 
 /* How far it is known what the back-end has taken of a ring without EVENT_IDX. */
 enum ring_sounding { SOUNDING_NOT, SOUNDING_KICKED, SOUNDING_DONE };
+
+/* On its way to a standstill. */
+struct lane_hush {
+	bool is_muted; /* the back-end was told to take no more */
+
+	/* Passed through. */
+	enum ring_sounding sounding;
+	struct ring_position sounded; /* what was available at the kick: DONE: it has taken it */
+	unsigned int quiet_looks;     /* lane_is_idle() found it quiet so often in a row */
+	struct ring_position quiet;   /* and stood here */
+};
+
+/* Between the stop and its end. */
+struct lane_halt {
+	struct ring_position base; /* what the back-end answered */
+	uint16_t untaken; /* of what a device stopped as a whole was given, the newest so many */
+};
 
 struct lane {
 	unsigned int index;
@@ -18,18 +34,14 @@ struct lane {
 	struct lane_front front;
 
 	/* Its life. */
-	enum ring_run run;
-	bool forgotten; /* by the guest: its memory may be something else by now */
-	bool fresh;     /* started, but not gone */
-	bool hushed;    /* on its way to a standstill: fed no more, or the back-end was told */
-	bool muted;     /* of hushed: the back-end was told to take no more */
-	enum ring_sounding sounding;    /* of hushed, passed through */
-	struct ring_position sounded;   /* what was available at the kick: DONE: it has taken it */
-	bool halted;                    /* between halt and resume or the end of the stop */
-	struct ring_position halt_base; /* what the back-end answered */
-	uint16_t untaken; /* of what a device stopped as a whole was given, the newest so many */
-	unsigned int quiet_looks;   /* lane_is_idle() found it quiet so often in a row */
-	struct ring_position quiet; /* and stood here */
+	enum lane_state state;
+	enum lane_kind kind; /* how the back-end has it, from STARTED on */
+	bool forgotten;      /* by the guest: its memory may be something else by now */
+	bool has_gone;       /* since it was started */
+	union {
+		struct lane_hush hush; /* HUSHED and BROKEN */
+		struct lane_halt halt; /* HALTED and BURIED */
+	};
 	/* Chains that were taken and never used before we came: outstanding at `base`.  A
 	 * vhost-user back-end that was given them before may use some after all. */
 	uint16_t gap;
@@ -51,7 +63,7 @@ struct lane {
 	struct split_ring ghost_ring;        /* only its used part, in our own memory, counts */
 	struct memory_backing *ghost_memory; /* a reference on that; NULL: none */
 
-	/* The shadow, while SHADOWED or BROKEN. */
+	/* The shadow, if it has one. */
 	uint16_t *behind; /* room for the ids that it may leave behind */
 	struct shadow_queue *queue;
 	struct control_queue *control; /* in place of `queue`: see followed.h */
@@ -62,7 +74,7 @@ struct lane {
 	int back_kick_fd, back_call_fd; /* ours; made once, kept */
 	int quiet_fd;                   /* an eventfd that nobody kicks */
 	struct queue_service service;
-	bool serving;
+	bool is_served;
 
 	struct lane_piece own;
 	unsigned int spoils; /* pieces that were given up for that, before this back-end */
@@ -76,6 +88,24 @@ struct lanes {
 	unsigned int count; /* one more than the highest that was named */
 	struct lane lane[UMBRA_QUEUES_MAX];
 };
+
+/* Where the ring that the back-end has is kicked. */
+static inline int back_kick_fd(const struct lane *r)
+{
+	return r->kind == LANE_PASSED ? r->front.kick_fd : r->back_kick_fd;
+}
+
+/* Why the ring's queue is broken, as a sentence.  Returns @text. */
+char *lane_queue_error(const struct lane *r, char *text, size_t size);
+
+/* Serve a ring that is not passed through. */
+UMBRA_MUST_CHECK int lane_serve(struct lane *r, const struct lane_context *c,
+				struct umbra_error *err);
+/* Let a hushed back-end hear again. */
+UMBRA_MUST_CHECK int hush_end(struct lane *r, const struct lane_context *c,
+			      struct umbra_error *err);
+/* Let go of what the lane has for a life, and note what that leaves behind. */
+void let_go(struct lane *r, const struct lane_context *c);
 
 /* The driver's side of the ring that the back-end has, of one that is not passed through. */
 static inline const struct driver_ring *lane_back(const struct lane *r)

@@ -10,11 +10,6 @@
 
 /* --- before the stop ------------------------------------------------------ */
 
-static int back_kick_fd(const struct lane *r)
-{
-	return r->run == RING_PASSED ? r->front.kick_fd : r->back_kick_fd;
-}
-
 /* Tell the back-end to take no more, in the way of its family. */
 static int hush_tell(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
@@ -36,39 +31,35 @@ static int hush_tell(struct lane *r, const struct lane_context *c, struct umbra_
 			c->host->ops->notify(c->host, back_kick_fd(r));
 		break;
 	}
-	r->muted = !rc;
+	r->hush.is_muted = !rc;
 	return rc;
 }
 
 int lane_hush(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
+	lane_expect_step(r, LANE_HUSH);
 	lane_pause(r, c);
-	r->hushed = true;
-	if (!backend_is_whole(c->backend)) /* it may have worked, though nobody served it */
-		r->fresh = false;
-	r->quiet_looks = 0;
-	r->sounding = SOUNDING_NOT;
+	lane_take_step(r, LANE_HUSH);
+	r->hush.quiet_looks = 0;
+	r->hush.sounding = SOUNDING_NOT;
 	/* One that is not passed through is hushed by feeding it no more, and has to hear of
 	 * what it has been fed: lane_is_idle(). */
-	return r->run == RING_PASSED ? hush_tell(r, c, err) : 0;
+	return lane_is_passed(r) ? hush_tell(r, c, err) : 0;
 }
 
-int lane_unhush(struct lane *r, const struct lane_context *c, struct umbra_error *err)
+/* Let the back-end hear again. */
+int hush_end(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	const struct virtio_ops *ops = c->backend->ops;
 	int rc = 0;
 
-	if (r->muted)
+	if (r->hush.is_muted)
 		rc = c->backend->hush == BACKEND_HUSH_ENABLE
 			     ? ops->ring_enable(c->backend, r->index, true, err)
 			     : ops->ring_exchange(c->backend, r->index, VIRTIO_RING_KICK,
 						  back_kick_fd(r), err);
 	if (!rc)
-		r->muted = false;
-	if (!rc && r->run == RING_SHADOWED)
-		rc = lane_unpause(r, c, err);
-	if (!rc)
-		r->hushed = false;
+		r->hush.is_muted = false;
 	return rc;
 }
 
@@ -94,23 +85,23 @@ static int ring_sound(struct lane *r, const struct lane_context *c, struct ring_
 	struct ring_position said = *taken;
 	int rc;
 
-	taken->avail = r->sounded.avail;
-	if (r->sounding == SOUNDING_DONE)
+	taken->avail = r->hush.sounded.avail;
+	if (r->hush.sounding == SOUNDING_DONE)
 		return 1;
-	if (r->sounding == SOUNDING_NOT && r->muted) {
-		r->sounded = said;
-		r->sounding = SOUNDING_KICKED;
+	if (r->hush.sounding == SOUNDING_NOT && r->hush.is_muted) {
+		r->hush.sounded = said;
+		r->hush.sounding = SOUNDING_KICKED;
 		c->host->ops->notify(c->host, r->quiet_fd);
 	}
-	if (r->sounding == SOUNDING_NOT || !c->host->ops->is_heard(c->host, r->quiet_fd))
+	if (r->hush.sounding == SOUNDING_NOT || !c->host->ops->is_heard(c->host, r->quiet_fd))
 		return 0;
 	rc = c->backend->ops->ring_exchange(c->backend, r->index, VIRTIO_RING_KICK, r->quiet_fd,
 					    err);
 	if (rc)
 		return rc;
-	r->sounding = ring_taken_since(split_said(&r->split), r->sounded, r->front.size)
-			      ? SOUNDING_NOT
-			      : SOUNDING_DONE;
+	r->hush.sounding = ring_taken_since(split_said(&r->split), r->hush.sounded, r->front.size)
+				   ? SOUNDING_NOT
+				   : SOUNDING_DONE;
 	return 0;
 }
 
@@ -183,12 +174,13 @@ static int reset_is_idle(struct lane *r, const struct lane_context *c, uint16_t 
 	if (rc)
 		return 0;
 	if (*left)
-		r->quiet_looks = 0;
+		r->hush.quiet_looks = 0;
 	else
-		r->quiet_looks =
-			ring_used_since(at, r->quiet, r->front.size) ? 1 : r->quiet_looks + 1;
-	r->quiet = at;
-	return r->quiet_looks >= QUIET_LOOKS;
+		r->hush.quiet_looks = ring_used_since(at, r->hush.quiet, r->front.size)
+					      ? 1
+					      : r->hush.quiet_looks + 1;
+	r->hush.quiet = at;
+	return r->hush.quiet_looks >= QUIET_LOOKS;
 }
 
 /* Fed no more, it takes what it was fed; only then it may be told to take nothing. */
@@ -204,7 +196,7 @@ static int shadowed_is_idle(struct lane *r, const struct lane_context *c, uint16
 	*left = shadow_queue_asking(r->queue, 0);
 	if (*left || c->backend->hush != BACKEND_HUSH_ENABLE)
 		return !*left;
-	rc = r->muted ? 0 : hush_tell(r, c, err);
+	rc = r->hush.is_muted ? 0 : hush_tell(r, c, err);
 	return rc ? rc : last_round_is_over(r, c);
 }
 
@@ -212,9 +204,9 @@ int lane_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
 		 struct umbra_error *err)
 {
 	*left = 0;
-	if (r->run != RING_PASSED && !lane_has_queue(r))
+	if (!lane_is_passed(r) && !lane_has_queue(r))
 		return 1;
-	if (r->run != RING_PASSED)
+	if (!lane_is_passed(r))
 		return shadowed_is_idle(r, c, left, err);
 	if (!last_round_is_over(r, c))
 		return 0;
@@ -234,7 +226,7 @@ static int passed_halt(struct lane *r, struct ring_position base, struct umbra_e
 {
 	struct ring_position said;
 
-	r->halt_base = base;
+	r->halt.base = base;
 	if (r->forgotten) /* its memory may be something else by now */
 		return 0;
 	if (split_can_stand(&r->split, &base, &said))
@@ -256,13 +248,12 @@ static int whole_halt(struct lane *r, const struct lane_context *c, int rc,
 	bool is_known = !rc && backend_keeps_index(c->backend);
 	uint16_t in_flight;
 
-	if (r->run == RING_PASSED && is_known)
+	if (lane_is_passed(r) && is_known)
 		return passed_halt(r, base, err);
-	if (r->run == RING_PASSED) { /* without an answer it stands where it was found idle */
-		r->halt_base = ring_position_with(split_said(&r->split), r->gap, r->front.size);
+	if (lane_is_passed(r)) { /* without an answer it stands where it was found idle */
+		r->halt.base = ring_position_with(split_said(&r->split), r->gap, r->front.size);
 		return 0;
 	}
-	r->untaken = 0;
 	if (!lane_has_queue(r))
 		return 0;
 	if (queue_complete(r, c)) {
@@ -275,12 +266,12 @@ static int whole_halt(struct lane *r, const struct lane_context *c, int rc,
 		return 0;
 	in_flight = shadow_queue_in_flight(r->queue);
 	if (is_known)
-		r->untaken = driver_ring_untaken(&r->queue->back, base);
+		r->halt.untaken = driver_ring_untaken(&r->queue->back, base);
 	else if (!backend_is_reset_by_stop(c->backend)) /* suspended: what it took, it has used */
-		r->untaken = in_flight;
-	if (r->untaken <= in_flight)
+		r->halt.untaken = in_flight;
+	if (r->halt.untaken <= in_flight)
 		return 0;
-	r->untaken = 0;
+	r->halt.untaken = 0;
 	return error_set(
 		err, -EPROTO,
 		"the device stopped at index %u, which is not one of the %u chains that it "
@@ -293,19 +284,19 @@ int lane_halt(struct lane *r, const struct lane_context *c, struct umbra_error *
 	struct ring_position base = ring_position_start(RING_SPLIT), said;
 	int rc;
 
-	lane_pause(r, c);
+	lane_expect_step(r, LANE_HALT);
 	if (r->queue)
 		driver_ring_silence(&r->queue->back);
 	rc = c->backend->ops->ring_stop(c->backend, r->index, &base, err);
 	if (backend_is_whole(c->backend) && !backend_is_lost(rc)) {
-		r->halted = true;
+		lane_take_step(r, LANE_HALT);
 		return whole_halt(r, c, rc, base, err);
 	}
 	if (rc)
 		return rc;
-	r->halted = true;
-	r->halt_base = base;
-	if (r->run == RING_PASSED)
+	lane_take_step(r, LANE_HALT);
+	r->halt.base = base;
+	if (lane_is_passed(r))
 		return passed_halt(r, base, err);
 	if (!lane_has_queue(r))
 		return 0;
@@ -329,13 +320,14 @@ uint16_t lane_undrained(const struct lane *r)
 {
 	uint16_t open;
 
-	if (r->control || (!r->queue && r->run != RING_PASSED))
+	if (r->control || (!r->queue && !lane_is_passed(r)))
 		return 0;
-	if (r->run != RING_PASSED)
-		return (uint16_t)(shadow_queue_in_flight(r->queue) - r->untaken);
+	if (!lane_is_passed(r))
+		return (uint16_t)(shadow_queue_in_flight(r->queue) -
+				  (lane_is_halted(r) ? r->halt.untaken : 0));
 	if (r->forgotten)
 		return 0;
-	open = split_outstanding(&r->split, r->halt_base);
+	open = split_outstanding(&r->split, r->halt.base);
 	/* More than the ring has: the used index has gone past what was taken.  Nothing more
 	 * is to come, and the start at halt_base judges that. */
 	if (open > r->front.size)
@@ -349,9 +341,9 @@ uint16_t lane_left(const struct lane *r)
 
 	if (!lane_runs(r) || r->control || r->forgotten)
 		return 0;
-	if (r->run == RING_SHADOWED)
-		return shadow_queue_asking(r->queue, r->halted ? r->untaken : 0);
-	if (r->halted)
+	if (lane_is_shadowed(r))
+		return shadow_queue_asking(r->queue, lane_is_halted(r) ? r->halt.untaken : 0);
+	if (lane_is_halted(r))
 		return lane_undrained(r);
 	open = ring_outstanding(split_said(&r->split), r->front.size);
 	return MIN(open, r->front.size);
@@ -374,9 +366,9 @@ static void queue_finish(struct lane *r, const struct lane_context *c)
 	uint16_t left = lane_undrained(r), lost = left;
 
 	/* One that never went has submitted nothing, and keeps what it kept. */
-	if (backend_is_whole(c->backend) && !q->abandoned && !r->fresh) {
-		lost = shadow_queue_asking(q, r->untaken);
-		r->kept_count = shadow_queue_reclaim(q, r->untaken, r->kept);
+	if (backend_is_whole(c->backend) && !q->abandoned && r->has_gone) {
+		lost = shadow_queue_asking(q, r->halt.untaken);
+		r->kept_count = shadow_queue_reclaim(q, r->halt.untaken, r->kept);
 		counter_add(&r->counters.returned, left - lost);
 	}
 	counter_add(&r->counters.lost, lost);
@@ -389,17 +381,18 @@ static void queue_finish(struct lane *r, const struct lane_context *c)
 	 * The next owner may be one that never asks for kicks because it never asked for
 	 * silence.  What arm() finds, the kick at its start will tell it.
 	 */
-	if (r->run == RING_SHADOWED)
+	if (lane_is_shadowed(r))
 		(void)!device_ring_arm(&q->guest);
 }
 
 void lane_finish(struct lane *r, const struct lane_context *c)
 {
+	lane_expect_step(r, LANE_FINISH);
 	if (r->control) {
 		ring_control_finish(r);
 	} else if (r->queue) {
 		queue_finish(r, c);
-	} else if (r->run == RING_PASSED) {
+	} else if (lane_is_passed(r)) {
 		uint16_t lost = lane_undrained(r);
 
 		r->left |= lost && !backend_is_whole(c->backend);
@@ -408,11 +401,11 @@ void lane_finish(struct lane *r, const struct lane_context *c)
 			log_error("queue %u: %u requests that the back-end took and did not use "
 				  "are lost",
 				  r->index, lost);
-		r->front.base = r->halt_base;
+		r->front.base = r->halt.base;
 		r->owed = split_outstanding(&r->split, r->front.base);
 	}
-	lane_discard(r, c);
-	r->run = RING_WANTED;
+	let_go(r, c);
+	lane_take_step(r, LANE_FINISH);
 	/* For what the back-end completed after it had let go of its call fd. */
 	c->host->ops->notify(c->host, r->front.call_fd);
 }

@@ -60,7 +60,7 @@ static int rings_hush(struct lanes *lanes, const struct lane_context *c, const s
 		struct lane *r = &lanes->lane[i];
 		int rc;
 
-		if (!is_meant(r, only) || !lane_runs(r) || r->halted)
+		if (!is_meant(r, only) || !lane_runs(r) || lane_is_halted(r))
 			continue;
 		rc = lane_hush(r, c, err);
 		if (rc)
@@ -115,7 +115,7 @@ static int busy_error(const struct lane *r, const struct lane_context *c, uint16
 				 " ms %u requests are still with it, as far as it can be asked",
 				 lane_index(r), ms, left);
 	if (lane_is_passed(r) && !(c->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX)) &&
-	    r->sounding != SOUNDING_DONE)
+	    r->hush.sounding != SOUNDING_DONE)
 		return error_set(
 			err, -ETIME,
 			"queue %u: after %" PRIu64 " ms %u chains are not used, and without "
@@ -187,7 +187,7 @@ static int rings_drain(struct lanes *lanes, const struct lane_context *c, const 
 		for (unsigned int i = 0; i < lanes->count; i++) {
 			struct lane *r = &lanes->lane[i];
 
-			if (!r->halted || (only ? r != only : !lane_runs(r)))
+			if (!lane_is_halted(r) || (only ? r != only : !lane_runs(r)))
 				continue;
 			rc = lane_is_drained(r, c);
 			if (rc < 0) {
