@@ -277,6 +277,19 @@ UMBRA_MUST_CHECK int shadow_device_check_mode(const struct shadow_device *d, boo
 UMBRA_MUST_CHECK int shadow_device_check_start(struct shadow_device *d, const struct lane *only,
 					       bool shadowed, struct umbra_error *err);
 
+/* --- shadow_switch.c ----------------------------------------------------- */
+
+/* Switch a device whose rings run, and which may be had in the other mode.  -EPROTO: it has
+ * switched, but for a queue that broke on the way. */
+UMBRA_MUST_CHECK int shadow_switch_running(struct shadow_device *d, bool shadowed,
+					   struct umbra_error *err);
+/* Which queues are broken before something that may break more; afterwards -EPROTO if it has:
+ * who asked for it is told, though the others are in the other mode. */
+void shadow_switch_note_broken(const struct shadow_device *d, bool broken[UMBRA_QUEUES_MAX]);
+UMBRA_MUST_CHECK int shadow_switch_broken_since(const struct shadow_device *d,
+						const bool before[UMBRA_QUEUES_MAX], bool shadowed,
+						struct umbra_error *err);
+
 /* --- shadow_halt.c ------------------------------------------------------- */
 
 /* Has the back-end something to stop, or to give back? */

@@ -7,8 +7,8 @@
  * would have to be stopped and started again for each, so its rings are WANTED
  * first, and the device is started with all of them when the front-end pauses:
  * shadow_device_tend(), START_PAUSE_US after the last ring it spoke of, or at once
- * when it says DRIVER_OK or when a switch is asked for.  How long the pause is
- * taken to be is a matter of speed alone: a ring that is wanted while the device
+ * when it says DRIVER_OK or when a switch is asked for (which otherwise is shadow_switch.c's).  How
+ * long the pause is taken to be is a matter of speed alone: a ring that is wanted while the device
  * runs stops the device, and all are started together.  So does, the other way
  * round, one ring that the front-end stops: the others are wanted again, and in most
  * cases stopped as well before anything is started.
@@ -48,7 +48,7 @@ int shadow_device_choose_mode(struct shadow_device *d, const struct lane *only,
 		return rc;
 	other = *err;
 	if (runs) {
-		rc = shadow_device_switch(d, !d->shadow_wanted, err);
+		rc = shadow_switch_running(d, !d->shadow_wanted, err);
 		if (rc && rc != -EPROTO) /* a broken queue is that one's affair */
 			return rc;
 	} else {
@@ -140,4 +140,27 @@ void shadow_device_tend(struct shadow_device *d)
 
 	if (shadow_device_tend_ms(d) == 0)
 		(void)!shadow_device_start_now(d, &err);
+}
+
+/* --- on demand ------------------------------------------------------------ */
+
+int shadow_device_switch(struct shadow_device *d, bool shadowed, struct umbra_error *err)
+{
+	int rc = shadow_device_check_mode(d, shadowed, err);
+	bool broken[UMBRA_QUEUES_MAX];
+
+	if (rc || d->shadow_wanted == shadowed)
+		return rc;
+	if (lanes_any(d->lanes, lane_runs))
+		return shadow_switch_running(d, shadowed, err);
+	d->shadow_wanted = shadowed;
+	shadow_device_settle(d);
+	if (!lanes_any(d->lanes, lane_is_wanted))
+		return 0;
+	/* What was about to start, or could not in the other mode, starts now. */
+	shadow_switch_note_broken(d, broken);
+	rc = shadow_device_start_now(d, err);
+	if (rc && d->shadow_wanted == shadowed)
+		d->shadow_wanted = !shadowed;
+	return rc ? rc : shadow_switch_broken_since(d, broken, shadowed, err);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Switching a running device between passed through and shadowed.
+ * Switching a device whose rings run between passed through and shadowed.
  *
  * Theory of operation.  The two directions are one algorithm, because a ring is
  * started and stopped in the same way in either mode (lane.h), and it is
@@ -76,15 +76,14 @@ void shadow_device_switch_overdue(struct shadow_device *d, const char *reason)
 	shadow_device_set_state(d, UMBRA_DEVICE_SWITCHING, reason);
 }
 
-static void broken_note(const struct shadow_device *d, bool broken[UMBRA_QUEUES_MAX])
+void shadow_switch_note_broken(const struct shadow_device *d, bool broken[UMBRA_QUEUES_MAX])
 {
 	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
 		broken[i] = lane_is_broken(lane_at(d->lanes, i));
 }
 
-/* Who asked is told of a queue that broke in the switch, though the others have switched. */
-static int broken_since(const struct shadow_device *d, const bool before[UMBRA_QUEUES_MAX],
-			bool shadowed, struct umbra_error *err)
+int shadow_switch_broken_since(const struct shadow_device *d, const bool before[UMBRA_QUEUES_MAX],
+			       bool shadowed, struct umbra_error *err)
 {
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
 		if (lane_is_broken(lane_at(d->lanes, i)) && !before[i])
@@ -94,7 +93,7 @@ static int broken_since(const struct shadow_device *d, const bool before[UMBRA_Q
 	return 0;
 }
 
-static int mode_set(struct shadow_device *d, bool shadowed, struct umbra_error *err)
+int shadow_switch_running(struct shadow_device *d, bool shadowed, struct umbra_error *err)
 {
 	bool broken[UMBRA_QUEUES_MAX];
 	enum umbra_device_state before = d->state;
@@ -104,7 +103,7 @@ static int mode_set(struct shadow_device *d, bool shadowed, struct umbra_error *
 	shadow_device_set_state(d, UMBRA_DEVICE_SWITCHING,
 				shadowed ? "to shadowed" : "to passed through");
 	d->overdue = false;
-	broken_note(d, broken);
+	shadow_switch_note_broken(d, broken);
 	rc = rings_switch(d, shadowed, err);
 	if (rc && !d->overdue)
 		d->switches_failed++;
@@ -117,7 +116,7 @@ static int mode_set(struct shadow_device *d, bool shadowed, struct umbra_error *
 		return rc;
 	}
 	d->shadow_wanted = shadowed;
-	rc = broken_since(d, broken, shadowed, err);
+	rc = shadow_switch_broken_since(d, broken, shadowed, err);
 	if (rc)
 		d->switches_failed++;
 	else
@@ -129,25 +128,4 @@ static int mode_set(struct shadow_device *d, bool shadowed, struct umbra_error *
 		  d->last_pause_us, umbra_device_state_name(before));
 	shadow_device_settle(d);
 	return rc;
-}
-
-int shadow_device_switch(struct shadow_device *d, bool shadowed, struct umbra_error *err)
-{
-	int rc = shadow_device_check_mode(d, shadowed, err);
-	bool broken[UMBRA_QUEUES_MAX];
-
-	if (rc || d->shadow_wanted == shadowed)
-		return rc;
-	if (lanes_any(d->lanes, lane_runs))
-		return mode_set(d, shadowed, err);
-	d->shadow_wanted = shadowed;
-	shadow_device_settle(d);
-	if (!lanes_any(d->lanes, lane_is_wanted))
-		return 0;
-	/* What was about to start, or could not in the other mode, starts now. */
-	broken_note(d, broken);
-	rc = shadow_device_start_now(d, err);
-	if (rc && d->shadow_wanted == shadowed)
-		d->shadow_wanted = !shadowed;
-	return rc ? rc : broken_since(d, broken, shadowed, err);
 }
