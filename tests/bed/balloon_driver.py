@@ -25,10 +25,10 @@ def _build(cache, *arguments):
     return Path(done.stdout.strip())
 
 
-def module(bed, flavour="uml", folder=None):
+def module(bed, flavour="uml", folder=None, source=None):
     """The driver's .ko for a kernel of the bed's, or that of another module, whose
-    source is in this folder; built once."""
-    return _build(bed.cache, flavour, *([folder] if folder else []))
+    source is in this folder, or is the kernel's own at that place; built once."""
+    return _build(bed.cache, flavour, *(word for word in (folder, source) if word))
 
 
 class BalloonDriver:

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+from pathlib import Path
 
 from .backend import listens
 from .process import Process
@@ -20,17 +21,19 @@ class UmbraProgram:
     """Any `umbra COMMAND` with a socket for the VM and a control socket."""
 
     def __init__(self, bed, name, command, *options, connect=None):
-        """With connect, a path where a VMM listens, or will."""
+        """The command is a word, or the path of a program of its own.  With connect, a path
+        where a VMM listens, or will."""
+        program = [command] if isinstance(command, Path) else [bed.program, command]
         self.bed = bed
         self.name = name
         self.connects = connect is not None
         self.socket = connect if self.connects else bed.path(f"{name}.vm")
         self.control = bed.path(f"{name}.ctl")
         self.ended = False
-        assert bed.program.exists(), f"{bed.program} is not built"
+        assert program[0].exists(), f"{program[0]} is not built"
         self.process = bed.start(Process(
             name,
-            [bed.program, command,
+            [*program,
              f"--{'connect' if self.connects else 'socket-path'}={self.socket}",
              f"--control={self.control}", f"--name={name}", *options],
             bed.log(name)), stop=self._finish)

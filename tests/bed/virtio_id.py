@@ -1,3 +1,3 @@
 """Virtio device ids."""
 
-NET, BLOCK, BALLOON, FS = 1, 2, 5, 26
+NET, BLOCK, ENTROPY, BALLOON, FS = 1, 2, 4, 5, 26
