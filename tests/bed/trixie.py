@@ -13,7 +13,6 @@ import re
 import shutil
 import subprocess
 import time
-from pathlib import Path
 
 SUITES = ("trixie", "trixie-backports")         # the last is preferred
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"

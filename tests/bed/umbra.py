@@ -1,6 +1,5 @@
 """The program under test."""
 
-import os
 import re
 import signal
 from pathlib import Path

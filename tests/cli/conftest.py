@@ -2,6 +2,7 @@
 
 import pytest
 
+from bed import SimulatedBackend
 from simulated import Simulated, SimulatedBalloon
 
 
@@ -15,6 +16,15 @@ def simulated(bed):
 def simulated_balloon(bed):
     """The same with a simulated balloon: a guest of 1 GiB."""
     return SimulatedBalloon(bed, "b0")
+
+
+@pytest.fixture(params=["shadow", "balloon"])
+def umbra(bed, request):
+    """The program as either device; the shadow's back-end is bed.disk."""
+    if request.param == "balloon":
+        return bed.balloon()
+    bed.disk = SimulatedBackend(bed)
+    return bed.umbra(bed.disk, shadow="on")
 
 
 @pytest.fixture(scope="session")

@@ -9,18 +9,9 @@ from bed.peers import (SET_VRING_KICK, SimulatedBackend, SimulatedVmm, spoil)
 from bed.wait import wait_until
 
 
-@pytest.fixture
-def program(bed):
-    if not bed.program.exists():
-        pytest.skip(f"{bed.program} is not built")
-    return bed
-
-
-
-def test_a_balloon_outlives_a_call_fd_that_blocks(program):
+def test_a_balloon_outlives_a_call_fd_that_blocks(bed):
     """Its queue is broken with that reason, the other one is served, the next VMM
     too, and SIGTERM ends it."""
-    bed = program
     balloon = bed.balloon()
     vmm = SimulatedVmm(bed, balloon).negotiate()
     inflate, deflate = vmm.ring(0).start(), vmm.ring(1).start()
@@ -40,11 +31,11 @@ def test_a_balloon_outlives_a_call_fd_that_blocks(program):
 
 
 @pytest.fixture
-def shadowed(program):
+def shadowed(bed):
     """A back-end, umbra with the shadow on, and a VMM with two running rings."""
-    backend = SimulatedBackend(program)
-    umbra = program.umbra(backend, shadow="on")
-    vmm = SimulatedVmm(program, umbra).negotiate()
+    backend = SimulatedBackend(bed)
+    umbra = bed.umbra(backend, shadow="on")
+    vmm = SimulatedVmm(bed, umbra).negotiate()
     rings = [vmm.ring(index).start() for index in range(2)]
     for ring in rings:
         ring.offer()
@@ -77,7 +68,7 @@ def check_aftermath(bed, umbra, backend, vmm, other):
     umbra.terminate()
 
 
-def test_a_shadow_outlives_a_call_fd_that_blocks(program, shadowed):
+def test_a_shadow_outlives_a_call_fd_that_blocks(bed, shadowed):
     backend, umbra, vmm, rings = shadowed
     rings[0].offer(head=1)
     heads = wait_until(lambda: backend.take(0), "a chain")
@@ -85,23 +76,23 @@ def test_a_shadow_outlives_a_call_fd_that_blocks(program, shadowed):
     for head in heads:
         backend.use(head, 0)
     wait_broken(umbra, "the front-end made its call fd block")
-    check_aftermath(program, umbra, backend, vmm, rings[1])
+    check_aftermath(bed, umbra, backend, vmm, rings[1])
 
 
-def test_a_shadow_outlives_a_kick_fd_that_its_back_end_blocks(program, shadowed):
+def test_a_shadow_outlives_a_kick_fd_that_its_back_end_blocks(bed, shadowed):
     backend, umbra, vmm, rings = shadowed
     backend.ignore_kicks()
     spoil(backend.fd(0, SET_VRING_KICK))
     rings[0].offer(head=1)
     wait_broken(umbra, "the back-end made its kick fd block")
-    check_aftermath(program, umbra, backend, vmm, rings[1])
+    check_aftermath(bed, umbra, backend, vmm, rings[1])
 
 
-def test_many_queues_that_block_do_not_hold_up_the_end(program):
+def test_many_queues_that_block_do_not_hold_up_the_end(bed):
     """Each of them is one call that blocks: SIGTERM waits for all, and not long."""
-    backend = SimulatedBackend(program, queues=64)
-    umbra = program.umbra(backend, shadow="on")
-    vmm = SimulatedVmm(program, umbra).negotiate()
+    backend = SimulatedBackend(bed, queues=64)
+    umbra = bed.umbra(backend, shadow="on")
+    vmm = SimulatedVmm(bed, umbra).negotiate()
     rings = [vmm.ring(index).start() for index in range(64)]
     backend.ignore_kicks()
     for ring in rings:

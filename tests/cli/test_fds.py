@@ -13,8 +13,6 @@ QUEUES = 256
 
 def start(bed, limit):
     """A back-end of many queues, and umbra with this soft limit of open files."""
-    if not bed.program.exists():
-        pytest.skip(f"{bed.program} is not built")
     backend = SimulatedBackend(bed, queues=QUEUES)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Inherited by what is started, and set back at once.
@@ -94,8 +92,6 @@ def test_a_front_end_that_uses_all_fds_locks_nobody_out(bed):
 @pytest.mark.parametrize("kind", ["shadow", "balloon"])
 def test_a_vmm_that_cannot_be_accepted_is_left_to_wait(bed, kind):
     """accept(2) fails; the program goes on, and takes it in when it can."""
-    if not bed.program.exists():
-        pytest.skip(f"{bed.program} is not built")
     if kind == "shadow":
         umbra = start(bed, limit=1024)[1]
     else:

@@ -14,15 +14,6 @@ BURST = 10              # lines of a kind, then one a second
 ROUNDS = 200
 
 
-@pytest.fixture(params=["shadow", "balloon"])
-def umbra(bed, request):
-    if not bed.program.exists():
-        pytest.skip(f"{bed.program} is not built")
-    if request.param == "balloon":
-        return bed.balloon()
-    return bed.umbra(SimulatedBackend(bed), shadow="on")
-
-
 def nonsense(bed, umbra):
     vmm = SimulatedVmm(bed, umbra)
     vmm.socket.sendall(encode(99))
@@ -59,8 +50,6 @@ def test_a_front_end_cannot_fill_the_log(bed, umbra, what):
 
 def test_no_number_of_chains_is_said_that_a_ring_cannot_have(bed):
     """The back-end's used index runs past where it says that it stopped."""
-    if not bed.program.exists():
-        pytest.skip(f"{bed.program} is not built")
     backend = SimulatedBackend(bed)
     umbra = bed.umbra(backend, options=["--switch-deadline=500"])
     vmm = SimulatedVmm(bed, umbra).negotiate()
@@ -83,8 +72,6 @@ def test_no_number_of_chains_is_said_that_a_ring_cannot_have(bed):
 
 def test_no_line_names_its_speaker_twice(bed):
     """What is wrong is said once, by whom it came."""
-    if not bed.program.exists():
-        pytest.skip(f"{bed.program} is not built")
     backend = SimulatedBackend(bed)
     umbra = bed.umbra(backend)
     for ending in (encode(99), encode(1)[:5], struct.pack("<III", 1, 99, 0),

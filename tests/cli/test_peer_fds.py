@@ -11,22 +11,12 @@ import socket
 import subprocess
 
 import pytest
-from bed import SimulatedBackend, SimulatedVmm, procfs
+from bed import SimulatedVmm, procfs
 from bed.peers import (SET_BACKEND_REQ_FD, SET_VRING_CALL, SET_VRING_ERR, SET_VRING_KICK,
                        u64)
 from bed.wait import PATIENCE, wait_until
 
 WHICH = {"kick": SET_VRING_KICK, "call": SET_VRING_CALL, "err": SET_VRING_ERR}
-
-
-@pytest.fixture(params=["shadow", "balloon"])
-def umbra(bed, request):
-    if not bed.program.exists():
-        pytest.skip(f"{bed.program} is not built")
-    if request.param == "balloon":
-        return bed.balloon()
-    bed.disk = SimulatedBackend(bed)
-    return bed.umbra(bed.disk, shadow="on")
 
 
 def serve(bed, umbra, ring):
@@ -84,8 +74,6 @@ def test_a_front_end_that_hands_over_its_own_socket_is_seen_to_die(bed, umbra, w
 
 def test_a_front_end_on_a_nameless_socket_is_seen_to_die(bed):
     """Started with --fd: neither end of the connection has a name."""
-    if not bed.program.exists():
-        pytest.skip(f"{bed.program} is not built")
     ours, theirs = socket.socketpair()
     process = subprocess.Popen([bed.program, "balloon", f"--fd={theirs.fileno()}"],
                                pass_fds=[theirs.fileno()], stderr=subprocess.PIPE)

@@ -12,8 +12,6 @@ from simulated import run
 
 @pytest.fixture
 def real(bed):
-    if not bed.program.exists():
-        pytest.skip(f"{bed.program} is not built")
     return bed.umbra(bed.backend())
 
 
@@ -39,8 +37,6 @@ def test_a_wish_without_a_vm_is_remembered(real):
 
 @pytest.mark.parametrize("mode, forbidden", [("on", False), ("off", True)])
 def test_a_fixed_mode_cannot_be_switched(bed, mode, forbidden):
-    if not bed.program.exists():
-        pytest.skip(f"{bed.program} is not built")
     umbra = bed.umbra(bed.backend(), shadow=mode)
     assert umbra.status()["shadow"] == mode
     with pytest.raises(QmpError) as refused:

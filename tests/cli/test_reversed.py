@@ -13,13 +13,6 @@ from bed.peers import ConnectingBackend, ListeningVmm, SimulatedBackend, Simulat
 from bed.wait import PATIENCE, wait_until
 
 
-@pytest.fixture
-def real(bed):
-    if not bed.program.exists():
-        pytest.skip(f"{bed.program} is not built")
-    return bed
-
-
 class Nowhere:
     """The address of a back-end that has not come."""
 
@@ -47,10 +40,10 @@ def dial(path):
 
 
 @pytest.mark.parametrize("shadow", ["off", "on"])
-def test_a_back_end_that_connects_serves_the_vm(real, shadow):
-    backend = ConnectingBackend(real)
-    umbra = real.umbra(backend, shadow=shadow)
-    vmm = SimulatedVmm(real, umbra).negotiate()
+def test_a_back_end_that_connects_serves_the_vm(bed, shadow):
+    backend = ConnectingBackend(bed)
+    umbra = bed.umbra(backend, shadow=shadow)
+    vmm = SimulatedVmm(bed, umbra).negotiate()
     requests_pass(vmm, backend, vmm.ring().start(), 0)
     assert umbra.state() == ("shadowed" if shadow == "on" else "passthrough")
     assert umbra.vhost()["backend"]["address"] == str(backend.socket)
@@ -58,50 +51,50 @@ def test_a_back_end_that_connects_serves_the_vm(real, shadow):
     assert not backend.socket.exists()
 
 
-def test_a_vm_waits_for_its_back_end_and_the_status_says_so(real):
-    umbra = real.umbra(Nowhere(real))
-    vmm = SimulatedVmm(real, umbra)
+def test_a_vm_waits_for_its_back_end_and_the_status_says_so(bed):
+    umbra = bed.umbra(Nowhere(bed))
+    vmm = SimulatedVmm(bed, umbra)
     status = wait_until(lambda: "back-end" in (status := umbra.status())["reason"] and status,
                         "the status to say what is missing")
     assert status["state"] == "waiting"
     assert status["reason"] == \
-        f"for a back-end that connects to {real.path('late.sock')}; the VMM is there"
+        f"for a back-end that connects to {bed.path('late.sock')}; the VMM is there"
     assert "the front-end waits for one" in umbra.process.output()
     # Meanwhile the operator is served, and a second VMM turned away.
     umbra.shadow(True)
     with contextlib.closing(dial(umbra.socket)) as second:
         assert second.recv(1) == b""
-    backend = ConnectingBackend(real, "late")
+    backend = ConnectingBackend(bed, "late")
     vmm.negotiate()
     requests_pass(vmm, backend, vmm.ring().start(), 0)
     assert umbra.state() == "shadowed"
 
 
-def test_a_vm_that_gives_up_leaves_the_place_to_the_next(real):
-    umbra = real.umbra(Nowhere(real))
-    SimulatedVmm(real, umbra).leave()
+def test_a_vm_that_gives_up_leaves_the_place_to_the_next(bed):
+    umbra = bed.umbra(Nowhere(bed))
+    SimulatedVmm(bed, umbra).leave()
     wait_until(lambda: "for a VMM that connects" in umbra.status()["reason"], "it to wait anew")
-    vmm = SimulatedVmm(real, umbra)
-    ConnectingBackend(real, "late")
+    vmm = SimulatedVmm(bed, umbra)
+    ConnectingBackend(bed, "late")
     vmm.negotiate()
 
 
-def test_a_back_end_that_went_away_while_it_waited_is_passed_over(real):
-    backend = Nowhere(real)
-    umbra = real.umbra(backend)
+def test_a_back_end_that_went_away_while_it_waited_is_passed_over(bed):
+    backend = Nowhere(bed)
+    umbra = bed.umbra(backend)
     for _ in range(3):
         dial(backend.socket).close()
-    backend = ConnectingBackend(real, "late")
+    backend = ConnectingBackend(bed, "late")
     wait_until(lambda: backend.connection, "the back-end to connect")
-    vmm = SimulatedVmm(real, umbra).negotiate()
+    vmm = SimulatedVmm(bed, umbra).negotiate()
     requests_pass(vmm, backend, vmm.ring().start(), 0)
 
 
-def test_a_lost_back_end_is_followed_by_the_next_connection(real):
-    backend = ConnectingBackend(real)
-    umbra = real.umbra(backend)
+def test_a_lost_back_end_is_followed_by_the_next_connection(bed):
+    backend = ConnectingBackend(bed)
+    umbra = bed.umbra(backend)
     for number in range(1, 4):
-        vmm = SimulatedVmm(real, umbra).negotiate()
+        vmm = SimulatedVmm(bed, umbra).negotiate()
         requests_pass(vmm, backend, vmm.ring().start(), 0)
         assert backend.connections == number
         backend.hang_up()
@@ -110,28 +103,28 @@ def test_a_lost_back_end_is_followed_by_the_next_connection(real):
         vmm.leave()
 
 
-def test_a_stand_by_takes_over(real):
-    first = ConnectingBackend(real)
-    umbra = real.umbra(first)
-    vmm = SimulatedVmm(real, umbra).negotiate()
-    second = ConnectingBackend(real, "simulated")
+def test_a_stand_by_takes_over(bed):
+    first = ConnectingBackend(bed)
+    umbra = bed.umbra(first)
+    vmm = SimulatedVmm(bed, umbra).negotiate()
+    second = ConnectingBackend(bed, "simulated")
     wait_until(lambda: second.connection, "the stand-by to connect")
     first.leave()
     vmm.wait_end()
     vmm.leave()
-    vmm = SimulatedVmm(real, umbra).negotiate()
+    vmm = SimulatedVmm(bed, umbra).negotiate()
     requests_pass(vmm, second, vmm.ring().start(), 0)
 
 
 # --- a VMM that listens ----------------------------------------------------------
 
 
-def test_a_vmm_that_listens_is_connected_to_again_and_again(real):
-    path = real.path("vmm.sock")
-    backend = SimulatedBackend(real)
-    umbra = real.umbra(backend, connect=path)
+def test_a_vmm_that_listens_is_connected_to_again_and_again(bed):
+    path = bed.path("vmm.sock")
+    backend = SimulatedBackend(bed)
+    umbra = bed.umbra(backend, connect=path)
     for number in range(1, 4):
-        vmm = ListeningVmm(real, path).negotiate()
+        vmm = ListeningVmm(bed, path).negotiate()
         requests_pass(vmm, backend, vmm.ring().start(), 0)
         assert umbra.vhost()["frontends"] == number
         vmm.leave()
@@ -139,15 +132,15 @@ def test_a_vmm_that_listens_is_connected_to_again_and_again(real):
     umbra.terminate()
 
 
-def test_a_new_umbra_connects_to_the_vmm_of_the_one_that_died(real):
-    path = real.path("vmm.sock")
-    backend = SimulatedBackend(real)
+def test_a_new_umbra_connects_to_the_vmm_of_the_one_that_died(bed):
+    path = bed.path("vmm.sock")
+    backend = SimulatedBackend(bed)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.settimeout(PATIENCE)
         listener.bind(str(path))
         listener.listen(1)
         for name in ("u1", "u2"):
-            umbra = real.umbra(backend, name=name, connect=path)
+            umbra = bed.umbra(backend, name=name, connect=path)
             peer, _ = listener.accept()
             with peer:
                 umbra.kill()
@@ -155,9 +148,9 @@ def test_a_new_umbra_connects_to_the_vmm_of_the_one_that_died(real):
         assert path.exists()
 
 
-def test_the_status_says_how_connecting_goes(real):
-    path = real.path("vmm.sock")
-    umbra = real.umbra(SimulatedBackend(real), connect=path)
+def test_the_status_says_how_connecting_goes(bed):
+    path = bed.path("vmm.sock")
+    umbra = bed.umbra(SimulatedBackend(bed), connect=path)
     wait_until(lambda: "the last pause 1000 ms" in umbra.status()["reason"],
                "the pauses to grow to a second")
     reason = umbra.status()["reason"]
@@ -167,16 +160,16 @@ def test_the_status_says_how_connecting_goes(real):
     assert int(reason.split("directory; ")[1].split()[0]) >= 11
     log = umbra.process.output()
     assert log.count("no VMM listens at") == 1
-    ListeningVmm(real, path).negotiate()
+    ListeningVmm(bed, path).negotiate()
     umbra.wait_state("negotiating")
 
 
-def test_a_balloon_connects_too(real):
-    path = real.path("vmm.sock")
-    balloon = real.balloon(connect=path)
+def test_a_balloon_connects_too(bed):
+    path = bed.path("vmm.sock")
+    balloon = bed.balloon(connect=path)
     assert "for a VMM that listens at" in balloon.status()["reason"]
     for _ in range(2):
-        vmm = ListeningVmm(real, path).negotiate()
+        vmm = ListeningVmm(bed, path).negotiate()
         ring = vmm.ring(0).start()
         ring.offer(length=4)
         ring.wait_used(1)

@@ -5,7 +5,7 @@ import os
 import struct
 
 import pytest
-from bed.peers import (GET_FEATURES, PROTOCOL, SET_FEATURES, SET_MEM_TABLE, SET_OWNER,
+from bed.peers import (GET_FEATURES, PROTOCOL, SET_FEATURES, SET_OWNER,
                        SET_VRING_ADDR, SET_VRING_KICK, SET_VRING_NUM,
                        VERSION_1, SimulatedBackend, SimulatedVmm, u64)
 from bed.wait import wait_until
@@ -13,23 +13,16 @@ from bed.wait import wait_until
 FORGOTTEN = "share=on is forgotten"
 
 
-@pytest.fixture
-def real(bed):
-    if not bed.program.exists():
-        pytest.skip(f"{bed.program} is not built")
-    return bed
-
-
 def wait_reason(umbra, text):
     return wait_until(lambda: text in (status := umbra.status()).get("reason", "") and status,
                       f"the status to say: {text}")
 
 
-def test_the_status_says_what_a_device_waits_for(real):
-    umbra = real.umbra(SimulatedBackend(real))
+def test_the_status_says_what_a_device_waits_for(bed):
+    umbra = bed.umbra(SimulatedBackend(bed))
     status = wait_reason(umbra, f"for a VMM that connects to {umbra.socket}")
     assert status["state"] == "waiting"
-    vmm = SimulatedVmm(real, umbra)
+    vmm = SimulatedVmm(bed, umbra)
     assert wait_reason(umbra, "for the guest's driver")["state"] == "negotiating"
     vmm.send(SET_OWNER)
     vmm.ask(GET_FEATURES)
@@ -45,10 +38,10 @@ def test_the_status_says_what_a_device_waits_for(real):
     vmm.rings.clear()
 
 
-def test_memory_that_is_not_shared_is_told_in_those_words(real):
+def test_memory_that_is_not_shared_is_told_in_those_words(bed):
     """What QEMU 7.2 does when its memory has no file: no table, and rings."""
-    umbra = real.umbra(SimulatedBackend(real))
-    vmm = SimulatedVmm(real, umbra)
+    umbra = bed.umbra(SimulatedBackend(bed))
+    vmm = SimulatedVmm(bed, umbra)
     vmm.ask(GET_FEATURES)
     vmm.send(SET_FEATURES, u64(VERSION_1))
     vmm.send(SET_VRING_NUM, struct.pack("<II", 0, 64))
@@ -61,10 +54,10 @@ def test_memory_that_is_not_shared_is_told_in_those_words(real):
 
 @pytest.mark.parametrize("kind", ["shadow", "balloon"])
 @pytest.mark.parametrize("touched", [False, True])
-def test_memory_that_the_vmm_never_writes_is_told(real, kind, touched):
+def test_memory_that_the_vmm_never_writes_is_told(bed, kind, touched):
     """What a VMM shares that maps its memory's file privately: a file of holes."""
-    device = real.umbra(SimulatedBackend(real)) if kind == "shadow" else real.balloon()
-    vmm = SimulatedVmm(real, device)
+    device = bed.umbra(SimulatedBackend(bed)) if kind == "shadow" else bed.balloon()
+    vmm = SimulatedVmm(bed, device)
     if touched:
         vmm.memory[0:4] = b"boot"
     assert bool(os.fstat(vmm.fd).st_blocks) == touched
@@ -72,11 +65,11 @@ def test_memory_that_the_vmm_never_writes_is_told(real, kind, touched):
     assert (FORGOTTEN in device.process.output()) != touched
 
 
-def test_counters_outlive_the_vmm(real):
-    backend = SimulatedBackend(real)
-    umbra = real.umbra(backend, shadow="on")
+def test_counters_outlive_the_vmm(bed):
+    backend = SimulatedBackend(bed)
+    umbra = bed.umbra(backend, shadow="on")
     for number in range(1, 4):
-        vmm = SimulatedVmm(real, umbra).negotiate()
+        vmm = SimulatedVmm(bed, umbra).negotiate()
         ring = vmm.ring(index=1).start()
         ring.offer()
         backend.serve_one(index=1)
@@ -90,10 +83,10 @@ def test_counters_outlive_the_vmm(real):
 
 
 @pytest.mark.parametrize("shadow, mode", [("off", "passed through"), ("on", "shadowed")])
-def test_the_log_has_a_line_for_each_step(real, shadow, mode):
-    umbra = real.umbra(SimulatedBackend(real), shadow=shadow)
+def test_the_log_has_a_line_for_each_step(bed, shadow, mode):
+    umbra = bed.umbra(SimulatedBackend(bed), shadow=shadow)
     for number in range(2):
-        vmm = SimulatedVmm(real, umbra).negotiate()
+        vmm = SimulatedVmm(bed, umbra).negotiate()
         vmm.ring().start()
         umbra.wait_state("passthrough", "shadowed")
         vmm.leave()

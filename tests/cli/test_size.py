@@ -43,8 +43,6 @@ def test_a_share_is_1_to_100(program, text):
 
 
 def test_a_share_of_no_guest_is_refused(bed, program):
-    if not bed.program.exists():
-        pytest.skip(f"{bed.program} is not built")
     balloon = bed.balloon()
     done = run(program, "ctl", balloon.control, "balloon", "50%")
     assert done.returncode == 1 and "before a guest is there" in done.stderr
@@ -58,8 +56,6 @@ def test_minus_one_is_no_size(program):
 
 def test_all_memory_of_no_guest_is_not_8_eib(bed, program):
     """The real program, before a VM has come."""
-    if not bed.program.exists():
-        pytest.skip(f"{bed.program} is not built")
     balloon = bed.balloon()
     run(program, "ctl", balloon.control, "balloon", "all")
     shown = run(program, "ctl", balloon.control, "balloon").stdout

@@ -16,8 +16,6 @@ from bed.wait import PATIENCE, wait_until
 
 @pytest.fixture
 def backend(bed):
-    if not bed.program.exists():
-        pytest.skip(f"{bed.program} is not built")
     return SimulatedBackend(bed)
 
 
