@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "base/shm.h"
+#include "random.h"
 #include "ring/device_ring.h"
 #include "ring/driver_ring.h"
 
@@ -39,23 +40,7 @@
 			failed(#what, __LINE__);                                                   \
 	} while (0)
 
-/* ---- random numbers (splitmix64) ------------------------------------------ */
-
-static uint64_t seed, random_state;
-
-static uint64_t random64(void)
-{
-	uint64_t z = random_state += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return z ^ z >> 31;
-}
-
-static uint32_t below(uint32_t n)
-{
-	return (uint32_t)(random64() % n);
-}
+static uint64_t seed;
 
 /* ---- the model ------------------------------------------------------------ */
 
@@ -583,9 +568,8 @@ static void run_case(uint16_t size, uint64_t features, uint32_t table_max, bool 
 int main(int argc, char **argv)
 {
 	static const uint16_t sizes[] = { 1, 2, 4, 64, 256 };
-	const char *text = argc > 1 ? argv[1] : getenv("UMBRA_SEED");
 
-	seed = text ? strtoull(text, NULL, 0) : (uint64_t)time(NULL) * 1000003 + (uint64_t)getpid();
+	seed = argc > 1 ? strtoull(argv[1], NULL, 0) : random_seed();
 	if (argc > 2)
 		operations = strtoull(argv[2], NULL, 0);
 	printf("seed %" PRIu64 "\n", seed);
@@ -596,7 +580,7 @@ int main(int argc, char **argv)
 					    (f & 2 ? BIT64(VIRTIO_RING_F_INDIRECT_DESC) : 0) |
 					    (f & 4 ? BIT64(VIRTIO_F_IN_ORDER) : 0);
 
-			random_state = seed ^ (uint64_t)sizes[s] << 32 ^ (uint64_t)f << 48;
+			random_begin(seed ^ (uint64_t)sizes[s] << 32 ^ (uint64_t)f << 48);
 			/* once with each of the other two */
 			run_case(sizes[s], features, (f & 1) == f >> 3 ? TABLE_MAX_HERE : 0, f & 8);
 		}

@@ -17,6 +17,7 @@
 
 #include "balloon_talk.h"
 #include "base/shm.h"
+#include "random.h"
 
 /* --- the stock protocol --------------------------------------------------------- */
 
@@ -436,16 +437,7 @@ static void blocks_are_counted_in_the_file_not_in_guest_addresses(void **state)
 	rig_free(g);
 }
 
-/* --- against a naive model
- * ------------------------------------------------------------------------ */
-
-static uint64_t seed;
-
-static uint64_t dice(uint64_t below)
-{
-	seed = seed * 6364136223846793005u + 1442695040888963407u;
-	return (seed >> 33) % below;
-}
+/* --- against a naive model --------------------------------------------------------- */
 
 #define MODEL_PAGES ((LOW_BYTES + HIGH_BYTES - RINGS_BYTES) >> 12)
 
@@ -475,8 +467,7 @@ static void the_account_and_the_memory_agree_with_a_naive_model(void **state)
 	uint64_t sum = 0;
 
 	(void)state;
-	seed = (uint64_t)time(NULL);
-	print_message("seed %lu\n", seed);
+	random_begin_anew();
 	memset(in, 0, sizeof(in));
 	memset(zero, 0, sizeof(zero));
 	for (unsigned int with = 0; with < 2; with++) {
@@ -486,20 +477,20 @@ static void the_account_and_the_memory_agree_with_a_naive_model(void **state)
 		memset(in, 0, sizeof(in));
 		memset(zero, 0, sizeof(zero));
 		for (unsigned int step = 0; step < 2000; step++) {
-			unsigned int queue = dice(5) < 3 ? INFLATE : DEFLATE;
-			uint32_t count = 1 + (uint32_t)dice(512);
-			uint64_t start = dice(MODEL_PAGES);
+			unsigned int queue = below(5) < 3 ? INFLATE : DEFLATE;
+			uint32_t count = 1 + (uint32_t)below(512);
+			uint64_t start = below(MODEL_PAGES);
 
 			for (uint32_t i = 0; i < count; i++) {
 				/* Runs up, runs down, anything, and what is no memory. */
 				uint64_t at = step % 3 == 0   ? start + i
 					      : step % 3 == 1 ? start - i
-							      : dice(MODEL_PAGES);
+							      : below(MODEL_PAGES);
 
 				pfns[i] = (uint32_t)model_pfn(at % MODEL_PAGES);
-				if (!with && dice(50) == 0)
+				if (!with && below(50) == 0)
 					pfns[i] = (uint32_t)(LOW_PFN + (LOW_BYTES >> 12) +
-							     dice(1000));
+							     below(1000));
 			}
 			if (!with) {
 				send_pfns(g, queue, pfns, count);
@@ -534,22 +525,22 @@ static void random_messages_never_reach_outside_guest_memory(void **state)
 	uint8_t m[512];
 
 	(void)state;
-	seed = (uint64_t)time(NULL);
-	print_message("seed %lu\n", seed);
+	random_begin_anew();
 	g->low_file.block = g->high_file.block = BLOCK;
 	for (unsigned int step = 0; step < 20000; step++) {
-		size_t size = 8 + 8 * dice(40);
+		size_t size = 8 + 8 * below(40);
 
 		for (size_t i = 0; i < size; i++)
-			m[i] = (uint8_t)dice(256);
+			m[i] = (uint8_t)below(256);
 		/* Half of them with a good header, and records near guest memory. */
 		if (step % 2) {
 			put_word(m, (uint64_t)(size - 8) << 32);
 			for (size_t i = 8; i < size; i += 16)
-				put_word(m + i, (FREE_PFN + dice(0x50000)) | (12 + dice(8)) << 52 |
-							dice(8) << 61);
+				put_word(m + i, (FREE_PFN + below(0x50000)) |
+							(uint64_t)(12 + below(8)) << 52 |
+							(uint64_t)below(8) << 61);
 		}
-		send_message(g, dice(2) ? INFLATE : DEFLATE, m, size); /* the rig checks */
+		send_message(g, below(2) ? INFLATE : DEFLATE, m, size); /* the rig checks */
 	}
 	assert_int_equal(info_of(g).state, UMBRA_BALLOON_RUNNING);
 	assert_true(info_of(g).refused_records > 1000);

@@ -10,24 +10,11 @@
 #include <time.h>
 
 #include "page_run_rig.h"
+#include "random.h"
 
 #define PAGES_IN_GIB (1u << 18)
 
-static uint64_t seed, random_state;
-
-static uint64_t random64(void)
-{
-	uint64_t z = random_state += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return z ^ z >> 31;
-}
-
-static uint32_t below(uint32_t limit)
-{
-	return (uint32_t)(random64() % limit);
-}
+static uint64_t seed;
 
 /* ---- what the encoder writes ----------------------------------------------- */
 
@@ -726,10 +713,7 @@ int main(void)
 		cmocka_unit_test(merging_reaches_the_last_page),
 		cmocka_unit_test(stock_arrays_become_runs),
 	};
-	const char *text = getenv("UMBRA_SEED");
 
-	seed = text ? strtoull(text, NULL, 0) : (uint64_t)time(NULL) * 1000003;
-	random_state = seed;
-	printf("seed %" PRIu64 "\n", seed);
+	seed = random_begin_anew();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

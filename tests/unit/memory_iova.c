@@ -12,6 +12,7 @@
 
 #include "base/bits.h"
 #include "memory/iova_space.h"
+#include "random.h"
 
 #define PAGE 4096ull
 #define MIB (1ull << 20)
@@ -137,17 +138,16 @@ static void whatever_comes_and_goes_nothing_overlaps(void **state)
 {
 	static uint16_t owner[MODEL_PAGES];
 	uint64_t starts[MODEL_PAGES] = { 0 }, sizes[MODEL_PAGES] = { 0 };
-	unsigned int seed = 20261123, taken_count = 0, full = 0;
+	unsigned int taken_count = 0, full = 0;
 
 	(void)state;
-	print_message("seed %u\n", seed);
-	srandom(seed);
+	random_begin_anew();
 	memset(owner, 0, sizeof(owner));
 	iova_space_init(&space, 0, MODEL_PAGES * PAGE - 1);
 	for (unsigned int round = 0; round < 20000; round++) {
-		unsigned int i = (unsigned int)random() % 64;
-		uint64_t pages = 1 + (uint64_t)random() % 24, at, align;
-		bool highest = random() % 2, fits = false;
+		unsigned int i = below(64);
+		uint64_t pages = 1 + below(24), at, align;
+		bool highest = below(2), fits = false;
 		int rc;
 
 		if (sizes[i]) {

@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "net_control_rig.h"
+#include "random.h"
 
 /* --- saving and loading ---------------------------------------------------------- */
 
@@ -371,11 +372,6 @@ static bool device_equal(const struct device *a, const struct device *b)
 	       !memcmp(a->tx, b->tx, 8) && !memcmp(a->rx, b->rx, 8);
 }
 
-static unsigned int below(unsigned int n)
-{
-	return (unsigned int)rand() % n;
-}
-
 /* A command that is mostly legal. */
 static void build_any(struct bytes *b)
 {
@@ -414,7 +410,8 @@ static void build_any(struct bytes *b)
 		build(b, CLASS(GUEST_OFFLOADS, SET), (uint64_t)below(4) << 7, 8);
 		break;
 	case 10:
-		build(b, VIRTIO_NET_CTRL_NOTF_COAL, (uint8_t)below(3), (uint64_t)rand() << 16, 8);
+		build(b, VIRTIO_NET_CTRL_NOTF_COAL, (uint8_t)below(3),
+		      (random64() & INT32_MAX) << 16, 8);
 		break;
 	default:
 		build(b, CLASS(ANNOUNCE, ACK), 0, below(2));
@@ -426,14 +423,13 @@ static void a_fresh_device_is_brought_to_where_any_sequence_of_commands_led(void
 {
 	struct net_control *s = state_new(), *loaded = state_new();
 	struct device *told = calloc(1, sizeof(*told)), *replayed = calloc(1, sizeof(*told));
-	unsigned int seed = (unsigned int)time(NULL), said = 0, refusals = 0;
+	unsigned int said = 0, refusals = 0;
 	struct bytes *b = bytes_new();
 	struct umbra_error err;
 
 	(void)state;
 	assert_true(told && replayed);
-	print_message("seed %u\n", seed);
-	srand(seed);
+	random_begin_anew();
 	for (unsigned int round = 0; round < 1000; round++) {
 		unsigned int length = below(60);
 		struct net_control_replay r;

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/shm.h"
+#include "random.h"
 #include "sim.h"
 
 #define V1 BIT64(VIRTIO_F_VERSION_1)
@@ -269,17 +270,9 @@ static void chains_of_the_guests_ring_are_not_completed_on_a_shadow(void **state
 
 /* --- at random -------------------------------------------------------------------- */
 
-static uint32_t random_now;
-
-static uint32_t draw(uint32_t below)
-{
-	random_now = random_now * 1664525u + 1013904223u;
-	return (uint32_t)(((uint64_t)(random_now >> 8) * below) >> 24);
-}
-
 /* Serials are given once: what the guest gets it must have asked for in this life, and the
  * back-end must have completed it. */
-static void run(uint16_t size, uint64_t features, uint32_t seed)
+static void run(uint16_t size, uint64_t features, uint64_t seed)
 {
 	enum { SERIALS = 4000 };
 	static bool done[SERIALS], got[SERIALS];
@@ -291,21 +284,21 @@ static void run(uint16_t size, uint64_t features, uint32_t seed)
 
 	memset(done, 0, sizeof(done));
 	memset(got, 0, sizeof(got));
-	random_now = seed;
+	random_begin(seed);
 	while (next < SERIALS) {
 		unsigned int which;
 
-		switch (draw(10)) {
+		switch (below(10)) {
 		case 0 ... 3:
-			next += sim_guest_add(sim, 0, 1, draw(2) && size > 1, next) > 0;
+			next += sim_guest_add(sim, 0, 1, below(2) && size > 1, next) > 0;
 			break;
 		case 4 ... 5:
-			sim_backend_take(sim, 0, 1 + draw(4));
+			sim_backend_take(sim, 0, 1 + below(4));
 			break;
 		case 6 ... 7:
 			if (!q->held_count)
 				break;
-			which = draw(q->held_count);
+			which = below(q->held_count);
 			done[q->held[which].serial] = true;
 			sim_backend_complete(sim, 0, which);
 			break;
@@ -319,11 +312,11 @@ static void run(uint16_t size, uint64_t features, uint32_t seed)
 			}
 			break;
 		case 9:
-			if (draw(8))
+			if (below(8))
 				break;
 			stop(sim);
-			for (unsigned int n = draw(3); n && q->held_count; n--) {
-				which = draw(q->held_count);
+			for (unsigned int n = below(3); n && q->held_count; n--) {
+				which = below(q->held_count);
 				done[q->held[which].serial] = true;
 				sim_backend_complete(sim, 0, which);
 			}
@@ -341,17 +334,16 @@ static void run(uint16_t size, uint64_t features, uint32_t seed)
 static void at_random_no_life_is_taken_for_another(void **state)
 {
 	static const uint16_t sizes[] = { 1, 2, 4, 16 };
-	const char *given = getenv("UMBRA_SEED");
-	uint32_t seed = given ? (uint32_t)strtoul(given, NULL, 0) : (uint32_t)random();
+	uint64_t seed = random_seed();
 
 	(void)state;
 	for (unsigned int n = 0; n < ARRAY_SIZE(sizes) * 4; n++) {
 		uint64_t features = V1 | (n & 1 ? EVENT : 0) | (n & 2 ? INDIRECT : 0);
 
-		print_message("size %u, features 0x%llx, UMBRA_SEED=%u\n", sizes[n / 4],
-			      (unsigned long long)features, seed);
+		print_message("size %u, features 0x%llx, UMBRA_SEED=%llu\n", sizes[n / 4],
+			      (unsigned long long)features, (unsigned long long)seed);
 		run(sizes[n / 4], features, seed);
-		seed = given ? seed : seed + 1;
+		seed = random_seed_after(seed);
 	}
 }
 
@@ -368,6 +360,5 @@ int main(void)
 		cmocka_unit_test(at_random_no_life_is_taken_for_another),
 	};
 
-	srandom((unsigned int)getpid());
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

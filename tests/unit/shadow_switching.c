@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "random.h"
 #include "sim.h"
 
 #define V1 BIT64(VIRTIO_F_VERSION_1)
@@ -82,7 +83,6 @@ struct load {
 	struct sim *sim;
 	const struct family *family;
 	unsigned int queues;
-	uint32_t random;
 	uint64_t given[SIM_QUEUES], got[SIM_QUEUES], oldest[SIM_QUEUES];
 	uint8_t taken[SIM_QUEUES][SERIALS], returned[SIM_QUEUES][SERIALS];
 	bool asks[SIM_QUEUES][SERIALS];
@@ -91,12 +91,6 @@ struct load {
 	uint16_t base[SIM_QUEUES];
 	unsigned int switches, refused, stops, faults;
 };
-
-static uint32_t draw(struct load *l, uint32_t below)
-{
-	l->random = l->random * 1664525u + 1013904223u;
-	return (uint32_t)(((uint64_t)(l->random >> 8) * below) >> 24);
-}
 
 static struct load *current;
 
@@ -125,7 +119,7 @@ static void complete_any(struct load *l, unsigned int q)
 	unsigned int held = l->sim->queues[q].held_count;
 
 	if (held)
-		sim_backend_complete(l->sim, q, draw(l, held));
+		sim_backend_complete(l->sim, q, below(held));
 }
 
 static void guest_turn(struct load *l, unsigned int q)
@@ -150,13 +144,13 @@ static void guest_give(struct load *l, unsigned int q)
 	unsigned int size = l->sim->size, out = 1, in = 0;
 
 	if (serial == SERIALS || serial - l->oldest[q] >= 256)
-		return;        /* its place in memory may be in use */
-	if (draw(l, 3) == 0) { /* a receive buffer */
+		return;      /* its place in memory may be in use */
+	if (below(3) == 0) { /* a receive buffer */
 		out = 0;
-		in = 1 + draw(l, size < 6 ? size : 6);
+		in = 1 + below(size < 6 ? size : 6);
 	} else if (size > 1) {
-		in = draw(l, size < 6 ? size - 1 : 6);
-		out += draw(l, size - in < 3 ? size - in : 3);
+		in = below(size < 6 ? size - 1 : 6);
+		out += below(size - in < 3 ? size - in : 3);
 	}
 	l->asks[q][serial] = out > 0;
 	l->writable[q][serial] = in * 64 - (out ? 0 : (uint32_t)(serial % 8));
@@ -169,16 +163,16 @@ static void guest_give(struct load *l, unsigned int q)
 static void world_goes_on(struct sim *sim)
 {
 	struct load *l = current;
-	unsigned int q = draw(l, l->queues);
+	unsigned int q = below(l->queues);
 
 	assert_ptr_equal(l->sim, sim);
-	if (draw(l, 2))
+	if (below(2))
 		guest_give(l, q);
 	/* One that is not hushed goes on taking, but uses more than it takes. */
-	if ((sim->runs || !sim->backend.traits) && draw(l, 2))
-		backend_turn(l, q, 1 + draw(l, 8));
+	if ((sim->runs || !sim->backend.traits) && below(2))
+		backend_turn(l, q, 1 + below(8));
 	for (unsigned int n = 6; n; n--)
-		complete_any(l, draw(l, l->queues));
+		complete_any(l, below(l->queues));
 	guest_turn(l, q);
 }
 
@@ -228,12 +222,12 @@ static void fault_choose(struct load *l)
 		sim->fail_stop_code = -EREMOTEIO;
 	if (!sim->backend.traits)
 		return;
-	switch (draw(l, 8)) {
+	switch (below(8)) {
 	case 0:
-		sim->fail_start = 1 + (int)draw(l, 3);
+		sim->fail_start = 1 + (int)below(3);
 		break;
 	case 1:
-		sim->fail_device_start = 1 + (int)draw(l, 2);
+		sim->fail_device_start = 1 + (int)below(2);
 		break;
 	case 2:
 		sim->fail_device_stop = 1;
@@ -274,12 +268,12 @@ static void try_switch(struct load *l)
 
 static void random_step(struct load *l, unsigned int q)
 {
-	switch (draw(l, 12)) {
+	switch (below(12)) {
 	case 0 ... 3:
 		guest_give(l, q);
 		break;
 	case 4 ... 5:
-		backend_turn(l, q, 1 + draw(l, 4));
+		backend_turn(l, q, 1 + below(4));
 		break;
 	case 6 ... 7:
 		complete_any(l, q);
@@ -291,11 +285,11 @@ static void random_step(struct load *l, unsigned int q)
 		guest_turn(l, q);
 		break;
 	case 11:
-		if (draw(l, 4) == 0)
+		if (below(4) == 0)
 			try_switch(l);
-		else if (draw(l, 8) == 0)
+		else if (below(8) == 0)
 			ring_down_or_up(l, q);
-		else if (draw(l, 8) == 0)
+		else if (below(8) == 0)
 			table_change(l);
 		else
 			sim_pause(l->sim);
@@ -303,7 +297,7 @@ static void random_step(struct load *l, unsigned int q)
 	}
 }
 
-static void run_load(const struct family *family, uint16_t size, uint64_t features, uint32_t seed)
+static void run_load(const struct family *family, uint16_t size, uint64_t features, uint64_t seed)
 {
 	struct load *l = calloc(1, sizeof(*l));
 	struct sim *sim = sim_new(UMBRA_SHADOW_AUTO, size, features);
@@ -313,7 +307,7 @@ static void run_load(const struct family *family, uint16_t size, uint64_t featur
 	l->sim = sim;
 	l->family = family;
 	l->queues = 2;
-	l->random = seed;
+	random_begin(seed);
 	current = l;
 	sim->backend.hush = family->hush;
 	if (family->traits)
@@ -324,7 +318,7 @@ static void run_load(const struct family *family, uint16_t size, uint64_t featur
 	sim->before_answer = takes_all;
 	sim_boot(sim, l->queues, features);
 	while (!done) {
-		random_step(l, draw(l, l->queues));
+		random_step(l, below(l->queues));
 		done = true;
 		for (unsigned int q = 0; q < l->queues; q++)
 			done &= l->given[q] == SERIALS;
@@ -357,8 +351,7 @@ static void random_switching_loses_repeats_and_drops_nothing(void **state)
 {
 	static const uint16_t sizes[] = { 1, 2, 4, 256 };
 	static const uint64_t features[] = { V1, V1 | EVENT, V1 | INDIRECT, V1 | INDIRECT | EVENT };
-	const char *given = getenv("UMBRA_SEED");
-	uint32_t seed = given ? (uint32_t)strtoul(given, NULL, 0) : (uint32_t)random();
+	uint64_t seed = random_seed();
 
 	(void)state;
 	for (size_t k = 0; k < ARRAY_SIZE(families); k++)
@@ -366,10 +359,11 @@ static void random_switching_loses_repeats_and_drops_nothing(void **state)
 			uint16_t size = sizes[n / 4 % 4];
 			uint64_t f = features[n % 4];
 
-			print_message("%s, size %u, features 0x%llx, UMBRA_SEED=%u\n",
-				      families[k].name, size, (unsigned long long)f, seed);
+			print_message("%s, size %u, features 0x%llx, UMBRA_SEED=%llu\n",
+				      families[k].name, size, (unsigned long long)f,
+				      (unsigned long long)seed);
 			run_load(&families[k], size, f, seed);
-			seed = given ? seed : seed + 1;
+			seed = random_seed_after(seed);
 		}
 }
 
@@ -379,6 +373,5 @@ int main(void)
 		cmocka_unit_test(random_switching_loses_repeats_and_drops_nothing),
 	};
 
-	srandom((unsigned int)getpid());
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "host/mapping.h"
+#include "random.h"
 #include "vhost_client_rig.h"
 
 /* --- what is sent -------------------------------------------------------------- */
@@ -572,14 +573,6 @@ static void a_full_backlog_is_said_and_not_waited_for(void **state)
 
 /* --- a hostile back-end ---------------------------------------------------------------------- */
 
-static uint64_t seed;
-
-static uint32_t random_below(uint32_t n)
-{
-	seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return (uint32_t)(seed >> 33) % n;
-}
-
 /* A reply that is nearly right, with random insides, fds and cuts. */
 static int misbehave(struct script *s, struct wire_message *m)
 {
@@ -587,35 +580,32 @@ static int misbehave(struct script *s, struct wire_message *m)
 	struct wire_message r = *m;
 	size_t size;
 
-	if (random_below(6))
+	if (below(6))
 		return 0;
-	r.header.flags = random_below(8) ? 5 : random_below(16);
-	r.header.size = random_below(4) ? 8 : random_below(300);
-	if (random_below(8) == 0)
-		r.header.request = random_below(50);
+	r.header.flags = below(8) ? 5 : below(16);
+	r.header.size = below(4) ? 8 : below(300);
+	if (below(8) == 0)
+		r.header.request = below(50);
 	for (unsigned int i = 0; i < 40; i++)
-		r.payload.bytes[i] = (uint8_t)random_below(256);
+		r.payload.bytes[i] = (uint8_t)below(256);
 	r.fd_count = 0;
-	if (random_below(8) == 0)
-		for (unsigned int n = random_below(12); n--;)
+	if (below(8) == 0)
+		for (unsigned int n = below(12); n--;)
 			r.fds[r.fd_count++] = 1;
 	size = wire_encode(bytes, &r);
-	if (random_below(8) == 0) {
-		(void)wire_send_bytes(s->fd, bytes, 1 + random_below((uint32_t)size), r.fds,
-				      r.fd_count);
+	if (below(8) == 0) {
+		(void)wire_send_bytes(s->fd, bytes, 1 + below((uint32_t)size), r.fds, r.fd_count);
 		return -1;
 	}
 	(void)wire_send_bytes(s->fd, bytes, size, r.fds, r.fd_count);
-	return random_below(4) ? 1 : -1;
+	return below(4) ? 1 : -1;
 }
 
 static void no_reply_leaks_an_fd_or_ends_the_process(void **state)
 {
-	const char *given = getenv("UMBRA_SEED");
 	unsigned int failed = 0;
 
-	seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-	print_message("UMBRA_SEED=%llu\n", (unsigned long long)seed);
+	random_begin_anew();
 	for (unsigned int i = 0; i < HOSTILE_ROUNDS; i++) {
 		uint64_t value;
 		uint16_t base;

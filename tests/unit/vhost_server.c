@@ -23,6 +23,7 @@
 #include "base/bits.h"
 #include "base/log.h"
 #include "fake_device.h"
+#include "random.h"
 #include "vhost_user/protocol.h"
 #include "vhost_user/vhost_user_server.h"
 #include "vhost_wire.h"
@@ -669,50 +670,40 @@ static void an_answer_that_finds_no_room_is_kept_and_no_further_request_taken(vo
 
 /* --- a hostile front-end ------------------------------------------------------ */
 
-static uint64_t seed;
-
-static uint32_t random_below(uint32_t n)
-{
-	seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return (uint32_t)(seed >> 33) % n;
-}
-
 /* Mostly legal headers with wrong insides, so that the handlers are reached. */
 static void make_hostile(void)
 {
 	static const uint16_t sizes[] = { 0, 4, 8, 12, 16, 24, 40, 72, 264, 268, 4096 };
 	uint32_t flags = VHOST_USER_VERSION;
 
-	if (random_below(2))
+	if (below(2))
 		flags |= VHOST_USER_NEED_REPLY;
-	if (random_below(100) == 0)
-		flags = random_below(32);
-	m.header.request = random_below(VHOST_USER_REQUEST_END + 2);
+	if (below(100) == 0)
+		flags = below(32);
+	m.header.request = below(VHOST_USER_REQUEST_END + 2);
 	m.header.flags = flags;
-	m.header.size = random_below(3) ? sizes[random_below(ARRAY_SIZE(sizes))]
-					: random_below(VHOST_USER_PAYLOAD_MAX + 1);
+	m.header.size =
+		below(3) ? sizes[below(ARRAY_SIZE(sizes))] : below(VHOST_USER_PAYLOAD_MAX + 1);
 	for (uint32_t i = 0; i < m.header.size && i < 512; i++)
-		m.payload.bytes[i] = (uint8_t)(random_below(2) ? random_below(256) : 0);
-	if (random_below(2))
+		m.payload.bytes[i] = (uint8_t)(below(2) ? below(256) : 0);
+	if (below(2))
 		m.payload.u64 &= 0x1ff;
-	for (uint32_t n = random_below(2) ? random_below(10) : random_below(2); n--;)
-		m.fds[m.fd_count++] = random_below(2) ? memory_file(random_below(3) * 4096)
-						      : eventfd(0, EFD_CLOEXEC);
+	for (uint32_t n = below(2) ? below(10) : below(2); n--;)
+		m.fds[m.fd_count++] =
+			below(2) ? memory_file(below(3) * 4096) : eventfd(0, EFD_CLOEXEC);
 }
 
 static void no_message_leaks_an_fd_or_ends_the_process(void **state)
 {
-	const char *given = getenv("UMBRA_SEED");
 	unsigned int connections = 0, told_off = 0;
 
 	(void)state;
-	seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-	print_message("UMBRA_SEED=%llu\n", (unsigned long long)seed);
+	random_begin_anew();
 	for (unsigned int i = 0; i < HOSTILE_MESSAGES; i++) {
 		uint8_t reply[sizeof(m.payload) + 12];
 
 		make_hostile();
-		device.fail = random_below(4) ? 0 : -EINVAL;
+		device.fail = below(4) ? 0 : -EINVAL;
 		assert_int_equal(wire_send(front, &m), 0);
 		wire_close_fds(&m);
 		if (vhost_user_server_receive(server, &err) == 1) {
@@ -724,7 +715,7 @@ static void no_message_leaks_an_fd_or_ends_the_process(void **state)
 		disconnect_pair();
 		assert_int_equal(connect_pair(), 0);
 		connections++;
-		if (random_below(2)) {
+		if (below(2)) {
 			device.fail = 0;
 			negotiate(P(MQ) | P(CONFIG) | P(CONFIGURE_MEM_SLOTS) | P(STATUS) |
 				  P(BACKEND_REQ) | P(RARP) | P(MTU) | P(RESET_DEVICE));

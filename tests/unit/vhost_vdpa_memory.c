@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "host/mapping.h"
+#include "random.h"
 #include "vhost_vdpa_rig.h"
 
 /* --- memory --------------------------------------------------------------- */
@@ -391,23 +392,22 @@ static void memory_that_has_no_place_is_refused_by_name(void **state)
 static void tables_at_random_are_what_is_mapped(void **state)
 {
 	struct memory_region have[8], wanted[8];
-	unsigned int have_count = 0, refused = 0, seed = 20261123;
+	unsigned int have_count = 0, refused = 0;
 
 	(void)state;
 	for (unsigned int i = 0; i < 16; i++)
 		region_add(0x100000 + (i / 2) * 0x200000, MIB + (i % 2) * MIB);
-	print_message("seed %u\n", seed);
-	srandom(seed);
+	random_begin_anew();
 	backend_make();
 	for (unsigned int round = 0; round < 2000; round++) {
 		unsigned int count = 0;
 		int rc;
 
 		for (unsigned int i = 0; i < 8; i++) /* of each pair, one or none */
-			if (random() % 3)
-				wanted[count++] = regions[2 * i + (unsigned int)(random() % 2)];
+			if (below(3))
+				wanted[count++] = regions[2 * i + below(2)];
 		sim.updates = 0;
-		sim.fail_map = (unsigned int)(random() % 6);
+		sim.fail_map = below(6);
 		rc = b->ops->set_memory(b, wanted, count, &err);
 		if (!rc) {
 			memcpy(have, wanted, sizeof(have));
