@@ -63,6 +63,9 @@ static int device_replay(struct shadow_device *d, struct lane *control, struct u
 {
 	int rc = lane_replay(control, d->host, d->deadline_us, err);
 
+	/* -EPROTO is for a queue that broke while the others run; here none of them does. */
+	if (rc == -EPROTO)
+		return -EREMOTEIO;
 	for (unsigned int i = 0; i < lanes_count(d->lanes) && !rc; i++)
 		if (lane_is_started(lane_at(d->lanes, i)) && lane_at(d->lanes, i) != control)
 			rc = d->backend->ops->ring_enable(d->backend, i, true, err);

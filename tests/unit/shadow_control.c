@@ -239,6 +239,29 @@ static void a_refused_replay_leaves_the_old_mode(void **state)
 	}
 }
 
+/* -EPROTO would say that the others run in the new mode. */
+static void a_device_that_lies_at_the_replay_leaves_the_old_mode(void **state)
+{
+	(void)state;
+	for (int n = 0; n < 4; n++) {
+		struct sim *sim = net_boot(n & 1 ? SUSPENDING : RESETTING);
+		bool shadowed = n & 2;
+		struct umbra_error err = { "" };
+
+		assert_int_equal(answer(sim, SAY(sim, MAC)), VIRTIO_NET_OK);
+		assert_int_equal(switch_to(sim, shadowed, &err), 0);
+		dev.lies = 1;
+		assert_int_equal(switch_to(sim, !shadowed, &err), -EREMOTEIO);
+		assert_non_null(strstr(err.text, "cannot be replayed"));
+		assert_non_null(strstr(err.text, shadowed ? "stays shadowed" : "stays passed"));
+		assert_int_equal(info_of(sim)->shadow_wanted, shadowed);
+		assert_int_equal(info_of(sim)->queues[0].shadowed, shadowed);
+		assert_non_null(strstr(info_of(sim)->queues[CONTROL].error, "the device used id"));
+		request_arrives(sim, 0, 1);
+		sim_free(sim);
+	}
+}
+
 static void a_device_that_refuses_for_ever_is_tried_again(void **state)
 {
 	(void)state;
@@ -350,6 +373,7 @@ int main(void)
 		cmocka_unit_test(a_vhost_user_back_end_is_not_followed),
 		cmocka_unit_test(a_guest_that_breaks_its_control_ring_breaks_nothing_else),
 		cmocka_unit_test(a_refused_replay_leaves_the_old_mode),
+		cmocka_unit_test(a_device_that_lies_at_the_replay_leaves_the_old_mode),
 		cmocka_unit_test(a_device_that_refuses_for_ever_is_tried_again),
 		cmocka_unit_test(a_data_ring_that_is_not_enabled_afterwards_stops_the_device),
 		cmocka_unit_test(kept_buffers_outlive_a_refused_replay),

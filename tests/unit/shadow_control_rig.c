@@ -45,7 +45,8 @@ void device_take(struct sim *sim)
 	ack = memory_host(sim->backend_memory, &hint, (gpa_t){ chain.segs[1].addr }, 1);
 	*ack = dev.refuses ? VIRTIO_NET_ERR : VIRTIO_NET_OK;
 	dev.refuses -= dev.refuses > 0;
-	device_ring_complete(&q->device, chain.head, 1);
+	device_ring_complete(&q->device, (uint16_t)(chain.head + (dev.lies > 0)), 1);
+	dev.lies -= dev.lies > 0;
 	device_ring_publish(&q->device);
 	sim->notified[q->told.call_fd]++;
 }

@@ -42,6 +42,7 @@ extern struct net_device {
 	bool is_deaf;             /* it takes no command */
 	bool is_slow;             /* it takes one, and does not answer */
 	unsigned int refuses;     /* so many, from the next on */
+	unsigned int lies;        /* so many are given back by another id */
 	unsigned int fail_enable; /* counted down to 0 */
 	uint16_t max_pairs;
 	unsigned int said; /* by the guest */
