@@ -155,8 +155,9 @@ UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_switch(struct umbra_shadow_de
  * What the guest has told a vDPA network device on its control queue, to take
  * it along when the guest migrates.  @done is called as by _switch(); the bytes of
  * save live until it returns.
- *  -EBUSY      another request is under way, or (load) the control queue has started:
- *              load before the front-end starts its rings, best before it connects
+ *  -EBUSY      another request is under way
+ *  -EALREADY   load: the control queue has been started; load before the front-end starts
+ *              its rings, best before it connects
  *  -EOPNOTSUPP save: there is no control queue that is followed; load: it cannot be
  *              told to this device
  *  -EINVAL     load: it is not a saved state

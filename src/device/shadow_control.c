@@ -213,7 +213,7 @@ int shadow_device_load_control(struct shadow_device *d, const uint8_t *bytes, si
 			"the back-end is no vDPA network device: nothing would be told it");
 	if (r && !lane_is_stopped(r))
 		return error_set(
-			err, -EBUSY,
+			err, -EALREADY,
 			"queue %u: the guest's control queue has been started; its state is "
 			"loaded before that",
 			lane_index(r));

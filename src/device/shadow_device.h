@@ -103,7 +103,7 @@ const struct shadow_counters *shadow_device_counters(const struct shadow_device 
 /*
  * What the guest has told a vDPA network device on its control queue (net_control.h).
  * save: *@bytes is the caller's to free.  -EOPNOTSUPP: no such queue; -ENOMEM.
- * load: before the control queue starts (-EBUSY); where there is no front-end yet, it
+ * load: before the control queue starts (-EALREADY); where there is no front-end yet, it
  * waits for one, whose SET_FEATURES is refused if it does not fit.  -EINVAL,
  * -EOPNOTSUPP: as of net_control_load(); -ENOMEM.
  */

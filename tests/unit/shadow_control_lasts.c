@@ -211,7 +211,7 @@ static uint8_t *saved_by_a_guest(size_t *size)
 	assert_int_equal(answer(sim, SAY(sim, MAC)), VIRTIO_NET_OK);
 	assert_int_equal(shadow_device_save_control(sim->device, &bytes, size, &err), 0);
 	assert_int_equal(answer(sim, SAY(sim, ALLMULTI)), VIRTIO_NET_OK); /* it is served on */
-	assert_int_equal(shadow_device_load_control(sim->device, bytes, *size, &err), -EBUSY);
+	assert_int_equal(shadow_device_load_control(sim->device, bytes, *size, &err), -EALREADY);
 	assert_non_null(strstr(err.text, "queue 2"));
 	sim_free(sim);
 	return bytes;
