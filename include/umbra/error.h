@@ -29,7 +29,8 @@ struct umbra_error {
 /* The caller must look at the result. */
 #define UMBRA_MUST_CHECK __attribute__((warn_unused_result))
 
-/* The only names that the shared library exports. */
+/* The only names that the shared library exports, each in the version of umbra that brought
+ * it (src/lib/libumbra.map). */
 #define UMBRA_API __attribute__((visibility("default")))
 
 #ifdef __cplusplus
