@@ -227,7 +227,7 @@ void shadow_device_attach(struct shadow_device *d, struct virtio_device *backend
 {
 	d->backend = backend;
 	d->given_up = false;
-	shadow_device_set_state(d, UMBRA_DEVICE_NEGOTIATING, "");
+	shadow_device_note(d, DEVICE_ATTACHED, "");
 }
 
 void shadow_device_detach(struct shadow_device *d)
@@ -251,15 +251,13 @@ void shadow_device_detach(struct shadow_device *d)
 
 void shadow_device_wait(struct shadow_device *d)
 {
-	shadow_device_set_state(d, UMBRA_DEVICE_WAITING, "");
+	shadow_device_note(d, DEVICE_AWAITS, "");
 }
 
 void shadow_device_await(struct shadow_device *d, const char *lost_reason)
 {
-	if (lost_reason)
-		shadow_device_set_state(d, UMBRA_DEVICE_BACKEND_LOST, lost_reason);
-	else if (d->state != UMBRA_DEVICE_BACKEND_LOST)
-		shadow_device_set_state(d, UMBRA_DEVICE_WAITING, "");
+	shadow_device_note(d, lost_reason ? DEVICE_LOST : DEVICE_LEFT,
+			   lost_reason ? lost_reason : "");
 }
 
 void shadow_device_check_queues(struct shadow_device *d)

@@ -164,9 +164,27 @@ int shadow_device_remove_region(struct virtio_device *self, const struct memory_
 
 /* --- shadow_state.c --------------------------------------------------------- */
 
-/* Record the state, and tell the host if it is a new one. */
-void shadow_device_set_state(struct shadow_device *d, enum umbra_device_state state,
-			     const char *reason);
+/* What happens to a device, as far as its state is concerned. */
+enum device_event {
+	DEVICE_AWAITS,   /* a front-end is there, and a back-end will come by itself */
+	DEVICE_ATTACHED, /* both are there, and nothing is negotiated */
+	DEVICE_IDLE,     /* its rings were looked at: none runs, */
+	DEVICE_PASSES,   /* or those that do are passed through, */
+	DEVICE_SHADOWS,  /* or shadowed, */
+	DEVICE_BREAKS,   /* or one is broken, whatever the others do */
+	DEVICE_SWITCHES, /* running rings are on their way, or have been for too long */
+	DEVICE_LOST,     /* the back-end's connection is unusable, or there never was one */
+	DEVICE_LEFT,     /* both connections are closed */
+	DEVICE_EVENTS,
+};
+
+/* @event has happened: the host is told of the state that the table says, if it is a new one, or
+ * if @reason is. */
+void shadow_device_note(struct shadow_device *d, enum device_event event, const char *reason);
+/* The table: the state after @event, or negative: that never happens in @state. */
+int shadow_state_after(enum umbra_device_state state, enum device_event event);
+/* Is true of the device what its state says?  At any time when nobody is inside a call of it. */
+bool shadow_state_holds(const struct shadow_device *d);
 
 /* Every message that needs the back-end begins here: -ECONNRESET, -ECANCELED. */
 UMBRA_MUST_CHECK int shadow_device_check_backend(const struct shadow_device *d,

@@ -2,21 +2,14 @@
 /*
  * In which state a shadow device is, and what every other file of it asks or reports here.
  *
- * Theory of operation.  States (docs/architecture.md has the picture):
+ * Theory of operation.  A life is events times states, in one table: what happens to a device is
+ * said with shadow_device_note(), and the table says what becomes of it.  Beside each event
+ * stands what must be true when it is said, beside each state what is true in it; both are asked
+ * at every transition.
  *
- *	WAITING       no front-end, no back-end connection
- *	NEGOTIATING   both are there, no ring runs; with a reason: rings are wanted
- *	              and could not be started, which is tried again
- *	PASSTHROUGH   at least one ring runs, all that run are RING_PASSED
- *	SHADOWED      the same with RING_SHADOWED
- *	SWITCHING     inside shadow_device_switch() with running rings
- *	BROKEN        at least one ring is RING_BROKEN; others may run
- *	BACKEND_LOST  the back-end's connection is unusable: all rings are let
- *	              go of, nothing more is said to it; only detach() and
- *	              await() follow
- *
- * shadow_device_settle() is the one place that says which of NEGOTIATING,
- * PASSTHROUGH, SHADOWED and BROKEN holds.
+ * The state of a device with a back-end follows from its rings, and shadow_device_settle() is the
+ * one place that looks at them; but not of one that was lost, which only its connections' end
+ * and new ones change.
  *
  * Threads: the device's thread.
  */
@@ -45,8 +38,128 @@ const char *umbra_device_state_name(enum umbra_device_state state)
 	return (size_t)state < ARRAY_SIZE(names) ? names[state] : "unknown";
 }
 
-void shadow_device_set_state(struct shadow_device *d, enum umbra_device_state state,
-			     const char *reason)
+/* --- what is true ----------------------------------------------------------- */
+
+static bool has_backend(const struct shadow_device *d)
+{
+	return d->backend;
+}
+
+static bool has_none(const struct shadow_device *d)
+{
+	return !d->backend && !lanes_any(d->lanes, lane_is_at_backend);
+}
+
+static bool none_is_there(const struct shadow_device *d)
+{
+	return !lanes_any(d->lanes, lane_is_at_backend);
+}
+
+static bool is_fresh(const struct shadow_device *d)
+{
+	return d->backend && !lanes_any(d->lanes, lane_is_at_backend);
+}
+
+static bool none_runs(const struct shadow_device *d)
+{
+	return d->backend && !lanes_any(d->lanes, lane_runs) &&
+	       !lanes_any(d->lanes, lane_is_broken);
+}
+
+/* Rings run, and none but a control queue that is followed, which always is between, in the
+ * @other way. */
+static bool all_run(const struct shadow_device *d, bool (*other)(const struct lane *r))
+{
+	if (!d->backend || !lanes_any(d->lanes, lane_runs) || lanes_any(d->lanes, lane_is_broken))
+		return false;
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
+		if (other(lane_at(d->lanes, i)) && !lane_is_followed(lane_at(d->lanes, i)))
+			return false;
+	return true;
+}
+
+static bool all_pass(const struct shadow_device *d)
+{
+	return all_run(d, lane_is_shadowed);
+}
+
+static bool all_are_shadowed(const struct shadow_device *d)
+{
+	return all_run(d, lane_is_passed);
+}
+
+static bool one_is_broken(const struct shadow_device *d)
+{
+	return d->backend && lanes_any(d->lanes, lane_is_broken);
+}
+
+/* --- the table -------------------------------------------------------------- */
+
+#define NEVER (-1) /* an error of ours: it is logged, and the event has its way */
+#define WAITING UMBRA_DEVICE_WAITING
+#define NEGOTIATING UMBRA_DEVICE_NEGOTIATING
+#define PASSTHROUGH UMBRA_DEVICE_PASSTHROUGH
+#define SHADOWED UMBRA_DEVICE_SHADOWED
+#define SWITCHING UMBRA_DEVICE_SWITCHING
+#define LOST UMBRA_DEVICE_BACKEND_LOST
+#define BROKEN UMBRA_DEVICE_BROKEN
+
+static const struct {
+	const char *name;
+	bool (*must_be)(const struct shadow_device *d); /* when it is said */
+	enum umbra_device_state leads_to;               /* where nothing else is said below */
+} events[DEVICE_EVENTS] = {
+	[DEVICE_AWAITS] = { "a back-end will come", has_none, WAITING },
+	[DEVICE_ATTACHED] = { "a back-end has come", is_fresh, NEGOTIATING },
+	[DEVICE_IDLE] = { "no ring runs", has_backend, NEGOTIATING },
+	[DEVICE_PASSES] = { "rings are passed through", has_backend, PASSTHROUGH },
+	[DEVICE_SHADOWS] = { "rings are shadowed", has_backend, SHADOWED },
+	[DEVICE_BREAKS] = { "a ring is broken", has_backend, BROKEN },
+	[DEVICE_SWITCHES] = { "rings are being switched", has_backend, SWITCHING },
+	[DEVICE_LOST] = { "the back-end is lost", none_is_there, LOST },
+	[DEVICE_LEFT] = { "the connections are closed", has_none, WAITING },
+};
+
+/*
+ * The columns are the events, in their order.  A device that was lost keeps its reason when the
+ * connections end, for whoever asks why; what its rings look like says nothing any more.
+ */
+static const struct {
+	bool (*holds)(const struct shadow_device *d); /* whenever nobody is inside a call of it */
+	signed char next[DEVICE_EVENTS];
+} states[] = {
+	[WAITING] = { has_none,
+		      { WAITING, NEGOTIATING, NEVER, NEVER, NEVER, NEVER, NEVER, LOST, WAITING } },
+	[NEGOTIATING] = { none_runs,
+			  { NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, NEVER, LOST,
+			    WAITING } },
+	[PASSTHROUGH] = { all_pass,
+			  { NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING,
+			    LOST, WAITING } },
+	[SHADOWED] = { all_are_shadowed,
+		       { NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING, LOST,
+			 WAITING } },
+	[SWITCHING] = { has_backend,
+			{ NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING, LOST,
+			  WAITING } },
+	[LOST] = { none_is_there,
+		   { WAITING, NEGOTIATING, LOST, LOST, LOST, LOST, LOST, LOST, LOST } },
+	[BROKEN] = { one_is_broken,
+		     { NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING, LOST,
+		       WAITING } },
+};
+
+int shadow_state_after(enum umbra_device_state state, enum device_event event)
+{
+	return states[state].next[event];
+}
+
+bool shadow_state_holds(const struct shadow_device *d)
+{
+	return states[d->state].holds(d);
+}
+
+static void state_set(struct shadow_device *d, enum umbra_device_state state, const char *reason)
 {
 	struct umbra_event event = {
 		.kind = UMBRA_EVENT_STATE,
@@ -62,9 +175,24 @@ void shadow_device_set_state(struct shadow_device *d, enum umbra_device_state st
 	d->host->ops->event(d->host, &event);
 }
 
+void shadow_device_note(struct shadow_device *d, enum device_event event, const char *reason)
+{
+	int next = shadow_state_after(d->state, event);
+
+	if (next == NEVER || !events[event].must_be(d)) {
+		log_error("the device is %s, and %s: that should not be",
+			  umbra_device_state_name(d->state), events[event].name);
+		next = events[event].leads_to;
+	}
+	/* Its reason is why it was lost, until it is lost anew. */
+	if (next == (int)LOST && event != DEVICE_LOST)
+		return;
+	state_set(d, (enum umbra_device_state)next, reason);
+}
+
 void shadow_device_settle(struct shadow_device *d)
 {
-	enum umbra_device_state state = UMBRA_DEVICE_NEGOTIATING;
+	enum device_event seen = DEVICE_IDLE;
 	const char *reason = "";
 
 	if (!d->backend)
@@ -73,26 +201,28 @@ void shadow_device_settle(struct shadow_device *d)
 		const struct lane *r = lane_at(d->lanes, i);
 
 		if (lane_is_broken(r)) {
-			state = UMBRA_DEVICE_BROKEN;
+			seen = DEVICE_BREAKS;
 			reason = lane_error(r);
 			break;
 		}
-		if (lane_is_wanted(r) && state == UMBRA_DEVICE_NEGOTIATING)
+		if (lane_is_wanted(r) && seen == DEVICE_IDLE)
 			reason = d->start_error;
 		/* Always between, it says nothing of the mode, unless it is alone. */
-		if (lane_is_followed(r) && state == UMBRA_DEVICE_NEGOTIATING)
-			state = d->shadow_wanted ? UMBRA_DEVICE_SHADOWED : UMBRA_DEVICE_PASSTHROUGH;
+		if (lane_is_followed(r) && seen == DEVICE_IDLE)
+			seen = d->shadow_wanted ? DEVICE_SHADOWS : DEVICE_PASSES;
 		if (lane_is_followed(r))
 			continue;
 		if (lane_is_passed(r))
-			state = UMBRA_DEVICE_PASSTHROUGH;
+			seen = DEVICE_PASSES;
 		else if (lane_is_shadowed(r))
-			state = UMBRA_DEVICE_SHADOWED;
+			seen = DEVICE_SHADOWS;
 	}
-	if (state == UMBRA_DEVICE_PASSTHROUGH || state == UMBRA_DEVICE_SHADOWED)
+	if (seen == DEVICE_PASSES || seen == DEVICE_SHADOWS)
 		reason = "";
-	shadow_device_set_state(d, state, reason);
+	shadow_device_note(d, seen, reason);
 }
+
+/* --- what all ask ----------------------------------------------------------- */
 
 bool shadow_device_is_control(const struct shadow_device *d, const struct lane *r)
 {
@@ -163,8 +293,8 @@ int shadow_device_lose(struct shadow_device *d, int code, const struct umbra_err
 	d->given_up = code == -ECANCELED;
 	if (d->given_up)
 		return code;
-	shadow_device_set_state(d, UMBRA_DEVICE_BACKEND_LOST,
-				err && err->text[0] ? err->text : "the back-end is gone");
+	shadow_device_note(d, DEVICE_LOST,
+			   err && err->text[0] ? err->text : "the back-end is gone");
 	return code;
 }
 

@@ -73,7 +73,7 @@ void shadow_device_switch_overdue(struct shadow_device *d, const char *reason)
 		return;
 	d->overdue = true;
 	d->switches_failed++;
-	shadow_device_set_state(d, UMBRA_DEVICE_SWITCHING, reason);
+	shadow_device_note(d, DEVICE_SWITCHES, reason);
 }
 
 void shadow_switch_note_broken(const struct shadow_device *d, bool broken[UMBRA_QUEUES_MAX])
@@ -100,8 +100,7 @@ int shadow_switch_running(struct shadow_device *d, bool shadowed, struct umbra_e
 	uint64_t start = d->host->ops->now_us(d->host);
 	int rc;
 
-	shadow_device_set_state(d, UMBRA_DEVICE_SWITCHING,
-				shadowed ? "to shadowed" : "to passed through");
+	shadow_device_note(d, DEVICE_SWITCHES, shadowed ? "to shadowed" : "to passed through");
 	d->overdue = false;
 	shadow_switch_note_broken(d, broken);
 	rc = rings_switch(d, shadowed, err);

@@ -103,6 +103,7 @@ static void is_another(struct sim *sim)
 	sim->accepted = 0;
 	for (unsigned int i = 0; i < SIM_QUEUES; i++)
 		sim->queues[i].started = false;
+	shadow_device_await(sim->device, NULL);
 	shadow_device_attach(sim->device, &sim->backend);
 	assert_int_equal(sim->front->ops->get_features(sim->front, &offered, &err), 0);
 	assert_int_equal(sim->front->ops->set_features(sim->front, FEATURES, &err), 0);

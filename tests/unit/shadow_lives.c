@@ -258,6 +258,7 @@ static void chains_of_the_guests_ring_are_not_completed_on_a_shadow(void **state
 		sim->queues[i].held_count = 0;
 		sim->queues[i].started = false;
 	}
+	shadow_device_await(sim->device, NULL);
 	shadow_device_attach(sim->device, &sim->backend);
 	assert_int_equal(sim->front->ops->get_features(sim->front, &offered, &err), 0);
 	assert_int_equal(sim->front->ops->set_features(sim->front, V1 | EVENT, &err), 0);
