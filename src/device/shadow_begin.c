@@ -36,16 +36,6 @@ static void rings_judge(struct shadow_device *d, const struct lane *only)
 	}
 }
 
-/* Where the device is told again first, only the control queue starts enabled. */
-static int ring_start(struct shadow_device *d, struct lane *r, bool shadowed, bool is_told_first,
-		      struct umbra_error *err)
-{
-	struct lane_context c = shadow_device_context(d);
-	enum lane_kind kind = shadow_device_kind(d, r, shadowed);
-
-	return lane_start(r, &c, kind, !is_told_first || kind == LANE_FOLLOWED, err);
-}
-
 static void rings_go(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
@@ -123,6 +113,7 @@ static int rings_ungo(struct shadow_device *d, struct umbra_error *err)
 int shadow_device_begin(struct shadow_device *d, const struct lane *only, bool shadowed,
 			struct umbra_error *err)
 {
+	struct lane_context c = shadow_device_context(d);
 	struct umbra_error later = { "" };
 	struct lane *control;
 	bool any = false, runs = false;
@@ -132,9 +123,13 @@ int shadow_device_begin(struct shadow_device *d, const struct lane *only, bool s
 	control = shadow_control_replayer(d);
 	rc = shadow_own_find(d, only, shadowed, err);
 	for (unsigned int i = 0; i < lanes_count(d->lanes) && !rc; i++) {
-		if (!shadow_device_may_start(lane_at(d->lanes, i), only))
+		struct lane *r = lane_at(d->lanes, i);
+		enum lane_kind kind = shadow_device_kind(d, r, shadowed);
+
+		if (!shadow_device_may_start(r, only))
 			continue;
-		rc = ring_start(d, lane_at(d->lanes, i), shadowed, control, err);
+		/* Where the device is told again first, only the control queue starts enabled. */
+		rc = lane_start(r, &c, kind, !control || kind == LANE_FOLLOWED, err);
 		any = true;
 	}
 	if (!rc && any && shadow_device_is_whole(d)) {

@@ -393,13 +393,6 @@ static int take_ring_fd(struct vhost_user_message *m, enum peer_fd_use use, unsi
 	return rc ? error_prefix(err, rc, "queue %u", *index) : 0;
 }
 
-static int ring_start(struct vhost_user_server *s, unsigned int index, int *fd,
-		      struct umbra_error *err)
-{
-	sharing_check(s->device->ops->memory(s->device), index);
-	return s->device->ops->ring_set_kick(s->device, index, fd, err);
-}
-
 static int handle_set_vring_kick(struct vhost_user_server *s, struct exchange *x,
 				 struct umbra_error *err)
 {
@@ -416,8 +409,10 @@ static int handle_set_vring_kick(struct vhost_user_server *s, struct exchange *x
 			       s->rings[index].spoiled & RING_SPOILED_BASE ? " SET_VRING_BASE" : "",
 			       s->rings[index].spoiled & RING_SPOILED_CALL ? " SET_VRING_CALL" : "",
 			       s->rings[index].spoiled & RING_SPOILED_ERR ? " SET_VRING_ERR" : "");
-	else if (!rc)
-		rc = ring_start(s, index, &fd, err);
+	if (!rc) {
+		sharing_check(s->device->ops->memory(s->device), index);
+		rc = s->device->ops->ring_set_kick(s->device, index, &fd, err);
+	}
 	closer_close(&fd);
 	if (!rc)
 		ring_set_started(s, index, true);
