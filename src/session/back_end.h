@@ -22,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "session/backend_open.h"
+#include "session/backend_source.h"
 #include "umbra/error.h"
 #include "virtio/virtio_ops.h"
 

@@ -95,8 +95,8 @@ def test_the_house_as_it_is_passes(house):
     pytest.param("src/host/sharing.c", "uint64_t f(void) { return BIT64(15); }",
                  "vhost-user: src/host/sharing.c:N: BIT64(15): a bit without a name",
                  id="a-bit-without-a-name"),
-    pytest.param("src/session/backend_open.c", '#include "vhost_user/protocol.h"',
-                 'vhost-user: src/session/backend_open.c:N: includes "vhost_user/protocol.h"',
+    pytest.param("src/session/backend_source.c", '#include "vhost_user/protocol.h"',
+                 'vhost-user: src/session/backend_source.c:N: includes "vhost_user/protocol.h"',
                  id="the-header-of-the-numbers"),
 ])
 def test_one_line_that_violates_a_rule_is_found(house, name, line, complaint):

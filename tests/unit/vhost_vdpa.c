@@ -15,7 +15,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "session/backend_open.h"
+#include "session/backend_source.h"
 #include "vdpa/vhost_vdpa.h"
 #include "vhost_vdpa_rig.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Where back-ends come from: see backend_open.h. */
-#include "session/backend_open.h"
+/* Where back-ends come from: see backend_source.h. */
+#include "session/backend_source.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -16,8 +16,8 @@
  * Ownership: the source owns its socket and the socket's file.
  * Threads: one.
  */
-#ifndef UMBRA_SESSION_BACKEND_OPEN_H
-#define UMBRA_SESSION_BACKEND_OPEN_H
+#ifndef UMBRA_SESSION_BACKEND_SOURCE_H
+#define UMBRA_SESSION_BACKEND_SOURCE_H
 
 #include <stdbool.h>
 #include <stddef.h>
