@@ -379,7 +379,7 @@ unsigned int umbra_balloon_regions(struct umbra_balloon *balloon,
 
 /* --- life ------------------------------------------------------------------------------ */
 
-static int config_check(const struct umbra_balloon_config *config, struct umbra_error *err)
+static int balloon_config_check(const struct umbra_balloon_config *config, struct umbra_error *err)
 {
 	if (config->only_count > UMBRA_BALLOON_RANGES_MAX)
 		return error_set(err, -EINVAL, "%u ranges of memory; expected up to %u",
@@ -442,7 +442,7 @@ int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra
 			 struct umbra_error *err)
 {
 	struct umbra_balloon *u;
-	int rc = config_check(config, err);
+	int rc = balloon_config_check(config, err);
 
 	if (rc)
 		return rc;

@@ -127,7 +127,7 @@ static int workers_start(struct session *s, unsigned int count, struct umbra_err
 	return 0;
 }
 
-static int config_check(const struct session_config *config, struct umbra_error *err)
+static int session_config_check(const struct session_config *config, struct umbra_error *err)
 {
 	if (config->threads > SESSION_WORKERS_MAX)
 		return error_set(err, -EINVAL, "%u threads were asked for, at most %u are possible",
@@ -139,7 +139,7 @@ int session_open(struct session *s, const struct session_kind *kind, struct virt
 		 const struct session_config *config, struct umbra_error *err)
 {
 	struct bell *const bells[] = { &s->end, &s->stop, &s->broken, &s->notice };
-	int rc = config_check(config, err);
+	int rc = session_config_check(config, err);
 
 	if (rc)
 		return rc;

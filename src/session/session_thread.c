@@ -83,7 +83,7 @@ static void front_come(struct session *s, bool is_readable)
 
 /* The front-end that waits is not served, since there will be no back-end.  @rc -ECANCELED:
  * because it has gone, or we end, which is nobody's fault. */
-static void refuse(struct session *s, int rc, struct umbra_error *why)
+static void turn_down(struct session *s, int rc, struct umbra_error *why)
 {
 	error_prefix(why, rc, "no back-end for the front-end that has come");
 	back_end_let_go(&s->back);
@@ -97,11 +97,11 @@ static void refuse(struct session *s, int rc, struct umbra_error *why)
 	session_show(s);
 }
 
-static void refuse_unserved(struct session *s)
+static void turn_down_silently(struct session *s)
 {
 	struct umbra_error why = { "stopped before the back-end was there" };
 
-	refuse(s, -ECANCELED, &why);
+	turn_down(s, -ECANCELED, &why);
 }
 
 /* The front-end is not served any longer.  @why: the back-end is lost for this reason. */
@@ -164,7 +164,7 @@ static void provide(struct session *s)
 	if (s->back.state == BACK_END_SOUGHT) {
 		rc = back_end_try(&s->back, s->stop.fd, &err);
 		if (rc < 0)
-			refuse(s, rc, &err);
+			turn_down(s, rc, &err);
 		else if (!rc && s->back.attempts == 1 && err.text[0] &&
 			 backend_source_is_patient(s->back.source)) {
 			log_info("%s: the front-end waits for one", err.text);
@@ -305,12 +305,12 @@ static void idle(struct session *s, const struct pollfd fds[HEARD_MAX])
 	if (fds[HEARD_REQUEST].revents)
 		request_desk_serve(&s->desk);
 	if (s->front.state == FRONT_END_WAITS && fds[HEARD_FRONT].revents)
-		refuse_unserved(s);
+		turn_down_silently(s);
 	if (s->back.state == BACK_END_SOUGHT)
 		back_end_look(&s->back, fds[HEARD_BACK].revents);
 }
 
-static void handle(struct session *s, const struct pollfd fds[HEARD_MAX], unsigned int count)
+static void round_handle(struct session *s, const struct pollfd fds[HEARD_MAX], unsigned int count)
 {
 	if (fds[HEARD_BROKEN].revents) {
 		bell_hush(&s->broken);
@@ -363,10 +363,10 @@ int session_run(struct session *s, struct umbra_error *err)
 			break;
 		count = hear(s, fds, wait_ms);
 		if (!session_is_ending(s))
-			handle(s, fds, count);
+			round_handle(s, fds, count);
 	}
 	if (s->front.state == FRONT_END_WAITS)
-		refuse_unserved(s);
+		turn_down_silently(s);
 	else if (s->front.state == FRONT_END_SERVED)
 		part(s, NULL);
 	(void)s->kind->tend(s);

@@ -366,7 +366,7 @@ void umbra_shadow_device_stop(struct umbra_shadow_device *device)
 
 /* Ask the thread for what @wanted says.  0, -EBUSY (there is another), -ECANCELED, -ENOMEM;
  * its bytes are consumed in any case. */
-static int ask(struct umbra_shadow_device *u, const struct shadow_request *wanted)
+static int shadow_ask(struct umbra_shadow_device *u, const struct shadow_request *wanted)
 {
 	struct shadow_request *asked = malloc(sizeof(*asked));
 	int rc;
@@ -400,7 +400,7 @@ int umbra_shadow_device_switch(struct umbra_shadow_device *device, bool shadowed
 		.done = done,
 		.opaque = opaque,
 	};
-	int rc = ask(device, &wanted);
+	int rc = shadow_ask(device, &wanted);
 
 	if (rc != -EBUSY)
 		return rc;
@@ -416,7 +416,7 @@ int umbra_shadow_device_save_control(struct umbra_shadow_device *device, umbra_c
 		.saved = done,
 		.opaque = opaque,
 	};
-	int rc = ask(device, &wanted);
+	int rc = shadow_ask(device, &wanted);
 
 	if (rc != -EBUSY)
 		return rc;
@@ -439,7 +439,7 @@ int umbra_shadow_device_load_control(struct umbra_shadow_device *device, const v
 	if (!wanted.bytes)
 		return -ENOMEM;
 	memcpy(wanted.bytes, bytes, size);
-	rc = ask(device, &wanted);
+	rc = shadow_ask(device, &wanted);
 	if (rc != -EBUSY)
 		return rc;
 	done(opaque, -EBUSY, &busy_too);
@@ -478,7 +478,7 @@ void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_
 
 /* --- life ------------------------------------------------------------------ */
 
-static int config_check(const struct umbra_shadow_config *config, struct umbra_error *err)
+static int shadow_config_check(const struct umbra_shadow_config *config, struct umbra_error *err)
 {
 	int rc;
 
@@ -534,7 +534,7 @@ int umbra_shadow_device_create(const struct umbra_shadow_config *config,
 			       struct umbra_shadow_device **out, struct umbra_error *err)
 {
 	struct umbra_shadow_device *u;
-	int rc = config_check(config, err);
+	int rc = shadow_config_check(config, err);
 
 	if (rc)
 		return rc;
