@@ -1,248 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* One ring of a shadow device, how it comes to life and goes: see lane.h. */
-#include "lane/lane_private.h"
-
+/* The life of a lane, one ring of a shadow device: see lane.h. */
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/virtio_ring.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "lane/followed.h"
 #include "ring/split_look.h"
-
-/* Where the back-end completes the ghosts, as long as there are some. */
-static void ghost_ring_set(struct lane *r, const struct driver_ring *back,
-			   struct memory_backing *memory)
-{
-	if (r->ghost_memory)
-		memory_backing_unref(r->ghost_memory);
-	r->ghost_memory = NULL;
-	if (!r->ghost_count)
-		return;
-	memory_backing_ref(memory);
-	r->ghost_memory = memory;
-	r->ghost_at = driver_ring_position(back);
-	r->ghost_ring = back->split;
-}
-
-static void forget(struct lane *r)
-{
-	fd_close(&r->front.kick_fd);
-	fd_close(&r->front.call_fd);
-	fd_close(&r->front.err_fd);
-	/* Ours, too: no front-end leaves anything behind for the next. */
-	fd_close(&r->back_kick_fd);
-	fd_close(&r->back_call_fd);
-	fd_close(&r->quiet_fd);
-	r->front.size = 0;
-	r->front.has_addr = false;
-	r->front.base = ring_position_start(RING_SPLIT);
-	r->gap = 0;
-	r->front.enabled = false;
-	r->error[0] = '\0';
-	r->kept_count = 0;
-	free(r->kept);
-	r->kept = NULL;
-	r->left = false;
-	r->ghost_count = 0;
-	free(r->ghosts);
-	r->ghosts = NULL;
-	ghost_ring_set(r, NULL, NULL);
-	r->spoils = 0;
-}
-
-/* --- all lanes of a device ------------------------------------------------ */
-
-static void init(struct lane *r, unsigned int index)
-{
-	*r = (struct lane){
-		.index = index,
-		.front = { .kick_fd = -1, .call_fd = -1, .err_fd = -1 },
-		.back_kick_fd = -1,
-		.back_call_fd = -1,
-		.quiet_fd = -1,
-	};
-}
-
-int lanes_create(struct lanes **out)
-{
-	*out = calloc(1, sizeof(**out));
-	if (!*out)
-		return -ENOMEM;
-	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
-		init(&(*out)->lane[i], i);
-	return 0;
-}
-
-void lanes_destroy(struct lanes **lanes)
-{
-	if (!*lanes)
-		return;
-	lanes_forget(*lanes);
-	free(*lanes);
-	*lanes = NULL;
-}
-
-struct lane *lanes_name(struct lanes *lanes, unsigned int index)
-{
-	if (index >= lanes->count)
-		lanes->count = index + 1;
-	return &lanes->lane[index];
-}
-
-unsigned int lanes_count(const struct lanes *lanes)
-{
-	return lanes->count;
-}
-
-struct lane *lane_at(const struct lanes *lanes, unsigned int index)
-{
-	return (struct lane *)&lanes->lane[index];
-}
-
-bool lanes_any(const struct lanes *lanes, bool (*is)(const struct lane *r))
-{
-	for (unsigned int i = 0; i < lanes->count; i++)
-		if (is(&lanes->lane[i]))
-			return true;
-	return false;
-}
-
-void lanes_forget(struct lanes *lanes)
-{
-	for (unsigned int i = 0; i < lanes->count; i++)
-		forget(&lanes->lane[i]);
-	lanes->count = 0;
-}
-
-/* --- what can be asked of one ---------------------------------------------- */
-
-unsigned int lane_index(const struct lane *r)
-{
-	return r->index;
-}
-
-struct lane_front *lane_front(const struct lane *r)
-{
-	return (struct lane_front *)&r->front;
-}
-
-struct lane_piece *lane_piece(const struct lane *r)
-{
-	return (struct lane_piece *)&r->own;
-}
-
-const struct shadow_counters *lane_counters(const struct lane *r)
-{
-	return &r->counters;
-}
-
-const char *lane_error(const struct lane *r)
-{
-	return r->error;
-}
-
-bool lane_is_stopped(const struct lane *r)
-{
-	return r->state == LANE_STOPPED;
-}
-
-bool lane_is_wanted(const struct lane *r)
-{
-	return r->state == LANE_WANTED;
-}
-
-bool lane_is_broken(const struct lane *r)
-{
-	return r->state == LANE_BROKEN || r->state == LANE_BURIED;
-}
-
-bool lane_is_passed(const struct lane *r)
-{
-	return lane_runs(r) && r->kind == LANE_PASSED;
-}
-
-bool lane_is_shadowed(const struct lane *r)
-{
-	return lane_runs(r) && r->kind != LANE_PASSED;
-}
-
-bool lane_runs(const struct lane *r)
-{
-	return r->state == LANE_STARTED || r->state == LANE_RUNNING || lane_is_resting(r);
-}
-
-bool lane_is_started(const struct lane *r)
-{
-	return r->state == LANE_STARTED;
-}
-
-bool lane_is_halted(const struct lane *r)
-{
-	return r->state == LANE_HALTED || r->state == LANE_BURIED;
-}
-
-bool lane_is_resting(const struct lane *r)
-{
-	return r->state == LANE_HUSHED || r->state == LANE_HALTED;
-}
-
-bool lane_is_at_backend(const struct lane *r)
-{
-	return (lane_runs(r) || lane_is_broken(r)) && !lane_is_halted(r);
-}
-
-bool lane_has_queue(const struct lane *r)
-{
-	return r->queue || r->control;
-}
-
-bool lane_is_followed(const struct lane *r)
-{
-	return r->control;
-}
-
-bool lane_is_served(const struct lane *r)
-{
-	return r->is_served;
-}
-
-bool lane_is_new_to_guest(const struct lane *r)
-{
-	return split_begins(&r->split, r->front.base);
-}
-
-bool lane_has_left(const struct lane *r)
-{
-	return r->left;
-}
-
-bool lane_has_failed(const struct lane *r, const char **fault)
-{
-	if (!lane_is_shadowed(r) || !r->is_served ||
-	    !__atomic_load_n(&r->service.broken, __ATOMIC_ACQUIRE))
-		return false;
-	*fault = r->service.fault;
-	return true;
-}
-
-void lane_say_tables(struct lane *r)
-{
-	uint32_t longest = __atomic_load_n(&r->counters.table_longest, __ATOMIC_RELAXED);
-
-	if (!longest || r->table_said)
-		return;
-	r->table_said = true;
-	log_warning("queue %u: the guest's driver builds indirect tables that are longer than the "
-		    "ring (%u descriptors on a ring of %u), which the virtio specification "
-		    "forbids; they are forwarded as they are",
-		    r->index, longest, r->front.size);
-}
 
 /* --- what the front-end does ------------------------------------------------ */
 
@@ -257,11 +25,6 @@ void lane_set_size(struct lane *r, uint16_t size)
 	free(r->kept); /* sized for the old one */
 	r->kept = NULL;
 	r->front.size = size;
-}
-
-bool lane_is_forgotten(const struct lane *r)
-{
-	return r->forgotten;
 }
 
 void lane_keep(struct lane *r)
@@ -359,72 +122,9 @@ int lane_resolve(struct lane *r, const struct lane_context *c, struct umbra_erro
 	return 0;
 }
 
-/* --- passed through ------------------------------------------------------ */
-
-/* A guest that does not read its calls for so long does not want them. */
-#define CALL_ROOM_WAIT_US 1000000u
-
-/*
- * libvhost-user notifies every new call fd at once, and where that is full (User
- * Mode Linux's is a socket) it answers the message as if it had been a
- * question.  So give the guest time to read what is there.
- */
-static int call_room_wait(const struct lane *r, const struct lane_context *c,
-			  struct umbra_error *err)
-{
-	uint64_t start = c->host->ops->now_us(c->host);
-
-	while (!c->host->ops->can_notify(c->host, r->front.call_fd) &&
-	       c->host->ops->now_us(c->host) - start < CALL_ROOM_WAIT_US)
-		if (c->host->ops->wait_us(c->host, 1000))
-			return error_set(err, -ECANCELED, "the device is stopped");
-	return 0;
-}
-
-static int passed_start(struct lane *r, const struct lane_context *c, bool enabled,
-			struct umbra_error *err)
-{
-	const struct virtio_ring ring = {
-		.size = r->front.size,
-		.base = r->front.base,
-		.addr = { r->front.desc, r->front.avail, r->front.used },
-		.kick_fd = r->front.kick_fd,
-		.call_fd = r->front.call_fd,
-		.err_fd = r->front.err_fd,
-		.enabled = enabled,
-	};
-	int rc;
-
-	if (backend_is_whole(c->backend) && r->gap)
-		return error_set(
-			err, -EOPNOTSUPP,
-			"queue %u cannot be passed through: %u chains that the device was "
-			"given before were not used (%u of them wait to be given again), and "
-			"are not the newest on the guest's ring",
-			r->index, r->gap, r->kept_count);
-	rc = call_room_wait(r, c, err);
-	return rc ? rc : c->backend->ops->ring_start(c->backend, r->index, &ring, err);
-}
-
-/* --- shadowed ------------------------------------------------------------ */
-
-static void shadow_free(struct lane *r)
-{
-	free(r->queue);
-	free(r->control);
-	free(r->private);
-	free(r->segs);
-	free(r->behind);
-	r->behind = NULL;
-	r->queue = NULL;
-	r->control = NULL;
-	r->private = NULL;
-	r->segs = NULL;
-}
-
 /* The guest's size, if the device takes rings so large (VDUSE: 128).  A smaller
  * shadow ring is filled and refilled: the guest never knows. */
-static uint16_t back_size(const struct lane *r, const struct lane_context *c)
+uint16_t back_size(const struct lane *r, const struct lane_context *c)
 {
 	uint16_t size = r->front.size;
 
@@ -448,73 +148,6 @@ uint64_t lane_own_bytes(const struct lane *r, const struct lane_context *c, enum
 	return align_up(bytes, OWN_ALIGN);
 }
 
-/* Lay the shadow ring out in our own memory and join it to the guest's. */
-static int shadow_build(struct lane *r, const struct lane_context *c, struct umbra_error *err)
-{
-	uint64_t features = c->shadow_features;
-	struct driver_layout layout = driver_ring_layout(r->back_size, features, c->table_max);
-	struct shadow_queue_config config;
-	uint64_t at;
-
-	if (layout.shared_bytes > r->own.at.size)
-		return error_set(
-			err, -EOPNOTSUPP,
-			"queue %u: a shadow of %u entries needs %zu bytes of shadow memory, "
-			"and there are %" PRIu64,
-			r->index, r->back_size, layout.shared_bytes, r->own.at.size);
-	r->queue = calloc(1, sizeof(*r->queue));
-	r->private = calloc(1, layout.private_bytes);
-	r->segs = calloc(MAX(r->front.size, c->table_max), sizeof(*r->segs));
-	if (!r->kept)
-		r->kept = calloc(r->front.size, sizeof(*r->kept));
-	r->behind = calloc(r->back_size, sizeof(*r->behind));
-	if (!r->queue || !r->private || !r->segs || !r->kept || !r->behind) {
-		shadow_free(r);
-		return error_set(err, -ENOMEM, "queue %u: no memory for a shadow of %u entries",
-				 r->index, r->front.size);
-	}
-	config = (struct shadow_queue_config){
-		.guest = {
-			.split = r->split,
-			.memory = c->memory,
-			.features = c->guest_features,
-			.at = r->front.base,
-			.table_max = c->table_max,
-		},
-		.back = {
-			.size = r->back_size,
-			.features = features,
-			.shared = r->own.at.host,
-			.shared_addr = r->own.at.iova,
-			.private = r->private,
-			.base = backend_keeps_index(c->backend)
-					? ring_position_drained(r->front.base)
-					: ring_position_start(RING_SPLIT),
-			.table_max = c->table_max,
-		},
-		.segs = r->segs,
-		.counters = &r->counters,
-		.ghosts = r->ghosts,
-		.ghost_count = r->ghost_count,
-	};
-	if (r->ghost_count)
-		log_warning(
-			"queue %u: the back-end has not used %u chains of the life before; their "
-			"ids are not used again before they come back",
-			r->index, r->ghost_count);
-	if (shadow_queue_init(r->queue, &config)) {
-		shadow_free(r);
-		return error_set(err, -EINVAL, "queue %u: a ring of %u entries cannot be shadowed",
-				 r->index, r->front.size);
-	}
-	ghost_ring_set(r, &r->queue->back, r->own.at.backing);
-	at = r->own.at.uva.v;
-	r->shadow_desc = (uva_t){ at + layout.ring.desc };
-	r->shadow_avail = (uva_t){ at + layout.ring.avail };
-	r->shadow_used = (uva_t){ at + layout.ring.used };
-	return 0;
-}
-
 static int shadow_start(struct lane *r, const struct lane_context *c, struct ring_position base,
 			bool enabled, struct umbra_error *err)
 {
@@ -536,21 +169,6 @@ void lane_pause(struct lane *r, const struct lane_context *c)
 	if (r->is_served)
 		c->host->ops->serve_end(c->host, &r->service);
 	r->is_served = false;
-}
-
-static int queue_pass(void *queue, unsigned int *owed)
-{
-	return shadow_queue_pass(queue, owed);
-}
-
-static int queue_move(void *queue, unsigned int *owed)
-{
-	return shadow_queue_move(queue, owed);
-}
-
-static bool queue_has_work(const void *queue)
-{
-	return shadow_queue_has_work(queue);
 }
 
 int lane_serve(struct lane *r, const struct lane_context *c, struct umbra_error *err)
@@ -598,55 +216,6 @@ static int eventfds_make(struct lane *r, const struct lane_context *c, struct um
 	if (!rc && r->quiet_fd < 0)
 		rc = c->host->ops->make_eventfd(c->host, &r->quiet_fd, err);
 	return rc;
-}
-
-/* --- earlier lives -------------------------------------------------------- */
-
-uint16_t lane_ghosts(const struct lane *r)
-{
-	return r->queue ? __atomic_load_n(&r->queue->ghosts, __ATOMIC_RELAXED) : r->ghost_count;
-}
-
-static void ghost_end(struct lane *r, uint32_t id)
-{
-	for (uint16_t i = 0; i < r->ghost_count; i++)
-		if (r->ghosts[i] == id) {
-			r->ghosts[i] = r->ghosts[--r->ghost_count];
-			return;
-		}
-}
-
-/* The shadow is let go of: what has the back-end still of it? */
-static void ghosts_note(struct lane *r)
-{
-	uint16_t count = shadow_queue_leave_behind(r->queue, r->behind);
-
-	free(r->ghosts);
-	r->ghosts = r->behind;
-	r->behind = NULL;
-	r->ghost_count = count;
-	ghost_ring_set(r, &r->queue->back, r->own.at.backing);
-}
-
-/* It may have used some since, where it had them.  A lie costs the ring these ids. */
-static void ghosts_look(struct lane *r, uint16_t size)
-{
-	const struct split_ring *s = &r->ghost_ring;
-	uint16_t done;
-
-	if (!r->ghost_count || !r->ghost_memory)
-		return;
-	done = ring_used_since(split_said(s), r->ghost_at, s->size);
-	for (uint16_t n = done <= r->ghost_count ? done : 0; n; n--) {
-		ghost_end(r, split_used_id(s, r->ghost_at));
-		ring_position_complete(&r->ghost_at, 1, s->size);
-	}
-	if (!r->ghost_count) /* they have all come back */
-		r->own.is_spoiled = false;
-	/* On a smaller ring the others are out of range, which is told apart as well. */
-	for (uint16_t i = r->ghost_count; i--;)
-		if (r->ghosts[i] >= size)
-			ghost_end(r, r->ghosts[i]);
 }
 
 int lane_judge(struct lane *r, const struct lane_context *c, struct umbra_error *err)
@@ -802,4 +371,193 @@ void lane_break(struct lane *r, const struct lane_context *c, const char *reason
 	lane_take_step(r, LANE_BREAK);
 	c->host->ops->notify(c->host, r->front.err_fd);
 	c->broke(c->device, r);
+}
+
+/* --- before the stop ------------------------------------------------------ */
+
+int lane_hush(struct lane *r, const struct lane_context *c, struct umbra_error *err)
+{
+	lane_expect_step(r, LANE_HUSH);
+	lane_pause(r, c);
+	lane_take_step(r, LANE_HUSH);
+	r->hush.quiet_looks = 0;
+	r->hush.sounding = SOUNDING_NOT;
+	/* One that is not passed through is hushed by feeding it no more, and has to hear of
+	 * what it has been fed: lane_is_idle(). */
+	return lane_is_passed(r) ? hush_tell(r, c, err) : 0;
+}
+
+/* Complete what the back-end has used, to the guest.  0, -EPROTO. */
+int queue_complete(struct lane *r, const struct lane_context *c)
+{
+	unsigned int owed;
+	int actions = r->control ? control_queue_drain(r->control, &owed)
+				 : shadow_queue_drain(r->queue, &owed);
+
+	if (actions < 0 ? owed & SHADOW_CALL_GUEST : (unsigned int)actions & SHADOW_CALL_GUEST)
+		c->host->ops->notify(c->host, r->front.call_fd);
+	return actions < 0 ? actions : 0;
+}
+
+int lane_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
+		 struct umbra_error *err)
+{
+	*left = 0;
+	if (!lane_is_passed(r) && !lane_has_queue(r))
+		return 1;
+	if (!lane_is_passed(r))
+		return shadowed_is_idle(r, c, left, err);
+	if (!last_round_is_over(r, c))
+		return 0;
+	/* A ring whose memory may be something else by now is not looked at. */
+	if (r->forgotten)
+		return 1;
+	if (backend_is_reset_by_stop(c->backend))
+		return reset_is_idle(r, c, left, err);
+	return c->backend->hush == BACKEND_HUSH_NOT ? 1 : passed_is_quiet(r, c, left, err);
+}
+
+/* --- the stop ------------------------------------------------------------- */
+
+/* The device is stopped as a whole, and answered @base; @rc: it could not. */
+static int whole_halt(struct lane *r, const struct lane_context *c, int rc,
+		      struct ring_position base, struct umbra_error *err)
+{
+	bool is_known = !rc && backend_keeps_index(c->backend);
+	uint16_t in_flight;
+
+	if (lane_is_passed(r) && is_known)
+		return passed_halt(r, base, err);
+	if (lane_is_passed(r)) { /* without an answer it stands where it was found idle */
+		r->halt.base = ring_position_with(split_said(&r->split), r->gap, r->front.size);
+		return 0;
+	}
+	if (!lane_has_queue(r))
+		return 0;
+	if (queue_complete(r, c)) {
+		char why[UMBRA_ERROR_SIZE];
+
+		lane_queue_error(r, why, sizeof(why));
+		return error_set(err, -EPROTO, "%s", why);
+	}
+	if (r->control)
+		return 0;
+	in_flight = shadow_queue_in_flight(r->queue);
+	if (is_known)
+		r->halt.untaken = driver_ring_untaken(&r->queue->back, base);
+	else if (!backend_is_reset_by_stop(c->backend)) /* suspended: what it took, it has used */
+		r->halt.untaken = in_flight;
+	if (r->halt.untaken <= in_flight)
+		return 0;
+	r->halt.untaken = 0;
+	return error_set(
+		err, -EPROTO,
+		"the device stopped at index %u, which is not one of the %u chains that it "
+		"was given up to index %u",
+		base.avail, in_flight, driver_ring_said(&r->queue->back).avail);
+}
+
+int lane_halt(struct lane *r, const struct lane_context *c, struct umbra_error *err)
+{
+	struct ring_position base = ring_position_start(RING_SPLIT), said;
+	int rc;
+
+	lane_expect_step(r, LANE_HALT);
+	if (r->queue)
+		driver_ring_silence(&r->queue->back);
+	rc = c->backend->ops->ring_stop(c->backend, r->index, &base, err);
+	if (backend_is_whole(c->backend) && !backend_is_lost(rc)) {
+		lane_take_step(r, LANE_HALT);
+		return whole_halt(r, c, rc, base, err);
+	}
+	if (rc)
+		return rc;
+	lane_take_step(r, LANE_HALT);
+	r->halt.base = base;
+	if (lane_is_passed(r))
+		return passed_halt(r, base, err);
+	if (!lane_has_queue(r))
+		return 0;
+	if (shadow_queue_is_broken(r->queue)) {
+		char why[UMBRA_ERROR_SIZE];
+
+		shadow_queue_error(r->queue, why, sizeof(why));
+		return error_set(err, -EPROTO, "%s", why);
+	}
+	if (!shadow_queue_rewind(r->queue, base))
+		return 0;
+	said = driver_ring_said(&r->queue->back);
+	return error_set(err, -EPROTO,
+			 "the back-end stopped at index %u, but the shadow ring has used %u and "
+			 "available %u: expected an index from the one to the other, which are at "
+			 "most %u apart",
+			 base.avail, said.used, said.avail, r->back_size);
+}
+
+uint16_t lane_undrained(const struct lane *r)
+{
+	uint16_t open;
+
+	if (r->control || (!r->queue && !lane_is_passed(r)))
+		return 0;
+	if (!lane_is_passed(r))
+		return (uint16_t)(shadow_queue_in_flight(r->queue) -
+				  (lane_is_halted(r) ? r->halt.untaken : 0));
+	if (r->forgotten)
+		return 0;
+	open = split_outstanding(&r->split, r->halt.base);
+	/* More than the ring has: the used index has gone past what was taken.  Nothing more
+	 * is to come, and the start at halt_base judges that. */
+	if (open > r->front.size)
+		return 0;
+	return open > r->gap ? (uint16_t)(open - r->gap) : 0;
+}
+
+uint16_t lane_left(const struct lane *r)
+{
+	uint16_t open;
+
+	if (!lane_runs(r) || r->control || r->forgotten)
+		return 0;
+	if (lane_is_shadowed(r))
+		return shadow_queue_asking(r->queue, lane_is_halted(r) ? r->halt.untaken : 0);
+	if (lane_is_halted(r))
+		return lane_undrained(r);
+	open = ring_outstanding(split_said(&r->split), r->front.size);
+	return MIN(open, r->front.size);
+}
+
+int lane_is_drained(struct lane *r, const struct lane_context *c)
+{
+	int rc = lane_has_queue(r) ? queue_complete(r, c) : 0;
+
+	if (rc)
+		return rc;
+	/* From a device that was reset, nothing more comes. */
+	return backend_is_reset_by_stop(c->backend) || lane_undrained(r) == 0;
+}
+
+void lane_finish(struct lane *r, const struct lane_context *c)
+{
+	lane_expect_step(r, LANE_FINISH);
+	if (r->control) {
+		ring_control_finish(r);
+	} else if (r->queue) {
+		queue_finish(r, c);
+	} else if (lane_is_passed(r)) {
+		uint16_t lost = lane_undrained(r);
+
+		r->left |= lost && !backend_is_whole(c->backend);
+		counter_add(&r->counters.lost, lost);
+		if (lost)
+			log_error("queue %u: %u requests that the back-end took and did not use "
+				  "are lost",
+				  r->index, lost);
+		r->front.base = r->halt.base;
+		r->owed = split_outstanding(&r->split, r->front.base);
+	}
+	let_go(r, c);
+	lane_take_step(r, LANE_FINISH);
+	/* For what the back-end completed after it had let go of its call fd. */
+	c->host->ops->notify(c->host, r->front.call_fd);
 }

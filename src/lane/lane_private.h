@@ -113,4 +113,29 @@ static inline const struct driver_ring *lane_back(const struct lane *r)
 	return r->control ? &r->control->back : &r->queue->back;
 }
 
+/* --- of one file for another ------------------------------------------------ */
+
+void ghost_ring_set(struct lane *r, const struct driver_ring *back, struct memory_backing *memory);
+void ghosts_note(struct lane *r);
+void ghosts_look(struct lane *r, uint16_t size);
+int hush_tell(struct lane *r, const struct lane_context *c, struct umbra_error *err);
+bool last_round_is_over(const struct lane *r, const struct lane_context *c);
+int passed_start(struct lane *r, const struct lane_context *c, bool enabled,
+		 struct umbra_error *err);
+int passed_is_quiet(struct lane *r, const struct lane_context *c, uint16_t *left,
+		    struct umbra_error *err);
+int reset_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
+		  struct umbra_error *err);
+int passed_halt(struct lane *r, struct ring_position base, struct umbra_error *err);
+void shadow_free(struct lane *r);
+int shadow_build(struct lane *r, const struct lane_context *c, struct umbra_error *err);
+int queue_pass(void *queue, unsigned int *owed);
+int queue_move(void *queue, unsigned int *owed);
+bool queue_has_work(const void *queue);
+void queue_finish(struct lane *r, const struct lane_context *c);
+int shadowed_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
+		     struct umbra_error *err);
+int queue_complete(struct lane *r, const struct lane_context *c);
+uint16_t back_size(const struct lane *r, const struct lane_context *c);
+
 #endif

@@ -20,7 +20,7 @@
  *   SET_VRING_ENABLE 0, a kick,      all others     rust-vmm's work in rounds, and spin or end
  *   later GET_VRING_BASE                            where the ring is gone in the midst of one
  *   one kick on that eventfd, and    libvhost-user  a ring without EVENT_IDX does not tell what
- *   the same SET_VRING_KICK again                   was taken (lane_stop.c, ring_sound())
+ *   the same SET_VRING_KICK again                   was taken (passed.c, ring_sound())
  *   ADD_MEM_REG of umbra's own       those with     its own rings need more memory; QEMU says it
  *   memory as a ring starts          memory slots   when memory is plugged in (shadow_own.c)
  *   SET_FEATURES, the same again     all            before a ring starts after a status of 0, by

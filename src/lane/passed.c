@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A lane that is passed through: the back-end has the guest's ring.  See lane.h. */
+#include <errno.h>
+#include <linux/virtio_ring.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "lane/followed.h"
+#include "ring/split_look.h"
+
+/* A guest that does not read its calls for so long does not want them. */
+#define CALL_ROOM_WAIT_US 1000000u
+
+/*
+ * libvhost-user notifies every new call fd at once, and where that is full (User
+ * Mode Linux's is a socket) it answers the message as if it had been a
+ * question.  So give the guest time to read what is there.
+ */
+static int call_room_wait(const struct lane *r, const struct lane_context *c,
+			  struct umbra_error *err)
+{
+	uint64_t start = c->host->ops->now_us(c->host);
+
+	while (!c->host->ops->can_notify(c->host, r->front.call_fd) &&
+	       c->host->ops->now_us(c->host) - start < CALL_ROOM_WAIT_US)
+		if (c->host->ops->wait_us(c->host, 1000))
+			return error_set(err, -ECANCELED, "the device is stopped");
+	return 0;
+}
+
+int passed_start(struct lane *r, const struct lane_context *c, bool enabled,
+		 struct umbra_error *err)
+{
+	const struct virtio_ring ring = {
+		.size = r->front.size,
+		.base = r->front.base,
+		.addr = { r->front.desc, r->front.avail, r->front.used },
+		.kick_fd = r->front.kick_fd,
+		.call_fd = r->front.call_fd,
+		.err_fd = r->front.err_fd,
+		.enabled = enabled,
+	};
+	int rc;
+
+	if (backend_is_whole(c->backend) && r->gap)
+		return error_set(
+			err, -EOPNOTSUPP,
+			"queue %u cannot be passed through: %u chains that the device was "
+			"given before were not used (%u of them wait to be given again), and "
+			"are not the newest on the guest's ring",
+			r->index, r->gap, r->kept_count);
+	rc = call_room_wait(r, c, err);
+	return rc ? rc : c->backend->ops->ring_start(c->backend, r->index, &ring, err);
+}
+
+/*
+ * Sound a hushed ring whose guest has no EVENT_IDX, so that the ring does not tell how far the
+ * back-end has taken.  1: @taken->avail says how far; 0: not known yet; errors as of virtio_ops.h.
+ *
+ * The back-end's thread takes all that is available when it hears a kick, before it turns
+ * to the next message.  So it is kicked once, on the fd on which nobody else kicks, and when
+ * it has read that, it is told what it knows already, which it answers.  If the guest has made
+ * nothing available in between, just that is taken; otherwise it is tried again.
+ */
+static int ring_sound(struct lane *r, const struct lane_context *c, struct ring_position *taken,
+		      struct umbra_error *err)
+{
+	struct ring_position said = *taken;
+	int rc;
+
+	taken->avail = r->hush.sounded.avail;
+	if (r->hush.sounding == SOUNDING_DONE)
+		return 1;
+	if (r->hush.sounding == SOUNDING_NOT && r->hush.is_muted) {
+		r->hush.sounded = said;
+		r->hush.sounding = SOUNDING_KICKED;
+		c->host->ops->notify(c->host, r->quiet_fd);
+	}
+	if (r->hush.sounding == SOUNDING_NOT || !c->host->ops->is_heard(c->host, r->quiet_fd))
+		return 0;
+	rc = c->backend->ops->ring_exchange(c->backend, r->index, VIRTIO_RING_KICK, r->quiet_fd,
+					    err);
+	if (rc)
+		return rc;
+	r->hush.sounding = ring_taken_since(split_said(&r->split), r->hush.sounded, r->front.size)
+				   ? SOUNDING_NOT
+				   : SOUNDING_DONE;
+	return 0;
+}
+
+/* Chains of a passed ring that its device, which has taken all up to @taken, has not used. */
+static uint16_t ring_open(const struct lane *r, struct ring_position taken)
+{
+	return (uint16_t)(ring_outstanding(taken, r->front.size) - r->gap);
+}
+
+/*
+ * Has the hushed back-end of a ring that is passed through used all that it has taken?  1,
+ * 0: *@left chains it has not used, or may not have; errors as of virtio_ops.h.
+ *
+ * All that is available being used is a proof in itself.  Otherwise one must know how far
+ * the back-end has taken.  With EVENT_IDX it asks to be kicked for the first chain that it
+ * has not taken.  Without, one family bears completions after its stop, whose answer
+ * tells; the other is sounded.
+ */
+int passed_is_quiet(struct lane *r, const struct lane_context *c, uint16_t *left,
+		    struct umbra_error *err)
+{
+	struct ring_position taken = split_said(&r->split);
+	int rc = 1;
+
+	*left = ring_open(r, taken);
+	if (!*left)
+		return 1;
+	if (c->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX))
+		taken = split_said_taken(&r->split);
+	else if (c->backend->hush == BACKEND_HUSH_ENABLE)
+		taken = ring_position_with(taken, r->gap, r->front.size);
+	else
+		rc = ring_sound(r, c, &taken, err);
+	if (rc <= 0)
+		return rc;
+	*left = ring_open(r, taken);
+	return !*left;
+}
+
+/* A device that is reset by its stop and passed through is asked how far it is.  Two
+ * answers, because a kick that it had heard before the first shows in the second.  Of one
+ * that does not answer nobody knows what it has: it is never idle. */
+#define QUIET_LOOKS 2u
+
+int reset_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
+		  struct umbra_error *err)
+{
+	struct ring_position at = split_said(&r->split), base;
+	int rc = c->backend->ops->ring_base
+			 ? c->backend->ops->ring_base(c->backend, r->index, &base, err)
+			 : -EOPNOTSUPP;
+
+	if (backend_is_lost(rc))
+		return rc;
+	if (!rc)
+		at.avail = base.avail;
+	*left = ring_open(r, at);
+	if (rc)
+		return 0;
+	if (*left)
+		r->hush.quiet_looks = 0;
+	else
+		r->hush.quiet_looks = ring_used_since(at, r->hush.quiet, r->front.size)
+					      ? 1
+					      : r->hush.quiet_looks + 1;
+	r->hush.quiet = at;
+	return r->hush.quiet_looks >= QUIET_LOOKS;
+}
+
+/* The back-end has stopped a passed ring and says that it stands at @base.  -EPROTO: it
+ * cannot. */
+int passed_halt(struct lane *r, struct ring_position base, struct umbra_error *err)
+{
+	struct ring_position said;
+
+	r->halt.base = base;
+	if (r->forgotten) /* its memory may be something else by now */
+		return 0;
+	if (split_can_stand(&r->split, &base, &said))
+		return 0;
+	r->front.base = ring_position_drained(said);
+	counter_add(&r->counters.lost, MIN(ring_outstanding(said, r->front.size), r->front.size));
+	return error_set(err, -EPROTO,
+			 "the back-end stopped at index %u, but the guest's ring has used %u and "
+			 "available %u: expected an index from the one to the other, which are "
+			 "at most %u apart; what is not used is lost, since nobody knows what "
+			 "was done",
+			 base.avail, said.used, said.avail, r->front.size);
+}
