@@ -1,15 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* How a back-end is told to take no more of a ring, in the way of its family: see lane.h. */
-#include <errno.h>
-#include <linux/virtio_ring.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include "base/error.h"
-#include "base/fd.h"
-#include "base/log.h"
-#include "lane/followed.h"
-#include "ring/split_look.h"
+/* How a back-end is told to take no more of a ring: see hush.h. */
+#include "lane/hush.h"
 
 /* Tell the back-end to take no more, in the way of its family. */
 int hush_tell(struct lane *r, const struct lane_context *c, struct umbra_error *err)

@@ -3,9 +3,8 @@
  * A lane, one ring of a shadow device: what the front-end said of it, and its life at
  * the back-end in either mode.
  *
- *	STOPPED --kick fd--> WANTED --start--> PASSED or SHADOWED --stop--> STOPPED
- *	                       ^----finish-----------/
- *	SHADOWED --(a peer violates the ring)--> BROKEN --stop--> STOPPED
+ * The states and what may follow what: lane_state.h.  What each step does, for the ways in
+ * which a back-end can have the ring: lane_ops.h.
  *
  * WANTED: the front-end has started the ring, the back-end has it not (yet, or
  * between two modes).  A vhost-user back-end gets it at once, a device that is
@@ -72,7 +71,7 @@
  * BACKEND_KEEPS_INDEX) the shadow ring does, and only differences are equal.
  *
  * The ring of a network device's control queue (LANE_FOLLOWED) has a queue of
- * its own kind, which stands there in either mode: followed.h.
+ * its own kind, which stands there in either mode: followed.c.
  *
  * Theory of operation, lives.  A back-end that is stopped by force may complete later what
  * it kept, and libvhost-user does it into whatever ring it then knows.  So no two shadows of
@@ -96,7 +95,7 @@
 enum lane_kind {
 	LANE_PASSED,   /* it has the guest's */
 	LANE_SHADOWED, /* it has one of ours, and a shadow queue is between */
-	LANE_FOLLOWED, /* the same of a control queue, in either mode: followed.h */
+	LANE_FOLLOWED, /* the same of a control queue, in either mode: followed.c */
 };
 
 /* What the front-end said of a ring. */

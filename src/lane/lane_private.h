@@ -35,9 +35,10 @@ struct lane {
 
 	/* Its life. */
 	enum lane_state state;
-	enum lane_kind kind; /* how the back-end has it, from STARTED on */
-	bool forgotten;      /* by the guest: its memory may be something else by now */
-	bool has_gone;       /* since it was started */
+	enum lane_kind kind;        /* how the back-end has it, from STARTED on */
+	const struct lane_ops *ops; /* the same, as what it does; NULL: STOPPED and WANTED */
+	bool forgotten;             /* by the guest: its memory may be something else by now */
+	bool has_gone;              /* since it was started */
 	union {
 		struct lane_hush hush; /* HUSHED and BROKEN */
 		struct lane_halt halt; /* HALTED and BURIED */
@@ -66,7 +67,7 @@ struct lane {
 	/* The shadow, if it has one. */
 	uint16_t *behind; /* room for the ids that it may leave behind */
 	struct shadow_queue *queue;
-	struct control_queue *control; /* in place of `queue`: see followed.h */
+	struct control_queue *control; /* in place of `queue`: see followed.c */
 	void *private;                 /* driver_ring's */
 	uint16_t back_size;            /* entries of the shadow ring; see back_size() */
 	struct ring_seg *segs;
@@ -94,48 +95,5 @@ static inline int back_kick_fd(const struct lane *r)
 {
 	return r->kind == LANE_PASSED ? r->front.kick_fd : r->back_kick_fd;
 }
-
-/* Why the ring's queue is broken, as a sentence.  Returns @text. */
-char *lane_queue_error(const struct lane *r, char *text, size_t size);
-
-/* Serve a ring that is not passed through. */
-UMBRA_MUST_CHECK int lane_serve(struct lane *r, const struct lane_context *c,
-				struct umbra_error *err);
-/* Let a hushed back-end hear again. */
-UMBRA_MUST_CHECK int hush_end(struct lane *r, const struct lane_context *c,
-			      struct umbra_error *err);
-/* Let go of what the lane has for a life, and note what that leaves behind. */
-void let_go(struct lane *r, const struct lane_context *c);
-
-/* The driver's side of the ring that the back-end has, of one that is not passed through. */
-static inline const struct driver_ring *lane_back(const struct lane *r)
-{
-	return r->control ? &r->control->back : &r->queue->back;
-}
-
-/* --- of one file for another ------------------------------------------------ */
-
-void ghost_ring_set(struct lane *r, const struct driver_ring *back, struct memory_backing *memory);
-void ghosts_note(struct lane *r);
-void ghosts_look(struct lane *r, uint16_t size);
-int hush_tell(struct lane *r, const struct lane_context *c, struct umbra_error *err);
-bool last_round_is_over(const struct lane *r, const struct lane_context *c);
-int passed_start(struct lane *r, const struct lane_context *c, bool enabled,
-		 struct umbra_error *err);
-int passed_is_quiet(struct lane *r, const struct lane_context *c, uint16_t *left,
-		    struct umbra_error *err);
-int reset_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
-		  struct umbra_error *err);
-int passed_halt(struct lane *r, struct ring_position base, struct umbra_error *err);
-void shadow_free(struct lane *r);
-int shadow_build(struct lane *r, const struct lane_context *c, struct umbra_error *err);
-int queue_pass(void *queue, unsigned int *owed);
-int queue_move(void *queue, unsigned int *owed);
-bool queue_has_work(const void *queue);
-void queue_finish(struct lane *r, const struct lane_context *c);
-int shadowed_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
-		     struct umbra_error *err);
-int queue_complete(struct lane *r, const struct lane_context *c);
-uint16_t back_size(const struct lane *r, const struct lane_context *c);
 
 #endif

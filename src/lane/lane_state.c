@@ -14,12 +14,12 @@ typedef bool lane_truth(const struct lane *r);
 
 static bool is_nobodys(const struct lane *r)
 {
-	return !r->is_served && !lane_has_queue(r);
+	return !r->is_served && !r->ops && !lane_has_queue(r);
 }
 
 static bool is_ours_or_passed(const struct lane *r)
 {
-	return lane_has_queue(r) == (r->kind != LANE_PASSED);
+	return r->ops && lane_has_queue(r) == (r->kind != LANE_PASSED);
 }
 
 static bool is_unserved(const struct lane *r)
@@ -30,7 +30,7 @@ static bool is_unserved(const struct lane *r)
 /* Of a queue of ours that is broken nothing is completed to the guest any more. */
 static bool is_given_up(const struct lane *r)
 {
-	return !r->is_served && r->error[0] && (!r->queue || r->queue->abandoned) &&
+	return r->ops && !r->is_served && r->error[0] && (!r->queue || r->queue->abandoned) &&
 	       (!r->control || r->control->abandoned);
 }
 

@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* All lanes of a device, and what can be asked of one: see lane.h. */
 #include <errno.h>
-#include <linux/virtio_ring.h>
-#include <stdio.h>
 #include <stdlib.h>
 
-#include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "lane/followed.h"
+#include "lane/past.h"
 #include "ring/split_look.h"
 
 static void forget(struct lane *r)

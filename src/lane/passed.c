@@ -2,13 +2,12 @@
 /* A lane that is passed through: the back-end has the guest's ring.  See lane.h. */
 #include <errno.h>
 #include <linux/virtio_ring.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #include "base/error.h"
-#include "base/fd.h"
 #include "base/log.h"
-#include "lane/followed.h"
+#include "lane/hush.h"
+#include "lane/lane_ops.h"
+#include "lane/lane_private.h"
 #include "ring/split_look.h"
 
 /* A guest that does not read its calls for so long does not want them. */
@@ -31,8 +30,8 @@ static int call_room_wait(const struct lane *r, const struct lane_context *c,
 	return 0;
 }
 
-int passed_start(struct lane *r, const struct lane_context *c, bool enabled,
-		 struct umbra_error *err)
+static int passed_start(struct lane *r, const struct lane_context *c, bool enabled,
+			struct umbra_error *err)
 {
 	const struct virtio_ring ring = {
 		.size = r->front.size,
@@ -106,8 +105,8 @@ static uint16_t ring_open(const struct lane *r, struct ring_position taken)
  * has not taken.  Without, one family bears completions after its stop, whose answer
  * tells; the other is sounded.
  */
-int passed_is_quiet(struct lane *r, const struct lane_context *c, uint16_t *left,
-		    struct umbra_error *err)
+static int ring_is_quiet(struct lane *r, const struct lane_context *c, uint16_t *left,
+			 struct umbra_error *err)
 {
 	struct ring_position taken = split_said(&r->split);
 	int rc = 1;
@@ -132,8 +131,8 @@ int passed_is_quiet(struct lane *r, const struct lane_context *c, uint16_t *left
  * that does not answer nobody knows what it has: it is never idle. */
 #define QUIET_LOOKS 2u
 
-int reset_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
-		  struct umbra_error *err)
+static int reset_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
+			 struct umbra_error *err)
 {
 	struct ring_position at = split_said(&r->split), base;
 	int rc = c->backend->ops->ring_base
@@ -159,7 +158,7 @@ int reset_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
 
 /* The back-end has stopped a passed ring and says that it stands at @base.  -EPROTO: it
  * cannot. */
-int passed_halt(struct lane *r, struct ring_position base, struct umbra_error *err)
+static int base_judge(struct lane *r, struct ring_position base, struct umbra_error *err)
 {
 	struct ring_position said;
 
@@ -177,3 +176,80 @@ int passed_halt(struct lane *r, struct ring_position base, struct umbra_error *e
 			 "was done",
 			 base.avail, said.used, said.avail, r->front.size);
 }
+
+static int passed_halt(struct lane *r, const struct lane_context *c, int answer,
+		       struct ring_position base, struct umbra_error *err)
+{
+	if (!answer && backend_keeps_index(c->backend))
+		return base_judge(r, base, err);
+	/* Without an answer it stands where it was found idle. */
+	r->halt.base = ring_position_with(split_said(&r->split), r->gap, r->front.size);
+	return 0;
+}
+
+static int passed_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
+			  struct umbra_error *err)
+{
+	if (!last_round_is_over(r, c))
+		return 0;
+	/* A ring whose memory may be something else by now is not looked at. */
+	if (r->forgotten)
+		return 1;
+	if (backend_is_reset_by_stop(c->backend))
+		return reset_is_idle(r, c, left, err);
+	return c->backend->hush == BACKEND_HUSH_NOT ? 1 : ring_is_quiet(r, c, left, err);
+}
+
+static uint16_t passed_undrained(const struct lane *r)
+{
+	uint16_t open;
+
+	if (r->forgotten)
+		return 0;
+	open = split_outstanding(&r->split, r->halt.base);
+	/* More than the ring has: the used index has gone past what was taken.  Nothing more
+	 * is to come, and the start at that base judges that. */
+	if (open > r->front.size)
+		return 0;
+	return open > r->gap ? (uint16_t)(open - r->gap) : 0;
+}
+
+static uint16_t passed_left(const struct lane *r)
+{
+	uint16_t open;
+
+	if (lane_is_halted(r))
+		return passed_undrained(r);
+	open = ring_outstanding(split_said(&r->split), r->front.size);
+	return MIN(open, r->front.size);
+}
+
+static int passed_restart(struct lane *r, const struct lane_context *c, struct umbra_error *err)
+{
+	r->front.base = r->halt.base;
+	return passed_start(r, c, true, err);
+}
+
+static void passed_finish(struct lane *r, const struct lane_context *c)
+{
+	uint16_t lost = passed_undrained(r);
+
+	r->left |= lost && !backend_is_whole(c->backend);
+	counter_add(&r->counters.lost, lost);
+	if (lost)
+		log_error("queue %u: %u requests that the back-end took and did not use are lost",
+			  r->index, lost);
+	r->front.base = r->halt.base;
+	r->owed = split_outstanding(&r->split, r->front.base);
+}
+
+const struct lane_ops lane_passed = {
+	.start = passed_start,
+	.hush = hush_tell,
+	.is_idle = passed_is_idle,
+	.halt = passed_halt,
+	.undrained = passed_undrained,
+	.left = passed_left,
+	.restart = passed_restart,
+	.finish = passed_finish,
+};

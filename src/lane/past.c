@@ -1,14 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What a lane's earlier lives left at the back-end: see lane.h. */
-#include <errno.h>
-#include <linux/virtio_ring.h>
-#include <stdio.h>
+/* What a lane's earlier lives left at the back-end: see past.h. */
+#include "lane/past.h"
+
 #include <stdlib.h>
 
-#include "base/error.h"
-#include "base/fd.h"
-#include "base/log.h"
-#include "lane/followed.h"
 #include "ring/split_look.h"
 
 /* Where the back-end completes the ghosts, as long as there are some. */

@@ -2,37 +2,32 @@
 /* A lane that is shadowed: the back-end has a ring of ours.  See lane.h. */
 #include <errno.h>
 #include <inttypes.h>
-#include <linux/virtio_ring.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/error.h"
-#include "base/fd.h"
 #include "base/log.h"
-#include "lane/followed.h"
-#include "ring/split_look.h"
+#include "lane/hush.h"
+#include "lane/own_ring.h"
+#include "lane/past.h"
 
-void shadow_free(struct lane *r)
+static void shadow_free(struct lane *r)
 {
 	free(r->queue);
-	free(r->control);
 	free(r->private);
 	free(r->segs);
 	free(r->behind);
 	r->behind = NULL;
 	r->queue = NULL;
-	r->control = NULL;
 	r->private = NULL;
 	r->segs = NULL;
 }
 
 /* Lay the shadow ring out in our own memory and join it to the guest's. */
-int shadow_build(struct lane *r, const struct lane_context *c, struct umbra_error *err)
+static int shadow_build(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	uint64_t features = c->shadow_features;
 	struct driver_layout layout = driver_ring_layout(r->back_size, features, c->table_max);
 	struct shadow_queue_config config;
-	uint64_t at;
 
 	if (layout.shared_bytes > r->own.at.size)
 		return error_set(
@@ -86,38 +81,80 @@ int shadow_build(struct lane *r, const struct lane_context *c, struct umbra_erro
 				 r->index, r->front.size);
 	}
 	ghost_ring_set(r, &r->queue->back, r->own.at.backing);
-	at = r->own.at.uva.v;
-	r->shadow_desc = (uva_t){ at + layout.ring.desc };
-	r->shadow_avail = (uva_t){ at + layout.ring.avail };
-	r->shadow_used = (uva_t){ at + layout.ring.used };
+	own_ring_place(r, &layout.ring);
 	return 0;
 }
 
-int queue_pass(void *queue, unsigned int *owed)
+static int queue_pass(void *queue, unsigned int *owed)
 {
 	return shadow_queue_pass(queue, owed);
 }
 
-int queue_move(void *queue, unsigned int *owed)
+static int queue_move(void *queue, unsigned int *owed)
 {
 	return shadow_queue_move(queue, owed);
 }
 
-bool queue_has_work(const void *queue)
+static bool queue_has_work(const void *queue)
 {
 	return shadow_queue_has_work(queue);
 }
 
-/* Fed no more, it takes what it was fed; only then it may be told to take nothing. */
-int shadowed_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
-		     struct umbra_error *err)
+static size_t shadowed_bytes(uint16_t size, uint64_t features, const struct lane_context *c)
 {
-	int rc = queue_complete(r, c);
+	return driver_ring_layout(size, features, c->table_max).shared_bytes;
+}
+
+static int shadowed_start(struct lane *r, const struct lane_context *c, bool enabled,
+			  struct umbra_error *err)
+{
+	int rc;
+
+	r->back_size = own_ring_size(r, c);
+	rc = shadow_build(r, c, err);
+	if (!rc)
+		rc = own_ring_start(r, c, driver_ring_position(&r->queue->back), enabled, err);
+	if (rc)
+		shadow_free(r);
+	return rc;
+}
+
+static int shadowed_go(struct lane *r, struct umbra_error *err)
+{
+	char why[UMBRA_ERROR_SIZE];
+	int rc = r->kept_count ? shadow_queue_readd(r->queue, r->kept, r->kept_count) : 0;
+
+	r->kept_count = 0;
+	if (!rc)
+		return 0;
+	return error_set(err, -EPROTO, "a buffer that the device gave back: %s",
+			 shadow_queue_error(r->queue, why, sizeof(why)));
+}
+
+static void shadowed_service(struct lane *r, struct queue_service *service)
+{
+	service->pass = queue_pass;
+	service->move = queue_move;
+	service->has_work = queue_has_work;
+	service->queue = r->queue;
+}
+
+static int shadowed_drain(struct lane *r, const struct lane_context *c)
+{
+	unsigned int owed = 0;
+	int actions = shadow_queue_drain(r->queue, &owed);
+
+	return own_ring_completed(r, c, actions, owed);
+}
+
+/* Fed no more, it takes what it was fed; only then it may be told to take nothing. */
+static int shadowed_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
+			    struct umbra_error *err)
+{
+	int rc = shadowed_drain(r, c);
 
 	if (rc < 0)
 		return rc;
-	if (r->control) /* what it has a reset undoes */
-		return 1;
 	*left = shadow_queue_asking(r->queue, 0);
 	if (*left || c->backend->hush != BACKEND_HUSH_ENABLE)
 		return !*left;
@@ -125,11 +162,87 @@ int shadowed_is_idle(struct lane *r, const struct lane_context *c, uint16_t *lef
 	return rc ? rc : last_round_is_over(r, c);
 }
 
+static void shadowed_silence(struct lane *r)
+{
+	driver_ring_silence(&r->queue->back);
+}
+
+static int queue_broken(const struct lane *r, struct umbra_error *err)
+{
+	char why[UMBRA_ERROR_SIZE];
+
+	return error_set(err, -EPROTO, "%s", shadow_queue_error(r->queue, why, sizeof(why)));
+}
+
+/* The device was stopped as a whole: which of the newest has it not taken? */
+static int whole_halt(struct lane *r, const struct lane_context *c, bool is_known,
+		      struct ring_position base, struct umbra_error *err)
+{
+	uint16_t in_flight;
+
+	if (shadowed_drain(r, c))
+		return queue_broken(r, err);
+	in_flight = shadow_queue_in_flight(r->queue);
+	if (is_known)
+		r->halt.untaken = driver_ring_untaken(&r->queue->back, base);
+	else if (!backend_is_reset_by_stop(c->backend)) /* suspended: what it took, it has used */
+		r->halt.untaken = in_flight;
+	if (r->halt.untaken <= in_flight)
+		return 0;
+	r->halt.untaken = 0;
+	return error_set(
+		err, -EPROTO,
+		"the device stopped at index %u, which is not one of the %u chains that it "
+		"was given up to index %u",
+		base.avail, in_flight, driver_ring_said(&r->queue->back).avail);
+}
+
+static int shadowed_halt(struct lane *r, const struct lane_context *c, int answer,
+			 struct ring_position base, struct umbra_error *err)
+{
+	struct ring_position said;
+
+	if (backend_is_whole(c->backend))
+		return whole_halt(r, c, !answer && backend_keeps_index(c->backend), base, err);
+	r->halt.base = base;
+	if (shadow_queue_is_broken(r->queue))
+		return queue_broken(r, err);
+	if (!shadow_queue_rewind(r->queue, base))
+		return 0;
+	said = driver_ring_said(&r->queue->back);
+	return error_set(err, -EPROTO,
+			 "the back-end stopped at index %u, but the shadow ring has used %u and "
+			 "available %u: expected an index from the one to the other, which are at "
+			 "most %u apart",
+			 base.avail, said.used, said.avail, r->back_size);
+}
+
+/* Of those in flight, what a device that is stopped as a whole has not even taken. */
+static uint16_t untaken(const struct lane *r)
+{
+	return lane_is_halted(r) ? r->halt.untaken : 0;
+}
+
+static uint16_t shadowed_undrained(const struct lane *r)
+{
+	return (uint16_t)(shadow_queue_in_flight(r->queue) - untaken(r));
+}
+
+static uint16_t shadowed_left(const struct lane *r)
+{
+	return shadow_queue_asking(r->queue, untaken(r));
+}
+
+static int shadowed_restart(struct lane *r, const struct lane_context *c, struct umbra_error *err)
+{
+	return own_ring_start(r, c, r->halt.base, true, err);
+}
+
 /* What a halted queue still has goes where it can: see the header. */
-void queue_finish(struct lane *r, const struct lane_context *c)
+static void shadowed_finish(struct lane *r, const struct lane_context *c)
 {
 	struct shadow_queue *q = r->queue;
-	uint16_t left = lane_undrained(r), lost = left;
+	uint16_t left = shadowed_undrained(r), lost = left;
 
 	/* One that never went has submitted nothing, and keeps what it kept. */
 	if (backend_is_whole(c->backend) && !q->abandoned && r->has_gone) {
@@ -147,6 +260,62 @@ void queue_finish(struct lane *r, const struct lane_context *c)
 	 * The next owner may be one that never asks for kicks because it never asked for
 	 * silence.  What arm() finds, the kick at its start will tell it.
 	 */
-	if (lane_is_shadowed(r))
+	if (!lane_is_broken(r))
 		(void)!device_ring_arm(&q->guest);
 }
+
+static void shadowed_find(struct lane *r, const struct lane_context *c)
+{
+	r->queue->guest.split = r->split;
+	r->queue->guest.memory = c->memory;
+	r->queue->guest.memory_hint = 0;
+}
+
+static void shadowed_abandon(struct lane *r)
+{
+	shadow_queue_abandon(r->queue);
+}
+
+static char *shadowed_error(const struct lane *r, char *text, size_t size)
+{
+	return shadow_queue_error(r->queue, text, size);
+}
+
+/*
+ * Lives of one ring that get another place because something may be written to the old one:
+ * a completion that comes there late does not even disturb the new one.  Afterwards memory
+ * is more precious, and the ids alone keep the lives apart.
+ */
+#define SPOILS_MOST 4u
+
+static void shadowed_let_go(struct lane *r, const struct lane_context *c)
+{
+	/* What it has not brought back it may bring later, to where this shadow was. */
+	if (c->backend && !backend_is_reset_by_stop(c->backend) && shadowed_undrained(r) > 0 &&
+	    r->spoils < SPOILS_MOST) {
+		r->own.is_spoiled = true;
+		r->spoils++;
+	}
+	if (c->backend && !backend_is_whole(c->backend))
+		ghosts_note(r);
+	shadow_free(r);
+}
+
+const struct lane_ops lane_shadowed = {
+	.own_bytes = shadowed_bytes,
+	.start = shadowed_start,
+	.go = shadowed_go,
+	.service = shadowed_service,
+	.is_idle = shadowed_is_idle,
+	.silence = shadowed_silence,
+	.halt = shadowed_halt,
+	.drain = shadowed_drain,
+	.undrained = shadowed_undrained,
+	.left = shadowed_left,
+	.restart = shadowed_restart,
+	.finish = shadowed_finish,
+	.find = shadowed_find,
+	.abandon = shadowed_abandon,
+	.error = shadowed_error,
+	.let_go = shadowed_let_go,
+};
