@@ -59,12 +59,9 @@ int shadow_device_ring_set_size(struct virtio_device *self, unsigned int index, 
 
 	if (!r)
 		return -EINVAL;
-	if (!is_power_of_two(size) || size > SPLIT_SIZE_MAX)
-		return error_set(err, -EINVAL,
-				 "queue %u: size %u is not a power of two from 1 to %u", index,
-				 size, SPLIT_SIZE_MAX);
-	if (lane_front(r)->size == size)
-		return 0;
+	rc = guest_ring_check_size(lane_front(r), size, err);
+	if (rc || lane_front(r)->size == size)
+		return rc;
 	rc = shadow_device_abandon(d, r, err);
 	if (rc)
 		return rc;
@@ -81,15 +78,12 @@ int shadow_device_ring_set_addr(struct virtio_device *self, unsigned int index,
 
 	if (!r)
 		return -EINVAL;
-	if (lane_front(r)->has_addr && lane_front(r)->desc.v == addr->desc.v &&
-	    lane_front(r)->avail.v == addr->avail.v && lane_front(r)->used.v == addr->used.v)
+	if (guest_ring_is_at(lane_front(r), addr))
 		return 0;
 	rc = shadow_device_abandon(d, r, err);
 	if (rc)
 		return rc;
-	lane_front(r)->desc = addr->desc;
-	lane_front(r)->avail = addr->avail;
-	lane_front(r)->used = addr->used;
+	lane_front(r)->addr = *addr;
 	lane_front(r)->has_addr = true;
 	return 0;
 }

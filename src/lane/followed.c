@@ -25,16 +25,16 @@ static int memory_make(struct lane *r, const struct control_layout *layout, stru
 	if (r->control && r->private && r->segs)
 		return 0;
 	return error_set(err, -ENOMEM, "queue %u: no memory for a control queue of %u entries",
-			 r->index, r->front.size);
+			 r->front.index, r->front.size);
 }
 
 static int control_build(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	struct control_layout layout = control_queue_layout(r->back_size, c->shadow_features);
 	struct control_queue_config config = {
-		.index = r->index,
+		.index = r->front.index,
 		.guest = {
-			.split = r->split,
+			.split = r->front.split,
 			.memory = c->memory,
 			.features = c->guest_features,
 			.at = r->front.base,
@@ -58,7 +58,7 @@ static int control_build(struct lane *r, const struct lane_context *c, struct um
 			err, -EOPNOTSUPP,
 			"queue %u: a control queue of %u entries needs %zu bytes of shadow "
 			"memory, and there are %llu",
-			r->index, r->front.size, layout.shared_bytes,
+			r->front.index, r->front.size, layout.shared_bytes,
 			(unsigned long long)r->own.at.size);
 	rc = memory_make(r, &layout, err);
 	if (rc)
@@ -69,7 +69,7 @@ static int control_build(struct lane *r, const struct lane_context *c, struct um
 		return error_set(err, -EINVAL,
 				 "queue %u: a control queue of %u entries has no room for a "
 				 "command, expected 2 or more",
-				 r->index, r->front.size);
+				 r->front.index, r->front.size);
 	own_ring_place(r, &layout.driver.ring);
 	return 0;
 }
@@ -142,7 +142,7 @@ static int followed_halt(struct lane *r, const struct lane_context *c, int answe
 
 static void followed_find(struct lane *r, const struct lane_context *c)
 {
-	r->control->guest.split = r->split;
+	r->control->guest.split = r->front.split;
 	r->control->guest.memory = c->memory;
 	r->control->guest.memory_hint = 0;
 }

@@ -13,11 +13,11 @@ int hush_tell(struct lane *r, const struct lane_context *c, struct umbra_error *
 	case BACKEND_HUSH_KICK:
 		if (r->front.kick_fd < 0) /* it polls, and cannot be stopped from taking */
 			return 0;
-		rc = c->backend->ops->ring_exchange(c->backend, r->index, VIRTIO_RING_KICK,
+		rc = c->backend->ops->ring_exchange(c->backend, r->front.index, VIRTIO_RING_KICK,
 						    r->quiet_fd, err);
 		break;
 	case BACKEND_HUSH_ENABLE:
-		rc = c->backend->ops->ring_enable(c->backend, r->index, false, err);
+		rc = c->backend->ops->ring_enable(c->backend, r->front.index, false, err);
 		/* When it has read this, the round that it may have been in is over. */
 		if (!rc)
 			c->host->ops->notify(c->host, back_kick_fd(r));
@@ -35,8 +35,8 @@ int hush_end(struct lane *r, const struct lane_context *c, struct umbra_error *e
 
 	if (r->hush.is_muted)
 		rc = c->backend->hush == BACKEND_HUSH_ENABLE
-			     ? ops->ring_enable(c->backend, r->index, true, err)
-			     : ops->ring_exchange(c->backend, r->index, VIRTIO_RING_KICK,
+			     ? ops->ring_enable(c->backend, r->front.index, true, err)
+			     : ops->ring_exchange(c->backend, r->front.index, VIRTIO_RING_KICK,
 						  back_kick_fd(r), err);
 	if (!rc)
 		r->hush.is_muted = false;

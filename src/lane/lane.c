@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The life of a lane, one ring of a shadow device: see lane.h. */
 #include <errno.h>
-#include <inttypes.h>
 #include <linux/virtio_ring.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/error.h"
 #include "base/fd.h"
 #include "lane/hush.h"
 #include "lane/own_ring.h"
 #include "lane/past.h"
-#include "ring/split_look.h"
 
 static const struct lane_ops *const implementations[] = {
 	[LANE_PASSED] = &lane_passed,
@@ -67,53 +64,13 @@ void lane_abandon(struct lane *r, const struct lane_context *c)
 
 /* --- finding the guest's ring ------------------------------------------- */
 
-static void *part_find(const struct lane *r, const struct lane_context *c, const char *what,
-		       uva_t uva, size_t bytes, uint64_t align, struct umbra_error *err)
-{
-	void *host;
-
-	host = c->memory ? memory_host_uva(c->memory, uva, bytes) : NULL;
-	if (!host) {
-		memory_lacks_ring(c->memory, r->index, what, uva, bytes, err);
-		return NULL;
-	}
-	/* What counts is where we see it; a page's offset is the same for all. */
-	if ((uintptr_t)host % align) {
-		error_set(err, -EINVAL,
-			  "queue %u: the %s ring at user address 0x%" PRIx64
-			  " is not aligned to %" PRIu64 " bytes",
-			  r->index, what, uva.v, align);
-		return NULL;
-	}
-	return host;
-}
-
 int lane_resolve(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
-	struct split_ring s = { .size = r->front.size };
+	int rc = guest_ring_find(&r->front, c->memory, err);
 
-	if (!r->front.size)
-		return error_set(err, -EINVAL, "queue %u: it has no size yet (SET_VRING_NUM)",
-				 r->index);
-	if (!r->front.has_addr)
-		return error_set(err, -EINVAL, "queue %u: it has no address yet (SET_VRING_ADDR)",
-				 r->index);
-	s.desc = part_find(r, c, "descriptor", r->front.desc, split_desc_bytes(r->front.size),
-			   SPLIT_DESC_ALIGN, err);
-	if (!s.desc)
-		return -EINVAL;
-	s.avail = part_find(r, c, "avail", r->front.avail, split_avail_bytes(r->front.size),
-			    SPLIT_AVAIL_ALIGN, err);
-	if (!s.avail)
-		return -EINVAL;
-	s.used = part_find(r, c, "used", r->front.used, split_used_bytes(r->front.size),
-			   SPLIT_USED_ALIGN, err);
-	if (!s.used)
-		return -EINVAL;
-	r->split = s;
-	if (r->ops && r->ops->find)
+	if (!rc && r->ops && r->ops->find)
 		r->ops->find(r, c);
-	return 0;
+	return rc;
 }
 
 static int eventfds_make(struct lane *r, const struct lane_context *c, struct umbra_error *err)
@@ -132,20 +89,13 @@ static int eventfds_make(struct lane *r, const struct lane_context *c, struct um
 int lane_judge(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	int rc = lane_resolve(r, c, err);
-	struct ring_position said;
 
 	ghosts_look(r, own_ring_size(r, c));
-
-	if (rc)
-		return rc;
-	if (!split_can_stand(&r->split, &r->front.base, &said))
-		return error_set(err, -EPROTO,
-				 "the front-end starts it at index %u, but its guest's ring has "
-				 "used %u and available %u: expected an index from the one to "
-				 "the other, which are at most %u apart",
-				 r->front.base.avail, said.used, said.avail, r->front.size);
-	r->gap = ring_outstanding(r->front.base, r->front.size);
-	return 0;
+	if (!rc)
+		rc = guest_ring_judge(&r->front, err);
+	if (!rc)
+		r->gap = ring_outstanding(r->front.base, r->front.size);
+	return rc;
 }
 
 #define SIZE_ASSUMED 256u /* entries, before the front-end has said it */
@@ -230,7 +180,7 @@ int lane_halt(struct lane *r, const struct lane_context *c, struct umbra_error *
 	lane_expect_step(r, LANE_HALT);
 	if (r->ops->silence)
 		r->ops->silence(r);
-	rc = c->backend->ops->ring_stop(c->backend, r->index, &base, err);
+	rc = c->backend->ops->ring_stop(c->backend, r->front.index, &base, err);
 	/* One that was stopped as a whole stands still, whether it can say where or not. */
 	if (rc && (!backend_is_whole(c->backend) || backend_is_lost(rc)))
 		return rc;

@@ -89,23 +89,13 @@
 #include "net/control_queue.h"
 #include "queue/shadow_host.h"
 #include "queue/shadow_queue.h"
-#include "virtio/virtio_ops.h"
+#include "virtio/guest_ring.h"
 
 /* How the back-end has the ring. */
 enum lane_kind {
 	LANE_PASSED,   /* it has the guest's */
 	LANE_SHADOWED, /* it has one of ours, and a shadow queue is between */
 	LANE_FOLLOWED, /* the same of a control queue, in either mode: followed.c */
-};
-
-/* What the front-end said of a ring. */
-struct lane_front {
-	uint16_t size; /* 0: nothing yet */
-	bool has_addr;
-	uva_t desc, avail, used;
-	struct ring_position base;    /* its `used` counts once it was judged */
-	int kick_fd, call_fd, err_fd; /* owned; -1: none */
-	bool enabled;
 };
 
 /* Its piece of our own memory, with a reference on it, which it keeps over its lives
@@ -160,7 +150,8 @@ void lanes_forget(struct lanes *lanes);
 /* --- what can be asked of one ---------------------------------------------- */
 
 unsigned int lane_index(const struct lane *r);
-struct lane_front *lane_front(const struct lane *r);
+/* What the front-end said of it. */
+struct guest_ring *lane_front(const struct lane *r);
 struct lane_piece *lane_piece(const struct lane *r);
 /* Any thread. */
 const struct shadow_counters *lane_counters(const struct lane *r);

@@ -29,9 +29,7 @@ struct lane_halt {
 };
 
 struct lane {
-	unsigned int index;
-
-	struct lane_front front;
+	struct guest_ring front; /* what the front-end said, and where that is while it runs */
 
 	/* Its life. */
 	enum lane_state state;
@@ -46,7 +44,6 @@ struct lane {
 	/* Chains that were taken and never used before we came: outstanding at `base`.  A
 	 * vhost-user back-end that was given them before may use some after all. */
 	uint16_t gap;
-	struct split_ring split; /* the guest's ring in our memory, while it runs */
 
 	/* What a device that was reset had and gave back: heads, oldest first; `size`
 	 * entries or NULL.  Holds from finish to go, if the ring then still lacks `owed`

@@ -152,8 +152,8 @@ static void expect(const struct lane *r, enum lane_step step, bool is_true, cons
 {
 	if (is_true)
 		return;
-	log_error("queue %u: a bug of umbra: the step \"%s\" of a lane that is %s: %s", r->index,
-		  step_names[step], states[r->state].name, what);
+	log_error("queue %u: a bug of umbra: the step \"%s\" of a lane that is %s: %s",
+		  r->front.index, step_names[step], states[r->state].name, what);
 	abort();
 }
 

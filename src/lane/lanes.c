@@ -10,18 +10,12 @@
 
 static void forget(struct lane *r)
 {
-	fd_close(&r->front.kick_fd);
-	fd_close(&r->front.call_fd);
-	fd_close(&r->front.err_fd);
+	guest_ring_forget(&r->front);
 	/* Ours, too: no front-end leaves anything behind for the next. */
 	fd_close(&r->back_kick_fd);
 	fd_close(&r->back_call_fd);
 	fd_close(&r->quiet_fd);
-	r->front.size = 0;
-	r->front.has_addr = false;
-	r->front.base = ring_position_start(RING_SPLIT);
 	r->gap = 0;
-	r->front.enabled = false;
 	r->error[0] = '\0';
 	r->kept_count = 0;
 	free(r->kept);
@@ -39,12 +33,11 @@ static void forget(struct lane *r)
 static void init(struct lane *r, unsigned int index)
 {
 	*r = (struct lane){
-		.index = index,
-		.front = { .kick_fd = -1, .call_fd = -1, .err_fd = -1 },
 		.back_kick_fd = -1,
 		.back_call_fd = -1,
 		.quiet_fd = -1,
 	};
+	guest_ring_init(&r->front, index);
 }
 
 int lanes_create(struct lanes **out)
@@ -102,12 +95,12 @@ void lanes_forget(struct lanes *lanes)
 
 unsigned int lane_index(const struct lane *r)
 {
-	return r->index;
+	return r->front.index;
 }
 
-struct lane_front *lane_front(const struct lane *r)
+struct guest_ring *lane_front(const struct lane *r)
 {
-	return (struct lane_front *)&r->front;
+	return (struct guest_ring *)&r->front;
 }
 
 struct lane_piece *lane_piece(const struct lane *r)
@@ -192,7 +185,7 @@ bool lane_is_served(const struct lane *r)
 
 bool lane_is_new_to_guest(const struct lane *r)
 {
-	return split_begins(&r->split, r->front.base);
+	return split_begins(&r->front.split, r->front.base);
 }
 
 bool lane_has_left(const struct lane *r)
@@ -219,7 +212,7 @@ void lane_say_tables(struct lane *r)
 	log_warning("queue %u: the guest's driver builds indirect tables that are longer than the "
 		    "ring (%u descriptors on a ring of %u), which the virtio specification "
 		    "forbids; they are forwarded as they are",
-		    r->index, longest, r->front.size);
+		    r->front.index, longest, r->front.size);
 }
 
 bool lane_is_forgotten(const struct lane *r)

@@ -33,7 +33,7 @@ int own_ring_start(struct lane *r, const struct lane_context *c, struct ring_pos
 		.enabled = enabled,
 	};
 
-	return c->backend->ops->ring_start(c->backend, r->index, &ring, err);
+	return c->backend->ops->ring_start(c->backend, r->front.index, &ring, err);
 }
 
 int own_ring_completed(const struct lane *r, const struct lane_context *c, int actions,
@@ -51,7 +51,7 @@ int own_ring_serve(struct lane *r, const struct lane_context *c, struct umbra_er
 	if (r->is_served)
 		return 0;
 	r->service = (struct queue_service){
-		.index = r->index,
+		.index = r->front.index,
 		.kick_in = r->front.kick_fd,
 		.call_in = r->back_call_fd,
 		.kick_out = r->back_kick_fd,

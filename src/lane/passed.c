@@ -36,7 +36,7 @@ static int passed_start(struct lane *r, const struct lane_context *c, bool enabl
 	const struct virtio_ring ring = {
 		.size = r->front.size,
 		.base = r->front.base,
-		.addr = { r->front.desc, r->front.avail, r->front.used },
+		.addr = r->front.addr,
 		.kick_fd = r->front.kick_fd,
 		.call_fd = r->front.call_fd,
 		.err_fd = r->front.err_fd,
@@ -50,9 +50,9 @@ static int passed_start(struct lane *r, const struct lane_context *c, bool enabl
 			"queue %u cannot be passed through: %u chains that the device was "
 			"given before were not used (%u of them wait to be given again), and "
 			"are not the newest on the guest's ring",
-			r->index, r->gap, r->kept_count);
+			r->front.index, r->gap, r->kept_count);
 	rc = call_room_wait(r, c, err);
-	return rc ? rc : c->backend->ops->ring_start(c->backend, r->index, &ring, err);
+	return rc ? rc : c->backend->ops->ring_start(c->backend, r->front.index, &ring, err);
 }
 
 /*
@@ -80,13 +80,14 @@ static int ring_sound(struct lane *r, const struct lane_context *c, struct ring_
 	}
 	if (r->hush.sounding == SOUNDING_NOT || !c->host->ops->is_heard(c->host, r->quiet_fd))
 		return 0;
-	rc = c->backend->ops->ring_exchange(c->backend, r->index, VIRTIO_RING_KICK, r->quiet_fd,
-					    err);
+	rc = c->backend->ops->ring_exchange(c->backend, r->front.index, VIRTIO_RING_KICK,
+					    r->quiet_fd, err);
 	if (rc)
 		return rc;
-	r->hush.sounding = ring_taken_since(split_said(&r->split), r->hush.sounded, r->front.size)
-				   ? SOUNDING_NOT
-				   : SOUNDING_DONE;
+	r->hush.sounding =
+		ring_taken_since(split_said(&r->front.split), r->hush.sounded, r->front.size)
+			? SOUNDING_NOT
+			: SOUNDING_DONE;
 	return 0;
 }
 
@@ -108,14 +109,14 @@ static uint16_t ring_open(const struct lane *r, struct ring_position taken)
 static int ring_is_quiet(struct lane *r, const struct lane_context *c, uint16_t *left,
 			 struct umbra_error *err)
 {
-	struct ring_position taken = split_said(&r->split);
+	struct ring_position taken = split_said(&r->front.split);
 	int rc = 1;
 
 	*left = ring_open(r, taken);
 	if (!*left)
 		return 1;
 	if (c->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX))
-		taken = split_said_taken(&r->split);
+		taken = split_said_taken(&r->front.split);
 	else if (c->backend->hush == BACKEND_HUSH_ENABLE)
 		taken = ring_position_with(taken, r->gap, r->front.size);
 	else
@@ -134,9 +135,9 @@ static int ring_is_quiet(struct lane *r, const struct lane_context *c, uint16_t 
 static int reset_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
 			 struct umbra_error *err)
 {
-	struct ring_position at = split_said(&r->split), base;
+	struct ring_position at = split_said(&r->front.split), base;
 	int rc = c->backend->ops->ring_base
-			 ? c->backend->ops->ring_base(c->backend, r->index, &base, err)
+			 ? c->backend->ops->ring_base(c->backend, r->front.index, &base, err)
 			 : -EOPNOTSUPP;
 
 	if (backend_is_lost(rc))
@@ -165,7 +166,7 @@ static int base_judge(struct lane *r, struct ring_position base, struct umbra_er
 	r->halt.base = base;
 	if (r->forgotten) /* its memory may be something else by now */
 		return 0;
-	if (split_can_stand(&r->split, &base, &said))
+	if (split_can_stand(&r->front.split, &base, &said))
 		return 0;
 	r->front.base = ring_position_drained(said);
 	counter_add(&r->counters.lost, MIN(ring_outstanding(said, r->front.size), r->front.size));
@@ -183,7 +184,7 @@ static int passed_halt(struct lane *r, const struct lane_context *c, int answer,
 	if (!answer && backend_keeps_index(c->backend))
 		return base_judge(r, base, err);
 	/* Without an answer it stands where it was found idle. */
-	r->halt.base = ring_position_with(split_said(&r->split), r->gap, r->front.size);
+	r->halt.base = ring_position_with(split_said(&r->front.split), r->gap, r->front.size);
 	return 0;
 }
 
@@ -206,7 +207,7 @@ static uint16_t passed_undrained(const struct lane *r)
 
 	if (r->forgotten)
 		return 0;
-	open = split_outstanding(&r->split, r->halt.base);
+	open = split_outstanding(&r->front.split, r->halt.base);
 	/* More than the ring has: the used index has gone past what was taken.  Nothing more
 	 * is to come, and the start at that base judges that. */
 	if (open > r->front.size)
@@ -220,7 +221,7 @@ static uint16_t passed_left(const struct lane *r)
 
 	if (lane_is_halted(r))
 		return passed_undrained(r);
-	open = ring_outstanding(split_said(&r->split), r->front.size);
+	open = ring_outstanding(split_said(&r->front.split), r->front.size);
 	return MIN(open, r->front.size);
 }
 
@@ -238,9 +239,9 @@ static void passed_finish(struct lane *r, const struct lane_context *c)
 	counter_add(&r->counters.lost, lost);
 	if (lost)
 		log_error("queue %u: %u requests that the back-end took and did not use are lost",
-			  r->index, lost);
+			  r->front.index, lost);
 	r->front.base = r->halt.base;
-	r->owed = split_outstanding(&r->split, r->front.base);
+	r->owed = split_outstanding(&r->front.split, r->front.base);
 }
 
 const struct lane_ops lane_passed = {

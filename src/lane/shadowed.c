@@ -34,7 +34,7 @@ static int shadow_build(struct lane *r, const struct lane_context *c, struct umb
 			err, -EOPNOTSUPP,
 			"queue %u: a shadow of %u entries needs %zu bytes of shadow memory, "
 			"and there are %" PRIu64,
-			r->index, r->back_size, layout.shared_bytes, r->own.at.size);
+			r->front.index, r->back_size, layout.shared_bytes, r->own.at.size);
 	r->queue = calloc(1, sizeof(*r->queue));
 	r->private = calloc(1, layout.private_bytes);
 	r->segs = calloc(MAX(r->front.size, c->table_max), sizeof(*r->segs));
@@ -44,11 +44,11 @@ static int shadow_build(struct lane *r, const struct lane_context *c, struct umb
 	if (!r->queue || !r->private || !r->segs || !r->kept || !r->behind) {
 		shadow_free(r);
 		return error_set(err, -ENOMEM, "queue %u: no memory for a shadow of %u entries",
-				 r->index, r->front.size);
+				 r->front.index, r->front.size);
 	}
 	config = (struct shadow_queue_config){
 		.guest = {
-			.split = r->split,
+			.split = r->front.split,
 			.memory = c->memory,
 			.features = c->guest_features,
 			.at = r->front.base,
@@ -74,11 +74,11 @@ static int shadow_build(struct lane *r, const struct lane_context *c, struct umb
 		log_warning(
 			"queue %u: the back-end has not used %u chains of the life before; their "
 			"ids are not used again before they come back",
-			r->index, r->ghost_count);
+			r->front.index, r->ghost_count);
 	if (shadow_queue_init(r->queue, &config)) {
 		shadow_free(r);
 		return error_set(err, -EINVAL, "queue %u: a ring of %u entries cannot be shadowed",
-				 r->index, r->front.size);
+				 r->front.index, r->front.size);
 	}
 	ghost_ring_set(r, &r->queue->back, r->own.at.backing);
 	own_ring_place(r, &layout.ring);
@@ -255,7 +255,7 @@ static void shadowed_finish(struct lane *r, const struct lane_context *c)
 	r->owed = device_ring_outstanding(&q->guest);
 	if (lost)
 		log_error("queue %u: %u requests that the back-end took and did not use are lost",
-			  r->index, lost);
+			  r->front.index, lost);
 	/*
 	 * The next owner may be one that never asks for kicks because it never asked for
 	 * silence.  What arm() finds, the kick at its start will tell it.
@@ -266,7 +266,7 @@ static void shadowed_finish(struct lane *r, const struct lane_context *c)
 
 static void shadowed_find(struct lane *r, const struct lane_context *c)
 {
-	r->queue->guest.split = r->split;
+	r->queue->guest.split = r->front.split;
 	r->queue->guest.memory = c->memory;
 	r->queue->guest.memory_hint = 0;
 }

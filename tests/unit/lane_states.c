@@ -80,7 +80,7 @@ static void rig_open(struct rig *rig, enum lane_kind kind)
 {
 	struct split_offsets o = split_offsets(SIZE);
 	struct umbra_error err = { "" };
-	struct lane_front *front;
+	struct guest_ring *front;
 
 	*rig = (struct rig){ .kind = kind };
 	rig->sim = sim_new(UMBRA_SHADOW_AUTO, SIZE, FEATURES);
@@ -101,9 +101,9 @@ static void rig_open(struct rig *rig, enum lane_kind kind)
 	front = lane_front(rig->lane);
 	front->size = SIZE;
 	front->has_addr = front->enabled = true;
-	front->desc.v = SIM_UVA + RING_AT + o.desc;
-	front->avail.v = SIM_UVA + RING_AT + o.avail;
-	front->used.v = SIM_UVA + RING_AT + o.used;
+	front->addr.desc.v = SIM_UVA + RING_AT + o.desc;
+	front->addr.avail.v = SIM_UVA + RING_AT + o.avail;
+	front->addr.used.v = SIM_UVA + RING_AT + o.used;
 	assert_int_equal(rig->c.host->ops->make_eventfd(rig->c.host, &front->kick_fd, &err), 0);
 	assert_int_equal(rig->c.host->ops->make_eventfd(rig->c.host, &front->call_fd, &err), 0);
 	assert_int_equal(rig->c.host->ops->make_memory(rig->c.host, 1u << 20, &rig->own, &err), 0);
