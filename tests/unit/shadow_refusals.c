@@ -296,6 +296,34 @@ static void a_queue_that_is_tried_again_does_not_end_the_others(void **state)
 	sim_free(sim);
 }
 
+/* A queue that was stopped for a switch that failed, and whose new start is refused, is started by
+ * the next attempt. */
+static void a_stopped_queue_whose_resume_is_refused_is_tried_again(void **state)
+{
+	(void)state;
+	for (unsigned int shadowed = 0; shadowed < 2; shadowed++) {
+		struct sim *sim = boot(2, shadowed);
+		struct umbra_error err = { "" };
+
+		serve(sim, 0, 1);
+		serve(sim, 1, 2);
+		sim->fail_stop = 2; /* the second */
+		sim->fail_stop_code = -EREMOTEIO;
+		sim->fail_start = 1;
+		sim->fail_start_code = -EREMOTEIO;
+		assert_int_equal(shadow_device_switch(sim->device, !shadowed, &err), -EREMOTEIO);
+		assert_int_equal(sim->fail_stop + sim->fail_start, 0);
+		assert_false(sim->queues[0].started);
+		sim->now_us += 1000000; /* the first retry */
+		sim_pause(sim);
+		assert_true(sim->queues[0].started);
+		sim_run(sim);
+		serve(sim, 0, 3);
+		serve(sim, 1, 4);
+		sim_free(sim);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -305,6 +333,7 @@ int main(void)
 		cmocka_unit_test(a_switch_in_which_a_queue_breaks_is_no_success),
 		cmocka_unit_test(a_switch_that_is_given_up_is_no_backend_that_is_lost),
 		cmocka_unit_test(a_queue_that_is_tried_again_does_not_end_the_others),
+		cmocka_unit_test(a_stopped_queue_whose_resume_is_refused_is_tried_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
