@@ -40,9 +40,8 @@ static bool table_has(unsigned int from, unsigned int to)
 	return false;
 }
 
-/* What the host was told since it was last looked at is in the table, and ends at @state, of
- * which what it says is true. */
-static void is(struct sim *sim, enum umbra_device_state state)
+/* What the host was told since it was last looked at is in the table, and ends at @state. */
+static void is_told(struct sim *sim, enum umbra_device_state state)
 {
 	for (unsigned int i = 0; i < sim->event_count; i++) {
 		const struct umbra_event *event = &sim->events[i];
@@ -57,6 +56,12 @@ static void is(struct sim *sim, enum umbra_device_state state)
 	sim->event_count = 0;
 	assert_string_equal(umbra_device_state_name(shadow_device_state(sim->device)),
 			    umbra_device_state_name(state));
+}
+
+/* And what that says is true. */
+static void is(struct sim *sim, enum umbra_device_state state)
+{
+	is_told(sim, state);
 	assert_true(shadow_state_holds(sim->device));
 }
 
@@ -258,6 +263,35 @@ static int start_not(struct virtio_device *b, unsigned int index, const struct v
 	return -EREMOTEIO;
 }
 
+static int (*start_in_time)(struct virtio_device *b, unsigned int index,
+			    const struct virtio_ring *ring, struct umbra_error *why);
+
+/* Who asked for the switch is told meanwhile that it takes too long. */
+static int start_late(struct virtio_device *b, unsigned int index, const struct virtio_ring *ring,
+		      struct umbra_error *why)
+{
+	struct sim *sim = (struct sim *)(void *)((char *)b - offsetof(struct sim, backend));
+
+	shadow_device_switch_overdue(sim->device, "simulated: slow");
+	is_told(sim, SWITCHING);
+	return start_in_time(b, index, ring, why);
+}
+
+static void a_switch_of_what_does_not_run_takes_too_long(void)
+{
+	struct sim *sim = boot(false);
+
+	/* Wanted, and had in no mode just now. */
+	start_in_time = sim->ops.ring_start;
+	sim->ops.ring_start = start_not;
+	assert_int_equal(shadow_device_switch(sim->device, true, &err), -EREMOTEIO);
+	is(sim, NEGOTIATING);
+	sim->ops.ring_start = start_late;
+	assert_int_equal(shadow_device_switch(sim->device, true, &err), 0);
+	is(sim, SHADOWED);
+	sim_free(sim);
+}
+
 static void switches_end_in_either_mode_or_in_none(void)
 {
 	for (unsigned int shadowed = 0; shadowed < 2; shadowed++) {
@@ -285,19 +319,33 @@ static void each_transition_leaves_what_its_state_says(void **state)
 	static const struct {
 		enum umbra_device_state from, to;
 	} expected[] = {
-		{ WAITING, NEGOTIATING },     { WAITING, LOST },
-		{ NEGOTIATING, PASSTHROUGH }, { NEGOTIATING, SHADOWED },
-		{ NEGOTIATING, WAITING },     { NEGOTIATING, LOST },
-		{ PASSTHROUGH, SWITCHING },   { PASSTHROUGH, NEGOTIATING },
-		{ PASSTHROUGH, LOST },        { PASSTHROUGH, WAITING },
-		{ SHADOWED, SWITCHING },      { SHADOWED, NEGOTIATING },
-		{ SHADOWED, LOST },           { SHADOWED, WAITING },
-		{ SWITCHING, PASSTHROUGH },   { SWITCHING, SHADOWED },
-		{ SWITCHING, BROKEN },        { SWITCHING, LOST },
-		{ SWITCHING, NEGOTIATING },   { BROKEN, SWITCHING },
-		{ BROKEN, PASSTHROUGH },      { BROKEN, SHADOWED },
-		{ BROKEN, NEGOTIATING },      { BROKEN, LOST },
-		{ BROKEN, WAITING },          { LOST, WAITING },
+		{ WAITING, NEGOTIATING },
+		{ WAITING, LOST },
+		{ NEGOTIATING, PASSTHROUGH },
+		{ NEGOTIATING, SHADOWED },
+		{ NEGOTIATING, WAITING },
+		{ NEGOTIATING, LOST },
+		{ PASSTHROUGH, SWITCHING },
+		{ PASSTHROUGH, NEGOTIATING },
+		{ PASSTHROUGH, LOST },
+		{ PASSTHROUGH, WAITING },
+		{ SHADOWED, SWITCHING },
+		{ SHADOWED, NEGOTIATING },
+		{ SHADOWED, LOST },
+		{ SHADOWED, WAITING },
+		{ SWITCHING, PASSTHROUGH },
+		{ SWITCHING, SHADOWED },
+		{ SWITCHING, BROKEN },
+		{ SWITCHING, LOST },
+		{ SWITCHING, NEGOTIATING },
+		{ NEGOTIATING, SWITCHING },
+		{ BROKEN, SWITCHING },
+		{ BROKEN, PASSTHROUGH },
+		{ BROKEN, SHADOWED },
+		{ BROKEN, NEGOTIATING },
+		{ BROKEN, LOST },
+		{ BROKEN, WAITING },
+		{ LOST, WAITING },
 		{ LOST, NEGOTIATING },
 	};
 
@@ -308,6 +356,7 @@ static void each_transition_leaves_what_its_state_says(void **state)
 	a_queue_breaks();
 	the_back_end_is_lost();
 	switches_end_in_either_mode_or_in_none();
+	a_switch_of_what_does_not_run_takes_too_long();
 	for (size_t i = 0; i < ARRAY_SIZE(expected); i++)
 		if (!seen[expected[i].from][expected[i].to])
 			fail_msg("never from %s to %s", umbra_device_state_name(expected[i].from),
