@@ -244,17 +244,7 @@ static int ring_exchange_fd(struct shadow_device *d, struct lane *r, enum virtio
 	return 0;
 }
 
-/*
- * Does the back-end hear the kicks of a new fd that it is given for a running ring?  Those of
- * the rust-vmm crates never watch it, and end at the next stop (vhost_user_family.h); so
- * only those that are hushed in that way are told so.
- */
-static bool hears_of_kick(const struct shadow_device *d)
-{
-	return d->backend && d->backend->hush == BACKEND_HUSH_KICK;
-}
-
-/* The others' ring @r, which is passed through, is stopped and started with the new fd. */
+/* Stop ring @r, which is passed through, and start it with the new fd. */
 static int kick_restart(struct shadow_device *d, struct lane *r, int *fd, struct umbra_error *err)
 {
 	struct lane_context c = shadow_device_context(d);
@@ -289,7 +279,7 @@ int shadow_device_ring_set_kick(struct virtio_device *self, unsigned int index, 
 
 	if (!r)
 		return -EINVAL;
-	if (lane_is_passed(r) && !hears_of_kick(d))
+	if (lane_is_passed(r) && !backend_hears_new_kicks(d->backend))
 		return kick_restart(d, r, fd, err);
 	if (!lane_is_stopped(r)) {
 		rc = ring_exchange_fd(d, r, VIRTIO_RING_KICK, fd, err);

@@ -115,7 +115,9 @@ enum backend_hush {
 	/* By a kick fd on which nobody kicks.  A completion after ring_stop() may end the
 	 * connection, so what it took has to be used before.  With EVENT_IDX it stores
 	 * avail_event at each chain that it takes, so its ring tells what it has.  A kick
-	 * makes it take all that is available before it answers its next message. */
+	 * makes it take all that is available before it answers its next message.  It alone
+	 * hears the kicks of a fd that it is given while the ring runs: see
+	 * backend_hears_new_kicks(). */
 	BACKEND_HUSH_KICK,
 	/* By ring_enable(false).  It works in rounds, and a ring that is stopped in the midst
 	 * of one may end it.  It reads a kick of a disabled ring, and takes nothing for it:
@@ -286,6 +288,13 @@ static inline bool backend_is_whole(const struct virtio_device *b)
 static inline bool backend_is_reset_by_stop(const struct virtio_device *b)
 {
 	return backend_is_whole(b) && !(b->traits & BACKEND_SUSPENDS);
+}
+
+/* Of a ring that runs and is given another kick fd by ring_exchange(), it hears the kicks.  The
+ * ring of another one is stopped, and started with the new fd. */
+static inline bool backend_hears_new_kicks(const struct virtio_device *b)
+{
+	return b->hush == BACKEND_HUSH_KICK;
 }
 
 /* A ring starts at any index. */
