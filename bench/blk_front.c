@@ -109,7 +109,7 @@ static int front_make_memory(struct blk_front *f, unsigned int depth, struct umb
 	rc = driver_ring_init(&f->ring, &(struct driver_ring_config){ .size = BLK_FRONT_RING_SIZE,
 								      .features = FEATURES,
 								      .shared = f->region.host,
-								      .shared_addr = MEMORY_GPA,
+								      .shared_addr = { MEMORY_GPA },
 								      .private = f->private });
 	if (rc)
 		return error_set(err, rc, "the ring cannot be made: %s", strerror(-rc));
@@ -223,12 +223,12 @@ void *blk_front_buffer(struct blk_front *f, unsigned int slot)
 void blk_front_submit(struct blk_front *f, unsigned int slot, bool write, uint64_t block)
 {
 	struct request *r = &f->requests[slot];
-	const struct ring_seg segs[3] = {
-		{ .addr = to_gpa(f, &r->header), .len = sizeof(r->header) },
-		{ .addr = to_gpa(f, blk_front_buffer(f, slot)),
+	const struct driver_seg segs[3] = {
+		{ .addr = { to_gpa(f, &r->header) }, .len = sizeof(r->header) },
+		{ .addr = { to_gpa(f, blk_front_buffer(f, slot)) },
 		  .len = f->block_size,
 		  .writable = !write },
-		{ .addr = to_gpa(f, &r->status), .len = 1, .writable = 1 },
+		{ .addr = { to_gpa(f, &r->status) }, .len = 1, .writable = 1 },
 	};
 
 	r->header = (struct virtio_blk_outhdr){

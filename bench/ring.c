@@ -126,7 +126,7 @@ static void driver_start(struct driver_ring *r, struct ring_memory *m, uint64_t 
 	require(driver_ring_init(r, &(struct driver_ring_config){ .size = RING_SIZE,
 								  .features = b.features,
 								  .shared = m->shared,
-								  .shared_addr = addr,
+								  .shared_addr = { addr },
 								  .private = m->private }) == 0,
 		"driver_ring_init");
 }
@@ -211,7 +211,7 @@ static void layout_spread(struct layout *l, unsigned int count, bool translated)
 	require(memory_create(regions, count, &l->memory, NULL) == 0, "memory_create");
 	require(memory_create(&all, 1, &l->device_memory, NULL) == 0, "memory_create");
 	for (unsigned int i = 0; translated && i < count; i++)
-		l->memory->regions[i].iova = IOVA + 2 * (count - i) * REGION_BYTES;
+		l->memory->regions[i].iova.v = IOVA + 2 * (count - i) * REGION_BYTES;
 	l->memory->translated = translated;
 	for (unsigned int i = 0; i < ADDRESSES; i++) {
 		uint64_t region = random_next(&seed) % count;
@@ -255,7 +255,7 @@ static void shadow_start(void)
 		.back = { .size = RING_SIZE,
 			  .features = b.features,
 			  .shared = b.back.shared,
-			  .shared_addr = RAM_GPA << 2,
+			  .shared_addr = { RAM_GPA << 2 },
 			  .private = b.back.private },
 		.segs = b.queue_segs,
 		.counters = &b.counters,
@@ -271,15 +271,16 @@ static unsigned int notifications;
 static void driver_adds(unsigned int batch, uint32_t chain)
 {
 	const struct layout *l = &b.layout;
-	struct ring_seg segs[CHAIN_MAX];
+	struct driver_seg segs[CHAIN_MAX];
 	uint32_t at = b.address_at;
 
 	for (unsigned int i = 0; i < batch; i++) {
 		for (uint32_t s = 0; s < chain; s++)
-			segs[s] =
-				(struct ring_seg){ .addr = l->addresses[(at + s) & l->address_mask],
-						   .len = 512,
-						   .writable = s > 0 };
+			segs[s] = (struct driver_seg){
+				.addr = { l->addresses[(at + s) & l->address_mask] },
+				.len = 512,
+				.writable = s > 0
+			};
 		require(driver_ring_add(&b.driver, segs, chain, i) == 1, "no room");
 		at += CHAIN_MAX;
 	}

@@ -58,14 +58,14 @@ void balloon_shared_fini(struct balloon_shared *s)
  * is NULL).  A segment may lie across regions that adjoin.  Guest memory may change
  * meanwhile; what is judged is the copy.
  */
-static void copy_piece(struct balloon_queue *q, uint64_t gpa, uint64_t length, uint8_t *out,
+static void copy_piece(struct balloon_queue *q, gpa_t gpa, uint64_t length, uint8_t *out,
 		       const uint8_t *in)
 {
 	const struct memory *memory = q->ring.memory;
 
 	while (length) {
-		const struct memory_region *r = memory_find(memory, (gpa_t){ gpa });
-		uint64_t offset = gpa - r->gpa.v, n = MIN(length, r->size - offset);
+		const struct memory_region *r = memory_find(memory, gpa);
+		uint64_t offset = gpa.v - r->gpa.v, n = MIN(length, r->size - offset);
 
 		if (out) {
 			memcpy(out, r->host + offset, n);
@@ -74,7 +74,7 @@ static void copy_piece(struct balloon_queue *q, uint64_t gpa, uint64_t length, u
 			memcpy(r->host + offset, in, n);
 			in += n;
 		}
-		gpa += n;
+		gpa.v += n;
 		length -= n;
 	}
 }
@@ -216,8 +216,8 @@ static void take_report(struct balloon_queue *q)
 
 	for (uint32_t i = q->chain.readable; i < q->chain.count && !s->reports_stay; i++) {
 		const struct ring_seg *seg = &q->chain.segs[i];
-		uint64_t first = (seg->addr >> PAGE_RUN_SHIFT) + !!(seg->addr % PAGE_BYTES);
-		uint64_t end = (seg->addr + seg->len) >> PAGE_RUN_SHIFT;
+		uint64_t first = (seg->addr.v >> PAGE_RUN_SHIFT) + !!(seg->addr.v % PAGE_BYTES);
+		uint64_t end = (seg->addr.v + seg->len) >> PAGE_RUN_SHIFT;
 		struct page_run run = { .pfn = first };
 
 		if (first >= end)

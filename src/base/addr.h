@@ -27,6 +27,13 @@ typedef struct {
 	uint64_t v;
 } iova_t;
 
+/* Behind vhost-user a back-end has the guest's memory table, and sees it as the guest does;
+ * only what decides that it is so may call this. */
+static inline iova_t iova_as_guest(gpa_t gpa)
+{
+	return (iova_t){ gpa.v };
+}
+
 /* True if [addr, addr + len) wraps past the end of the address space. */
 static inline bool addr_range_wraps(uint64_t addr, uint64_t len)
 {

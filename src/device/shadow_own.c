@@ -100,7 +100,7 @@ static int region_put(const struct memory *m, const struct shadow_own *own, unsi
 	for (unsigned int i = 0; i <= 2 * m->count + own->count; i++) {
 		end = way_end(m, own, but, at, r->size);
 		if (!end) {
-			r->gpa.v = r->uva.v = r->iova = at;
+			r->gpa.v = r->uva.v = r->iova.v = at;
 			return 0;
 		}
 		if (end > UINT64_MAX - r->size - OWN_ADDRESS_ALIGN)
@@ -249,7 +249,7 @@ static bool piece_find(struct shadow_device *d, struct lane *r, uint64_t bytes)
 		lane_piece(r)->at = (struct memory_region){
 			.gpa = { o->at.gpa.v + o->given },
 			.uva = { o->at.uva.v + o->given },
-			.iova = o->at.iova + o->given,
+			.iova = { o->at.iova.v + o->given },
 			.size = bytes,
 			.host = o->at.host + o->given,
 			.backing = o->at.backing,
@@ -517,7 +517,7 @@ void shadow_own_put(struct shadow_device *d, unsigned int index, const struct ow
 {
 	struct own_region *o = &d->own.regions[index];
 
-	if (o->at.gpa.v != to->at.gpa.v || o->at.iova != to->at.iova) {
+	if (o->at.gpa.v != to->at.gpa.v || o->at.iova.v != to->at.iova.v) {
 		region_clear(d, o); /* the pieces are elsewhere now */
 		o->at.gpa = to->at.gpa;
 		o->at.uva = to->at.uva;

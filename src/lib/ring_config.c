@@ -103,15 +103,15 @@ int driver_config_from(const struct umbra_driver_ring_config *config,
 		return error_set(err, -ENOMEM, "driver ring: no memory for a ring of %u",
 				 config->size);
 	}
-	*out = (struct driver_ring_config){ .size = (uint16_t)config->size,
-					    .features = config->features,
-					    .shared = shared,
-					    .shared_addr = memory->shared_own
-								   ? (uintptr_t)shared
-								   : config->shared_address,
-					    .private = memory->private,
-					    .base = ring_position_split(config->base),
-					    .table_max = config->table_max };
+	*out = (struct driver_ring_config){
+		.size = (uint16_t)config->size,
+		.features = config->features,
+		.shared = shared,
+		.shared_addr = { memory->shared_own ? (uintptr_t)shared : config->shared_address },
+		.private = memory->private,
+		.base = ring_position_split(config->base),
+		.table_max = config->table_max
+	};
 	return 0;
 }
 

@@ -48,7 +48,7 @@ int umbra_device_ring_take(struct umbra_device_ring *ring, struct umbra_chain *c
 	if (rc <= 0)
 		return rc;
 	for (uint32_t i = 0; i < c->count; i++)
-		ring->segments[i] = (struct umbra_segment){ .address = c->segs[i].addr,
+		ring->segments[i] = (struct umbra_segment){ .address = c->segs[i].addr.v,
 							    .length = c->segs[i].len,
 							    .writable = c->segs[i].writable };
 	*chain = (struct umbra_chain){ .segments = ring->segments,

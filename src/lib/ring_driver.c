@@ -14,7 +14,7 @@
 struct umbra_driver_ring {
 	struct driver_ring ring;
 	struct driver_memory memory;
-	struct ring_seg segs[]; /* as many as the longest chain has */
+	struct driver_seg segs[]; /* as many as the longest chain has */
 };
 
 size_t umbra_driver_ring_shared_bytes(uint32_t size, uint64_t features, uint32_t table_max)
@@ -61,9 +61,9 @@ int umbra_driver_ring_add(struct umbra_driver_ring *ring, const struct umbra_seg
 	if (count > ring->ring.layout.longest)
 		return ring->ring.error.fault ? -EPROTO : -EMSGSIZE;
 	for (uint32_t i = 0; i < count; i++)
-		ring->segs[i] = (struct ring_seg){ .addr = segments[i].address,
-						   .len = segments[i].length,
-						   .writable = segments[i].writable };
+		ring->segs[i] = (struct driver_seg){ .addr = { segments[i].address },
+						     .len = segments[i].length,
+						     .writable = segments[i].writable };
 	return driver_ring_add(&ring->ring, ring->segs, count, token);
 }
 

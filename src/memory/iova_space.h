@@ -29,25 +29,25 @@
 #define IOVA_RANGES_MAX (2 * (MEMORY_REGIONS_MAX + 1)) /* the old table's and the new one's */
 
 struct iova_range {
-	uint64_t first, last; /* inclusive */
+	iova_t first, last; /* inclusive */
 };
 
 struct iova_space {
-	uint64_t first, last; /* that the device can be given, inclusive */
+	iova_t first, last; /* that the device can be given, inclusive */
 	unsigned int count;
 	struct iova_range taken[IOVA_RANGES_MAX]; /* in order, disjoint */
 };
 
 /* Nothing of [@first, @last] is taken. */
-void iova_space_init(struct iova_space *space, uint64_t first, uint64_t last);
+void iova_space_init(struct iova_space *space, iova_t first, iova_t last);
 
 /* Take [@iova, @iova + @size): -EINVAL if it is outside the range, -EBUSY if
  * some of it is taken, -ENOSPC beyond IOVA_RANGES_MAX. */
-UMBRA_MUST_CHECK int iova_space_take_at(struct iova_space *space, uint64_t iova, uint64_t size);
+UMBRA_MUST_CHECK int iova_space_take_at(struct iova_space *space, iova_t iova, uint64_t size);
 
 /* Take @size bytes where they are free, and say where in *@iova: the lowest such
  * place, or the @highest.  -EINVAL: @size is 0; -ENOSPC. */
 UMBRA_MUST_CHECK int iova_space_take(struct iova_space *space, uint64_t size, bool highest,
-				     uint64_t *iova);
+				     iova_t *iova);
 
 #endif

@@ -142,7 +142,7 @@ int memory_create(const struct memory_region *regions, unsigned int count, struc
 		return rc;
 	}
 	for (unsigned int i = 0; i < count; i++) {
-		m->regions[i].iova = m->regions[i].gpa.v;
+		m->regions[i].iova = iova_as_guest(m->regions[i].gpa);
 		if (m->regions[i].backing)
 			memory_backing_ref(m->regions[i].backing);
 	}
@@ -251,7 +251,7 @@ bool memory_covers_search(const struct memory *memory, unsigned int *hint, gpa_t
 /* Does a mapped device see region @b, which adjoins @a, adjoin it, too? */
 static bool iovas_adjoin(const struct memory_region *a, const struct memory_region *b)
 {
-	return b->iova > a->iova && b->iova - a->iova == a->size;
+	return b->iova.v > a->iova.v && b->iova.v - a->iova.v == a->size;
 }
 
 uint64_t memory_translate_search(const struct memory *memory, gpa_t gpa, uint64_t len, iova_t *iova)
@@ -263,7 +263,7 @@ uint64_t memory_translate_search(const struct memory *memory, gpa_t gpa, uint64_
 	if (!r)
 		return 0;
 	offset = gpa.v - r->gpa.v;
-	iova->v = r->iova + offset;
+	iova->v = r->iova.v + offset;
 	for (here = r->size - offset; here < len; here += r->size) {
 		const struct memory_region *next = r + 1;
 

@@ -64,7 +64,7 @@ struct memory_backing {
 struct memory_region {
 	gpa_t gpa;
 	uva_t uva;     /* where the front-end says it sees the region */
-	uint64_t iova; /* where a device that is mapped sees it; see `translated` */
+	iova_t iova;   /* where a device that is mapped sees it; see `translated` */
 	uint64_t size; /* bytes, > 0 */
 	uint8_t *host; /* where this process sees the region */
 	struct memory_backing *backing; /* may be NULL: nothing to release */
@@ -187,7 +187,7 @@ static inline uint64_t memory_translate(const struct memory *memory, gpa_t gpa, 
 	if (unlikely(!memory_first(memory, gpa, len, &index)))
 		return memory_translate_search(memory, gpa, len, iova);
 	r = &memory->regions[index];
-	iova->v = r->iova + (gpa.v - r->gpa.v);
+	iova->v = r->iova.v + (gpa.v - r->gpa.v);
 	return len;
 }
 

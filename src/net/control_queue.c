@@ -63,8 +63,8 @@ int control_queue_init(struct control_queue *q, const struct control_queue_confi
 		.command = (uint8_t *)back.private + l.command,
 		.bounce = shared + l.bounce,
 		.ack = shared + l.ack,
-		.bounce_addr = back.shared_addr + l.bounce,
-		.ack_addr = back.shared_addr + l.ack,
+		.bounce_addr = { back.shared_addr.v + l.bounce },
+		.ack_addr = { back.shared_addr.v + l.ack },
 		.counters = config->counters,
 		.control_counters = config->control_counters,
 		.view = config->view,
@@ -101,16 +101,16 @@ static void guest_copy(struct control_queue *q)
 	uint8_t *out = q->command;
 
 	for (uint32_t i = 0; i < q->chain.readable; i++) {
-		uint64_t gpa = q->chain.segs[i].addr, left = q->chain.segs[i].len;
+		gpa_t gpa = q->chain.segs[i].addr;
+		uint64_t left = q->chain.segs[i].len;
 
 		while (left) {
-			const struct memory_region *r =
-				memory_find(q->guest.memory, (gpa_t){ gpa });
-			uint64_t offset = gpa - r->gpa.v, n = MIN(left, r->size - offset);
+			const struct memory_region *r = memory_find(q->guest.memory, gpa);
+			uint64_t offset = gpa.v - r->gpa.v, n = MIN(left, r->size - offset);
 
 			memcpy(out, r->host + offset, n);
 			out += n;
-			gpa += n;
+			gpa.v += n;
 			left -= n;
 		}
 	}
@@ -128,8 +128,7 @@ static void guest_answer(struct control_queue *q, uint8_t ack)
 	uint8_t *at = NULL;
 
 	if (q->chain.writable_bytes)
-		at = memory_host(q->guest.memory, &hint,
-				 (gpa_t){ q->chain.segs[q->chain.readable].addr }, 1);
+		at = memory_host(q->guest.memory, &hint, q->chain.segs[q->chain.readable].addr, 1);
 	if (at)
 		*at = ack;
 	device_ring_complete(&q->guest, q->chain.head, at ? 1 : 0);
@@ -151,7 +150,7 @@ static void guest_publish(struct control_queue *q, unsigned int *notify)
 /* Show the device what is in q->command.  1, or -EPROTO. */
 static int command_submit(struct control_queue *q, enum control_flight flight)
 {
-	const struct ring_seg segs[] = {
+	const struct driver_seg segs[] = {
 		{ .addr = q->bounce_addr, .len = q->command_bytes, .writable = 0 },
 		{ .addr = q->ack_addr, .len = 1, .writable = 1 },
 	};

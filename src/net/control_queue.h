@@ -78,7 +78,7 @@ struct control_queue {
 	uint8_t *command; /* the private copy of what is at the device */
 	uint32_t command_bytes;
 	uint8_t *bounce, *ack; /* the same for the device, and its answer; hostile */
-	uint64_t bounce_addr, ack_addr;
+	iova_t bounce_addr, ack_addr;
 	struct shadow_counters *counters;
 	struct control_counters *control_counters;
 	struct net_control_view *view;

@@ -6,9 +6,9 @@
 #include <errno.h>
 
 /* The first piece of what is left of the guest's @seg: its length. */
-static uint32_t piece_find(const struct memory *memory, const struct ring_seg *seg, iova_t *iova)
+static uint32_t cut_find(const struct memory *memory, const struct ring_seg *seg, iova_t *iova)
 {
-	uint64_t len = memory_translate(memory, (gpa_t){ seg->addr }, seg->len, iova);
+	uint64_t len = memory_translate(memory, seg->addr, seg->len, iova);
 
 	assert(len); /* device_ring_take() has asked memory_covers() */
 	return (uint32_t)len;
@@ -21,9 +21,9 @@ static uint32_t pieces_count(const struct memory *memory, struct ring_seg seg, u
 
 	while (seg.len && count <= limit) {
 		iova_t iova;
-		uint32_t len = piece_find(memory, &seg, &iova);
+		uint32_t len = cut_find(memory, &seg, &iova);
 
-		seg.addr += len;
+		seg.addr.v += len;
 		seg.len -= len;
 		count++;
 	}
@@ -31,14 +31,14 @@ static uint32_t pieces_count(const struct memory *memory, struct ring_seg seg, u
 }
 
 /* Write the pieces of @seg from @to on. */
-static void pieces_write(const struct memory *memory, struct ring_seg seg, struct ring_seg *to)
+static void pieces_write(const struct memory *memory, struct ring_seg seg, struct driver_seg *to)
 {
 	while (seg.len) {
 		iova_t iova;
-		uint32_t len = piece_find(memory, &seg, &iova);
+		uint32_t len = cut_find(memory, &seg, &iova);
 
-		*to++ = (struct ring_seg){ .addr = iova.v, .len = len, .writable = seg.writable };
-		seg.addr += len;
+		*to++ = (struct driver_seg){ .addr = iova, .len = len, .writable = seg.writable };
+		seg.addr.v += len;
 		seg.len -= len;
 	}
 }
@@ -67,7 +67,7 @@ chain_cut(struct ring_chain *chain, const struct memory *memory, uint32_t first,
 		struct ring_seg seg = chain->segs[i];
 
 		at -= pieces_count(memory, seg, limit);
-		pieces_write(memory, seg, &chain->segs[at]);
+		pieces_write(memory, seg, &chain_translated(chain)[at]);
 	}
 	chain->count = count;
 	chain->readable = readable;
@@ -83,11 +83,13 @@ int chain_translate(struct ring_chain *chain, const struct memory *memory, uint3
 	for (uint32_t i = 0; i < count; i++) {
 		struct ring_seg *seg = &chain->segs[i];
 		iova_t iova;
-		uint64_t len = memory_translate(memory, (gpa_t){ seg->addr }, seg->len, &iova);
+		uint64_t len = memory_translate(memory, seg->addr, seg->len, &iova);
 
 		if (unlikely(len < seg->len))
 			return chain_cut(chain, memory, i, limit);
-		seg->addr = iova.v;
+		/* Now a driver_seg; written as what it was, so that the compiler knows what
+		 * this store cannot have changed (4 instructions a buffer). */
+		seg->addr.v = iova.v;
 	}
 	return 0;
 }

@@ -32,12 +32,25 @@
 #include "ring/chain.h"
 
 /*
- * Turn the guest-physical addresses of @chain into IO virtual ones.  Its array
- * must hold @limit segments.
- * -EMSGSIZE: it would have more than @limit segments; its count is as before,
- * its addresses mean nothing any more.
+ * Turn the guest-physical addresses of @chain into IO virtual ones, in its own array, which
+ * must hold @limit segments: chain_translated() are they, and chain->segs means nothing any
+ * more.
+ * -EMSGSIZE: it would have more than @limit segments; its count is as before.
  */
 UMBRA_MUST_CHECK int chain_translate(struct ring_chain *chain, const struct memory *memory,
 				     uint32_t limit);
+
+/* The segments of a chain that was translated. */
+static inline struct driver_seg *chain_translated(const struct ring_chain *chain)
+{
+	return (struct driver_seg *)(void *)chain->segs;
+}
+
+/* The segments of a chain whose device sees memory as the guest does: iova_as_guest() of
+ * each, for nothing. */
+static inline const struct driver_seg *chain_as_guest(const struct ring_chain *chain)
+{
+	return (const struct driver_seg *)(const void *)chain->segs;
+}
 
 #endif

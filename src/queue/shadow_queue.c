@@ -112,15 +112,17 @@ static int queue_backward(struct shadow_queue *q, unsigned int *owed)
 static inline int chain_add(struct shadow_queue *q)
 {
 	const struct memory *memory = q->guest.memory;
+	bool translated = memory && memory->translated;
 
-	if (memory && memory->translated) {
+	if (translated) {
 		int rc = chain_translate(&q->chain, memory, q->back.layout.longest);
 
 		if (unlikely(rc))
 			return rc;
 	}
-	return driver_ring_add(&q->back, q->chain.segs, q->chain.count,
-			       q->chain.head | (q->chain.readable ? TOKEN_ASKS : 0));
+	return driver_ring_add(
+		&q->back, translated ? chain_translated(&q->chain) : chain_as_guest(&q->chain),
+		q->chain.count, q->chain.head | (q->chain.readable ? TOKEN_ASKS : 0));
 }
 
 /*

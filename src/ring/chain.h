@@ -13,11 +13,26 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/addr.h"
+
+/* On the guest's ring. */
 struct ring_seg {
-	uint64_t addr;     /* in the address space of the ring that it is on */
+	gpa_t addr;
 	uint32_t len;      /* bytes, > 0 */
 	uint32_t writable; /* 1: the device writes it; 0: the device reads it */
 };
+
+/*
+ * On a ring of ours: as the device there sees it.  Of the same layout, and may alias, so
+ * that a chain becomes one where it is (queue/chain_translate.h): a type costs nothing.
+ */
+struct __attribute__((may_alias)) driver_seg {
+	iova_t addr;
+	uint32_t len;
+	uint32_t writable;
+};
+
+_Static_assert(sizeof(struct driver_seg) == sizeof(struct ring_seg), "one layout");
 
 struct ring_chain {
 	struct ring_seg *segs; /* the taker's array, as long as the longest chain may be */

@@ -174,7 +174,7 @@ static inline __attribute__((always_inline)) int chain_walk(struct device_ring *
 		if (memory &&
 		    unlikely(!memory_covers(memory, &r->memory_hint, (gpa_t){ d.addr }, d.len)))
 			return broken(r, RING_OUTSIDE_MEMORY, head, d.addr, d.len);
-		seg->addr = d.addr;
+		seg->addr = (gpa_t){ d.addr };
 		seg->len = d.len;
 		seg++;
 		count++;

@@ -179,13 +179,13 @@ void driver_ring_adopt(struct driver_ring *r, const uint16_t *ids, uint16_t coun
 
 /* ---- adding --------------------------------------------------------------- */
 
-static inline uint16_t seg_flags(const struct ring_seg *seg)
+static inline uint16_t seg_flags(const struct driver_seg *seg)
 {
 	return seg->writable ? VRING_DESC_F_WRITE : 0;
 }
 
 /* One descriptor per segment.  Returns the chain's last descriptor. */
-static uint16_t write_direct(struct driver_ring *r, uint16_t head, const struct ring_seg *segs,
+static uint16_t write_direct(struct driver_ring *r, uint16_t head, const struct driver_seg *segs,
 			     uint32_t count)
 {
 	uint16_t at = head;
@@ -196,7 +196,7 @@ static uint16_t write_direct(struct driver_ring *r, uint16_t head, const struct 
 
 		split_desc_store(&r->split.desc[at],
 				 (struct split_desc_copy){
-					 .addr = segs[i].addr,
+					 .addr = segs[i].addr.v,
 					 .len = segs[i].len,
 					 .flags = (uint16_t)(seg_flags(&segs[i]) |
 							     (more ? VRING_DESC_F_NEXT : 0)),
@@ -209,7 +209,7 @@ static uint16_t write_direct(struct driver_ring *r, uint16_t head, const struct 
 
 /* All segments in @table, and one descriptor that refers to it. */
 static void write_indirect(struct driver_ring *r, uint16_t head, struct split_desc *table,
-			   const struct ring_seg *segs, uint32_t count)
+			   const struct driver_seg *segs, uint32_t count)
 {
 	size_t offset = (size_t)((uint8_t *)table - (uint8_t *)r->split.desc);
 
@@ -218,14 +218,14 @@ static void write_indirect(struct driver_ring *r, uint16_t head, struct split_de
 
 		split_desc_store(&table[i],
 				 (struct split_desc_copy){
-					 .addr = segs[i].addr,
+					 .addr = segs[i].addr.v,
 					 .len = segs[i].len,
 					 .flags = (uint16_t)(seg_flags(&segs[i]) |
 							     (more ? VRING_DESC_F_NEXT : 0)),
 					 .next = more ? (uint16_t)(i + 1) : 0 });
 	}
 	split_desc_store(&r->split.desc[head],
-			 (struct split_desc_copy){ .addr = r->shared_addr + offset,
+			 (struct split_desc_copy){ .addr = r->shared_addr.v + offset,
 						   .len = count * DESC_BYTES,
 						   .flags = VRING_DESC_F_INDIRECT });
 }
@@ -235,7 +235,7 @@ static void write_indirect(struct driver_ring *r, uint16_t head, struct split_de
  * Returns as driver_ring_add().
  */
 static __attribute__((cold, noinline)) int add_long(struct driver_ring *r, uint16_t head,
-						    const struct ring_seg *segs, uint32_t count,
+						    const struct driver_seg *segs, uint32_t count,
 						    uint16_t *table)
 {
 	uint32_t at;
@@ -257,7 +257,7 @@ static __attribute__((cold, noinline)) int add_long(struct driver_ring *r, uint1
 	return 1;
 }
 
-static uint32_t writable_bytes(const struct ring_seg *segs, uint32_t count)
+static uint32_t writable_bytes(const struct driver_seg *segs, uint32_t count)
 {
 	uint64_t bytes = 0;
 
@@ -266,7 +266,7 @@ static uint32_t writable_bytes(const struct ring_seg *segs, uint32_t count)
 	return (uint32_t)MIN(bytes, UINT32_MAX);
 }
 
-int driver_ring_add(struct driver_ring *r, const struct ring_seg *segs, uint32_t count,
+int driver_ring_add(struct driver_ring *r, const struct driver_seg *segs, uint32_t count,
 		    uint64_t token)
 {
 	uint16_t head = r->free_head, last = head, table = NO_TABLE, taken = 1;

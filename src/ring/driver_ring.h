@@ -62,19 +62,19 @@ struct driver_layout {
 struct driver_layout driver_ring_layout(uint16_t size, uint64_t features, uint32_t table_max);
 
 struct driver_ring_config {
-	uint16_t size;        /* a power of two, 1 to SPLIT_SIZE_MAX */
-	uint64_t features;    /* negotiated; EVENT_IDX, INDIRECT_DESC, IN_ORDER count */
-	void *shared;         /* driver_layout.shared_bytes, 64-byte aligned; the ring is zeroed,
-				 the tables are not: the device is only led to what was written */
-	uint64_t shared_addr; /* the same memory in the device's address space */
-	void *private;        /* driver_layout.private_bytes, 16-byte aligned */
+	uint16_t size;      /* a power of two, 1 to SPLIT_SIZE_MAX */
+	uint64_t features;  /* negotiated; EVENT_IDX, INDIRECT_DESC, IN_ORDER count */
+	void *shared;       /* driver_layout.shared_bytes, 64-byte aligned; the ring is zeroed,
+			       the tables are not: the device is only led to what was written */
+	iova_t shared_addr; /* the same memory in the device's address space */
+	void *private;      /* driver_layout.private_bytes, 16-byte aligned */
 	struct ring_position base; /* to start from, with nothing outstanding */
 	uint32_t table_max;        /* as given to driver_ring_layout() */
 };
 
 struct driver_ring {
 	struct split_ring split;
-	uint64_t shared_addr;
+	iova_t shared_addr;
 	struct driver_layout layout;
 	bool event_idx, indirect, in_order;
 	uint16_t avail_idx;       /* next avail entry to write */
@@ -123,7 +123,7 @@ void driver_ring_adopt(struct driver_ring *r, const uint16_t *ids, uint16_t coun
  * completion; -EMSGSIZE: more segments than layout.longest, it can never
  * fit; -EINVAL: no segments; -EPROTO: broken.
  */
-UMBRA_MUST_CHECK int driver_ring_add(struct driver_ring *r, const struct ring_seg *segs,
+UMBRA_MUST_CHECK int driver_ring_add(struct driver_ring *r, const struct driver_seg *segs,
 				     uint32_t count, uint64_t token);
 
 /* Make all added chains visible to the device. */

@@ -77,7 +77,7 @@ int vdpa_find_parts(struct vdpa *v, unsigned int index, const struct virtio_ring
 		{ "avail", ring->addr.avail, split_avail_bytes(ring->size) },
 		{ "used", ring->addr.used, split_used_bytes(ring->size) },
 	};
-	uint64_t iova[ARRAY_SIZE(parts)];
+	iova_t iova[ARRAY_SIZE(parts)];
 
 	for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
 		if (!vdpa_table_find(&v->table, parts[i].uva, parts[i].bytes, &iova[i]))
@@ -89,9 +89,9 @@ int vdpa_find_parts(struct vdpa *v, unsigned int index, const struct virtio_ring
 	/* The kernel's fields say "user address"; a vDPA device takes its own. */
 	*addr = (struct vhost_vring_addr){
 		.index = index,
-		.desc_user_addr = iova[0],
-		.avail_user_addr = iova[1],
-		.used_user_addr = iova[2],
+		.desc_user_addr = iova[0].v,
+		.avail_user_addr = iova[1].v,
+		.used_user_addr = iova[2].v,
 	};
 	return 0;
 }

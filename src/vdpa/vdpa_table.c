@@ -18,8 +18,8 @@
 
 #define PAGE IOVA_ALIGN_MIN /* an IOMMU maps nothing smaller */
 
-void vdpa_table_init(struct vdpa_table *table, struct vdpa_node *node, uint64_t first,
-		     uint64_t last, bool batches)
+void vdpa_table_init(struct vdpa_table *table, struct vdpa_node *node, iova_t first, iova_t last,
+		     bool batches)
 {
 	*table = (struct vdpa_table){
 		.node = node,
@@ -81,12 +81,12 @@ static int place_as_guest(const struct vdpa_table *table, struct iova_space *spa
 		const struct memory_region *kept = find_kept(table, r);
 		int rc;
 
-		if (kept && kept->iova != r->gpa.v)
+		if (kept && kept->iova.v != r->gpa.v)
 			return -EBUSY;
-		rc = iova_space_take_at(space, r->gpa.v, r->size);
+		rc = iova_space_take_at(space, iova_as_guest(r->gpa), r->size);
 		if (rc)
 			return rc;
-		r->iova = r->gpa.v;
+		r->iova = iova_as_guest(r->gpa);
 	}
 	return 0;
 }
@@ -102,7 +102,7 @@ static int place_anywhere(const struct vdpa_table *table, struct iova_space *spa
 			return error_set(err, -EINVAL,
 					 "memory region at gpa 0x%" PRIx64
 					 " cannot keep its place at 0x%" PRIx64,
-					 kept->gpa.v, kept->iova);
+					 kept->gpa.v, kept->iova.v);
 	}
 	for (unsigned int i = 0; i < memory->count; i++) {
 		struct memory_region *r = &memory->regions[i];
@@ -115,7 +115,7 @@ static int place_anywhere(const struct vdpa_table *table, struct iova_space *spa
 					 "memory region at gpa 0x%" PRIx64 " of 0x%" PRIx64
 					 " bytes has no place in the device's range 0x%" PRIx64
 					 " to 0x%" PRIx64,
-					 r->gpa.v, r->size, table->first, table->last);
+					 r->gpa.v, r->size, table->first.v, table->last.v);
 	}
 	return 0;
 }
@@ -149,14 +149,14 @@ static int place_own(const struct vdpa_table *table, struct iova_space *space,
 		own->iova = kept->iova;
 		return 0;
 	}
-	own->iova = own->gpa.v;
+	own->iova = iova_as_guest(own->gpa);
 	if (!iova_space_take_at(space, own->iova, own->size) ||
 	    !iova_space_take(space, own->size, true, &own->iova))
 		return 0;
 	return error_set(err, -ENOSPC,
 			 "the shadow's own memory of 0x%" PRIx64
 			 " bytes has no place in the device's range 0x%" PRIx64 " to 0x%" PRIx64,
-			 own->size, table->first, table->last);
+			 own->size, table->first.v, table->last.v);
 }
 
 int vdpa_table_place(struct vdpa_table *table, struct memory *memory, struct memory_region *own,
@@ -185,7 +185,7 @@ int vdpa_table_place(struct vdpa_table *table, struct memory *memory, struct mem
 	table->own = own->gpa;
 	memory->translated = false;
 	for (unsigned int i = 0; i < memory->count; i++)
-		memory->translated |= memory->regions[i].iova != memory->regions[i].gpa.v;
+		memory->translated |= memory->regions[i].iova.v != memory->regions[i].gpa.v;
 	return rc;
 }
 
@@ -200,7 +200,7 @@ static int message(struct vdpa_table *table, uint8_t type, const struct memory_r
 	m.type = VHOST_IOTLB_MSG_V2;
 	m.iotlb.type = type;
 	if (r) {
-		m.iotlb.iova = r->iova;
+		m.iotlb.iova = r->iova.v;
 		m.iotlb.size = r->size;
 	}
 	if (type == VHOST_IOTLB_UPDATE) {
@@ -237,7 +237,7 @@ static int map(struct vdpa_table *table, const struct memory_region *r, uint64_t
 	error_prefix(err, rc,
 		     "memory region at gpa 0x%" PRIx64 " of 0x%" PRIx64
 		     " bytes cannot be mapped for the device at 0x%" PRIx64 " (%s)",
-		     r->gpa.v, r->size, r->iova, hint);
+		     r->gpa.v, r->size, r->iova.v, hint);
 	return rc;
 }
 
@@ -296,13 +296,13 @@ int vdpa_table_settle(struct vdpa_table *table, struct umbra_error *err)
 
 static bool overlaps(const struct memory_region *a, const struct memory_region *b)
 {
-	return a->iova <= b->iova + (b->size - 1) && b->iova <= a->iova + (a->size - 1);
+	return a->iova.v <= b->iova.v + (b->size - 1) && b->iova.v <= a->iova.v + (a->size - 1);
 }
 
 static bool is_same(const struct memory_region *a, const struct memory_region *b)
 {
 	/* No other mapping can be at this place: we hold a reference on this one. */
-	return a->iova == b->iova && a->size == b->size && a->host == b->host;
+	return a->iova.v == b->iova.v && a->size == b->size && a->host == b->host;
 }
 
 static bool contains(const struct memory_region *regions, unsigned int count,
@@ -314,8 +314,8 @@ static bool contains(const struct memory_region *regions, unsigned int count,
 	return false;
 }
 
-static int region_check(const struct vdpa_table *table, const struct memory_region *r,
-			struct umbra_error *err)
+static int mapping_check(const struct vdpa_table *table, const struct memory_region *r,
+			 struct umbra_error *err)
 {
 	if (!r->backing || r->backing->fd < 0 ||
 	    __atomic_load_n(&r->backing->cut, __ATOMIC_ACQUIRE))
@@ -323,19 +323,20 @@ static int region_check(const struct vdpa_table *table, const struct memory_regi
 				 "memory region at gpa 0x%" PRIx64 " of 0x%" PRIx64
 				 " bytes is no shared memory file, which the device needs",
 				 r->gpa.v, r->size);
-	if (!r->size || (r->gpa.v | r->iova | r->size | (uintptr_t)r->host) % PAGE)
+	if (!r->size || (r->gpa.v | r->iova.v | r->size | (uintptr_t)r->host) % PAGE)
 		return error_set(
 			err, -EINVAL,
 			"memory region at gpa 0x%" PRIx64 " of 0x%" PRIx64
 			" bytes: a device maps whole pages of %llu bytes, here at 0x%" PRIx64
 			" in its addresses and 0x%" PRIx64 " in ours",
-			r->gpa.v, r->size, PAGE, r->iova, (uint64_t)(uintptr_t)r->host);
-	if (r->iova < table->first || r->iova > table->last || r->size - 1 > table->last - r->iova)
+			r->gpa.v, r->size, PAGE, r->iova.v, (uint64_t)(uintptr_t)r->host);
+	if (r->iova.v < table->first.v || r->iova.v > table->last.v ||
+	    r->size - 1 > table->last.v - r->iova.v)
 		return error_set(err, -EINVAL,
 				 "memory region at gpa 0x%" PRIx64 " of 0x%" PRIx64
 				 " bytes at 0x%" PRIx64 " is outside the device's range 0x%" PRIx64
 				 " to 0x%" PRIx64,
-				 r->gpa.v, r->size, r->iova, table->first, table->last);
+				 r->gpa.v, r->size, r->iova.v, table->first.v, table->last.v);
 	return 0;
 }
 
@@ -343,7 +344,7 @@ static int regions_check(const struct vdpa_table *table, const struct memory_reg
 			 unsigned int count, struct umbra_error *err)
 {
 	for (unsigned int i = 0; i < count; i++) {
-		int rc = region_check(table, &regions[i], err);
+		int rc = mapping_check(table, &regions[i], err);
 
 		if (rc)
 			return rc;
@@ -558,14 +559,14 @@ int vdpa_table_renew(struct vdpa_table *table, struct umbra_error *err)
 
 /* --- what is there -------------------------------------------------------- */
 
-bool vdpa_table_find(const struct vdpa_table *table, uva_t uva, uint64_t len, uint64_t *iova)
+bool vdpa_table_find(const struct vdpa_table *table, uva_t uva, uint64_t len, iova_t *iova)
 {
 	for (unsigned int i = 0; i < table->count; i++) {
 		const struct memory_region *r = &table->regions[i];
 		uint64_t offset = uva.v - r->uva.v;
 
 		if (offset < r->size && len <= r->size - offset) {
-			*iova = r->iova + offset;
+			iova->v = r->iova.v + offset;
 			return true;
 		}
 	}
@@ -574,13 +575,13 @@ bool vdpa_table_find(const struct vdpa_table *table, uva_t uva, uint64_t len, ui
 
 void vdpa_table_info(const struct vdpa_table *table, struct umbra_backend_info *info)
 {
-	info->iova_first = table->first;
-	info->iova_last = table->last;
+	info->iova_first = table->first.v;
+	info->iova_last = table->last.v;
 	info->mapped_ranges = table->count;
 	for (unsigned int i = 0; i < table->count; i++) {
 		const struct memory_region *r = &table->regions[i];
 
 		info->mapped_bytes += r->size;
-		info->translated |= r->iova != r->gpa.v && r->gpa.v != table->own.v;
+		info->translated |= r->iova.v != r->gpa.v && r->gpa.v != table->own.v;
 	}
 }

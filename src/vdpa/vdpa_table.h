@@ -47,7 +47,7 @@
 
 struct vdpa_table {
 	struct vdpa_node *node;
-	uint64_t first, last; /* IO virtual addresses that the device can be given */
+	iova_t first, last; /* IO virtual addresses that the device can be given */
 	bool batches;
 	bool stale; /* all must be mapped anew before the next start */
 	gpa_t own;  /* of the region that is ours, when a place was last looked for */
@@ -55,8 +55,8 @@ struct vdpa_table {
 	struct memory_region *regions; /* that are mapped */
 };
 
-void vdpa_table_init(struct vdpa_table *table, struct vdpa_node *node, uint64_t first,
-		     uint64_t last, bool batches);
+void vdpa_table_init(struct vdpa_table *table, struct vdpa_node *node, iova_t first, iova_t last,
+		     bool batches);
 
 /* Forget everything; the kernel unmaps when the node is closed. */
 void vdpa_table_fini(struct vdpa_table *table);
@@ -83,7 +83,7 @@ UMBRA_MUST_CHECK int vdpa_table_renew(struct vdpa_table *table, struct umbra_err
 
 /* Where the device sees the @len bytes at @uva: false if no mapped region has
  * them all. */
-bool vdpa_table_find(const struct vdpa_table *table, uva_t uva, uint64_t len, uint64_t *iova);
+bool vdpa_table_find(const struct vdpa_table *table, uva_t uva, uint64_t len, iova_t *iova);
 
 void vdpa_table_info(const struct vdpa_table *table, struct umbra_backend_info *info);
 

@@ -384,7 +384,7 @@ static int learn_device(struct vdpa *v, struct umbra_error *err)
 		v->backend.ring_max = v->size_max;
 	if (rc)
 		return rc;
-	vdpa_table_init(&v->table, &v->node, range.first, range.last,
+	vdpa_table_init(&v->table, &v->node, (iova_t){ range.first }, (iova_t){ range.last },
 			vdpa_can(v, VHOST_BACKEND_F_IOTLB_BATCH));
 	v->rings = calloc(v->ring_count, sizeof(*v->rings));
 	if (!v->rings)

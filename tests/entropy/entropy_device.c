@@ -38,8 +38,8 @@ static uint32_t fill(struct entropy_device *d)
 
 	for (uint32_t i = c->readable; i < c->count; i++)
 		for (uint32_t done = 0; done < c->segs[i].len; done++) {
-			uint8_t *to =
-				memory_host(d->memory, &hint, (gpa_t){ c->segs[i].addr + done }, 1);
+			uint8_t *to = memory_host(d->memory, &hint,
+						  (gpa_t){ c->segs[i].addr.v + done }, 1);
 
 			if (!to)
 				return written;

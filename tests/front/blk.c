@@ -129,7 +129,7 @@ static void slot_judge(struct slot *s)
 
 static void slot_add(struct slot *s)
 {
-	struct ring_seg segs[FRONT_SEGS_MAX];
+	struct driver_seg segs[FRONT_SEGS_MAX];
 	struct task *t = s->task;
 	const struct front *f = t->front;
 	unsigned int count = 0, pieces = 1 + (unsigned int)(next_random(t) % w.pieces);

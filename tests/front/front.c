@@ -221,7 +221,7 @@ void *front_alloc(struct front *f, uint64_t bytes, uint64_t align)
 }
 
 void front_seg(const struct front *f, const void *host, uint32_t len, bool writable,
-	       struct ring_seg *segs, unsigned int *count)
+	       struct driver_seg *segs, unsigned int *count)
 {
 	uint64_t offset = (uint64_t)((const uint8_t *)host - f->memory);
 	uint64_t size = f->regions[0].size;
@@ -230,9 +230,9 @@ void front_seg(const struct front *f, const void *host, uint32_t len, bool writa
 		const struct memory_region *r = &f->regions[offset / size];
 		uint64_t here = f->options->gpa_gap ? MIN(len, size - offset % size) : len;
 
-		segs[(*count)++] = (struct ring_seg){ .addr = r->gpa.v + offset % size,
-						      .len = (uint32_t)here,
-						      .writable = writable };
+		segs[(*count)++] = (struct driver_seg){ .addr = { r->gpa.v + offset % size },
+							.len = (uint32_t)here,
+							.writable = writable };
 		offset += here;
 		len -= (uint32_t)here;
 	}
@@ -304,7 +304,7 @@ static void *queue_thread(void *arg)
 	return NULL;
 }
 
-bool front_add(struct front_queue *q, const struct ring_seg *segs, unsigned int count,
+bool front_add(struct front_queue *q, const struct driver_seg *segs, unsigned int count,
 	       struct front_request *r, bool may_wait)
 {
 	int rc;
@@ -339,7 +339,7 @@ static int queue_make(struct front *f, unsigned int index, const struct driver_l
 {
 	struct front_queue *q = &f->queues[index];
 	void *shared = front_alloc(f, layout->shared_bytes, PAGE);
-	struct ring_seg at;
+	struct driver_seg at;
 	unsigned int n = 0;
 	int rc;
 

@@ -135,11 +135,11 @@ UMBRA_MUST_CHECK int front_wait(struct front *f, uint64_t goal, struct umbra_err
 
 /* Put @len bytes at @host on a list of segments, of which @*count are there. */
 void front_seg(const struct front *f, const void *host, uint32_t len, bool writable,
-	       struct ring_seg *segs, unsigned int *count);
+	       struct driver_seg *segs, unsigned int *count);
 
 /* Add a buffer to a queue, whose lock is held; waits for room if there is none and
  * @may_wait, else false.  The device sees it after the next publishing. */
-bool front_add(struct front_queue *q, const struct ring_seg *segs, unsigned int count,
+bool front_add(struct front_queue *q, const struct driver_seg *segs, unsigned int count,
 	       struct front_request *r, bool may_wait);
 
 /* Show the device what was added, and kick if it wishes that; the lock is held. */

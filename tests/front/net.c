@@ -159,7 +159,7 @@ static void rx_done(struct front_request *r);
 
 static void rx_add(struct buffer *b)
 {
-	struct ring_seg segs[FRONT_SEGS_MAX];
+	struct driver_seg segs[FRONT_SEGS_MAX];
 	unsigned int count = 0;
 	uint32_t first = b->split ? HEADER : BUFFER;
 
@@ -258,7 +258,7 @@ static void tx_make(struct buffer *b, bool probe)
 static void *sender_run(void *unused)
 {
 	struct front_queue *q = &n.front->queues[TX];
-	struct ring_seg segs[FRONT_SEGS_MAX];
+	struct driver_seg segs[FRONT_SEGS_MAX];
 	struct buffer *b;
 	bool probe;
 
@@ -344,7 +344,7 @@ static int control(struct front *f, uint8_t class, uint8_t command, const void *
 {
 	struct front_queue *q = &f->queues[CONTROL];
 	uint8_t *ack = n.control_bytes + 2 + DATA_MAX;
-	struct ring_seg segs[FRONT_SEGS_MAX];
+	struct driver_seg segs[FRONT_SEGS_MAX];
 	unsigned int count = 0;
 	uint64_t seen;
 	int rc = 0;

@@ -115,8 +115,9 @@ static void naive_walk(struct naive_result *n, uint64_t head, const struct devic
 		if (n->fault)
 			return;
 		wrote = flags & VRING_DESC_F_WRITE;
-		n->segs[n->count++] =
-			(struct ring_seg){ .addr = addr, .len = (uint32_t)len, .writable = wrote };
+		n->segs[n->count++] = (struct ring_seg){ .addr = { addr },
+							 .len = (uint32_t)len,
+							 .writable = wrote };
 		if (!(flags & VRING_DESC_F_NEXT))
 			return;
 		n->fault = n->count == limit ? RING_CHAIN_TOO_LONG
@@ -137,7 +138,7 @@ static void compare(const struct ring_chain *chain, const struct naive_result *n
 
 	require(chain->count == n->count);
 	for (uint32_t i = 0; i < n->count; i++) {
-		require(chain->segs[i].addr == n->segs[i].addr);
+		require(chain->segs[i].addr.v == n->segs[i].addr.v);
 		require(chain->segs[i].len == n->segs[i].len);
 		require(chain->segs[i].writable == n->segs[i].writable);
 		bytes[n->segs[i].writable] += n->segs[i].len;

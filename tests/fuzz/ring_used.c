@@ -58,7 +58,7 @@ static uint32_t operand(unsigned int bytes)
 
 static void add(void)
 {
-	static struct ring_seg segs[TABLE_MAX_HERE + 1];
+	static struct driver_seg segs[TABLE_MAX_HERE + 1];
 	uint32_t count = operand(1), readable = operand(1), len = operand(1);
 	uint64_t writable = 0;
 	int rc;
@@ -66,7 +66,9 @@ static void add(void)
 	if (count > 250) /* now and then as long as the ring, or longer */
 		count = (count % 2 ? f.ring.split.size : f.layout.longest) + count - 252u;
 	for (uint32_t i = 0; i < MIN(count, f.layout.longest); i++) {
-		segs[i] = (struct ring_seg){ .addr = i, .len = len + 1, .writable = i >= readable };
+		segs[i] = (struct driver_seg){ .addr = { i },
+					       .len = len + 1,
+					       .writable = i >= readable };
 		writable += segs[i].writable ? segs[i].len : 0;
 	}
 	while (f.tokens[f.next_token].in_flight)
@@ -215,7 +217,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 						  .size = ring_size,
 						  .features = features,
 						  .shared = f.shared,
-						  .shared_addr = (uintptr_t)f.shared,
+						  .shared_addr = { (uintptr_t)f.shared },
 						  .private = private,
 						  .table_max = table_max,
 						  .base = ring_position_split(

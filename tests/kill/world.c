@@ -11,11 +11,17 @@
 #define ADDRESS(number) (0x1000 + 0x10 * (uint64_t)(number))
 #define NUMBER(address) ((uint32_t)(((address)-0x1000) / 0x10))
 
+/* The device sees memory as the guest does. */
+static const struct driver_seg *as_guest(const struct ring_seg *segs)
+{
+	return (const struct driver_seg *)(const void *)segs;
+}
+
 static struct driver_ring_config back_config(struct world *w, void *memory, void *private)
 {
 	return (struct driver_ring_config){ .size = w->back_size,
 					    .shared = memory,
-					    .shared_addr = (uintptr_t)memory,
+					    .shared_addr = { (uintptr_t)memory },
 					    .private = private,
 					    .base = ring_position_split(WORLD_BASE) };
 }
@@ -43,8 +49,8 @@ bool world_guest_add(struct world *w)
 {
 	uint32_t n = w->added;
 	bool is_long = n % 2 == 0 && w->back_size > 1;
-	struct ring_seg segs[2] = { { .addr = ADDRESS(n), .len = 8, .writable = !is_long },
-				    { .addr = ADDRESS(n), .len = 8, .writable = 1 } };
+	struct driver_seg segs[2] = { { .addr = { ADDRESS(n) }, .len = 8, .writable = !is_long },
+				      { .addr = { ADDRESS(n) }, .len = 8, .writable = 1 } };
 	uint16_t head = w->guest.free_head;
 
 	if (n == WORLD_CHAINS_MOST || driver_ring_add(&w->guest, segs, is_long ? 2 : 1, n) != 1)
@@ -115,7 +121,7 @@ void world_backend_take(struct world *w)
 	if (!w->backend_lives)
 		return;
 	while ((rc = device_ring_take(&w->backend, &w->taken)) > 0) {
-		uint32_t n = NUMBER(w->taken.segs[0].addr);
+		uint32_t n = NUMBER(w->taken.segs[0].addr.v);
 
 		WORLD_EXPECT(n < w->added);
 		WORLD_EXPECT(!w->chains[n].completed); /* its buffers are the guest's again */
@@ -167,7 +173,8 @@ static void back_begin(struct shadow *s)
 
 		WORLD_EXPECT(flight_waits(&s->flights, &f));
 		WORLD_EXPECT(device_ring_reread(&s->guest, f.head, &s->chain) == 1);
-		WORLD_EXPECT(driver_ring_add(&s->back, s->segs, s->chain.count, f.head) == 1);
+		WORLD_EXPECT(driver_ring_add(&s->back, as_guest(s->segs), s->chain.count, f.head) ==
+			     1);
 		flight_retake(&s->flights, f.head, id);
 		shadow_pause();
 	}
@@ -229,7 +236,7 @@ uint32_t shadow_forward(struct shadow *s, uint32_t most)
 		uint16_t id = s->back.free_head;
 
 		WORLD_EXPECT(!flight_is_flying(&s->flights, head));
-		rc = driver_ring_add(&s->back, s->segs, s->chain.count, head);
+		rc = driver_ring_add(&s->back, as_guest(s->segs), s->chain.count, head);
 		WORLD_EXPECT(rc >= 0);
 		if (!rc) {
 			device_ring_untake(&s->guest, 1);

@@ -55,7 +55,7 @@ struct model_chain {
 	uint64_t writable;
 	uint32_t len; /* what the driver shall be told */
 	bool clamped;
-	struct ring_seg segs[TABLE_MAX_HERE];
+	struct driver_seg segs[TABLE_MAX_HERE];
 };
 
 /* One direction of notifications, seen by the publisher. */
@@ -154,15 +154,16 @@ static void start(uint16_t size, uint64_t features, uint32_t table_max, bool wit
 		regions[1].size = layout.shared_bytes;
 		CHECK(memory_create(regions, 2, &memory, NULL) == 0);
 	}
-	CHECK(driver_ring_init(&driver,
-			       &(struct driver_ring_config){
-				       .size = size,
-				       .features = features,
-				       .shared = shared,
-				       .shared_addr = with_memory ? SHARED_GPA : (uintptr_t)shared,
-				       .private = private,
-				       .table_max = table_max,
-				       .base = ring_position_split((uint16_t)base) }) == 0);
+	CHECK(driver_ring_init(
+		      &driver,
+		      &(struct driver_ring_config){
+			      .size = size,
+			      .features = features,
+			      .shared = shared,
+			      .shared_addr = { with_memory ? SHARED_GPA : (uintptr_t)shared },
+			      .private = private,
+			      .table_max = table_max,
+			      .base = ring_position_split((uint16_t)base) }) == 0);
 	device_start();
 }
 
@@ -231,9 +232,9 @@ static void op_add(void)
 	c->token = m.tokens++;
 	c->writable = 0;
 	for (uint32_t i = 0; i < MIN(count, m.longest); i++) {
-		c->segs[i] = (struct ring_seg){ .addr = RAM_GPA + below(1u << 27),
-						.len = 1 + below(1u << 20),
-						.writable = i >= readable };
+		c->segs[i] = (struct driver_seg){ .addr = { RAM_GPA + below(1u << 27) },
+						  .len = 1 + below(1u << 20),
+						  .writable = i >= readable };
 		c->writable += i >= readable ? c->segs[i].len : 0;
 	}
 	rc = driver_ring_add(&driver, c->segs, count, c->token);

@@ -25,7 +25,7 @@ static inline int race_device_answers(struct device_ring *ring, struct ring_chai
 	int rc = 0;
 
 	while (most-- && (rc = device_ring_take(ring, chain)) > 0) {
-		struct payload *p = (void *)(uintptr_t)chain->segs[0].addr;
+		struct payload *p = (void *)(uintptr_t)chain->segs[0].addr.v;
 
 		EXPECT(p->question == *next);
 		p->answer = ANSWER(*next);

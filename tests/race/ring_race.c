@@ -152,9 +152,11 @@ static unsigned int add_some(struct driver_side *d, unsigned int want)
 	while (added < want && d->added < t.buffers && d->free_count) {
 		uint16_t i = d->free_payloads[d->free_count - 1];
 		struct payload *p = &t.payloads[i];
-		struct ring_seg segs[2] = {
-			{ .addr = (uintptr_t)p, .len = sizeof(p->question) },
-			{ .addr = (uintptr_t)&p->answer, .len = sizeof(p->answer), .writable = 1 },
+		struct driver_seg segs[2] = {
+			{ .addr = { (uintptr_t)p }, .len = sizeof(p->question) },
+			{ .addr = { (uintptr_t)&p->answer },
+			  .len = sizeof(p->answer),
+			  .writable = 1 },
 		};
 		uint32_t count = t.size > 1 ? 2 : 1;
 		int rc;
@@ -260,12 +262,12 @@ static void set_up(struct driver_side *d, void *private)
 	t.call->fd = eventfd(0, EFD_CLOEXEC);
 	if (t.kick->fd < 0 || t.call->fd < 0)
 		die("eventfd");
-	EXPECT(driver_ring_init(&d->ring,
-				&(struct driver_ring_config){ .size = t.size,
-							      .features = t.features,
-							      .shared = t.shared,
-							      .shared_addr = (uintptr_t)t.shared,
-							      .private = private }) == 0);
+	EXPECT(driver_ring_init(&d->ring, &(struct driver_ring_config){
+						  .size = t.size,
+						  .features = t.features,
+						  .shared = t.shared,
+						  .shared_addr = { (uintptr_t)t.shared },
+						  .private = private }) == 0);
 	t.split = d->ring.split;
 	for (uint32_t i = 0; i < t.size; i++)
 		d->free_payloads[i] = (uint16_t)i;

@@ -85,9 +85,9 @@ static void *device_thread(void *argument)
 static bool guest_add(uint64_t n)
 {
 	struct payload *p = &t.payloads[n % t.size];
-	struct ring_seg segs[2] = {
-		{ .addr = (uintptr_t)p, .len = sizeof(p->question), .writable = t.size == 1 },
-		{ .addr = (uintptr_t)&p->answer, .len = sizeof(p->answer), .writable = 1 },
+	struct driver_seg segs[2] = {
+		{ .addr = { (uintptr_t)p }, .len = sizeof(p->question), .writable = t.size == 1 },
+		{ .addr = { (uintptr_t)&p->answer }, .len = sizeof(p->answer), .writable = 1 },
 	};
 	int rc;
 
@@ -148,7 +148,7 @@ static void rings_set_up(void)
 	struct driver_ring_config config = { .size = t.size,
 					     .features = t.features,
 					     .shared = shared,
-					     .shared_addr = (uintptr_t)shared,
+					     .shared_addr = { (uintptr_t)shared },
 					     .private = private };
 	struct shadow_queue_config queue;
 
@@ -161,7 +161,7 @@ static void rings_set_up(void)
 		.counters = &t.counters,
 	};
 	queue.back.shared = shared;
-	queue.back.shared_addr = (uintptr_t)shared;
+	queue.back.shared_addr = (iova_t){ (uintptr_t)shared };
 	queue.back.private = private;
 	EXPECT(queue.segs && shadow_queue_init(&t.queue, &queue) == 0);
 	t.payloads = calloc(t.size, sizeof(*t.payloads));

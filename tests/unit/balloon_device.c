@@ -223,7 +223,7 @@ static void a_kept_buffer_is_taken_again_after_a_pause(void **state)
 
 static void report(struct rig *g, unsigned int queue, uint64_t gpa, uint32_t size)
 {
-	struct ring_seg seg = { .addr = gpa, .len = size, .writable = 1 };
+	struct driver_seg seg = { .addr = { gpa }, .len = size, .writable = 1 };
 	uint32_t len;
 
 	assert_int_equal(driver_ring_add(&g->rings[queue], &seg, 1, 0), 1);

@@ -253,17 +253,18 @@ static void a_message_and_its_status_may_lie_in_pieces_of_a_byte(void **state)
 {
 	struct rig *g = begin(BITMAP);
 	const struct page_run run = { FREE_PFN, 3 };
-	struct ring_seg segs[64];
+	struct driver_seg segs[64];
 	uint8_t m[64], status[PAGE_RUN_STATUS_BYTES];
 	size_t size = message_make(m, sizeof(m), &run, 1);
 	uint32_t len, count = 0;
 
 	(void)state;
 	for (size_t i = 0; i < size; i++)
-		segs[count++] = (struct ring_seg){ .addr = rig_put(g, m + i, 1), .len = 1 };
+		segs[count++] = (struct driver_seg){ .addr = { rig_put(g, m + i, 1) }, .len = 1 };
 	for (size_t i = 0; i < sizeof(status) + 4; i++)
-		segs[count++] =
-			(struct ring_seg){ .addr = rig_put(g, "\xee", 1), .len = 1, .writable = 1 };
+		segs[count++] = (struct driver_seg){ .addr = { rig_put(g, "\xee", 1) },
+						     .len = 1,
+						     .writable = 1 };
 	assert_int_equal(driver_ring_add(&g->rings[INFLATE], segs, count, 0), 1);
 	driver_ring_publish(&g->rings[INFLATE]);
 	g->ready[INFLATE] = true;
@@ -271,9 +272,9 @@ static void a_message_and_its_status_may_lie_in_pieces_of_a_byte(void **state)
 	assert_int_equal(rig_get(g, INFLATE, &len), 1);
 	assert_int_equal(len, PAGE_RUN_STATUS_BYTES);
 	for (size_t i = 0; i < sizeof(status); i++)
-		status[i] = *rig_at(g, segs[size + i].addr);
+		status[i] = *rig_at(g, segs[size + i].addr.v);
 	assert_status(page_run_status_load(status), 3, PAGE_RUN_OK, 2);
-	assert_int_equal(*rig_at(g, segs[size + 16].addr), 0xee);
+	assert_int_equal(*rig_at(g, segs[size + 16].addr.v), 0xee);
 	rig_free(g);
 }
 
@@ -282,15 +283,15 @@ static void without_room_for_a_status_nothing_is_written(void **state)
 	struct rig *g = begin(BITMAP);
 	const struct page_run run = { FREE_PFN, 3 };
 	uint8_t m[64];
-	struct ring_seg segs[2] = {
+	struct driver_seg segs[2] = {
 		{ .len = (uint32_t)message_make(m, sizeof(m), &run, 1) },
 		{ .len = PAGE_RUN_STATUS_BYTES - 1, .writable = 1 },
 	};
 	uint32_t len;
 
 	(void)state;
-	segs[0].addr = rig_put(g, m, segs[0].len);
-	segs[1].addr =
+	segs[0].addr.v = rig_put(g, m, segs[0].len);
+	segs[1].addr.v =
 		rig_put(g, "\xee\xee\xee\xee\xee\xee\xee\xee\xee\xee\xee\xee\xee\xee\xee", 15);
 	assert_int_equal(driver_ring_add(&g->rings[INFLATE], segs, 2, 0), 1);
 	driver_ring_publish(&g->rings[INFLATE]);
@@ -299,7 +300,7 @@ static void without_room_for_a_status_nothing_is_written(void **state)
 	assert_int_equal(rig_get(g, INFLATE, &len), 1);
 	assert_int_equal(len, 0);
 	for (unsigned int i = 0; i < 15; i++)
-		assert_int_equal(rig_at(g, segs[1].addr)[i], 0xee);
+		assert_int_equal(rig_at(g, segs[1].addr.v)[i], 0xee);
 	assert_int_equal(ballooned(g), 3);
 	rig_free(g);
 }

@@ -278,7 +278,7 @@ void rig_start(struct rig *g, unsigned int index, uint16_t size, uint16_t base)
 	struct driver_ring_config config = {
 		.size = size,
 		.shared = rig_at(g, gpa),
-		.shared_addr = gpa,
+		.shared_addr = { gpa },
 		.base = ring_position_split(base),
 	};
 	struct virtio_ring_addr addr = {
@@ -351,14 +351,15 @@ void rig_run(struct rig *g)
 
 void rig_send(struct rig *g, unsigned int index, const void *bytes, size_t size, uint64_t *status)
 {
-	struct ring_seg segs[2] = { { .addr = rig_put(g, bytes, size), .len = (uint32_t)size } };
+	struct driver_seg segs[2] = { { .addr = { rig_put(g, bytes, size) },
+					.len = (uint32_t)size } };
 
 	if (status) {
 		*status = buffer_take(g, PAGE_RUN_STATUS_BYTES);
 		memset(rig_at(g, *status), 0xee, PAGE_RUN_STATUS_BYTES);
-		segs[1] = (struct ring_seg){ .addr = *status,
-					     .len = PAGE_RUN_STATUS_BYTES,
-					     .writable = 1 };
+		segs[1] = (struct driver_seg){ .addr = { *status },
+					       .len = PAGE_RUN_STATUS_BYTES,
+					       .writable = 1 };
 	}
 	REQUIRE(driver_ring_add(&g->rings[index], segs, status ? 2 : 1, 0) == 1);
 	driver_ring_publish(&g->rings[index]);

@@ -68,11 +68,11 @@ static void any_framing_of_a_command_is_the_same_command(void **state)
 				       0x44,
 				       0x55 };
 	/* class, command, data across both regions, answer of two segments */
-	const struct ring_seg segs[] = { { RAM_GPA, 1, 0 },
-					 { RAM_GPA + 100, 1, 0 },
-					 { HIGH_GPA - 3, 6, 0 },
-					 { RAM_GPA + ANSWER_AT + 1, 1, 1 },
-					 { RAM_GPA + ANSWER_AT + 2, 7, 1 } };
+	const struct driver_seg segs[] = { { { RAM_GPA }, 1, 0 },
+					   { { RAM_GPA + 100 }, 1, 0 },
+					   { { HIGH_GPA - 3 }, 6, 0 },
+					   { { RAM_GPA + ANSWER_AT + 1 }, 1, 1 },
+					   { { RAM_GPA + ANSWER_AT + 2 }, 7, 1 } };
 	struct rig *g = rig_at(8, EVENT | INDIRECT, 0xffff);
 
 	(void)state;
@@ -115,8 +115,8 @@ static void the_device_never_hears_of_a_command_that_is_refused(void **state)
 
 static void a_chain_that_is_no_command_is_answered_where_it_can_be(void **state)
 {
-	const struct ring_seg no_answer = { RAM_GPA, 3, 0 };
-	const struct ring_seg no_command = { RAM_GPA + ANSWER_AT + 2, 1, 1 };
+	const struct driver_seg no_answer = { { RAM_GPA }, 3, 0 };
+	const struct driver_seg no_command = { { RAM_GPA + ANSWER_AT + 2 }, 1, 1 };
 	struct rig *g = rig_new();
 
 	(void)state;
@@ -480,7 +480,7 @@ static void an_abandoned_queue_leaves_the_guest_alone(void **state)
 
 static void an_answer_without_a_place_any_more_is_not_written(void **state)
 {
-	const struct ring_seg segs[] = { { RAM_GPA, 3, 0 }, { HIGH_GPA, 1, 1 } };
+	const struct driver_seg segs[] = { { { RAM_GPA }, 3, 0 }, { { HIGH_GPA }, 1, 1 } };
 	struct rig *g = rig_new();
 	struct driver_done done;
 

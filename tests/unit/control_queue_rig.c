@@ -63,7 +63,7 @@ struct rig *rig_at(uint16_t size, uint64_t features, uint16_t base)
 	config = (struct driver_ring_config){ .size = size,
 					      .features = features,
 					      .shared = g->ram + RING_AT,
-					      .shared_addr = RAM_GPA + RING_AT,
+					      .shared_addr = { RAM_GPA + RING_AT },
 					      .private = g->guest_private,
 					      .base = ring_position_split(base) };
 	assert_int_equal(driver_ring_init(&g->guest, &config), 0);
@@ -79,7 +79,7 @@ struct rig *rig_at(uint16_t size, uint64_t features, uint16_t base)
 		.back = { .size = size,
 			  .features = features,
 			  .shared = g->own,
-			  .shared_addr = OWN_IOVA,
+			  .shared_addr = { OWN_IOVA },
 			  .private = g->private },
 		.segs = calloc(size, sizeof(struct ring_seg)),
 		.terms = &g->terms,
@@ -128,7 +128,7 @@ void guest_write(struct rig *g, uint64_t gpa, const void *bytes, size_t size)
 		*guest_byte(g, gpa + i) = ((const uint8_t *)bytes)[i];
 }
 
-void guest_add_segs(struct rig *g, const struct ring_seg *segs, uint32_t count, uint64_t token)
+void guest_add_segs(struct rig *g, const struct driver_seg *segs, uint32_t count, uint64_t token)
 {
 	assert_int_equal(driver_ring_add(&g->guest, segs, count, token), 1);
 	driver_ring_publish(&g->guest);
@@ -136,10 +136,11 @@ void guest_add_segs(struct rig *g, const struct ring_seg *segs, uint32_t count, 
 
 void guest_say_at(struct rig *g, uint64_t gpa, const void *bytes, uint32_t size, uint64_t token)
 {
-	const struct ring_seg segs[] = { { gpa, size, 0 }, { RAM_GPA + ANSWER_AT + token, 1, 1 } };
+	const struct driver_seg segs[] = { { { gpa }, size, 0 },
+					   { { RAM_GPA + ANSWER_AT + token }, 1, 1 } };
 
 	guest_write(g, gpa, bytes, size);
-	*guest_byte(g, segs[1].addr) = UNANSWERED;
+	*guest_byte(g, segs[1].addr.v) = UNANSWERED;
 	guest_add_segs(g, segs, 2, token);
 }
 
@@ -199,10 +200,10 @@ int device_take(struct rig *g)
 		const struct ring_seg *seg = &chain.segs[i];
 
 		memcpy(g->seen + g->seen_bytes,
-		       memory_host(g->own_memory, &hint, (gpa_t){ seg->addr }, seg->len), seg->len);
+		       memory_host(g->own_memory, &hint, seg->addr, seg->len), seg->len);
 		g->seen_bytes += seg->len;
 	}
-	g->ack = memory_host(g->own_memory, &hint, (gpa_t){ chain.segs[chain.readable].addr }, 1);
+	g->ack = memory_host(g->own_memory, &hint, chain.segs[chain.readable].addr, 1);
 	g->head = chain.head;
 	return 1;
 }

@@ -71,7 +71,7 @@ struct rig *rig_new(void);
 void rig_free(struct rig *g);
 uint8_t *guest_byte(struct rig *g, uint64_t gpa);
 void guest_write(struct rig *g, uint64_t gpa, const void *bytes, size_t size);
-void guest_add_segs(struct rig *g, const struct ring_seg *segs, uint32_t count, uint64_t token);
+void guest_add_segs(struct rig *g, const struct driver_seg *segs, uint32_t count, uint64_t token);
 /* A command at @gpa in one segment, its answer at ANSWER_AT + @token. */
 void guest_say_at(struct rig *g, uint64_t gpa, const void *bytes, uint32_t size, uint64_t token);
 void guest_say(struct rig *g, const void *bytes, uint32_t size, uint64_t token);

@@ -107,7 +107,7 @@ static void rig_open(struct rig *rig, enum lane_kind kind)
 	assert_int_equal(rig->c.host->ops->make_eventfd(rig->c.host, &front->kick_fd, &err), 0);
 	assert_int_equal(rig->c.host->ops->make_eventfd(rig->c.host, &front->call_fd, &err), 0);
 	assert_int_equal(rig->c.host->ops->make_memory(rig->c.host, 1u << 20, &rig->own, &err), 0);
-	rig->own.gpa.v = rig->own.uva.v = rig->own.iova = 1ull << 45;
+	rig->own.gpa.v = rig->own.uva.v = rig->own.iova.v = 1ull << 45;
 	assert_int_equal(rig->c.backend->ops->add_region(rig->c.backend, &rig->own, &err), 0);
 	rig->c.memory = rig->sim->backend_memory;
 	lane_piece(rig->lane)->at = rig->own;

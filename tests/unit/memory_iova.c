@@ -30,33 +30,34 @@ static void begin_anew_without(uint64_t iova)
 	for (unsigned int i = 0; i < old.count; i++) {
 		const struct iova_range *r = &old.taken[i];
 
-		was_taken |= r->first == iova;
-		if (r->first != iova)
+		was_taken |= r->first.v == iova;
+		if (r->first.v != iova)
 			assert_int_equal(
-				iova_space_take_at(&space, r->first, r->last - r->first + 1), 0);
+				iova_space_take_at(&space, r->first, r->last.v - r->first.v + 1),
+				0);
 	}
 	assert_true(was_taken);
 }
 
 static uint64_t taken(uint64_t size, bool highest)
 {
-	uint64_t iova = 1;
+	iova_t iova = { 1 };
 
 	assert_int_equal(iova_space_take(&space, size, highest, &iova), 0);
-	return iova;
+	return iova.v;
 }
 
 static void the_lowest_place_that_fits_is_taken(void **state)
 {
 	(void)state;
-	iova_space_init(&space, 0, UINT64_MAX);
+	iova_space_init(&space, (iova_t){ 0 }, (iova_t){ UINT64_MAX });
 	assert_int_equal(taken(PAGE, false), PAGE); /* 0 is for nobody */
 	assert_int_equal(taken(PAGE, false), 2 * PAGE);
 	assert_int_equal(taken(4 * PAGE, false), 4 * PAGE); /* aligned as it is large */
 	assert_int_equal(taken(PAGE, false), 3 * PAGE);     /* and the gap is used */
 	begin_anew_without(2 * PAGE);
 	assert_int_equal(taken(PAGE, false), 2 * PAGE);
-	assert_int_equal(iova_space_take(&space, 0, false, &(uint64_t){ 0 }), -EINVAL);
+	assert_int_equal(iova_space_take(&space, 0, false, &(iova_t){ 0 }), -EINVAL);
 }
 
 static void a_place_is_aligned_as_its_size_allows(void **state)
@@ -75,20 +76,21 @@ static void a_place_is_aligned_as_its_size_allows(void **state)
 		for (int highest = 0; highest < 2; highest++) {
 			uint64_t at;
 
-			iova_space_init(&space, 5 * PAGE, (1ull << 39) - 1 - PAGE);
+			iova_space_init(&space, (iova_t){ 5 * PAGE },
+					(iova_t){ (1ull << 39) - 1 - PAGE });
 			at = taken(cases[i].size, highest);
 			assert_int_equal(at % cases[i].align, 0);
 			if (highest)
-				assert_true(at + cases[i].size + cases[i].align > space.last);
+				assert_true(at + cases[i].size + cases[i].align > space.last.v);
 			else
-				assert_true(at < space.first + cases[i].align);
+				assert_true(at < space.first.v + cases[i].align);
 		}
 }
 
 static void the_highest_place_is_at_the_end(void **state)
 {
 	(void)state;
-	iova_space_init(&space, 0, UINT64_MAX);
+	iova_space_init(&space, (iova_t){ 0 }, (iova_t){ UINT64_MAX });
 	assert_int_equal(taken(PAGE, true), UINT64_MAX - PAGE + 1);
 	assert_int_equal(taken(PAGE, true), UINT64_MAX - 2 * PAGE + 1);
 	begin_anew_without(UINT64_MAX - PAGE + 1);
@@ -99,34 +101,35 @@ static void the_highest_place_is_at_the_end(void **state)
 static void the_edges_of_the_range_are_kept(void **state)
 {
 	(void)state;
-	iova_space_init(&space, 16 * PAGE, 20 * PAGE - 1);
-	assert_int_equal(iova_space_take_at(&space, 15 * PAGE, PAGE), -EINVAL);
-	assert_int_equal(iova_space_take_at(&space, 19 * PAGE, 2 * PAGE), -EINVAL);
-	assert_int_equal(iova_space_take_at(&space, 20 * PAGE, PAGE), -EINVAL);
-	assert_int_equal(iova_space_take_at(&space, UINT64_MAX - PAGE, 17 * PAGE), -EINVAL);
-	assert_int_equal(iova_space_take_at(&space, 16 * PAGE, 0), -EINVAL);
-	assert_int_equal(iova_space_take_at(&space, 16 * PAGE, 4 * PAGE), 0);
-	assert_int_equal(iova_space_take_at(&space, 19 * PAGE, PAGE), -EBUSY);
-	assert_int_equal(iova_space_take(&space, PAGE, false, &(uint64_t){ 0 }), -ENOSPC);
-	assert_int_equal(iova_space_take(&space, PAGE, true, &(uint64_t){ 0 }), -ENOSPC);
+	iova_space_init(&space, (iova_t){ 16 * PAGE }, (iova_t){ 20 * PAGE - 1 });
+	assert_int_equal(iova_space_take_at(&space, (iova_t){ 15 * PAGE }, PAGE), -EINVAL);
+	assert_int_equal(iova_space_take_at(&space, (iova_t){ 19 * PAGE }, 2 * PAGE), -EINVAL);
+	assert_int_equal(iova_space_take_at(&space, (iova_t){ 20 * PAGE }, PAGE), -EINVAL);
+	assert_int_equal(iova_space_take_at(&space, (iova_t){ UINT64_MAX - PAGE }, 17 * PAGE),
+			 -EINVAL);
+	assert_int_equal(iova_space_take_at(&space, (iova_t){ 16 * PAGE }, 0), -EINVAL);
+	assert_int_equal(iova_space_take_at(&space, (iova_t){ 16 * PAGE }, 4 * PAGE), 0);
+	assert_int_equal(iova_space_take_at(&space, (iova_t){ 19 * PAGE }, PAGE), -EBUSY);
+	assert_int_equal(iova_space_take(&space, PAGE, false, &(iova_t){ 0 }), -ENOSPC);
+	assert_int_equal(iova_space_take(&space, PAGE, true, &(iova_t){ 0 }), -ENOSPC);
 
 	/* All of 64 bits, as one piece less its last page, and 0 where asked for. */
-	iova_space_init(&space, 0, UINT64_MAX);
-	assert_int_equal(iova_space_take_at(&space, 0, PAGE), 0);
-	assert_int_equal(iova_space_take_at(&space, PAGE, 0ull - 2 * PAGE), 0);
+	iova_space_init(&space, (iova_t){ 0 }, (iova_t){ UINT64_MAX });
+	assert_int_equal(iova_space_take_at(&space, (iova_t){ 0 }, PAGE), 0);
+	assert_int_equal(iova_space_take_at(&space, (iova_t){ PAGE }, 0ull - 2 * PAGE), 0);
 	assert_int_equal(taken(PAGE, false), UINT64_MAX - PAGE + 1);
-	assert_int_equal(iova_space_take(&space, PAGE, true, &(uint64_t){ 0 }), -ENOSPC);
-	iova_space_init(&space, 0, UINT64_MAX);
-	assert_int_equal(iova_space_take(&space, UINT64_MAX, false, &(uint64_t){ 0 }), -ENOSPC);
+	assert_int_equal(iova_space_take(&space, PAGE, true, &(iova_t){ 0 }), -ENOSPC);
+	iova_space_init(&space, (iova_t){ 0 }, (iova_t){ UINT64_MAX });
+	assert_int_equal(iova_space_take(&space, UINT64_MAX, false, &(iova_t){ 0 }), -ENOSPC);
 }
 
 static void only_so_many_ranges_can_be_taken(void **state)
 {
 	(void)state;
-	iova_space_init(&space, 0, UINT64_MAX);
+	iova_space_init(&space, (iova_t){ 0 }, (iova_t){ UINT64_MAX });
 	for (unsigned int i = 0; i < IOVA_RANGES_MAX; i++)
 		(void)taken(PAGE, false);
-	assert_int_equal(iova_space_take(&space, PAGE, false, &(uint64_t){ 0 }), -ENOSPC);
+	assert_int_equal(iova_space_take(&space, PAGE, false, &(iova_t){ 0 }), -ENOSPC);
 	begin_anew_without(7 * PAGE);
 	assert_int_equal(taken(PAGE, false), 7 * PAGE);
 }
@@ -143,10 +146,11 @@ static void whatever_comes_and_goes_nothing_overlaps(void **state)
 	(void)state;
 	random_begin_anew();
 	memset(owner, 0, sizeof(owner));
-	iova_space_init(&space, 0, MODEL_PAGES * PAGE - 1);
+	iova_space_init(&space, (iova_t){ 0 }, (iova_t){ MODEL_PAGES * PAGE - 1 });
 	for (unsigned int round = 0; round < 20000; round++) {
 		unsigned int i = below(64);
-		uint64_t pages = 1 + below(24), at, align;
+		uint64_t pages = 1 + below(24), align;
+		iova_t at;
 		bool highest = below(2), fits = false;
 		int rc;
 
@@ -176,10 +180,10 @@ static void whatever_comes_and_goes_nothing_overlaps(void **state)
 			full++;
 			continue;
 		}
-		assert_int_equal(at, starts[i]); /* the very lowest, or highest */
+		assert_int_equal(at.v, starts[i]); /* the very lowest, or highest */
 		sizes[i] = pages;
 		taken_count++;
-		for (uint64_t p = at / PAGE; p < at / PAGE + pages; p++)
+		for (uint64_t p = at.v / PAGE; p < at.v / PAGE + pages; p++)
 			owner[p] = (uint16_t)(i + 1);
 	}
 	assert_true(taken_count > 1000 && full > 1000);

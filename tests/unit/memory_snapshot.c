@@ -234,10 +234,10 @@ static struct memory *make_translated(void)
 				     region(0x4000, 0x4000, 0x1000, 0x40000) };
 	struct memory *m = make(r, 4);
 
-	m->regions[0].iova = 0x80000;
-	m->regions[1].iova = 0x81000;
-	m->regions[2].iova = 0x11000;
-	m->regions[3].iova = 0x10000;
+	m->regions[0].iova.v = 0x80000;
+	m->regions[1].iova.v = 0x81000;
+	m->regions[2].iova.v = 0x11000;
+	m->regions[3].iova.v = 0x10000;
 	m->translated = true;
 	return m;
 }
@@ -279,8 +279,8 @@ static void an_iova_at_the_end_of_its_space_adjoins_nothing(void **state)
 	struct memory *m = make(r, 2);
 
 	(void)state;
-	m->regions[0].iova = UINT64_MAX - 0xfff;
-	m->regions[1].iova = 0;
+	m->regions[0].iova.v = UINT64_MAX - 0xfff;
+	m->regions[1].iova.v = 0;
 	m->translated = true;
 	translates(m, 0x1fff, 2, UINT64_MAX, 1);
 	memory_unref(&m);
@@ -292,7 +292,7 @@ static void a_new_snapshot_is_seen_where_the_guest_sees_it(void **state)
 	struct memory *m;
 
 	(void)state;
-	r.iova = 0x77000;
+	r.iova.v = 0x77000;
 	m = make(&r, 1);
 	assert_false(m->translated);
 	translates(m, 0x1234, 0x100, 0x1234, 0x100);
@@ -334,8 +334,9 @@ static struct memory *random_table(void)
 	}
 	m = make(r, count);
 	for (unsigned int i = 0; i < count; i++)
-		m->regions[i].iova = i && below(2) ? m->regions[i - 1].iova + m->regions[i - 1].size
-						   : random_bits(62);
+		m->regions[i].iova.v = i && below(2)
+					       ? m->regions[i - 1].iova.v + m->regions[i - 1].size
+					       : random_bits(62);
 	m->translated = true;
 	return m;
 }
@@ -363,11 +364,11 @@ static uint64_t naive_covered(const struct memory *m, uint64_t gpa, uint64_t len
 		if (!r)
 			break;
 		here = MIN(left, r->gpa.v + r->size - gpa);
-		if (left != len && (r->iova != iova || !iova))
+		if (left != len && (r->iova.v != iova || !iova))
 			apart = true;
 		if (!apart)
 			*seen += here;
-		iova = r->iova + r->size; /* 0: it ends with the address space */
+		iova = r->iova.v + r->size; /* 0: it ends with the address space */
 		left -= here;
 		gpa += here;
 	}
@@ -391,7 +392,7 @@ static void check_address(const struct memory *m, uint64_t gpa, uint64_t len)
 		assert_ptr_equal(&m->regions[hint], r);
 	assert_int_equal(memory_translate(m, (gpa_t){ gpa }, len, &iova), seen);
 	if (seen)
-		assert_int_equal(iova.v, r->iova + (gpa - r->gpa.v));
+		assert_int_equal(iova.v, r->iova.v + (gpa - r->gpa.v));
 }
 
 static void every_lookup_agrees_with_a_look_at_every_region(void **state)

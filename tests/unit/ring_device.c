@@ -31,7 +31,7 @@ static void a_chain_arrives_whole_and_in_order(void **state)
 	assert_int_equal(g->chain.writable_bytes, 70);
 	assert_int_equal(g->chain.head, 5);
 	for (unsigned int i = 0; i < 4; i++) {
-		assert_int_equal(g->chain.segs[i].addr, BUF + 0x100 * (i + 1));
+		assert_int_equal(g->chain.segs[i].addr.v, BUF + 0x100 * (i + 1));
 		assert_int_equal(g->chain.segs[i].len, 10 * (i + 1));
 		assert_int_equal(g->chain.segs[i].writable, i >= 2);
 	}
@@ -88,7 +88,7 @@ static void what_was_taken_does_not_change_when_the_driver_rewrites_it(void **st
 	make_available(g, 0);
 	assert_int_equal(rig_take(g), 1);
 	memset(g->split.desc, 0xff, 64);
-	assert_int_equal(g->chain.segs[0].addr, BUF + 0x100);
+	assert_int_equal(g->chain.segs[0].addr.v, BUF + 0x100);
 	assert_int_equal(g->chain.segs[0].len, 10);
 	assert_int_equal(g->chain.segs[0].writable, 0);
 	rig_free(g);
@@ -180,8 +180,8 @@ static void an_indirect_chain_arrives_like_a_direct_one(void **state)
 	assert_int_equal(g->chain.head, 3);
 	assert_int_equal(g->chain.count, 3);
 	assert_int_equal(g->chain.readable, 1);
-	assert_int_equal(g->chain.segs[1].addr, BUF + 0x200);
-	assert_int_equal(g->chain.segs[2].addr, BUF + 0x300);
+	assert_int_equal(g->chain.segs[1].addr.v, BUF + 0x200);
+	assert_int_equal(g->chain.segs[2].addr.v, BUF + 0x300);
 	rig_free(g);
 }
 
@@ -197,8 +197,8 @@ static void direct_descriptors_may_come_before_an_indirect_table(void **state)
 	make_available(g, 0);
 	assert_int_equal(rig_take(g), 1);
 	assert_int_equal(g->chain.count, 3);
-	assert_int_equal(g->chain.segs[0].addr, BUF + 0x100);
-	assert_int_equal(g->chain.segs[2].addr, BUF + 0x300);
+	assert_int_equal(g->chain.segs[0].addr.v, BUF + 0x100);
+	assert_int_equal(g->chain.segs[2].addr.v, BUF + 0x300);
 	rig_free(g);
 }
 
@@ -237,10 +237,10 @@ static void a_table_without_alignment_is_read(void **state)
 			make_available(g, 0);
 			assert_int_equal(rig_take(g), 1);
 			assert_int_equal(g->chain.count, 2);
-			assert_int_equal(g->chain.segs[0].addr,
+			assert_int_equal(g->chain.segs[0].addr.v,
 					 with_memory ? BUF + 0x1234 : BUF + 0x123456789);
 			assert_int_equal(g->chain.segs[0].len, with_memory ? 0x8765 : 0x01020304);
-			assert_int_equal(g->chain.segs[1].addr, BUF + 0x300);
+			assert_int_equal(g->chain.segs[1].addr.v, BUF + 0x300);
 			assert_int_equal(g->chain.segs[1].writable, 1);
 		}
 		rig_free(g);
@@ -273,7 +273,7 @@ static void a_table_across_adjoining_regions_is_read(void **state)
 		assert_int_equal(rig_take(g), 1);
 		assert_int_equal(g->chain.count, 3);
 		for (unsigned int i = 0; i < 3; i++) {
-			assert_int_equal(g->chain.segs[i].addr, BUF + 0x100 * i);
+			assert_int_equal(g->chain.segs[i].addr.v, BUF + 0x100 * i);
 			assert_int_equal(g->chain.segs[i].len, i + 1);
 		}
 		rig_free(g);
@@ -316,7 +316,7 @@ static void inside_one_program_tables_are_host_pointers(void **state)
 	make_available(g, 0);
 	assert_int_equal(rig_take(g), 1);
 	assert_int_equal(g->chain.count, 2);
-	assert_int_equal(g->chain.segs[1].addr, 3);
+	assert_int_equal(g->chain.segs[1].addr.v, 3);
 	rig_free(g);
 }
 

@@ -2,15 +2,15 @@
 /* What the driver side promises, against a device that may lie. */
 #include "ring_rig.h"
 
-static struct ring_seg segs[SPLIT_SIZE_MAX];
+static struct driver_seg segs[SPLIT_SIZE_MAX];
 
 /* @count segments, the first @readable of them readable, 10 bytes each. */
-static const struct ring_seg *make_segs(uint32_t count, uint32_t readable)
+static const struct driver_seg *make_segs(uint32_t count, uint32_t readable)
 {
 	for (uint32_t i = 0; i < count; i++)
-		segs[i] = (struct ring_seg){ .addr = BUF + 16ull * i,
-					     .len = 10,
-					     .writable = i >= readable };
+		segs[i] = (struct driver_seg){ .addr = { BUF + 16ull * i },
+					       .len = 10,
+					       .writable = i >= readable };
 	return segs;
 }
 
@@ -456,7 +456,7 @@ static void a_length_beyond_the_chain_is_clamped_and_told(void **state)
 static void more_than_4_gib_of_writable_bytes_do_not_wrap(void **state)
 {
 	struct driver_rig *d = driver_rig_new(8, 0, 0);
-	struct ring_seg huge[2] = { { 0, UINT32_MAX, 1 }, { 0, 2, 1 } };
+	struct driver_seg huge[2] = { { { 0 }, UINT32_MAX, 1 }, { { 0 }, 2, 1 } };
 	struct driver_done done;
 
 	(void)state;

@@ -50,7 +50,7 @@ static void a_table_longer_than_the_ring_is_taken_whole_and_noted(void **state)
 	assert_int_equal(g->chain.count, TABLE_MAX);
 	assert_int_equal(g->chain.readable, TABLE_MAX - 1);
 	for (uint32_t i = 0; i < TABLE_MAX; i++)
-		assert_int_equal(g->chain.segs[i].addr, BUF + 16 * i);
+		assert_int_equal(g->chain.segs[i].addr.v, BUF + 16 * i);
 	assert_int_equal(g->device.table_longest, TABLE_MAX);
 	put_chain(g, 2, 5);
 	assert_int_equal(rig_take(g), 1);
@@ -98,14 +98,14 @@ static void a_loop_in_a_long_table_ends_at_its_length(void **state)
 
 /* ---- the driver's side ------------------------------------------------------ */
 
-static struct ring_seg segs[TABLE_MAX + 1];
+static struct driver_seg segs[TABLE_MAX + 1];
 
 static void segs_fill(uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++)
-		segs[i] = (struct ring_seg){ .addr = BUF + 16ull * i,
-					     .len = 16,
-					     .writable = i == count - 1 };
+		segs[i] = (struct driver_seg){ .addr = { BUF + 16ull * i },
+					       .len = 16,
+					       .writable = i == count - 1 };
 }
 
 static struct driver_ring *driver_new(struct driver_rig *d, uint16_t size, uint64_t features)
@@ -119,7 +119,7 @@ static struct driver_ring *driver_new(struct driver_rig *d, uint16_t size, uint6
 	d->private = aligned_alloc(16, align_up(d->layout.private_bytes, 16));
 	assert_true(d->shared && d->private);
 	config.shared = d->shared;
-	config.shared_addr = (uintptr_t)d->shared;
+	config.shared_addr = (iova_t){ (uintptr_t)d->shared };
 	config.private = d->private;
 	assert_int_equal(driver_ring_init(&d->ring, &config), 0);
 	return &d->ring;
@@ -195,7 +195,7 @@ static struct queue_rig *queue_new(uint16_t guest_size, uint16_t back_size, uint
 	config.back = (struct driver_ring_config){ .size = back_size,
 						   .features = back_features,
 						   .shared = q->back.shared,
-						   .shared_addr = (uintptr_t)q->back.shared,
+						   .shared_addr = { (uintptr_t)q->back.shared },
 						   .private = q->back.private,
 						   .table_max = TABLE_MAX };
 	config.counters = &q->counters;
@@ -246,7 +246,7 @@ static uint16_t device_take(struct queue_rig *q, uint32_t count)
 	assert_int_equal(device_ring_take(&q->device, &chain), 1);
 	assert_int_equal(chain.count, count);
 	for (uint32_t i = 0; i < count; i++)
-		assert_int_equal(chain.segs[i].addr, BUF + 16 * i);
+		assert_int_equal(chain.segs[i].addr.v, BUF + 16 * i);
 	return chain.head;
 }
 

@@ -26,7 +26,7 @@ static void pair_free(struct pair *p)
 
 static void add_one(struct pair *p, uint64_t token)
 {
-	struct ring_seg seg = { .addr = token, .len = 1, .writable = 1 };
+	struct driver_seg seg = { .addr = { token }, .len = 1, .writable = 1 };
 
 	assert_int_equal(driver_ring_add(&p->d->ring, &seg, 1, token), 1);
 }
@@ -84,7 +84,7 @@ static void indices_wrap_at_every_size(void **state)
 			driver_ring_publish(&p.d->ring);
 			for (unsigned int i = 0; i < batch; i++) {
 				if (device_ring_take(&p.device, &p.chain) != 1 ||
-				    p.chain.segs[0].addr != taken++)
+				    p.chain.segs[0].addr.v != taken++)
 					fail();
 				device_ring_complete(&p.device, p.chain.head, 1);
 			}
@@ -108,9 +108,9 @@ static void indices_wrap_at_every_size(void **state)
 static void every_word_is_little_endian_and_in_its_place(void **state)
 {
 	struct pair p = pair_new(4, EVENT_IDX, 0x1233);
-	struct ring_seg seg = { .addr = UINT64_C(0x1122334455667788),
-				.len = 0xa1b2c3d4,
-				.writable = 1 };
+	struct driver_seg seg = { .addr = { UINT64_C(0x1122334455667788) },
+				  .len = 0xa1b2c3d4,
+				  .writable = 1 };
 	const struct split_ring *s = &p.d->ring.split;
 	struct driver_done done;
 

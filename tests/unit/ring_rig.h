@@ -183,15 +183,15 @@ static inline struct driver_rig *driver_rig_new(uint16_t size, uint64_t features
 	assert_non_null(d->private);
 	memset(d->shared, 0xa5, d->layout.shared_bytes);
 	memset(d->private, 0xa5, d->layout.private_bytes);
-	assert_int_equal(
-		driver_ring_init(&d->ring,
-				 &(struct driver_ring_config){ .size = size,
-							       .features = features,
-							       .shared = d->shared,
-							       .shared_addr = (uintptr_t)d->shared,
-							       .private = d->private,
-							       .base = ring_position_split(base) }),
-		0);
+	assert_int_equal(driver_ring_init(&d->ring,
+					  &(struct driver_ring_config){
+						  .size = size,
+						  .features = features,
+						  .shared = d->shared,
+						  .shared_addr = { (uintptr_t)d->shared },
+						  .private = d->private,
+						  .base = ring_position_split(base) }),
+			 0);
 	return d;
 }
 

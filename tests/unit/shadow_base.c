@@ -106,7 +106,7 @@ static void driver_begins_anew(struct sim *sim, unsigned int left)
 		.size = SIZE,
 		.features = V1 | EVENT,
 		.shared = sim->guest.host,
-		.shared_addr = SIM_GPA,
+		.shared_addr = { SIM_GPA },
 		.private = q->private,
 	};
 	struct umbra_error err;

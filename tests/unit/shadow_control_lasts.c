@@ -39,7 +39,7 @@ static void control_ring_renew(struct sim *sim)
 		.size = sim->size,
 		.features = NET,
 		.shared = sim->guest.host + CONTROL * SIM_SLOT,
-		.shared_addr = SIM_GPA + CONTROL * SIM_SLOT,
+		.shared_addr = { SIM_GPA + CONTROL * SIM_SLOT },
 		.private = q->private,
 	};
 
@@ -148,9 +148,9 @@ static void a_command_in_new_memory_is_read(void **state)
 		.host = aligned_alloc(4096, 4096),
 	};
 	struct driver_ring *ring = &sim->queues[CONTROL].driver;
-	const struct ring_seg segs[] = {
-		{ .addr = extra.gpa.v, .len = 3, .writable = 0 },
-		{ .addr = extra.gpa.v + 64, .len = 1, .writable = 1 },
+	const struct driver_seg segs[] = {
+		{ .addr = { extra.gpa.v }, .len = 3, .writable = 0 },
+		{ .addr = { extra.gpa.v + 64 }, .len = 1, .writable = 1 },
 	};
 	struct umbra_error err = { "" };
 

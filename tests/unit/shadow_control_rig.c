@@ -32,8 +32,7 @@ void device_take(struct sim *sim)
 	assert_int_equal(chain.readable, 1);
 	assert_true(chain.segs[0].len <= sizeof(dev.told[0].bytes));
 	memcpy(dev.told[dev.told_count].bytes,
-	       memory_host(sim->backend_memory, &hint, (gpa_t){ chain.segs[0].addr },
-			   chain.segs[0].len),
+	       memory_host(sim->backend_memory, &hint, chain.segs[0].addr, chain.segs[0].len),
 	       chain.segs[0].len);
 	dev.told[dev.told_count].size = chain.segs[0].len;
 	dev.told[dev.told_count].life = sim->device_starts;
@@ -42,7 +41,7 @@ void device_take(struct sim *sim)
 		(sim->queues[1].started && sim->queues[1].enabled);
 	if (dev.is_slow)
 		return;
-	ack = memory_host(sim->backend_memory, &hint, (gpa_t){ chain.segs[1].addr }, 1);
+	ack = memory_host(sim->backend_memory, &hint, chain.segs[1].addr, 1);
 	*ack = dev.refuses ? VIRTIO_NET_ERR : VIRTIO_NET_OK;
 	dev.refuses -= dev.refuses > 0;
 	device_ring_complete(&q->device, (uint16_t)(chain.head + (dev.lies > 0)), 1);
@@ -111,9 +110,9 @@ unsigned int guest_say(struct sim *sim, const uint8_t *bytes, size_t size)
 	struct driver_ring *ring = &sim->queues[CONTROL].driver;
 	unsigned int which = dev.said++;
 	uint64_t at = SIM_GPA + COMMAND_AT + (which % 16) * COMMAND_STRIDE;
-	const struct ring_seg segs[] = {
-		{ .addr = at, .len = (uint32_t)size, .writable = 0 },
-		{ .addr = at + COMMAND_STRIDE - 1, .len = 1, .writable = 1 },
+	const struct driver_seg segs[] = {
+		{ .addr = { at }, .len = (uint32_t)size, .writable = 0 },
+		{ .addr = { at + COMMAND_STRIDE - 1 }, .len = 1, .writable = 1 },
 	};
 
 	memcpy(command_place(sim, which), bytes, size);

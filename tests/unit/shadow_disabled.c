@@ -174,7 +174,7 @@ static void a_ring_that_is_set_up_before_it_is_enabled_begins_then(void **state)
 				.size = sim->size,
 				.features = FEATURES,
 				.shared = sim->guest.host,
-				.shared_addr = SIM_GPA,
+				.shared_addr = { SIM_GPA },
 				.private = q->private,
 			};
 

@@ -80,7 +80,7 @@ static void driver_begins(struct sim *sim)
 		.size = sim->size,
 		.features = sim->accepted & ~BIT64(VIRTIO_F_ACCESS_PLATFORM),
 		.shared = sim->guest.host,
-		.shared_addr = SIM_GPA,
+		.shared_addr = { SIM_GPA },
 		.private = q->private,
 	};
 

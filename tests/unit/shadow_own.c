@@ -407,14 +407,14 @@ static void a_passed_through_guest_that_fills_our_memory_harms_nothing(void **st
 static void a_shadowed_guest_cannot_name_our_memory(void **state)
 {
 	struct sim *sim = sim_new(UMBRA_SHADOW_ON, 64, FEATURES);
-	struct ring_seg seg = { .len = 4096, .writable = 1 };
+	struct driver_seg seg = { .len = 4096, .writable = 1 };
 	struct umbra_shadow_info *info = calloc(1, sizeof(*info));
 
 	(void)state;
 	assert_non_null(info);
 	sim_boot(sim, 1, FEATURES);
 	traffic(sim, 1);
-	seg.addr = own_region(sim)->gpa.v;
+	seg.addr.v = own_region(sim)->gpa.v;
 	assert_int_equal(driver_ring_add(&sim->queues[0].driver, &seg, 1, 1), 1);
 	driver_ring_publish(&sim->queues[0].driver);
 	sim->notified[sim->queues[0].kick_fd]++;

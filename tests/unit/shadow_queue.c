@@ -42,7 +42,7 @@ static void ring_config(struct rig *g, int which, uint16_t size, uint64_t featur
 		.size = size,
 		.features = features,
 		.shared = g->memory[2 * which],
-		.shared_addr = (uintptr_t)g->memory[2 * which],
+		.shared_addr = { (uintptr_t)g->memory[2 * which] },
 		.private = g->memory[2 * which + 1],
 	};
 }
@@ -83,13 +83,13 @@ static void rig_free(struct rig *g)
 /* The guest adds a chain of @count segments of 16 bytes, the last one writable. */
 static void guest_add(struct rig *g, unsigned int count, uint64_t token)
 {
-	struct ring_seg segs[64];
+	struct driver_seg segs[64];
 
 	assert_true(count <= 64);
 	for (unsigned int i = 0; i < count; i++)
-		segs[i] = (struct ring_seg){ .addr = (uintptr_t)g->data + 16 * i,
-					     .len = 16,
-					     .writable = i == count - 1 };
+		segs[i] = (struct driver_seg){ .addr = { (uintptr_t)g->data + 16 * i },
+					       .len = 16,
+					       .writable = i == count - 1 };
 	assert_int_equal(driver_ring_add(&g->guest, segs, count, token), 1);
 	driver_ring_publish(&g->guest);
 }

@@ -242,7 +242,7 @@ static struct memory_region as_seen(const struct sim *sim, const struct memory_r
 	struct memory_region seen = *region;
 
 	if (sim->backend.traits & BACKEND_MAPS)
-		seen.gpa.v = region->iova;
+		seen.gpa.v = region->iova.v;
 	return seen;
 }
 
@@ -555,8 +555,7 @@ unsigned int sim_backend_take(struct sim *sim, unsigned int queue, unsigned int 
 		h->head = chain.head;
 		h->writable = (uint32_t)chain.writable_bytes;
 		h->asks = chain.readable;
-		memcpy(&h->serial,
-		       memory_host(sim->backend_memory, &hint, (gpa_t){ chain.segs[0].addr }, 8),
+		memcpy(&h->serial, memory_host(sim->backend_memory, &hint, chain.segs[0].addr, 8),
 		       8);
 		q->held_count++;
 		n++;
@@ -597,15 +596,15 @@ int sim_guest_add(struct sim *sim, unsigned int queue, unsigned int out, unsigne
 		  uint64_t serial)
 {
 	struct sim_queue *q = &sim->queues[queue];
-	struct ring_seg segs[64];
+	struct driver_seg segs[64];
 	/* Data of one chain: a place by its serial, far enough apart. */
 	uint64_t data = slot_offset(queue) + DATA_OFFSET + (serial % 256) * 64 * SEG_BYTES;
 	int rc;
 
 	assert_true(out + in <= 64 && out + in >= 1);
 	for (unsigned int i = 0; i < out + in; i++)
-		segs[i] = (struct ring_seg){
-			.addr = SIM_GPA + data + i * SEG_BYTES,
+		segs[i] = (struct driver_seg){
+			.addr = { SIM_GPA + data + i * SEG_BYTES },
 			.len = SEG_BYTES - (i ? 0 : (uint32_t)(serial % 8)),
 			.writable = i >= out,
 		};
@@ -745,7 +744,7 @@ void sim_boot(struct sim *sim, unsigned int count, uint64_t guest_features)
 			.size = sim->size,
 			.features = guest_features & offered,
 			.shared = sim->guest.host + slot_offset(i),
-			.shared_addr = SIM_GPA + slot_offset(i),
+			.shared_addr = { SIM_GPA + slot_offset(i) },
 		};
 
 		assert_true(l.shared_bytes <= DATA_OFFSET);

@@ -128,9 +128,9 @@ static int whole_place_memory(struct virtio_device *b, struct memory *memory,
 
 	(void)err;
 	for (unsigned int i = 0; i < memory->count; i++)
-		memory->regions[i].iova = memory->regions[i].gpa.v + sim->iova_offset;
+		memory->regions[i].iova.v = memory->regions[i].gpa.v + sim->iova_offset;
 	memory->translated = sim->iova_offset;
-	own->iova = own->gpa.v + 2 * sim->iova_offset;
+	own->iova.v = own->gpa.v + 2 * sim->iova_offset;
 	return 0;
 }
 

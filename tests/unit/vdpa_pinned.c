@@ -45,7 +45,7 @@ static struct memory_region region_make(int fd)
 
 	assert_true(own >= 0);
 	assert_int_equal(mapping_create(&own, &request, &made, &err), 0);
-	made.iova = MIB;
+	made.iova.v = MIB;
 	return made;
 }
 

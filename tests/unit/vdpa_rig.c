@@ -180,8 +180,8 @@ static void disk_accept(struct rig *rig, unsigned int queue, const struct memory
 	assert_int_equal(chain->count, 2);
 	assert_int_equal(chain->segs[0].len, REQUEST_BYTES);
 	assert_int_equal(chain->segs[1].len, REQUEST_BYTES);
-	request = disk_sees(m, chain->segs[0].addr, REQUEST_BYTES);
-	*h = (struct rig_held){ .head = chain->head, .answer_at = chain->segs[1].addr };
+	request = disk_sees(m, chain->segs[0].addr.v, REQUEST_BYTES);
+	*h = (struct rig_held){ .head = chain->head, .answer_at = chain->segs[1].addr.v };
 	memcpy(&h->serial, request, 8);
 	h->serial ^= key_of(queue, false);
 	pattern_check(request, h->serial, key_of(queue, false));
@@ -464,9 +464,9 @@ void rig_ask(struct rig *rig, unsigned int queue, unsigned int count)
 
 	for (unsigned int i = 0; i < count; i++) {
 		uint64_t serial = q->added++, at = request_offset(queue, serial);
-		const struct ring_seg segs[] = {
-			{ rig->regions[0].gpa.v + at, REQUEST_BYTES, false },
-			{ rig->regions[1].gpa.v + at, REQUEST_BYTES, true },
+		const struct driver_seg segs[] = {
+			{ { rig->regions[0].gpa.v + at }, REQUEST_BYTES, false },
+			{ { rig->regions[1].gpa.v + at }, REQUEST_BYTES, true },
 		};
 
 		pattern_write(rig->regions[0].host + at, serial, key_of(queue, false));
@@ -609,7 +609,7 @@ void rig_queue_make(struct rig *rig, unsigned int queue, uint16_t size)
 		.size = size,
 		.features = features,
 		.shared = rig->regions[0].host + queue * QUEUE_BYTES,
-		.shared_addr = rig->regions[0].gpa.v + queue * QUEUE_BYTES,
+		.shared_addr = { rig->regions[0].gpa.v + queue * QUEUE_BYTES },
 	};
 
 	queue_drop(q);
@@ -706,7 +706,7 @@ struct memory_region *rig_region_add(struct rig *rig, uint64_t gpa)
 
 	assert_true(rig->region_count <= RIG_REGIONS_MAX);
 	assert_int_equal(mapping_create_own(RIG_REGION_BYTES, r, &rig->err), 0);
-	r->gpa.v = r->iova = gpa;
+	r->gpa.v = r->iova.v = gpa;
 	r->uva.v = UVA + rig->region_count * 16 * RIG_REGION_BYTES;
 	return r;
 }

@@ -151,9 +151,9 @@ static void a_start_follows_virtios_order(void **state)
 				     "GET_STATUS SET_STATUS(15) GET_STATUS KICK[0] KICK[2]");
 	assert_int_equal(sim.rings[0].base, 5);
 	assert_int_equal(sim.rings[2].base, 9);
-	assert_int_equal(sim.rings[2].desc, regions[0].iova + 0x20000);
-	assert_int_equal(sim.rings[2].avail, regions[0].iova + 0x21000);
-	assert_int_equal(sim.rings[2].used, regions[0].iova + 0x22000);
+	assert_int_equal(sim.rings[2].desc, regions[0].iova.v + 0x20000);
+	assert_int_equal(sim.rings[2].avail, regions[0].iova.v + 0x21000);
+	assert_int_equal(sim.rings[2].used, regions[0].iova.v + 0x22000);
 	assert_false(sim.rings[1].ready);
 	/* One for each: nobody heard what was kicked before. */
 	assert_int_equal(vdpa_sim_kicks(&sim, 0), 2);

@@ -99,7 +99,7 @@ static void two_regions_on_one_file_offset_are_two(void **state)
 
 		copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 		assert_int_equal(mapping_create(&copy, &request, &regions[region_count], &err), 0);
-		regions[region_count].iova = request.gpa.v;
+		regions[region_count].iova.v = request.gpa.v;
 		region_count++;
 	}
 	close(fd);
@@ -189,16 +189,16 @@ static void what_cannot_be_mapped_is_refused_by_name(void **state)
 	sim.last = (1ull << 30) - 1;
 	backend_make();
 	r = *region_add(0x100000, MIB);
-	r.iova = 0x8000;
+	r.iova.v = 0x8000;
 	assert_int_equal(b->ops->add_region(b, &r, &err), -EINVAL);
 	says("at 0x8000 is outside the device's range 0x10000 to 0x3fffffff");
-	r.iova = (1ull << 30) - MIB + 0x1000;
+	r.iova.v = (1ull << 30) - MIB + 0x1000;
 	assert_int_equal(b->ops->add_region(b, &r, &err), -EINVAL);
-	r.iova = (1ull << 30) - MIB; /* just so */
+	r.iova.v = (1ull << 30) - MIB; /* just so */
 	assert_int_equal(b->ops->add_region(b, &r, &err), 0);
 	for (offset = 1; offset < 0x1000; offset <<= 1) {
 		r = regions[0];
-		r.iova += offset;
+		r.iova.v += offset;
 		assert_int_equal(b->ops->add_region(b, &r, &err), -EINVAL);
 		says("whole pages of 4096 bytes");
 		r = regions[0];
@@ -215,7 +215,7 @@ static void what_cannot_be_mapped_is_refused_by_name(void **state)
 	r.backing->cut = false;
 	assert_int_equal(b->ops->add_region(b, &r, &err), 0);
 	r.gpa.v += 0x1000;
-	r.iova += 0x1000;
+	r.iova.v += 0x1000;
 	assert_int_equal(b->ops->add_region(b, &r, &err), -EINVAL);
 	says("overlap in the device's addresses");
 	assert_int_equal(sim.map_count, 2);
@@ -278,9 +278,9 @@ static void memory_is_where_the_guest_sees_it_if_it_can_be(void **state)
 	assert_false(m->translated);
 	assert_int_equal(b->ops->place_memory(b, m, o, &err), 0);
 	assert_false(m->translated);
-	assert_int_equal(m->regions[0].iova, 0);
-	assert_int_equal(m->regions[1].iova, 1ull << 32);
-	assert_int_equal(o->iova, (1ull << 39) - 4 * MIB); /* as high as it can be */
+	assert_int_equal(m->regions[0].iova.v, 0);
+	assert_int_equal(m->regions[1].iova.v, 1ull << 32);
+	assert_int_equal(o->iova.v, (1ull << 39) - 4 * MIB); /* as high as it can be */
 	memory_unref(&m);
 }
 
@@ -301,9 +301,9 @@ static void memory_that_does_not_fit_is_translated_and_stays_where_it_is(void **
 	m = table_make(0, 2);
 	assert_int_equal(b->ops->place_memory(b, m, o, &err), 0);
 	assert_true(m->translated);
-	places[0] = m->regions[0].iova;
-	places[1] = m->regions[1].iova;
-	places[2] = o->iova;
+	places[0] = m->regions[0].iova.v;
+	places[1] = m->regions[1].iova.v;
+	places[2] = o->iova.v;
 	assert_int_equal(places[0], MIB); /* aligned to its size, and not 0 */
 	assert_int_equal(places[1], 2 * MIB);
 	table[0] = m->regions[0];
@@ -325,11 +325,11 @@ static void memory_that_does_not_fit_is_translated_and_stays_where_it_is(void **
 
 		assert_int_equal(memory_create(wanted, 2, &m, &err), 0);
 	}
-	o->iova = 0;
+	o->iova.v = 0;
 	assert_int_equal(b->ops->place_memory(b, m, o, &err), 0);
-	assert_int_equal(m->regions[0].iova, places[1]);
-	assert_int_equal(m->regions[1].iova, 4 * MIB);
-	assert_int_equal(o->iova, places[2]);
+	assert_int_equal(m->regions[0].iova.v, places[1]);
+	assert_int_equal(m->regions[1].iova.v, 4 * MIB);
+	assert_int_equal(o->iova.v, places[2]);
 	memory_unref(&m);
 }
 
@@ -345,12 +345,12 @@ static void memory_that_could_go_home_stays_where_the_device_knows_it(void **sta
 	backend_make();
 	m = table_make(0, 2);
 	assert_int_equal(b->ops->place_memory(b, m, &own, &err), 0);
-	assert_int_equal(m->regions[0].iova, MIB);
+	assert_int_equal(m->regions[0].iova.v, MIB);
 	assert_int_equal(b->ops->set_memory(b, m->regions, 2, &err), 0);
 	memory_unref(&m);
 	m = table_make(0, 1); /* without the one that did not fit */
 	assert_int_equal(b->ops->place_memory(b, m, &own, &err), 0);
-	assert_int_equal(m->regions[0].iova, MIB);
+	assert_int_equal(m->regions[0].iova.v, MIB);
 	assert_true(m->translated);
 	memory_unref(&m);
 }
@@ -418,8 +418,8 @@ static void tables_at_random_are_what_is_mapped(void **state)
 		}
 		assert_int_equal(sim.map_count, have_count);
 		for (unsigned int i = 0; i < have_count; i++)
-			assert_true(
-				vdpa_sim_is_mapped(&sim, have[i].iova, have[i].size, have[i].host));
+			assert_true(vdpa_sim_is_mapped(&sim, have[i].iova.v, have[i].size,
+						       have[i].host));
 		check_map_count();
 	}
 	assert_true(refused > 100 && refused < 1900);

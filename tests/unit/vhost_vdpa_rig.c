@@ -43,7 +43,7 @@ struct memory_region *region_add(uint64_t gpa, uint64_t size)
 
 	assert_true(region_count <= REGIONS_MAX);
 	assert_int_equal(mapping_create_own(size, r, &err), 0);
-	r->gpa.v = r->iova = gpa;
+	r->gpa.v = r->iova.v = gpa;
 	r->uva.v = UVA + gpa;
 	return r;
 }
