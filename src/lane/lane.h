@@ -28,58 +28,18 @@
  * fd when it answers, and hangs up at the completion that finds none; one of the rust-vmm
  * crates finds its ring gone under its feet.  So before the stop the ring is hushed, and
  * waited for until nothing is in flight that a completion could be owed for
- * (lane_is_idle()):
+ * (lane_is_idle()).
  *
- *   - shadowed, we know what is there: it is fed no more, and waited for until no chain with
- *     readable bytes is in flight.  What is left is room for what may come, for which
- *     nobody asks to be called (driver_ring_silence());
- *   - passed through, it is told to take no more in the way that its family bears
- *     (virtio_ops.h), and its ring tells when it has used what it took, or is sounded.
- *
- * Theory of operation, devices that are stopped as a whole.  A device that was
- * suspended has used all that it took, so nothing is left to drain, or to wait for before.
- * One that is reset would lose what it has:
- *
- *   - shadowed, it is waited for as above;
- *   - passed through, only the device knows.  It is hushed, and asked how far it
- *     has taken (ring_base()): if that is all used in two answers one after the
- *     other, it has nothing, and sleeps, since a kick that it had heard before
- *     the first would show in the second.  Of a device that does not answer nobody
- *     knows: it cannot be switched, and when the front-end stops it all the same, what it
- *     had shows in the base after the stop, and is counted as lost.
- *
- * In either case nothing comes after the stop.  What is still in flight then goes
- * three ways (lane_finish()): back to the guest's ring, as not taken; into
- * `kept`, if it is mere room but not the newest on the guest's ring, to be the first
- * in the ring's next shadow; or, if it asked for something and the front-end would
- * not let it be waited for any longer, it is lost: said in the log and counted.  A
- * ring that lacks chains of either kind cannot be passed through to such a
- * device, which would take up the used ring where avail begins.
+ * A device that is stopped as a whole has nothing to drain afterwards: one that is suspended
+ * has used all that it took, and one that is reset will use nothing more.  What the latter has it
+ * would lose, so before it there is more to be waited for, and what is left must go somewhere.
+ * How it is known what the back-end has, and what becomes of it, is the affair of passed.c and
+ * shadowed.c.
  *
  * Theory of operation, indices.  Where a ring stands is said by peers: by the front-end
- * before a start, by the back-end at a stop.  Either is judged by the ring's own two
- * indices (split_can_stand()): one that is behind what was used would have requests
- * done again, one ahead of what is available would have them skipped.  Outside, the ring
- * is broken.  What a back-end that lied has done nobody knows, so a passed ring then stands
- * at what is available: nothing is done twice, and what was not used is lost, and counted.
- *
- * A shadow ring starts at the guest ring's
- * index and each chain maps to one chain, so the two rings' indices stay equal.
- * A back-end that remembers an index over a stop (libvhost-user keeps the used
- * index that it last signalled, and would skip a call if the index came back
- * to it) sees no jump.  For a device that can only start at 0 (no
- * BACKEND_KEEPS_INDEX) the shadow ring does, and only differences are equal.
- *
- * The ring of a network device's control queue (LANE_FOLLOWED) has a queue of
- * its own kind, which stands there in either mode: followed.c.
- *
- * Theory of operation, lives.  A back-end that is stopped by force may complete later what
- * it kept, and libvhost-user does it into whatever ring it then knows.  So no two shadows of
- * a ring before one back-end can be taken for each other: an id that was left behind is
- * given to no chain before it has come back (`ghosts`, shadow_queue.h).  It would say
- * something else on the guest's own ring: so the ring is not passed through while there
- * are such, and, the other way round, not shadowed while a back-end has chains of a guest's
- * ring that was passed through (`left`).  All this ends with the connection.
+ * before a start (guest_ring.h), by the back-end at a stop.  Either is judged by the ring's own
+ * two indices: one that is behind what was used would have requests done again, one ahead of
+ * what is available would have them skipped.  Outside, the ring is broken.
  *
  * Threads: the device's thread.
  */

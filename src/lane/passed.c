@@ -1,5 +1,28 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A lane that is passed through: the back-end has the guest's ring.  See lane.h. */
+/*
+ * A lane that is passed through: the back-end has the guest's ring and eventfds.
+ *
+ * Theory of operation.  The guest goes on adding chains whatever happens, so before a stop
+ * the back-end is told to take no more, in the way that its family bears (hush.h).  Then its
+ * ring tells when it has used what it took, or is sounded (ring_is_quiet()).
+ *
+ * Of a device that is reset by its stop only the device knows.  It is hushed, and asked how
+ * far it has taken (ring_base()): if that is all used in two answers one after the other, it
+ * has nothing, and sleeps, since a kick that it had heard before the first would show in the
+ * second.  Of a device that does not answer nobody knows: it cannot be switched, and when
+ * the front-end stops it all the same, what it had shows in the base after the stop, and is
+ * counted as lost.
+ *
+ * What a back-end that lied about where it stopped has done nobody knows, so the ring then
+ * stands at what is available: nothing is done twice, and what was not used is lost, and
+ * counted.
+ *
+ * A ring that lacks chains (lane.gap) cannot be passed through to a device that is stopped as a
+ * whole, which would take up the used ring where avail begins.
+ *
+ * Trust: the guest's ring is read where it is, and both its peers write it; what it says is
+ * judged where it decides anything.
+ */
 #include <errno.h>
 #include <linux/virtio_ring.h>
 

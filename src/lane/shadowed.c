@@ -1,5 +1,27 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A lane that is shadowed: the back-end has a ring of ours.  See lane.h. */
+/*
+ * A lane that is shadowed: the back-end has a ring of ours, and a shadow queue is between that
+ * and the guest's.
+ *
+ * Theory of operation.  We know what the back-end has.  Before a stop it is fed no more, and
+ * waited for until no chain with readable bytes is in flight.  What is left is room for what
+ * may come, for which nobody asks to be called (driver_ring_silence()).
+ *
+ * What a device that is reset by its stop still has goes three ways (shadowed_finish()): back
+ * to the guest's ring, as not taken; into `kept`, if it is mere room but not the newest on the
+ * guest's ring, to be the first in the ring's next shadow; or, if it asked for something and
+ * the front-end would not let it be waited for any longer, it is lost: said in the log and
+ * counted.
+ *
+ * A shadow ring starts at the guest ring's index and each chain maps to one chain, so the two
+ * rings' indices stay equal.  A back-end that remembers an index over a stop (libvhost-user keeps
+ * the used index that it last signalled, and would skip a call if the index came back to it)
+ * sees no jump.  For a device that can only start at 0 (no BACKEND_KEEPS_INDEX) the shadow
+ * ring does, and only differences are equal.
+ *
+ * Ownership: the queue, its private memory and its segments live from start to let_go; the
+ * ring lies in the lane's piece of our own memory, which outlives it.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
