@@ -26,9 +26,7 @@
 #include "../unit/balloon_rig.h"
 #include "base/bits.h"
 #include "base/log.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerInitialize(int *argc, char ***argv);
+#include "fuzz.h"
 
 #define MEMORY (UINT64_C(256) << 10)
 #define GPA UINT64_C(0x1000) /* so that small numbers in the input are addresses */
@@ -36,12 +34,6 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 static uint8_t *memory;
 static struct queue_service *services[BALLOON_QUEUES];
-
-static void require(bool condition)
-{
-	if (!condition)
-		abort();
-}
 
 static uint64_t now_us(struct balloon_host *host)
 {
@@ -140,25 +132,6 @@ static int memory_set(struct balloon_device *d, uint64_t bytes)
 #define USED 0xa00u
 #define DATA 0x8000u /* offset of the buffers */
 #define RECORDS_MAX 200u
-
-struct input {
-	const uint8_t *at;
-	size_t left;
-};
-
-static uint8_t take(struct input *in)
-{
-	if (!in->left)
-		return 0;
-	in->left--;
-	return *in->at++;
-}
-
-static void take_bytes(struct input *in, uint8_t *out, size_t n)
-{
-	while (n--)
-		*out++ = take(in);
-}
 
 static void ring_start(struct balloon_device *d, unsigned int i, uint32_t size)
 {

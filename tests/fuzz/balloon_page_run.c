@@ -15,30 +15,12 @@
 #include <string.h>
 
 #include "balloon/page_run.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 typedef unsigned __int128 wide;
 
 #define END ((wide)1 << 52)
 #define DOMAIN (1u << 17) /* pages that the sets below can hold */
-
-static void require(bool condition)
-{
-	if (!condition)
-		abort();
-}
-
-/* A copy that ends where the heap ends. */
-static uint8_t *copy_of(const uint8_t *data, size_t size)
-{
-	uint8_t *copy = malloc(size ? size : 1);
-
-	require(copy);
-	if (size)
-		memcpy(copy, data, size);
-	return copy;
-}
 
 /* ---- the reader without wits ----------------------------------------------- */
 

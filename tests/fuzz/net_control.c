@@ -17,26 +17,8 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "fuzz.h"
 #include "net/net_control.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool condition)
-{
-	if (!condition)
-		abort();
-}
-
-/* A copy that ends where the heap ends. */
-static uint8_t *copy_of(const uint8_t *data, size_t size)
-{
-	uint8_t *copy = malloc(size ? size : 1);
-
-	require(copy);
-	if (size)
-		memcpy(copy, data, size);
-	return copy;
-}
 
 /* ---- the judge without wits --------------------------------------------------- */
 

@@ -14,12 +14,12 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/bits.h"
 #include "cli/qmp_session.h"
 #include "cli/qmp_shadow.h"
+#include "fuzz.h"
 #include "simulated_device.h"
 
 #define MAIN_LOOP 0xfe
@@ -33,14 +33,6 @@ struct harness {
 	struct qmp_session *session;
 	unsigned int lines; /* sent since the last look */
 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool condition)
-{
-	if (!condition)
-		abort();
-}
 
 static void on_send(void *opaque, const char *text, size_t len)
 {

@@ -18,13 +18,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fuzz.h"
 #include "ring/device_ring.h"
 
 #define REGIONS 3u
 #define SIZE_MAX_HERE 128u
 #define TABLE_MAX_HERE 288u /* a table that fills the first region */
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const struct {
 	uint64_t gpa, size;
@@ -32,12 +31,6 @@ static const struct {
 
 static uint8_t *blocks[REGIONS];
 static struct split_ring ring;
-
-static void require(bool condition)
-{
-	if (!condition)
-		abort();
-}
 
 /* ---- the walker without wits ---------------------------------------------- */
 

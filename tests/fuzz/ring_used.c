@@ -16,13 +16,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fuzz.h"
 #include "ring/driver_ring.h"
 
 #define SIZE_MAX_HERE 512u
 #define TABLE_MAX_HERE 1024u
 #define TOKENS 1024u /* more than can be in flight */
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct {
 	struct driver_ring ring;
@@ -37,22 +36,15 @@ static struct {
 	uint16_t newest[TOKENS]; /* tokens in the order of adding */
 	uint64_t added;
 	uint16_t next_token;
-	const uint8_t *data;
-	size_t left;
+	struct input in;
 } f;
-
-static void require(bool condition)
-{
-	if (!condition)
-		abort();
-}
 
 static uint32_t operand(unsigned int bytes)
 {
 	uint32_t v = 0;
 
-	for (unsigned int i = 0; i < bytes && f.left; i++, f.left--)
-		v |= (uint32_t)*f.data++ << 8 * i;
+	for (unsigned int i = 0; i < bytes; i++)
+		v |= (uint32_t)take(&f.in) << 8 * i;
 	return v;
 }
 
@@ -154,7 +146,7 @@ static void check_books(void)
 
 static void run(void)
 {
-	while (f.left) {
+	while (f.in.left) {
 		switch (operand(1) % 10) {
 		case 0:
 			add();
@@ -222,8 +214,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 						  .table_max = table_max,
 						  .base = ring_position_split(
 							  (uint16_t)(data[1] * 257u)) }) == 0);
-	f.data = data + 2;
-	f.left = size - 2;
+	f.in.at = data + 2;
+	f.in.left = size - 2;
 	run();
 	free(f.shared);
 	free(private);

@@ -25,18 +25,11 @@
 #include "../unit/fake_device.h"
 #include "../unit/vhost_wire.h"
 #include "base/log.h"
+#include "fuzz.h"
 #include "vhost_user/vhost_user_server.h"
 
 #define MEMORY_FILE_SIZE 65536 /* bytes */
 #define RECORDS_MAX 64
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerInitialize(int *argc, char ***argv);
-
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
 
 static int memory_file, event;
 
@@ -50,26 +43,15 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	return ftruncate(memory_file, MEMORY_FILE_SIZE);
 }
 
-/* Take @size bytes, or what is left and zeros. */
-static void take(struct input *in, void *out, size_t size)
-{
-	size_t n = size < in->left ? size : in->left;
-
-	memcpy(out, in->data, n);
-	memset((uint8_t *)out + n, 0, size - n);
-	in->data += n;
-	in->left -= n;
-}
-
 static void take_header(struct input *in, uint8_t control, struct vhost_user_header *header)
 {
 	uint8_t brief[4];
 
 	if (control & 0x80) {
-		take(in, header, sizeof(*header));
+		take_bytes(in, header, sizeof(*header));
 		return;
 	}
-	take(in, brief, sizeof(brief));
+	take_bytes(in, brief, sizeof(brief));
 	header->request = brief[0];
 	header->flags = brief[1];
 	header->size = (uint32_t)(brief[2] | brief[3] << 8) % (VHOST_USER_PAYLOAD_MAX + 1);
@@ -82,11 +64,11 @@ static bool send_record(struct input *in, int front, struct fake_device *device)
 	uint8_t control, bytes[sizeof(m)];
 	size_t size = sizeof(m.header);
 
-	take(in, &control, 1);
+	take_bytes(in, &control, 1);
 	take_header(in, control, &m.header);
 	memcpy(bytes, &m.header, sizeof(m.header));
 	if (m.header.size <= VHOST_USER_PAYLOAD_MAX) {
-		take(in, bytes + size, m.header.size);
+		take_bytes(in, bytes + size, m.header.size);
 		size += m.header.size;
 	}
 	while (m.fd_count < (control & 0xfu))
@@ -135,7 +117,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) ||
 	    vhost_user_server_create(&pair[1], &device.virtio, -1, &server, NULL))
 		abort();
-	take(&in, &first, 1);
+	take_bytes(&in, &first, 1);
 	if (first & 1)
 		negotiate(pair[0], server);
 	for (unsigned int i = 0; i < RECORDS_MAX && in.left && rc == 1; i++) {
