@@ -136,24 +136,28 @@ int main(void)
 	struct umbra_driver_ring *driver;
 	struct umbra_shadow_queue *queue;
 	struct umbra_device_ring *device;
-	struct umbra_shadow_queue_config shadow = { 0 };
-	struct umbra_device_ring_config back = { .features = back_features };
+	struct umbra_device_ring_config front = { UMBRA_SIZED(umbra_device_ring_config) };
+	struct umbra_device_ring_config back = { UMBRA_SIZED(umbra_device_ring_config),
+						 .features = back_features };
+	const struct umbra_driver_ring_config theirs = { UMBRA_SIZED(umbra_driver_ring_config),
+							 .size = 8 };
+	const struct umbra_driver_ring_config ours = { UMBRA_SIZED(umbra_driver_ring_config),
+						       .size = 4, .features = back_features,
+						       .shared = back_memory,
+						       .shared_address = back_address };
+	const struct umbra_shadow_queue_config shadow = { UMBRA_SIZED(umbra_shadow_queue_config),
+							  .front = &front, .back = &ours };
 	struct umbra_shadow_queue_info info;
 
 	if (umbra_memory_create(regions, 2, &memory, &error))
 		errx(1, "%s", error.text);
-	if (umbra_driver_ring_create(&(struct umbra_driver_ring_config){ .size = 8 }, &driver,
-				     &error))
+	if (umbra_driver_ring_create(&theirs, &driver, &error))
 		errx(1, "%s", error.text);
 
 	if (umbra_driver_ring_shared_bytes(4, back_features, 0) > sizeof(back_memory))
 		errx(1, "the shadow's ring wants more memory");
-	umbra_driver_ring_parts(driver, &shadow.front.parts);
-	shadow.front.memory = memory;
-	shadow.back = (struct umbra_driver_ring_config){ .size = 4,
-							 .features = back_features,
-							 .shared = back_memory,
-							 .shared_address = back_address };
+	umbra_driver_ring_parts(driver, &front.parts);
+	front.memory = memory;
 	if (umbra_shadow_queue_create(&shadow, &queue, &error))
 		errx(1, "%s", error.text);
 
@@ -168,7 +172,7 @@ int main(void)
 		device_step(device, memory);
 		shadow_step(queue);
 	}
-	umbra_shadow_queue_query(queue, &info);
+	umbra_shadow_queue_query(queue, &info, sizeof(info));
 	printf("%u questions asked, %u answered; the shadow carried %lu requests, %lu bytes out and "
 	       "%lu in; %u kicks and %u calls were wanted\n",
 	       asked, answered, info.requests, info.bytes_out, info.bytes_in, kicks, calls);

@@ -28,9 +28,11 @@
 #define UMBRA_BALLOON_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "umbra/error.h"
+#include "umbra/sized.h"
 #include "umbra/socket.h"
 
 #ifdef __cplusplus
@@ -114,9 +116,9 @@ enum umbra_balloon_stat {
 };
 
 struct umbra_balloon_stats {
-	uint32_t present; /* bit n: the driver sends value n */
-	uint64_t values[UMBRA_BALLOON_STATS];
-	uint64_t age_ms; /* since they came; UINT64_MAX: none have come */
+	uint32_t present;    /* bit n: the driver sends value n */
+	uint64_t values[32]; /* room for more than are known today */
+	uint64_t age_ms;     /* since they came; UINT64_MAX: none have come */
 };
 
 struct umbra_balloon_info {
@@ -189,7 +191,8 @@ enum umbra_balloon_hide {
 };
 
 struct umbra_balloon_config {
-	const char *name; /* for logs and the control protocol; copied */
+	size_t struct_size; /* UMBRA_SIZED() */
+	const char *name;   /* for logs and the control protocol; copied */
 	/* Where the VMM comes from, one of three: */
 	const char *socket_path;                  /* listen here; copied; NULL: one of the others */
 	struct umbra_socket_access socket_access; /* who may connect there */
@@ -244,6 +247,7 @@ struct umbra_balloon;
  * What peers make the process open ends 64 fds short of RLIMIT_NOFILE, which is
  * the program's to raise.
  * -EBUSY: every real-time signal has a handler.
+ * -E2BIG: see umbra/sized.h.
  * -EINVAL, -EADDRINUSE, -ENOMEM, or the code of the system call that failed.
  */
 UMBRA_API UMBRA_MUST_CHECK int umbra_balloon_create(const struct umbra_balloon_config *config,
@@ -276,12 +280,14 @@ UMBRA_API UMBRA_MUST_CHECK int umbra_balloon_set_target(struct umbra_balloon *ba
 /* Ask the driver for new statistics; they come a moment later, if it is there. */
 UMBRA_API void umbra_balloon_ask_stats(struct umbra_balloon *balloon);
 
-UMBRA_API void umbra_balloon_query(struct umbra_balloon *balloon, struct umbra_balloon_info *info);
+/* How it stands, into @size bytes of @info: see umbra/sized.h. */
+UMBRA_API void umbra_balloon_query(struct umbra_balloon *balloon, struct umbra_balloon_info *info,
+				   size_t size);
 
-/* The first @max regions of the guest's memory, in the order of their addresses.
- * Returns how many there are. */
+/* The first @max regions of the guest's memory, in the order of their addresses, each
+ * into @size bytes of @regions.  Returns how many there are. */
 UMBRA_API unsigned int umbra_balloon_regions(struct umbra_balloon *balloon,
-					     struct umbra_balloon_region *regions,
+					     struct umbra_balloon_region *regions, size_t size,
 					     unsigned int max);
 
 /* _run() has returned, or was never called. */

@@ -63,6 +63,7 @@
 
 #include "umbra/error.h"
 #include "umbra/memory.h"
+#include "umbra/sized.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -90,7 +91,8 @@ struct umbra_ring_parts {
 struct umbra_driver_ring;
 
 struct umbra_driver_ring_config {
-	uint32_t size; /* descriptors: a power of two, 1 to UMBRA_RING_SIZE_MAX */
+	size_t struct_size; /* UMBRA_SIZED() */
+	uint32_t size;      /* descriptors: a power of two, 1 to UMBRA_RING_SIZE_MAX */
 	uint64_t features;
 	/*
 	 * Memory that the device can see: umbra_driver_ring_shared_bytes() of
@@ -114,8 +116,8 @@ struct umbra_driver_ring_config {
 UMBRA_API size_t umbra_driver_ring_shared_bytes(uint32_t size, uint64_t features,
 						uint32_t table_max);
 
-/* Lay an empty ring out.  -EINVAL: the size, or shared is not aligned.
- * -ENOMEM. */
+/* Lay an empty ring out.  -EINVAL: a size, or shared is not aligned.  -E2BIG: see
+ * umbra/sized.h.  -ENOMEM. */
 UMBRA_API UMBRA_MUST_CHECK int
 umbra_driver_ring_create(const struct umbra_driver_ring_config *config,
 			 struct umbra_driver_ring **out, struct umbra_error *err);
@@ -187,6 +189,7 @@ UMBRA_API void umbra_driver_ring_destroy(struct umbra_driver_ring **ring);
 struct umbra_device_ring;
 
 struct umbra_device_ring_config {
+	size_t struct_size;            /* UMBRA_SIZED() */
 	struct umbra_ring_parts parts; /* mapped as long as the ring lives */
 	/*
 	 * What descriptors may point into.  NULL: anywhere, and indirect tables
@@ -207,7 +210,7 @@ struct umbra_device_ring_config {
 };
 
 /* Start with a ring, or go on with one.  Shared memory is not written.
- * -EINVAL: the size, or a part is not aligned.  -ENOMEM. */
+ * -EINVAL: a size, or a part is not aligned.  -E2BIG: see umbra/sized.h.  -ENOMEM. */
 UMBRA_API UMBRA_MUST_CHECK int
 umbra_device_ring_create(const struct umbra_device_ring_config *config,
 			 struct umbra_device_ring **out, struct umbra_error *err);

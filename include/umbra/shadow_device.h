@@ -34,6 +34,7 @@
 #include <stdint.h>
 
 #include "umbra/error.h"
+#include "umbra/sized.h"
 #include "umbra/socket.h"
 
 #ifdef __cplusplus
@@ -72,7 +73,8 @@ struct umbra_event {
 };
 
 struct umbra_shadow_config {
-	const char *name; /* for logs and the control protocol; copied */
+	size_t struct_size; /* UMBRA_SIZED() */
+	const char *name;   /* for logs and the control protocol; copied */
 	/* Where the VMM comes from, one of three: */
 	const char *socket_path;                  /* listen here; copied; NULL: one of the others */
 	struct umbra_socket_access socket_access; /* who may connect there */
@@ -110,6 +112,7 @@ struct umbra_shadow_device;
  * What peers make the process open ends 64 fds short of RLIMIT_NOFILE, which is
  * the program's to raise.
  * -EBUSY: every real-time signal has a handler.
+ * -E2BIG: see umbra/sized.h.
  * -EINVAL, -EADDRINUSE, -ENOMEM, or the code of the system call that failed.
  */
 UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_create(const struct umbra_shadow_config *config,

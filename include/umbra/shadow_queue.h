@@ -34,6 +34,7 @@
 #define UMBRA_SHADOW_QUEUE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "umbra/error.h"
@@ -46,11 +47,12 @@ extern "C" {
 struct umbra_shadow_queue;
 
 struct umbra_shadow_queue_config {
-	struct umbra_device_ring_config front; /* the driver's ring */
-	struct umbra_driver_ring_config back;  /* the ring to make for the device */
+	size_t struct_size;                           /* UMBRA_SIZED() */
+	const struct umbra_device_ring_config *front; /* the driver's ring */
+	const struct umbra_driver_ring_config *back;  /* the ring to make for the device */
 };
 
-/* Join the two.  -EINVAL and -ENOMEM as for the two rings. */
+/* Join the two.  -EINVAL, -E2BIG and -ENOMEM as for the two rings. */
 UMBRA_API UMBRA_MUST_CHECK int
 umbra_shadow_queue_create(const struct umbra_shadow_queue_config *config,
 			  struct umbra_shadow_queue **out, struct umbra_error *err);
@@ -101,9 +103,9 @@ struct umbra_shadow_queue_info {
 				   the front ring; 0: none was */
 };
 
-/* Where it is.  The owner's thread only. */
+/* Where it is, into @size bytes of @info: see umbra/sized.h.  The owner's thread only. */
 UMBRA_API void umbra_shadow_queue_query(const struct umbra_shadow_queue *queue,
-					struct umbra_shadow_queue_info *info);
+					struct umbra_shadow_queue_info *info, size_t size);
 
 /* Why the queue is broken, as a sentence in @err->text; "" if it is not. */
 UMBRA_API void umbra_shadow_queue_error(const struct umbra_shadow_queue *queue,

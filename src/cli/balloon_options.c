@@ -191,6 +191,7 @@ int balloon_options_parse(struct balloon_options *options, int argc, char **argv
 
 	*options = (struct balloon_options){
 		.common = { .name = NAME, .socket_fd = -1 },
+		.config = { UMBRA_SIZED(umbra_balloon_config) },
 	};
 	result = device_options_parse(&kind, options, argc, argv, err);
 	options->config.name = options->common.name;

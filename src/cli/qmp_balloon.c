@@ -65,7 +65,7 @@ static void query(struct qmp_call *call, struct umbra_balloon_info *info)
 {
 	const struct qmp_balloon *subject = call->target->subject;
 
-	umbra_balloon_query(subject->balloon, info);
+	umbra_balloon_query(subject->balloon, info, sizeof(*info));
 }
 
 static int run_balloon_status(struct qmp_call *call)
@@ -119,7 +119,9 @@ static json_t *regions(const struct qmp_balloon *subject, unsigned int count)
 	struct umbra_balloon_region *list = calloc(count ? count : 1, sizeof(*list));
 	json_t *array = list ? json_array() : NULL;
 
-	count = list ? MIN(count, umbra_balloon_regions(subject->balloon, list, count)) : 0;
+	count = list ? MIN(count,
+			   umbra_balloon_regions(subject->balloon, list, sizeof(*list), count))
+		     : 0;
 	for (unsigned int i = 0; array && i < count; i++) {
 		json_t *region =
 			json_pack("{s:I, s:I, s:I, s:b}", "gpa", json_number(list[i].gpa), "size",

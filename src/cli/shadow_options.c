@@ -170,7 +170,7 @@ int shadow_options_parse(struct shadow_options *options, int argc, char **argv,
 
 	*options = (struct shadow_options){
 		.common = { .name = NAME, .socket_fd = -1 },
-		.config = { .mode = UMBRA_SHADOW_AUTO },
+		.config = { UMBRA_SIZED(umbra_shadow_config), .mode = UMBRA_SHADOW_AUTO },
 	};
 	result = device_options_parse(&kind, options, argc, argv, err);
 	options->config.name = options->common.name;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/sized.h"
 #include "lib/ring_private.h"
 
 #define SHARED_ALIGN 64u /* bytes */
@@ -32,15 +33,21 @@ static int table_max_check(const char *name, uint32_t table_max, struct umbra_er
 			 SPLIT_SIZE_MAX);
 }
 
-int device_config_from(const struct umbra_device_ring_config *config,
-		       struct device_ring_config *out, struct umbra_error *err)
+int device_config_from(const struct umbra_device_ring_config *said, struct device_ring_config *out,
+		       struct umbra_error *err)
 {
-	const struct ring_position at = { RING_SPLIT, config->last_avail, config->used };
-	const struct umbra_ring_parts *p = &config->parts;
-	int rc = ring_size_check("device ring", p->size, err);
+	struct umbra_device_ring_config known, *config = &known;
+	const struct umbra_ring_parts *p = &known.parts;
+	struct ring_position at;
+	int rc = sized_take(&known, sizeof(known), said,
+			    SIZED_UPTO(struct umbra_device_ring_config, table_max),
+			    "struct umbra_device_ring_config", err);
 
+	if (!rc)
+		rc = ring_size_check("device ring", p->size, err);
 	if (rc)
 		return rc;
+	at = (struct ring_position){ RING_SPLIT, config->last_avail, config->used };
 	rc = table_max_check("device ring", config->table_max, err);
 	if (rc)
 		return rc;
@@ -71,16 +78,21 @@ int device_config_from(const struct umbra_device_ring_config *config,
 	return 0;
 }
 
-int driver_config_from(const struct umbra_driver_ring_config *config,
-		       struct driver_ring_config *out, struct driver_memory *memory,
-		       struct umbra_error *err)
+int driver_config_from(const struct umbra_driver_ring_config *said, struct driver_ring_config *out,
+		       struct driver_memory *memory, struct umbra_error *err)
 {
+	struct umbra_driver_ring_config known, *config = &known;
 	struct driver_layout layout;
-	void *shared = config->shared;
-	int rc = ring_size_check("driver ring", config->size, err);
+	void *shared;
+	int rc = sized_take(&known, sizeof(known), said,
+			    SIZED_UPTO(struct umbra_driver_ring_config, table_max),
+			    "struct umbra_driver_ring_config", err);
 
+	if (!rc)
+		rc = ring_size_check("driver ring", config->size, err);
 	if (rc)
 		return rc;
+	shared = config->shared;
 	if ((uintptr_t)shared % SHARED_ALIGN)
 		return error_set(err, -EINVAL,
 				 "driver ring: shared at %p is not aligned to %u bytes", shared,

@@ -22,12 +22,12 @@ struct driver_memory {
 UMBRA_MUST_CHECK int ring_size_check(const char *name, uint32_t size, struct umbra_error *err);
 
 /* Judge a public configuration and translate it.  @out->memory borrows
- * @config's. */
-UMBRA_MUST_CHECK int device_config_from(const struct umbra_device_ring_config *config,
+ * @said's. */
+UMBRA_MUST_CHECK int device_config_from(const struct umbra_device_ring_config *said,
 					struct device_ring_config *out, struct umbra_error *err);
 
 /* Judge a public configuration, allocate, and translate it. */
-UMBRA_MUST_CHECK int driver_config_from(const struct umbra_driver_ring_config *config,
+UMBRA_MUST_CHECK int driver_config_from(const struct umbra_driver_ring_config *said,
 					struct driver_ring_config *out,
 					struct driver_memory *memory, struct umbra_error *err);
 

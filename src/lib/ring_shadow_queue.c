@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "base/sized.h"
 #include "lib/ring_private.h"
 #include "queue/shadow_queue.h"
 
@@ -25,25 +26,30 @@ struct umbra_shadow_queue {
 int umbra_shadow_queue_create(const struct umbra_shadow_queue_config *config,
 			      struct umbra_shadow_queue **out, struct umbra_error *err)
 {
+	struct umbra_shadow_queue_config known;
 	struct shadow_queue_config inner = { 0 };
 	struct umbra_shadow_queue *q;
 	struct driver_memory back;
-	int rc;
+	int rc = sized_take(&known, sizeof(known), config,
+			    SIZED_UPTO(struct umbra_shadow_queue_config, back),
+			    "struct umbra_shadow_queue_config", err);
 
-	rc = device_config_from(&config->front, &inner.guest, err);
+	if (rc)
+		return rc;
+	rc = device_config_from(known.front, &inner.guest, err);
 	if (rc)
 		return error_prefix(err, rc, "front ring");
-	rc = driver_config_from(&config->back, &inner.back, &back, err);
+	rc = driver_config_from(known.back, &inner.back, &back, err);
 	if (rc)
 		return error_prefix(err, rc, "back ring");
 	q = calloc(1, sizeof(*q) + shadow_queue_segs(&inner) * sizeof(q->segs[0]));
 	if (!q) {
 		driver_memory_free(&back);
 		return error_set(err, -ENOMEM, "shadow queue: no memory for rings of %u and %u",
-				 config->front.parts.size, config->back.size);
+				 known.front->parts.size, known.back->size);
 	}
 	q->back = back;
-	q->memory = snapshot_of(config->front.memory);
+	q->memory = snapshot_of(known.front->memory);
 	inner.segs = q->segs;
 	inner.counters = &q->counters;
 	rc = shadow_queue_init(&q->queue, &inner);
@@ -80,20 +86,22 @@ int umbra_shadow_queue_drain(struct umbra_shadow_queue *queue, unsigned int *owe
 }
 
 void umbra_shadow_queue_query(const struct umbra_shadow_queue *queue,
-			      struct umbra_shadow_queue_info *info)
+			      struct umbra_shadow_queue_info *info, size_t size)
 {
 	const struct ring_position at = device_ring_position(&queue->queue.guest);
 	const struct shadow_counters *c = &queue->counters;
 
-	*info = (struct umbra_shadow_queue_info){ .last_avail = at.avail,
-						  .used = at.used,
-						  .in_flight =
-							  shadow_queue_in_flight(&queue->queue),
-						  .requests = c->requests,
-						  .bytes_out = c->bytes_out,
-						  .bytes_in = c->bytes_in,
-						  .clamped = c->clamped,
-						  .table_longest = c->table_longest };
+	const struct umbra_shadow_queue_info known = { .last_avail = at.avail,
+						       .used = at.used,
+						       .in_flight = shadow_queue_in_flight(
+							       &queue->queue),
+						       .requests = c->requests,
+						       .bytes_out = c->bytes_out,
+						       .bytes_in = c->bytes_in,
+						       .clamped = c->clamped,
+						       .table_longest = c->table_longest };
+
+	sized_give(info, size, &known, sizeof(known));
 }
 
 void umbra_shadow_queue_error(const struct umbra_shadow_queue *queue, struct umbra_error *err)

@@ -25,6 +25,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/sized.h"
 #include "host/discard_policy.h"
 #include "host/discarder.h"
 #include "host/notifier.h"
@@ -155,7 +156,7 @@ static void tell(struct umbra_balloon *u, enum umbra_balloon_event_kind kind)
 {
 	struct umbra_balloon_info info;
 
-	umbra_balloon_query(u, &info);
+	umbra_balloon_query(u, &info, sizeof(info));
 	if (kind == UMBRA_BALLOON_EVENT_STATE)
 		log_info("the balloon is %s%s%s", umbra_balloon_state_name(info.state),
 			 info.reason[0] ? ": " : "", info.reason);
@@ -333,8 +334,10 @@ static void wish_show(const struct umbra_balloon_target *target, uint64_t id,
 								       : UMBRA_BALLOON_INFLATING;
 }
 
-void umbra_balloon_query(struct umbra_balloon *balloon, struct umbra_balloon_info *info)
+void umbra_balloon_query(struct umbra_balloon *balloon, struct umbra_balloon_info *info,
+			 size_t size)
 {
+	struct umbra_balloon_info known;
 	struct umbra_balloon_target target;
 	uint64_t id;
 
@@ -342,19 +345,21 @@ void umbra_balloon_query(struct umbra_balloon *balloon, struct umbra_balloon_inf
 	/* The thread is never long about it unless it waits for the worker or for a peer, and
 	 * then what it saw last must do: `host_age_ms` says so. */
 	request_await_locked(&balloon->session.desk, &balloon->look, LOOK_MS);
-	*info = balloon->info;
-	info->host_age_ms =
+	known = balloon->info;
+	known.host_age_ms =
 		balloon->looked_us ? (clock_now_us() - balloon->looked_us) / 1000 : UINT64_MAX;
 	target = balloon->target;
 	id = balloon->target_id;
 	pthread_mutex_unlock(&balloon->session.lock);
-	balloon_device_freshen(balloon->device, info);
-	if (info->target_id != id)
-		wish_show(&target, id, info);
+	balloon_device_freshen(balloon->device, &known);
+	if (known.target_id != id)
+		wish_show(&target, id, &known);
+	sized_give(info, size, &known, sizeof(known));
 }
 
 unsigned int umbra_balloon_regions(struct umbra_balloon *balloon,
-				   struct umbra_balloon_region *regions, unsigned int max)
+				   struct umbra_balloon_region *regions, size_t size,
+				   unsigned int max)
 {
 	struct memory *memory;
 	unsigned int count;
@@ -366,12 +371,13 @@ unsigned int umbra_balloon_regions(struct umbra_balloon *balloon,
 	for (unsigned int i = 0; i < MIN(count, max); i++) {
 		const struct memory_region *r = &memory->regions[i];
 
-		regions[i] = (struct umbra_balloon_region){
+		struct umbra_balloon_region known = {
 			.gpa = r->gpa.v,
 			.size = r->size,
 			.page = r->backing->page,
 		};
-		balloon_keep_text(r, regions[i].kept_reason, sizeof(regions[i].kept_reason));
+		balloon_keep_text(r, known.kept_reason, sizeof(known.kept_reason));
+		sized_give((char *)regions + i * size, size, &known, sizeof(known));
 	}
 	memory_unref(&memory);
 	return count;
@@ -441,9 +447,14 @@ static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_conf
 int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra_balloon **out,
 			 struct umbra_error *err)
 {
+	struct umbra_balloon_config known;
 	struct umbra_balloon *u;
-	int rc = balloon_config_check(config, err);
+	int rc = sized_take(&known, sizeof(known), config,
+			    SIZED_UPTO(struct umbra_balloon_config, opaque),
+			    "struct umbra_balloon_config", err);
 
+	if (!rc)
+		rc = balloon_config_check(&known, err);
 	if (rc)
 		return rc;
 	u = calloc(1, sizeof(*u));
@@ -452,7 +463,7 @@ int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra
 	u->aim.serve = aim_serve;
 	u->ask_stats.serve = ask_stats_serve;
 	u->look.serve = look_serve;
-	rc = balloon_init(u, config, err);
+	rc = balloon_init(u, &known, err);
 	if (rc)
 		umbra_balloon_destroy(&u);
 	else

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/sized.h"
 #include "device/shadow_device.h"
 #include "host/fd_budget.h"
 #include "host/mapping.h"
@@ -533,15 +534,20 @@ static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_
 int umbra_shadow_device_create(const struct umbra_shadow_config *config,
 			       struct umbra_shadow_device **out, struct umbra_error *err)
 {
+	struct umbra_shadow_config known;
 	struct umbra_shadow_device *u;
-	int rc = shadow_config_check(config, err);
+	int rc = sized_take(&known, sizeof(known), config,
+			    SIZED_UPTO(struct umbra_shadow_config, opaque),
+			    "struct umbra_shadow_config", err);
 
+	if (!rc)
+		rc = shadow_config_check(&known, err);
 	if (rc)
 		return rc;
 	u = calloc(1, sizeof(*u));
 	if (!u)
 		return error_set(err, -ENOMEM, "no memory for a device");
-	rc = device_init(u, config, err);
+	rc = device_init(u, &known, err);
 	if (rc)
 		umbra_shadow_device_destroy(&u);
 	else

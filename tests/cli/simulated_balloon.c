@@ -2,6 +2,7 @@
 /* A simulated balloon, for tests: see simulated_balloon.h. */
 #include "simulated_balloon.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -90,7 +91,7 @@ static void tell(struct umbra_balloon *b, enum umbra_balloon_event_kind kind)
 {
 	struct umbra_balloon_info info;
 
-	umbra_balloon_query(b, &info);
+	umbra_balloon_query(b, &info, sizeof(info));
 	if (b->on_event)
 		b->on_event(b->opaque, kind, &info);
 }
@@ -195,7 +196,7 @@ void umbra_balloon_ask_stats(struct umbra_balloon *b)
 }
 
 unsigned int umbra_balloon_regions(struct umbra_balloon *b, struct umbra_balloon_region *regions,
-				   unsigned int max)
+				   size_t size, unsigned int max)
 {
 	static const struct umbra_balloon_region all[] = {
 		{ .size = MEMORY, .page = 4096 },
@@ -206,13 +207,15 @@ unsigned int umbra_balloon_regions(struct umbra_balloon *b, struct umbra_balloon
 	};
 
 	(void)b;
+	assert(size == sizeof(*regions));
 	for (unsigned int i = 0; i < 2 && i < max; i++)
 		regions[i] = all[i];
 	return 2;
 }
 
-void umbra_balloon_query(struct umbra_balloon *b, struct umbra_balloon_info *info)
+void umbra_balloon_query(struct umbra_balloon *b, struct umbra_balloon_info *info, size_t size)
 {
+	assert(size == sizeof(*info));
 	pthread_mutex_lock(&b->lock);
 	*info = b->info;
 	pthread_mutex_unlock(&b->lock);

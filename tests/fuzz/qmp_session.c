@@ -118,7 +118,8 @@ static void check_alive(struct harness *harness)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	const struct umbra_shadow_config config = { .backend = "unix:/nowhere", .socket_fd = -1 };
+	const struct umbra_shadow_config config = { UMBRA_SIZED(umbra_shadow_config),
+						    .backend = "unix:/nowhere", .socket_fd = -1 };
 	static struct harness harness;
 
 	if (!size)

@@ -59,7 +59,8 @@ static const struct qmp_session_ops ops = { .send = on_send, .ready = on_ready }
 
 static int setup(void **state)
 {
-	const struct umbra_shadow_config config = { .backend = "unix:/nowhere/at all",
+	const struct umbra_shadow_config config = { UMBRA_SIZED(umbra_shadow_config),
+						    .backend = "unix:/nowhere/at all",
 						    .socket_fd = -1 };
 	struct bench *bench = calloc(1, sizeof(*bench));
 

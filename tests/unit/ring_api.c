@@ -23,8 +23,10 @@ static void sizes_that_are_none_are_refused_by_name(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		struct umbra_driver_ring_config driver = { .size = sizes[i] };
-		struct umbra_device_ring_config device = { .parts = { .size = sizes[i] } };
+		struct umbra_driver_ring_config driver = { UMBRA_SIZED(umbra_driver_ring_config),
+							   .size = sizes[i] };
+		struct umbra_device_ring_config device = { UMBRA_SIZED(umbra_device_ring_config),
+							   .parts = { .size = sizes[i] } };
 		struct umbra_driver_ring *r = NULL;
 		struct umbra_device_ring *d = NULL;
 
@@ -42,10 +44,10 @@ static void a_table_longer_than_the_ring_passes_from_role_to_role_where_both_all
 {
 	const uint64_t features = UINT64_C(1) << VIRTIO_RING_F_INDIRECT_DESC;
 	static uint8_t data[16];
-	struct umbra_driver_ring_config driver = { .size = 4,
-						   .features = features,
-						   .table_max = 100 };
-	struct umbra_device_ring_config device = { .features = features };
+	struct umbra_driver_ring_config driver = { UMBRA_SIZED(umbra_driver_ring_config), .size = 4,
+						   .features = features, .table_max = 100 };
+	struct umbra_device_ring_config device = { UMBRA_SIZED(umbra_device_ring_config),
+						   .features = features };
 	struct umbra_driver_ring *r = NULL;
 	struct umbra_device_ring *d = NULL;
 	struct umbra_segment segments[101];
@@ -85,8 +87,10 @@ static void parts_without_alignment_are_refused_by_name(void **state)
 {
 	static _Alignas(64) uint8_t memory[4096];
 	const struct umbra_ring_parts good = { memory, memory + 1024, memory + 2048, 16 };
-	struct umbra_device_ring_config config = { .parts = good };
-	struct umbra_driver_ring_config driver = { .size = 16, .shared = memory + 16 };
+	struct umbra_device_ring_config config = { UMBRA_SIZED(umbra_device_ring_config),
+						   .parts = good };
+	struct umbra_driver_ring_config driver = { UMBRA_SIZED(umbra_driver_ring_config),
+						   .size = 16, .shared = memory + 16 };
 	struct umbra_driver_ring *r = NULL;
 	struct umbra_device_ring *d = NULL;
 
@@ -119,7 +123,8 @@ static void a_ring_brings_its_own_memory(void **state)
 {
 	const uint64_t features = 1ull << VIRTIO_RING_F_INDIRECT_DESC;
 	struct umbra_segment segments[3] = { { 1, 2, false }, { 3, 4, true }, { 5, 6, true } };
-	struct umbra_device_ring_config config = { .features = features };
+	struct umbra_device_ring_config config = { UMBRA_SIZED(umbra_device_ring_config),
+						   .features = features };
 	struct umbra_driver_ring *r;
 	struct umbra_device_ring *d;
 	struct umbra_chain chain;
@@ -128,8 +133,9 @@ static void a_ring_brings_its_own_memory(void **state)
 	(void)state;
 	assert_int_equal(
 		umbra_driver_ring_create(
-			&(struct umbra_driver_ring_config){ .size = 4, .features = features }, &r,
-			&err),
+			&(struct umbra_driver_ring_config){ UMBRA_SIZED(umbra_driver_ring_config),
+							    .size = 4, .features = features },
+			&r, &err),
 		0);
 	umbra_driver_ring_parts(r, &config.parts);
 	assert_int_equal(umbra_device_ring_create(&config, &d, &err), 0);
@@ -161,15 +167,18 @@ static void a_ring_brings_its_own_memory(void **state)
 
 static void a_broken_ring_says_why(void **state)
 {
-	struct umbra_device_ring_config config = { .parts = { .size = 0 } };
+	struct umbra_device_ring_config config = { UMBRA_SIZED(umbra_device_ring_config),
+						   .parts = { .size = 0 } };
 	struct umbra_driver_ring *r;
 	struct umbra_device_ring *d;
 	struct umbra_chain chain;
 
 	(void)state;
-	assert_int_equal(
-		umbra_driver_ring_create(&(struct umbra_driver_ring_config){ .size = 4 }, &r, &err),
-		0);
+	assert_int_equal(umbra_driver_ring_create(
+				 &(struct umbra_driver_ring_config){
+					 UMBRA_SIZED(umbra_driver_ring_config), .size = 4 },
+				 &r, &err),
+			 0);
 	umbra_driver_ring_parts(r, &config.parts);
 	assert_int_equal(umbra_device_ring_create(&config, &d, &err), 0);
 	umbra_device_ring_error(d, &err);
@@ -190,7 +199,8 @@ static void a_memory_may_go_before_its_rings(void **state)
 					      .size = sizeof(ram),
 					      .host = ram };
 	struct umbra_segment inside = { 0x1000, 256, true }, outside = { 0x1000, 257, true };
-	struct umbra_device_ring_config config = { .last_avail = 0 };
+	struct umbra_device_ring_config config = { UMBRA_SIZED(umbra_device_ring_config),
+						   .last_avail = 0 };
 	struct umbra_memory *memory;
 	struct umbra_driver_ring *r;
 	struct umbra_device_ring *d;
@@ -200,9 +210,11 @@ static void a_memory_may_go_before_its_rings(void **state)
 	assert_int_equal(umbra_memory_create(&region, 1, &memory, &err), 0);
 	assert_ptr_equal(umbra_memory_host(memory, 0x10ff, 1), ram + 255);
 	assert_null(umbra_memory_host(memory, 0x10ff, 2));
-	assert_int_equal(
-		umbra_driver_ring_create(&(struct umbra_driver_ring_config){ .size = 4 }, &r, &err),
-		0);
+	assert_int_equal(umbra_driver_ring_create(
+				 &(struct umbra_driver_ring_config){
+					 UMBRA_SIZED(umbra_driver_ring_config), .size = 4 },
+				 &r, &err),
+			 0);
 	umbra_driver_ring_parts(r, &config.parts);
 	config.memory = memory;
 	assert_int_equal(umbra_device_ring_create(&config, &d, &err), 0);
@@ -232,7 +244,11 @@ static void a_memory_that_cannot_be_is_refused(void **state)
 /* A violation behind the shadow: the sentence reaches the embedder. */
 static void a_broken_shadow_queue_says_why(void **state)
 {
-	struct umbra_shadow_queue_config config = { .back = { .size = 2 } };
+	struct umbra_device_ring_config front = { UMBRA_SIZED(umbra_device_ring_config) };
+	const struct umbra_driver_ring_config back = { UMBRA_SIZED(umbra_driver_ring_config),
+						       .size = 2 };
+	const struct umbra_shadow_queue_config config = { UMBRA_SIZED(umbra_shadow_queue_config),
+							  .front = &front, .back = &back };
 	struct umbra_segment segments[3] = { { 1, 1, false }, { 2, 1, false }, { 3, 1, false } };
 	struct umbra_shadow_queue *q = NULL;
 	struct umbra_driver_ring *r;
@@ -241,10 +257,12 @@ static void a_broken_shadow_queue_says_why(void **state)
 	(void)state;
 	assert_int_equal(umbra_shadow_queue_create(&config, &q, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "front"));
-	assert_int_equal(
-		umbra_driver_ring_create(&(struct umbra_driver_ring_config){ .size = 4 }, &r, &err),
-		0);
-	umbra_driver_ring_parts(r, &config.front.parts);
+	assert_int_equal(umbra_driver_ring_create(
+				 &(struct umbra_driver_ring_config){
+					 UMBRA_SIZED(umbra_driver_ring_config), .size = 4 },
+				 &r, &err),
+			 0);
+	umbra_driver_ring_parts(r, &front.parts);
 	assert_int_equal(umbra_shadow_queue_create(&config, &q, &err), 0);
 	assert_int_equal(umbra_shadow_queue_run(q, &owed), 0);
 	umbra_shadow_queue_error(q, &err);

@@ -85,6 +85,7 @@ static void test_waiting_is_said_when_all_is_closed(void **state)
 	char directory[] = "/tmp/umbra-unit-XXXXXX", front[64], back[64], backend[80];
 	struct watch w = { 0 };
 	const struct umbra_shadow_config config = {
+		UMBRA_SIZED(umbra_shadow_config),
 		.socket_path = front,
 		.socket_fd = -1,
 		.backend = backend,
@@ -153,6 +154,7 @@ static void test_control_state_is_loaded_before_a_front_end_comes(void **state)
 	static const uint8_t empty[] = { 0x55, 0x4d, 0x4e, 0x43, 1, 0, 0, 0, 0, 0, 0, 0 };
 	char directory[] = "/tmp/umbra-unit-XXXXXX", front[64];
 	const struct umbra_shadow_config config = {
+		UMBRA_SIZED(umbra_shadow_config),
 		.socket_path = front,
 		.socket_fd = -1,
 		.backend = "vdpa:/nowhere",
