@@ -255,9 +255,7 @@ struct umbra_shadow_info {
 	enum umbra_device_state state;
 	char reason[UMBRA_ERROR_SIZE]; /* of the state; "" if there is none */
 	enum umbra_shadow_mode mode;
-	bool shadow_wanted; /* the mode that the rings run in, or will */
-	struct umbra_backend_info backend;
-	struct umbra_net_control_info control;
+	bool shadow_wanted;                      /* the mode that the rings run in, or will */
 	uint64_t backend_features;               /* offered by the back-end; 0: not connected yet */
 	uint64_t guest_features;                 /* acknowledged by the guest */
 	uint64_t protocol_features;              /* acknowledged by the front-end */
@@ -270,13 +268,29 @@ struct umbra_shadow_info {
 	uint64_t frontends; /* connections served so far */
 	uint64_t switches, switches_failed;
 	uint64_t last_pause_us, longest_pause_us; /* rings stopped by a switch */
-	uint32_t queue_count;
-	struct umbra_queue_info queues[UMBRA_QUEUES_MAX];
+	uint32_t queue_count;                     /* at most UMBRA_QUEUES_MAX */
 };
 
-/* A consistent picture.  *@info is large: not for a small stack. */
-UMBRA_API void umbra_shadow_device_query(struct umbra_shadow_device *device,
-					 struct umbra_shadow_info *info);
+/*
+ * All that is to be known of a device, at one moment.  What it is asked for it lends until
+ * it is destroyed; structs grow at their ends.
+ */
+struct umbra_shadow_picture;
+
+/* -ENOMEM.  Destroy what comes. */
+UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_query(struct umbra_shadow_device *device,
+							 struct umbra_shadow_picture **out);
+UMBRA_API const struct umbra_shadow_info *
+umbra_shadow_picture_device(const struct umbra_shadow_picture *picture);
+UMBRA_API const struct umbra_backend_info *
+umbra_shadow_picture_backend(const struct umbra_shadow_picture *picture);
+UMBRA_API const struct umbra_net_control_info *
+umbra_shadow_picture_control(const struct umbra_shadow_picture *picture);
+/* NULL: there are not so many. */
+UMBRA_API const struct umbra_queue_info *
+umbra_shadow_picture_queue(const struct umbra_shadow_picture *picture, unsigned int index);
+/* Destroy *@picture, if there is one, and leave NULL. */
+UMBRA_API void umbra_shadow_picture_destroy(struct umbra_shadow_picture **picture);
 
 /* _run() has returned, or was never called. */
 UMBRA_API void umbra_shadow_device_destroy(struct umbra_shadow_device **device);

@@ -14,12 +14,14 @@
  *
  * What the library tells it writes into room of the caller's whose size goes with the call:
  * as much as it knows, and zeros beyond, so that a program sees 0 of what an older library
- * did not know.  Or it lends a const pointer to what is its own.
+ * did not know.  Or it lends a const pointer to what is its own
+ * (struct umbra_shadow_picture, events).
  *
  * The rest never changes, because it is passed in arrays, lies within others, or is on the
  * way of the data: umbra_error, umbra_socket_access, umbra_balloon_target,
  * umbra_balloon_range, umbra_balloon_stats, umbra_memory_region, umbra_ring_parts,
- * umbra_segment, umbra_chain, umbra_done.  Enumerations get new values at their end.
+ * umbra_segment, umbra_chain, umbra_done, umbra_net_coalesce.  Enumerations get new values at their
+ *end.
  */
 #ifndef UMBRA_SIZED_H
 #define UMBRA_SIZED_H

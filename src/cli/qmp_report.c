@@ -30,21 +30,25 @@ static const char *mode_name(enum umbra_shadow_mode mode)
 }
 
 /* Before there is a connection, its name tells the kind. */
-static const char *backend_kind(const char *backend, const struct umbra_shadow_info *info)
+static const char *backend_kind(const char *backend, const struct umbra_shadow_picture *picture)
 {
-	if (info->backend.kind[0])
-		return info->backend.kind;
+	const struct umbra_backend_info *b = umbra_shadow_picture_backend(picture);
+
+	if (b->kind[0])
+		return b->kind;
 	return strncmp(backend, "vdpa:", 5) ? "vhost-user" : "vhost-vdpa";
 }
 
-json_t *report_status(const char *name, const char *backend, const struct umbra_shadow_info *info)
+json_t *report_status(const char *name, const char *backend,
+		      const struct umbra_shadow_picture *picture)
 {
+	const struct umbra_shadow_info *info = umbra_shadow_picture_device(picture);
 	json_t *status;
 
 	status = json_pack("{s:o, s:s, s:s, s:b, s:b, s:s}", "name", json_text(name), "state",
 			   umbra_device_state_name(info->state), "shadow", mode_name(info->mode),
 			   "shadowed", info->state == UMBRA_DEVICE_SHADOWED, "shadow-wanted",
-			   info->shadow_wanted, "backend", backend_kind(backend, info));
+			   info->shadow_wanted, "backend", backend_kind(backend, picture));
 	status = json_with_text(status, "reason", info->reason);
 	return json_with_text(status, "shadow-refused", info->shadow_refused);
 }
@@ -106,23 +110,27 @@ static json_t *with_vdpa(json_t *object, const struct umbra_backend_info *b)
 	return object;
 }
 
-static json_t *report_backend(const char *backend, const struct umbra_shadow_info *info)
+static json_t *report_backend(const char *backend, const struct umbra_shadow_picture *picture)
 {
+	const struct umbra_shadow_info *info = umbra_shadow_picture_device(picture);
+	const struct umbra_backend_info *b = umbra_shadow_picture_backend(picture);
 	const char *address = strchr(backend, ':');
 	json_t *object =
-		json_pack("{s:s, s:o, s:o, s:o}", "kind", backend_kind(backend, info), "address",
+		json_pack("{s:s, s:o, s:o, s:o}", "kind", backend_kind(backend, picture), "address",
 			  json_text(address ? address + 1 : backend), "features",
-			  features_json(info->backend.device_id, info->backend_features),
-			  "protocol-features", protocol_features_json(info->protocol_features));
+			  features_json(b->device_id, info->backend_features), "protocol-features",
+			  protocol_features_json(info->protocol_features));
 
-	object = json_with_text(object, "stop", info->backend.stops);
-	return info->backend.device_id ? with_vdpa(object, &info->backend) : object;
+	object = json_with_text(object, "stop", b->stops);
+	return b->device_id ? with_vdpa(object, b) : object;
 }
 
-static json_t *report_features(const struct umbra_shadow_info *info)
+static json_t *report_features(const struct umbra_shadow_picture *picture)
 {
-	json_t *features = json_pack("{s:o}", "guest",
-				     features_json(info->backend.device_id, info->guest_features));
+	const struct umbra_shadow_info *info = umbra_shadow_picture_device(picture);
+	const struct umbra_backend_info *b = umbra_shadow_picture_backend(picture);
+	json_t *features =
+		json_pack("{s:o}", "guest", features_json(b->device_id, info->guest_features));
 
 	return json_with_text(features, "dropped", info->dropped_features);
 }
@@ -134,31 +142,34 @@ static bool is_known(const struct umbra_queue_info *q)
 	       q->calls_in || q->calls_out || q->returned || q->lost;
 }
 
-json_t *report_vhost(const char *backend, const struct umbra_shadow_info *info)
+json_t *report_vhost(const char *backend, const struct umbra_shadow_picture *picture)
 {
+	const struct umbra_shadow_info *info = umbra_shadow_picture_device(picture);
+	const struct umbra_net_control_info *told = umbra_shadow_picture_control(picture);
 	json_t *queues = json_array(), *vhost, *control;
-	unsigned int i;
+	const struct umbra_queue_info *queue;
 
-	for (i = 0; queues && i < info->queue_count && i < UMBRA_QUEUES_MAX; i++) {
-		if (!is_known(&info->queues[i]))
+	for (unsigned int i = 0; queues && (queue = umbra_shadow_picture_queue(picture, i)); i++) {
+		if (!is_known(queue))
 			continue;
-		if (json_array_append_new(queues, report_queue(i, &info->queues[i]))) {
+		if (json_array_append_new(queues, report_queue(i, queue))) {
 			json_decref(queues);
 			queues = NULL;
 		}
 	}
 	vhost = json_pack(
 		"{s:o, s:o, s:{s:I, s:I, s:I, s:I}, s:o, s:{s:I, s:I, s:I, s:I}, s:I}", "backend",
-		report_backend(backend, info), "features", report_features(info), "memory", "bytes",
-		json_number(info->memory_bytes), "regions", json_number(info->memory_regions),
-		"shadow-bytes", json_number(info->shadow_memory_bytes), "shadow-regions",
+		report_backend(backend, picture), "features", report_features(picture), "memory",
+		"bytes", json_number(info->memory_bytes), "regions",
+		json_number(info->memory_regions), "shadow-bytes",
+		json_number(info->shadow_memory_bytes), "shadow-regions",
 		json_number(info->shadow_memory_regions), "queues", queues, "switches", "count",
 		json_number(info->switches), "failed", json_number(info->switches_failed),
 		"last-pause-us", json_number(info->last_pause_us), "longest-pause-us",
 		json_number(info->longest_pause_us), "frontends", json_number(info->frontends));
-	if (!vhost || !(info->control.is_followed || info->control.is_waiting))
+	if (!vhost || !(told->is_followed || told->is_waiting))
 		return vhost;
-	control = report_control_queue(&info->control);
+	control = report_control_queue(told);
 	if (json_object_set_new(vhost, "control", control)) {
 		json_decref(vhost);
 		vhost = NULL;

@@ -12,9 +12,10 @@
 #include "umbra/shadow_device.h"
 
 /* @name is the device's --name, @backend its --backend: "unix:PATH". */
-json_t *report_status(const char *name, const char *backend, const struct umbra_shadow_info *info);
+json_t *report_status(const char *name, const char *backend,
+		      const struct umbra_shadow_picture *picture);
 
-json_t *report_vhost(const char *backend, const struct umbra_shadow_info *info);
+json_t *report_vhost(const char *backend, const struct umbra_shadow_picture *picture);
 
 json_t *report_state_change(const char *name, enum umbra_device_state from,
 			    enum umbra_device_state to, const char *reason);

@@ -19,17 +19,27 @@
 static int run_shadow_status(struct qmp_call *call)
 {
 	const struct qmp_shadow *shadow = call->target->subject;
+	struct umbra_shadow_picture *picture;
+	int rc;
 
-	umbra_shadow_device_query(shadow->device, shadow->info);
-	return qmp_answer(call, report_status(call->target->name, shadow->backend, shadow->info));
+	if (umbra_shadow_device_query(shadow->device, &picture))
+		return qmp_out_of_memory(call, "the status");
+	rc = qmp_answer(call, report_status(call->target->name, shadow->backend, picture));
+	umbra_shadow_picture_destroy(&picture);
+	return rc;
 }
 
 static int run_query_vhost(struct qmp_call *call)
 {
 	const struct qmp_shadow *shadow = call->target->subject;
+	struct umbra_shadow_picture *picture;
+	int rc;
 
-	umbra_shadow_device_query(shadow->device, shadow->info);
-	return qmp_answer(call, report_vhost(shadow->backend, shadow->info));
+	if (umbra_shadow_device_query(shadow->device, &picture))
+		return qmp_out_of_memory(call, "the status");
+	rc = qmp_answer(call, report_vhost(shadow->backend, picture));
+	umbra_shadow_picture_destroy(&picture);
+	return rc;
 }
 
 /* On a thread of the device. */

@@ -9,8 +9,7 @@
 /* What they act on. */
 struct qmp_shadow {
 	struct umbra_shadow_device *device;
-	const char *backend;            /* --backend */
-	struct umbra_shadow_info *info; /* room for the answer to a query */
+	const char *backend; /* --backend */
 };
 
 extern const struct qmp_command qmp_shadow_commands[];

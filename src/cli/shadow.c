@@ -63,9 +63,6 @@ static int shadow_create(void *opaque, struct qmp_target *target, struct umbra_e
 	if (result)
 		return result;
 	shadow->qmp.backend = config.backend;
-	shadow->qmp.info = malloc(sizeof(*shadow->qmp.info));
-	if (!shadow->qmp.info)
-		return error_set(err, -ENOMEM, "out of memory for the control socket");
 	target->commands = qmp_shadow_commands;
 	target->command_count = qmp_shadow_command_count;
 	target->subject = &shadow->qmp;
@@ -90,7 +87,6 @@ static void shadow_destroy(void *opaque)
 {
 	struct shadow_program *shadow = opaque;
 
-	free(shadow->qmp.info);
 	if (shadow->qmp.device)
 		umbra_shadow_device_destroy(&shadow->qmp.device);
 }

@@ -286,8 +286,9 @@ const struct shadow_counters *shadow_device_counters(const struct shadow_device 
 	return lane_counters(lane_at(d->lanes, index));
 }
 
-void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_info *info)
+void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_picture *picture)
 {
+	struct umbra_shadow_info *info = &picture->info;
 	struct umbra_error err = { "" };
 
 	info->state = d->state;
@@ -315,7 +316,7 @@ void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_info 
 		info->shadow_memory_bytes += d->own.regions[i].at.size;
 		info->shadow_memory_regions++;
 	}
-	shadow_control_info(d, &info->control);
+	shadow_control_info(d, &picture->control);
 	info->switches = d->switches;
 	info->switches_failed = d->switches_failed;
 	info->last_pause_us = d->last_pause_us;
@@ -324,7 +325,7 @@ void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_info 
 	info->queue_count = MAX(lanes_count(d->lanes), d->rings_seen);
 	for (unsigned int i = 0; i < info->queue_count; i++) {
 		const struct lane *r = lane_at(d->lanes, i);
-		struct umbra_queue_info *q = &info->queues[i];
+		struct umbra_queue_info *q = &picture->queues[i];
 
 		q->size = lane_front(r)->size;
 		q->started = lane_is_passed(r) || lane_is_shadowed(r);

@@ -95,8 +95,15 @@ int shadow_device_tend_ms(const struct shadow_device *d);
 void shadow_device_tend(struct shadow_device *d);
 
 enum umbra_device_state shadow_device_state(const struct shadow_device *d);
-/* Everything but the counters, which any thread may read at any time: */
-void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_info *info);
+/* What umbra_shadow_device_query() shows. */
+struct umbra_shadow_picture {
+	struct umbra_shadow_info info;
+	struct umbra_backend_info backend;
+	struct umbra_net_control_info control;
+	struct umbra_queue_info queues[UMBRA_QUEUES_MAX];
+};
+/* Everything but the counters, which any thread may read at any time, and the back-end: */
+void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_picture *picture);
 const struct shadow_counters *shadow_device_counters(const struct shadow_device *d,
 						     unsigned int index);
 

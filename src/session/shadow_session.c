@@ -52,7 +52,7 @@ struct umbra_shadow_device {
 	void *opaque;
 	enum umbra_device_state mode_told; /* by the log; never SWITCHING */
 
-	struct umbra_shadow_info info; /* without the counters; under the session's lock */
+	struct umbra_shadow_picture picture; /* without the counters; under the session's lock */
 };
 
 /* --- the system, for the state machine ------------------------------------ */
@@ -291,13 +291,13 @@ static void show(struct session *s)
 	struct umbra_shadow_device *u = device_of_session(s);
 	const struct virtio_device *backend = s->back.device;
 
-	shadow_device_info(u->device, &u->info);
-	u->info.frontends = s->frontends;
-	u->info.backend = (struct umbra_backend_info){ 0 };
+	shadow_device_info(u->device, &u->picture);
+	u->picture.info.frontends = s->frontends;
+	u->picture.backend = (struct umbra_backend_info){ 0 };
 	if (backend)
-		backend->ops->info(backend, &u->info.backend);
-	if (u->info.state == UMBRA_DEVICE_WAITING)
-		session_describe_wait(s, u->info.reason, sizeof(u->info.reason));
+		backend->ops->info(backend, &u->picture.backend);
+	if (u->picture.info.state == UMBRA_DEVICE_WAITING)
+		session_describe_wait(s, u->picture.info.reason, sizeof(u->picture.info.reason));
 }
 
 /* The guest gets what was done for it, and what was not goes back. */
@@ -327,7 +327,7 @@ static bool has_lost_backend(struct session *s, struct umbra_error *why)
 		return false;
 	session_show(s);
 	/* The picture's writer is this thread. */
-	snprintf(why->text, sizeof(why->text), "%s", u->info.reason);
+	snprintf(why->text, sizeof(why->text), "%s", u->picture.info.reason);
 	return true;
 }
 
@@ -447,15 +447,19 @@ int umbra_shadow_device_load_control(struct umbra_shadow_device *device, const v
 	return 0;
 }
 
-void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_shadow_info *info)
+int umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_shadow_picture **out)
 {
+	struct umbra_shadow_picture *picture = malloc(sizeof(*picture));
+
+	if (!picture)
+		return -ENOMEM;
 	pthread_mutex_lock(&device->session.lock);
-	*info = device->info;
+	*picture = device->picture;
 	pthread_mutex_unlock(&device->session.lock);
-	shadow_device_look_control(device->device, &info->control);
-	for (unsigned int i = 0; i < info->queue_count; i++) {
+	shadow_device_look_control(device->device, &picture->control);
+	for (unsigned int i = 0; i < picture->info.queue_count; i++) {
 		const struct shadow_counters *c = shadow_device_counters(device->device, i);
-		struct umbra_queue_info *q = &info->queues[i];
+		struct umbra_queue_info *q = &picture->queues[i];
 
 #define COUNTER(field) __atomic_load_n(&c->field, __ATOMIC_RELAXED)
 		/* Of a front-end that has gone only the sums are left. */
@@ -475,6 +479,8 @@ void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_
 		q->table_longest = COUNTER(table_longest);
 #undef COUNTER
 	}
+	*out = picture;
+	return 0;
 }
 
 /* --- life ------------------------------------------------------------------ */

@@ -244,9 +244,17 @@ int umbra_shadow_device_load_control(struct umbra_shadow_device *device, const v
 	return 0;
 }
 
-void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_shadow_info *info)
+struct umbra_shadow_picture {
+	struct umbra_shadow_info info;
+	struct umbra_backend_info backend;
+	struct umbra_net_control_info control;
+	struct umbra_queue_info queues[3];
+};
+
+static void picture_fill(struct umbra_shadow_device *device, struct umbra_shadow_picture *picture)
 {
-	memset(info, 0, sizeof(*info));
+	struct umbra_shadow_info *info = &picture->info;
+
 	pthread_mutex_lock(&device->lock);
 	info->state = device->state;
 	snprintf(info->reason, sizeof(info->reason), "%s",
@@ -258,7 +266,7 @@ void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_
 	info->protocol_features = 0x20b;
 	snprintf(info->dropped_features, sizeof(info->dropped_features), "%s",
 		 "VIRTIO_F_RING_PACKED: simulated");
-	info->backend = (struct umbra_backend_info){
+	picture->backend = (struct umbra_backend_info){
 		.kind = "vhost-vdpa",
 		.device_id = 2,
 		.queue_count = 3,
@@ -278,7 +286,7 @@ void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_
 	info->switches_failed = device->failed;
 	info->last_pause_us = 120;
 	info->longest_pause_us = 340;
-	info->control = (struct umbra_net_control_info){
+	picture->control = (struct umbra_net_control_info){
 		.is_followed = true,
 		.has_mac = true,
 		.has_filter = true,
@@ -306,7 +314,7 @@ void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_
 		.replayed = 42,
 	};
 	info->queue_count = 3;
-	info->queues[0] = (struct umbra_queue_info){
+	picture->queues[0] = (struct umbra_queue_info){
 		.size = 256,
 		.started = true,
 		.enabled = true,
@@ -323,9 +331,48 @@ void umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_
 		.calls_out = 1000007,
 		.clamped = 1000008,
 	};
-	info->queues[2].size = 8;
-	snprintf(info->queues[0].error, sizeof(info->queues[0].error), "%s", device->broken);
+	picture->queues[2].size = 8;
+	snprintf(picture->queues[0].error, sizeof(picture->queues[0].error), "%s", device->broken);
 	pthread_mutex_unlock(&device->lock);
+}
+
+int umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_shadow_picture **out)
+{
+	*out = calloc(1, sizeof(**out));
+	if (!*out)
+		return -ENOMEM;
+	picture_fill(device, *out);
+	return 0;
+}
+
+const struct umbra_shadow_info *
+umbra_shadow_picture_device(const struct umbra_shadow_picture *picture)
+{
+	return &picture->info;
+}
+
+const struct umbra_backend_info *
+umbra_shadow_picture_backend(const struct umbra_shadow_picture *picture)
+{
+	return &picture->backend;
+}
+
+const struct umbra_net_control_info *
+umbra_shadow_picture_control(const struct umbra_shadow_picture *picture)
+{
+	return &picture->control;
+}
+
+const struct umbra_queue_info *
+umbra_shadow_picture_queue(const struct umbra_shadow_picture *picture, unsigned int index)
+{
+	return index < picture->info.queue_count ? &picture->queues[index] : NULL;
+}
+
+void umbra_shadow_picture_destroy(struct umbra_shadow_picture **picture)
+{
+	free(*picture);
+	*picture = NULL;
 }
 
 void umbra_shadow_device_destroy(struct umbra_shadow_device **out)

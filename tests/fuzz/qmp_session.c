@@ -26,7 +26,6 @@
 
 struct harness {
 	struct umbra_shadow_device *device;
-	struct umbra_shadow_info info;
 	struct mailbox *mailbox;
 	struct qmp_shadow shadow;
 	struct qmp_target target;
@@ -134,7 +133,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	harness.shadow = (struct qmp_shadow){
 		.device = harness.device,
 		.backend = config.backend,
-		.info = &harness.info,
 	};
 	harness.target = (struct qmp_target){
 		.name = "u0",

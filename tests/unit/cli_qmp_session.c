@@ -24,7 +24,6 @@
 
 struct bench {
 	struct umbra_shadow_device *device;
-	struct umbra_shadow_info info;
 	struct mailbox *mailbox;
 	struct qmp_shadow shadow;
 	struct qmp_target target;
@@ -71,7 +70,6 @@ static int setup(void **state)
 	bench->shadow = (struct qmp_shadow){
 		.device = bench->device,
 		.backend = config.backend,
-		.info = &bench->info,
 	};
 	bench->target = (struct qmp_target){
 		.name = "u0",

@@ -56,7 +56,7 @@ static struct sim *boot(const struct family *family)
 
 static const struct umbra_queue_info *queue(struct sim *sim, unsigned int which)
 {
-	static struct umbra_shadow_info info;
+	static struct umbra_shadow_picture info;
 
 	shadow_device_info(sim->device, &info);
 	return &info.queues[which];

@@ -254,7 +254,7 @@ static void a_device_that_lies_at_the_replay_leaves_the_old_mode(void **state)
 		assert_int_equal(switch_to(sim, !shadowed, &err), -EREMOTEIO);
 		assert_non_null(strstr(err.text, "cannot be replayed"));
 		assert_non_null(strstr(err.text, shadowed ? "stays shadowed" : "stays passed"));
-		assert_int_equal(info_of(sim)->shadow_wanted, shadowed);
+		assert_int_equal(info_of(sim)->info.shadow_wanted, shadowed);
 		assert_int_equal(info_of(sim)->queues[0].shadowed, shadowed);
 		assert_non_null(strstr(info_of(sim)->queues[CONTROL].error, "the device used id"));
 		request_arrives(sim, 0, 1);
@@ -277,8 +277,8 @@ static void a_device_that_refuses_for_ever_is_tried_again(void **state)
 		dev.is_deaf = k == 0; /* or says nothing at all */
 		sim_pause(sim);
 		assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_NEGOTIATING);
-		assert_non_null(strstr(info_of(sim)->reason, "VIRTIO_NET_CTRL_MAC_ADDR_SET"));
-		assert_non_null(strstr(info_of(sim)->reason, "cannot be replayed"));
+		assert_non_null(strstr(info_of(sim)->info.reason, "VIRTIO_NET_CTRL_MAC_ADDR_SET"));
+		assert_non_null(strstr(info_of(sim)->info.reason, "cannot be replayed"));
 		assert_false(sim->runs);
 		dev.refuses = 0;
 		dev.is_deaf = false;

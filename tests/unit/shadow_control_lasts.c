@@ -276,7 +276,7 @@ static void a_saved_state_that_does_not_fit_is_refused_when_that_is_known(void *
 			 -EOPNOTSUPP);
 	assert_non_null(strstr(err.text, "VIRTIO_NET_CTRL_RX_PROMISC"));
 	assert_true(info_of(sim)->control.is_waiting);
-	assert_int_equal(info_of(sim)->guest_features, 0);
+	assert_int_equal(info_of(sim)->info.guest_features, 0);
 	assert_int_equal(sim->front->ops->set_features(sim->front, NET, &err), 0);
 	assert_false(info_of(sim)->control.is_waiting);
 	assert_int_equal(info_of(sim)->control.modes[0], UMBRA_NET_MODE_ON);
@@ -304,7 +304,7 @@ static void bits_whose_commands_cannot_be_followed_are_not_offered(void **state)
 	sim->features |= BIT64(52); /* VIRTIO_NET_F_VQ_NOTF_COAL */
 	assert_int_equal(sim->front->ops->get_features(sim->front, &offered, &err), 0);
 	assert_int_equal(offered & (BIT64(52) | F(CTRL_VQ)), F(CTRL_VQ));
-	assert_non_null(strstr(info_of(sim)->dropped_features,
+	assert_non_null(strstr(info_of(sim)->info.dropped_features,
 			       "bit (52): its control commands are not followed"));
 	sim->features &= ~F(CTRL_VQ);
 	assert_int_equal(sim->front->ops->get_features(sim->front, &offered, &err), 0);

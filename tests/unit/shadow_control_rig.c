@@ -156,9 +156,9 @@ void request_arrives(struct sim *sim, unsigned int queue, uint64_t serial)
 
 /* --- what is expected ------------------------------------------------------------ */
 
-const struct umbra_shadow_info *info_of(const struct sim *sim)
+const struct umbra_shadow_picture *info_of(const struct sim *sim)
 {
-	static struct umbra_shadow_info info;
+	static struct umbra_shadow_picture info;
 
 	shadow_device_info(sim->device, &info);
 	shadow_device_look_control(sim->device, &info.control);
@@ -195,7 +195,7 @@ void restart(struct sim *sim)
 	uint16_t base;
 
 	if (sim->backend.traits & BACKEND_KEEPS_INDEX) {
-		assert_int_equal(switch_to(sim, !info_of(sim)->shadow_wanted, &err), 0);
+		assert_int_equal(switch_to(sim, !info_of(sim)->info.shadow_wanted, &err), 0);
 		return;
 	}
 	assert_int_equal(ring_stop_at(sim->front, 1, &base, &err), 0);

@@ -64,7 +64,7 @@ unsigned int guest_say(struct sim *sim, const uint8_t *bytes, size_t size);
 /* The answer to the guest's oldest command, which is @which; UNANSWERED: none yet. */
 unsigned int answer(struct sim *sim, unsigned int which);
 void request_arrives(struct sim *sim, unsigned int queue, uint64_t serial);
-const struct umbra_shadow_info *info_of(const struct sim *sim);
+const struct umbra_shadow_picture *info_of(const struct sim *sim);
 /* In its present life the device was told so many commands. */
 unsigned int told(const struct sim *sim);
 

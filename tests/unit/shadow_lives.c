@@ -108,7 +108,7 @@ static void serves_whatever_fits(struct sim *sim)
 
 static const struct umbra_queue_info *queue(struct sim *sim)
 {
-	static struct umbra_shadow_info info;
+	static struct umbra_shadow_picture info;
 
 	shadow_device_info(sim->device, &info);
 	return &info.queues[0];

@@ -159,12 +159,11 @@ static void test_control_state_is_loaded_before_a_front_end_comes(void **state)
 		.socket_fd = -1,
 		.backend = "vdpa:/nowhere",
 	};
-	struct umbra_shadow_info *info = calloc(1, sizeof(*info));
+	struct umbra_shadow_picture *picture = NULL;
 	struct umbra_error err = { "" };
 	struct answers a = { .load = 1, .save = 1, .again = 1 };
 
 	(void)state;
-	assert_non_null(info);
 	assert_non_null(mkdtemp(directory));
 	snprintf(front, sizeof(front), "%s/front", directory);
 	assert_int_equal(umbra_shadow_device_create(&config, &a.device, &err), 0);
@@ -176,15 +175,19 @@ static void test_control_state_is_loaded_before_a_front_end_comes(void **state)
 	assert_int_equal(umbra_shadow_device_run(a.device, &err), 0);
 	assert_int_equal(a.load, 0);
 	assert_int_equal(a.save, -EOPNOTSUPP);
-	umbra_shadow_device_query(a.device, info);
-	assert_true(info->control.is_waiting);
-	assert_false(info->control.is_followed);
+	assert_int_equal(umbra_shadow_device_query(a.device, &picture), 0);
+	assert_true(umbra_shadow_picture_control(picture)->is_waiting);
+	assert_false(umbra_shadow_picture_control(picture)->is_followed);
+	assert_int_equal(umbra_shadow_picture_device(picture)->queue_count, 0);
+	assert_null(umbra_shadow_picture_queue(picture, 0));
+	assert_string_equal(umbra_shadow_picture_backend(picture)->kind, "");
+	umbra_shadow_picture_destroy(&picture);
+	assert_null(picture);
 	assert_int_equal(
 		umbra_shadow_device_load_control(a.device, empty, sizeof(empty), loaded, &a),
 		-ECANCELED);
 	assert_int_equal(umbra_shadow_device_save_control(a.device, saved, &a), -ECANCELED);
 	umbra_shadow_device_destroy(&a.device);
-	free(info);
 	rmdir(directory);
 }
 

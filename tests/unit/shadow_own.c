@@ -408,7 +408,7 @@ static void a_shadowed_guest_cannot_name_our_memory(void **state)
 {
 	struct sim *sim = sim_new(UMBRA_SHADOW_ON, 64, FEATURES);
 	struct driver_seg seg = { .len = 4096, .writable = 1 };
-	struct umbra_shadow_info *info = calloc(1, sizeof(*info));
+	struct umbra_shadow_picture *info = calloc(1, sizeof(*info));
 
 	(void)state;
 	assert_non_null(info);
@@ -422,8 +422,8 @@ static void a_shadowed_guest_cannot_name_our_memory(void **state)
 	assert_int_equal(sim_backend_take(sim, 0, 1), 0);
 	shadow_device_check_queues(sim->device);
 	shadow_device_info(sim->device, info);
-	assert_int_equal(info->state, UMBRA_DEVICE_BROKEN);
-	assert_non_null(strstr(info->reason, "outside the guest's memory"));
+	assert_int_equal(info->info.state, UMBRA_DEVICE_BROKEN);
+	assert_non_null(strstr(info->info.reason, "outside the guest's memory"));
 	sim_free(sim);
 	free(info);
 }

@@ -112,7 +112,7 @@ static void a_queue_whose_old_eventfd_cannot_be_had_back_is_broken(void **state)
 		bool shadowed = n % 2;
 		struct sim *sim = boot(2, shadowed);
 		struct umbra_error err = { "" };
-		static struct umbra_shadow_info info;
+		static struct umbra_shadow_picture info;
 		int fd = sim->next_fd++;
 		uint16_t base;
 
@@ -206,7 +206,7 @@ static void a_switch_in_which_a_queue_breaks_is_no_success(void **state)
 	for (int shadowed = 0; shadowed < 2; shadowed++) {
 		struct sim *sim = boot(2, shadowed);
 		struct umbra_error err = { "" };
-		static struct umbra_shadow_info info;
+		static struct umbra_shadow_picture info;
 
 		serve(sim, 0, 1);
 		sim->honest = 1u << 1;
@@ -218,8 +218,8 @@ static void a_switch_in_which_a_queue_breaks_is_no_success(void **state)
 							  : "others are shadowed"));
 		shadow_device_info(sim->device, &info);
 		assert_int_equal(info.queues[1].shadowed, !shadowed);
-		assert_int_equal(info.shadow_wanted, !shadowed);
-		assert_int_equal(info.switches_failed, 1);
+		assert_int_equal(info.info.shadow_wanted, !shadowed);
+		assert_int_equal(info.info.switches_failed, 1);
 		serve(sim, 1, 2);
 		/* What is broken already breaks no further switch. */
 		assert_int_equal(shadow_device_switch(sim->device, shadowed, &err), 0);

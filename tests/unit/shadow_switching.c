@@ -237,18 +237,18 @@ static void fault_choose(struct load *l)
 
 static void try_switch(struct load *l)
 {
-	static struct umbra_shadow_info info;
+	static struct umbra_shadow_picture info;
 	struct sim *sim = l->sim;
 	bool shadowed;
 	int rc;
 
 	shadow_device_info(sim->device, &info);
-	shadowed = !info.shadow_wanted;
+	shadowed = !info.info.shadow_wanted;
 	fault_choose(l);
 	rc = switch_to(sim, shadowed);
 	shadow_device_info(sim->device, &info);
 	if (!l->family->can_pass) {
-		assert_int_equal(rc, info.shadow_wanted ? -EOPNOTSUPP : 0);
+		assert_int_equal(rc, info.info.shadow_wanted ? -EOPNOTSUPP : 0);
 	} else if (!sim->backend.traits) {
 		assert_int_equal(rc, 0);
 	} else if (rc == -EREMOTEIO) {

@@ -274,7 +274,7 @@ static void a_backend_that_is_lost_in_a_switch_leaves_nothing_running(void **sta
 static void a_backend_that_lies_about_its_base_breaks_that_ring_alone(void **state)
 {
 	struct sim *sim = sim_new(UMBRA_SHADOW_AUTO, 8, V1);
-	struct umbra_shadow_info *info = calloc(1, sizeof(*info));
+	struct umbra_shadow_picture *info = calloc(1, sizeof(*info));
 	struct umbra_error err = { "" };
 
 	(void)state;

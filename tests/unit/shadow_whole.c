@@ -42,9 +42,9 @@ static int switch_to(struct sim *sim, bool shadowed, struct umbra_error *err)
 	return shadow_device_switch(sim->device, shadowed, err);
 }
 
-static const struct umbra_shadow_info *info_of(const struct sim *sim)
+static const struct umbra_shadow_picture *info_of(const struct sim *sim)
 {
-	static struct umbra_shadow_info info;
+	static struct umbra_shadow_picture info;
 
 	shadow_device_info(sim->device, &info);
 	return &info;
@@ -466,7 +466,7 @@ static void a_device_that_keeps_a_request_for_ever_is_not_reset_under_it(void **
 		assert_non_null(strstr(err.text, "VHOST_BACKEND_F_SUSPEND"));
 		assert_non_null(strstr(err.text, "1 requests are still with it"));
 		assert_int_equal(sim->device_stops, shadowed); /* of the first switch */
-		assert_int_equal(info_of(sim)->shadow_wanted, shadowed);
+		assert_int_equal(info_of(sim)->info.shadow_wanted, shadowed);
 		request(sim, 1, 2);
 		arrives(sim, 1, 2);
 		arrives(sim, 0, 1);
@@ -583,7 +583,7 @@ static void a_device_without_ring_state_is_always_shadowed_and_says_why(void **s
 	sim_be_whole(off, FORGETFUL);
 	sim_boot(off, 1, V1);
 	assert_int_equal(shadow_device_state(off->device), UMBRA_DEVICE_NEGOTIATING);
-	assert_non_null(strstr(info_of(off)->reason, "keeps no ring state"));
+	assert_non_null(strstr(info_of(off)->info.reason, "keeps no ring state"));
 	sim_free(sim);
 	sim_free(off);
 }
@@ -611,7 +611,7 @@ static void whatever_step_of_a_switch_fails_the_old_mode_goes_on(void **state)
 			assert_non_null(strstr(err.text, shadowed ? "stays shadowed"
 								  : "stays passed through"));
 			assert_non_null(strstr(err.text, "simulated"));
-			assert_int_equal(info_of(sim)->switches_failed, 1);
+			assert_int_equal(info_of(sim)->info.switches_failed, 1);
 			assert_int_equal(shadow_device_state(sim->device),
 					 shadowed ? UMBRA_DEVICE_SHADOWED
 						  : UMBRA_DEVICE_PASSTHROUGH);
@@ -641,7 +641,7 @@ static void a_device_that_starts_in_neither_mode_is_tried_again(void **state)
 	sim->ops.device_start = fail_again;
 	assert_int_equal(switch_to(sim, true, &err), -ENOMEM);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_NEGOTIATING);
-	assert_non_null(strstr(info_of(sim)->reason, "out of memory"));
+	assert_non_null(strstr(info_of(sim)->info.reason, "out of memory"));
 	for (int i = 0; i < 3; i++) {
 		before = sim->now_us;
 		sim_pause(sim);
@@ -651,7 +651,7 @@ static void a_device_that_starts_in_neither_mode_is_tried_again(void **state)
 	sim->ops.device_start = device_start;
 	sim_pause(sim);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_PASSTHROUGH);
-	assert_string_equal(info_of(sim)->reason, "");
+	assert_string_equal(info_of(sim)->info.reason, "");
 	arrives(sim, 0, 1);
 	sim_free(sim);
 }

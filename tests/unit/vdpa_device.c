@@ -75,8 +75,8 @@ static void rings_that_need_more_of_our_memory_get_it_mapped_before_they_start(v
 			served(SIZE + 1);
 		}
 		served(SIZE);
-		assert_int_equal(info()->shadow_memory_bytes, 4u << 20);
-		assert_int_equal(info()->shadow_memory_regions, 1);
+		assert_int_equal(info()->info.shadow_memory_bytes, 4u << 20);
+		assert_int_equal(info()->info.shadow_memory_regions, 1);
 		is_mapped_as_told(2);
 		rig_fini(&rig);
 	}
@@ -297,9 +297,9 @@ static void a_suspend_that_fails_leaves_the_old_mode_and_its_requests(void **sta
 		begin_booted(&kinds[k]);
 		for (unsigned int round = 0; round < 4; round++) {
 			bool shadowed = round % 2;
-			uint64_t failed = info()->switches_failed;
+			uint64_t failed = info()->info.switches_failed;
 
-			if (shadowed != info()->shadow_wanted)
+			if (shadowed != info()->info.shadow_wanted)
 				assert_int_equal(switch_to(shadowed), 0);
 			is_busy(3);
 			rig.sim.fail_request = VHOST_VDPA_SUSPEND;
@@ -308,7 +308,7 @@ static void a_suspend_that_fails_leaves_the_old_mode_and_its_requests(void **sta
 			assert_int_equal(switch_to(!shadowed), -EREMOTEIO);
 			says("refused VHOST_VDPA_SUSPEND");
 			is_in(mode_state(shadowed), NULL);
-			assert_int_equal(info()->switches_failed, failed + 1);
+			assert_int_equal(info()->info.switches_failed, failed + 1);
 			all_is_answered();
 			served(SIZE + 1);
 			is_mapped_as_told(2);
@@ -341,7 +341,7 @@ static void a_device_that_hides_an_index_is_resumed_or_lost_where_it_cannot_be(v
 		} else {
 			assert_int_equal(switch_to(true), -ECONNRESET);
 			is_in(UMBRA_DEVICE_BACKEND_LOST, "queue 1");
-			rig_detach(&rig, info()->reason);
+			rig_detach(&rig, info()->info.reason);
 			rig.holds = false;
 			lives_again();
 		}

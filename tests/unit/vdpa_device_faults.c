@@ -137,7 +137,7 @@ static void a_device_that_vanishes_is_lost_with_the_next_question(void **state)
 		is_in(UMBRA_DEVICE_BACKEND_LOST, "the device is gone");
 		for (unsigned int i = 0; i < RIG_QUEUES; i++)
 			assert_null(rig.queues[i].service);
-		rig_detach(&rig, info()->reason);
+		rig_detach(&rig, info()->info.reason);
 		rig.sim.is_gone = rig.holds = false;
 		lives_again();
 		rig_fini(&rig);
@@ -160,7 +160,7 @@ static void a_device_that_asks_for_a_reset_in_a_switch_is_lost_too(void **state)
 		assert_int_equal(rig.front->ops->get_features(rig.front, &features, &rig.err),
 				 -ECONNRESET);
 		says("NEEDS_RESET");
-		rig_detach(&rig, info()->reason);
+		rig_detach(&rig, info()->info.reason);
 		rig.sim.needs_reset = false;
 		lives_again();
 		rig_fini(&rig);
@@ -208,8 +208,8 @@ static bool switch_with_fault(const struct kind *kind, bool shadowed, unsigned i
 	rig.before = NULL;
 	if (shadow_device_state(rig.device) == UMBRA_DEVICE_BACKEND_LOST) {
 		assert_int_equal(rc, -ECONNRESET);
-		assert_true(info()->reason[0]);
-		rig_detach(&rig, info()->reason);
+		assert_true(info()->info.reason[0]);
+		rig_detach(&rig, info()->info.reason);
 		rig.holds = false;
 		for (unsigned int i = 0; i < RIG_QUEUES; i++)
 			rig.queues[i].lost = 0;
@@ -220,7 +220,7 @@ static bool switch_with_fault(const struct kind *kind, bool shadowed, unsigned i
 		all_is_answered();
 		served(SIZE + 1);
 		is_mapped_as_told(2);
-		assert_int_equal(switch_to(!info()->shadow_wanted), 0);
+		assert_int_equal(switch_to(!info()->info.shadow_wanted), 0);
 		served(SIZE + 1);
 		all_is_answered();
 	}

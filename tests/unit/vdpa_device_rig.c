@@ -47,9 +47,9 @@ void says(const char *words)
 		fail_msg("\"%s\" does not say \"%s\"", rig.err.text, words);
 }
 
-const struct umbra_shadow_info *info(void)
+const struct umbra_shadow_picture *info(void)
 {
-	static struct umbra_shadow_info info;
+	static struct umbra_shadow_picture info;
 
 	shadow_device_info(rig.device, &info);
 	rig.backend->ops->info(rig.backend, &info.backend);
@@ -58,14 +58,16 @@ const struct umbra_shadow_info *info(void)
 
 void is_in(enum umbra_device_state state, const char *reason)
 {
-	const struct umbra_shadow_info *i = info();
+	const struct umbra_shadow_picture *i = info();
 
-	if (i->state != state)
-		fail_msg("the state is %s (%s); expected %s", umbra_device_state_name(i->state),
-			 i->reason, umbra_device_state_name(state));
-	if (reason ? !strstr(i->reason, reason)
-		   : i->reason[0] && strncmp(i->reason, "for ", 4) != 0)
-		fail_msg("the reason is \"%s\"; expected \"%s\"", i->reason, reason ? reason : "");
+	if (i->info.state != state)
+		fail_msg("the state is %s (%s); expected %s",
+			 umbra_device_state_name(i->info.state), i->info.reason,
+			 umbra_device_state_name(state));
+	if (reason ? !strstr(i->info.reason, reason)
+		   : i->info.reason[0] && strncmp(i->info.reason, "for ", 4) != 0)
+		fail_msg("the reason is \"%s\"; expected \"%s\"", i->info.reason,
+			 reason ? reason : "");
 }
 
 enum umbra_device_state mode_state(bool shadowed)
@@ -109,16 +111,16 @@ void all_is_answered(void)
 
 void is_mapped_as_told(unsigned int regions)
 {
-	const struct umbra_shadow_info *i = info();
+	const struct umbra_shadow_picture *i = info();
 	uint64_t bytes = 0;
 
 	for (unsigned int m = 0; m < rig.sim.map_count; m++)
 		bytes += rig.sim.maps[m].size;
-	assert_int_equal(i->memory_regions, regions);
+	assert_int_equal(i->info.memory_regions, regions);
 	assert_int_equal(rig.sim.map_count, regions + 1);
 	assert_int_equal(i->backend.mapped_ranges, regions + 1);
 	assert_int_equal(i->backend.mapped_bytes, bytes);
-	assert_true(bytes > i->memory_bytes);
+	assert_true(bytes > i->info.memory_bytes);
 }
 
 void stop_all(void)

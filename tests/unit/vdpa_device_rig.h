@@ -24,7 +24,7 @@ void begin(const struct kind *kind, uint64_t second_gpa);
 void begin_booted(const struct kind *kind);
 
 void says(const char *words);
-const struct umbra_shadow_info *info(void);
+const struct umbra_shadow_picture *info(void);
 /* @reason NULL: none of its own, but for what a device that is negotiated waits for. */
 void is_in(enum umbra_device_state state, const char *reason);
 enum umbra_device_state mode_state(bool shadowed);
