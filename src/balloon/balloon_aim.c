@@ -19,6 +19,30 @@
 #include "balloon/balloon_device_private.h"
 #include "base/log.h"
 
+/* --- the driver ------------------------------------------------------------------- */
+
+bool balloon_device_has_driver(const struct balloon_device *d)
+{
+	/* A front-end need not say more than "disabled" when a driver goes. */
+	return d->rings[0].started && d->rings[0].front.enabled && d->rings[1].started &&
+	       d->rings[1].front.enabled;
+}
+
+uint64_t balloon_device_pages(const struct balloon_device *d)
+{
+	return __atomic_load_n(&d->shared.counters.pages, __ATOMIC_RELAXED) +
+	       __atomic_load_n(&d->shared.counters.adopted, __ATOMIC_RELAXED);
+}
+
+void balloon_device_ask_stats(struct balloon_device *d)
+{
+	const struct balloon_ring *r = &d->rings[2];
+
+	__atomic_store_n(&d->shared.stats_wanted, d->aim.era, __ATOMIC_RELAXED);
+	if (r->serving && r->queue.kind == BALLOON_QUEUE_STATS)
+		d->host->ops->notify(d->host, r->front.kick_fd);
+}
+
 /* --- the guest's memory ---------------------------------------------------------- */
 
 bool balloon_device_touches(const struct balloon_device_config *config, uint64_t start,

@@ -23,71 +23,6 @@
 #define CONFIG_ACTUAL 4u
 #define CONFIG_POISON_VAL 12u
 
-/* --- the account ------------------------------------------------------------------- */
-
-bool balloon_device_has_driver(const struct balloon_device *d)
-{
-	/* A front-end need not say more than "disabled" when a driver goes. */
-	return d->rings[0].started && d->rings[0].front.enabled && d->rings[1].started &&
-	       d->rings[1].front.enabled;
-}
-
-uint64_t balloon_device_pages(const struct balloon_device *d)
-{
-	return __atomic_load_n(&d->shared.counters.pages, __ATOMIC_RELAXED) +
-	       __atomic_load_n(&d->shared.counters.adopted, __ATOMIC_RELAXED);
-}
-
-static void account_changed(struct balloon_device *d)
-{
-	struct balloon_counters *c = &d->shared.counters;
-	const struct ledger *l = d->memory ? d->ledger : NULL;
-
-	__atomic_store_n(&c->pages, l ? l->pages : 0, __ATOMIC_RELAXED);
-	__atomic_store_n(&c->unfreed, l ? l->kept : 0, __ATOMIC_RELAXED);
-	__atomic_store_n(&c->adopted, l ? d->adopted : 0, __ATOMIC_RELAXED);
-	balloon_device_era_begin(d);
-}
-
-/*
- * The driver says how many pages it has, and it has some that we have never seen: what
- * the ledger lacks is taken over as a mere number.  It is made anew each time, so that
- * pages that went back since, or came, are counted once.
- */
-static void account_adopt(struct balloon_device *d)
-{
-	uint64_t pages = __atomic_load_n(&d->shared.counters.pages, __ATOMIC_RELAXED);
-	struct balloon_base base = balloon_device_base(d);
-	uint64_t most = base.within >> PAGE_RUN_SHIFT, actual = MIN(d->actual, most);
-
-	d->adopted = (uint32_t)(actual - MIN(actual, pages));
-	__atomic_store_n(&d->shared.counters.adopted, d->adopted, __ATOMIC_RELAXED);
-	balloon_device_era_begin(d);
-	if (d->account == BALLOON_ACCOUNT_ADOPTED)
-		return;
-	d->account = BALLOON_ACCOUNT_ADOPTED;
-	log_info("the driver says that %u MiB are in the balloon, from before this program began "
-		 "to serve it: taken over%s",
-		 d->actual >> (20 - PAGE_RUN_SHIFT),
-		 d->aim.id ? "" : ", and left there until a target is set");
-	balloon_device_aim_adopt(d, (uint32_t)actual);
-	d->host->ops->config_changed(d->host);
-}
-
-/* The driver that filled the balloon is no more. */
-void balloon_device_clear_account(struct balloon_device *d)
-{
-	if (d->ledger)
-		ledger_clear(d->ledger);
-	d->account = BALLOON_ACCOUNT_KNOWN;
-	d->adopted = 0;
-	account_changed(d);
-	d->actual = 0;
-	d->says_actual = false;
-	balloon_stats_clear(&d->shared.stats);
-	balloon_device_aim_anew(d);
-}
-
 /* --- the front-end's messages ------------------------------------------------------ */
 
 static uint64_t features_offered(unsigned int hide)
@@ -213,7 +148,7 @@ static int memory_exchange(struct balloon_device *d, struct memory **memory,
 	d->memory = *memory;
 	d->ledger = ledger;
 	*memory = NULL;
-	account_changed(d);
+	balloon_account_changed(d);
 	for (unsigned int i = 0; i < BALLOON_QUEUES; i++) {
 		struct balloon_ring *r = &d->rings[i];
 		struct umbra_error why = { "" };
@@ -353,7 +288,7 @@ static int set_config(struct virtio_device *self, uint32_t offset, const void *d
 	d->actual = get_le32(config + CONFIG_ACTUAL);
 	d->says_actual |= says_actual;
 	if (says_actual && d->account != BALLOON_ACCOUNT_KNOWN && balloon_device_has_driver(d))
-		account_adopt(d);
+		balloon_account_adopt(d);
 	if (d->poison == get_le32(config + CONFIG_POISON_VAL))
 		return 0;
 	balloon_queues_pause(d);
@@ -490,7 +425,7 @@ void balloon_device_detach(struct balloon_device *d)
 	/* The ledger stays, in case that the same guest comes back. */
 	memory_unref(&d->memory);
 	d->shared.batch.memory = NULL;
-	account_changed(d);
+	balloon_account_changed(d);
 }
 
 void balloon_device_destroy(struct balloon_device **device)

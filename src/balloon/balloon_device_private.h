@@ -120,10 +120,13 @@ bool balloon_device_has_driver(const struct balloon_device *d);
 
 /* Pages in the balloon, as far as we know. */
 uint64_t balloon_device_pages(const struct balloon_device *d);
-/* The ledger, or what was adopted, is another.  No queue is in service. */
 
 /* The driver that filled the balloon is no more.  No queue is in service. */
 void balloon_device_clear_account(struct balloon_device *d);
+/* The ledger, or what was adopted, is another.  No queue is in service. */
+void balloon_account_changed(struct balloon_device *d);
+/* The driver has said how many pages it has, and that is more than the ledger. */
+void balloon_account_adopt(struct balloon_device *d);
 
 /* Take all queues out of service, and put them back with what has been negotiated
  * and mapped meanwhile. */

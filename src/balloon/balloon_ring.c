@@ -349,12 +349,3 @@ void balloon_device_check_queues(struct balloon_device *d)
 		d->host->ops->config_changed(d->host);
 	}
 }
-
-void balloon_device_ask_stats(struct balloon_device *d)
-{
-	const struct balloon_ring *r = &d->rings[2];
-
-	__atomic_store_n(&d->shared.stats_wanted, d->aim.era, __ATOMIC_RELAXED);
-	if (r->serving && r->queue.kind == BALLOON_QUEUE_STATS)
-		d->host->ops->notify(d->host, r->front.kick_fd);
-}
