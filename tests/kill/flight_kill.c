@@ -21,28 +21,12 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "random.h"
 #include "world.h"
 
 #define PATIENCE 60u /* seconds in which a round has to end */
-
-static uint64_t random_state;
-
-static uint64_t random64(void)
-{
-	uint64_t z = random_state += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return z ^ z >> 31;
-}
-
-static uint32_t below(uint32_t n)
-{
-	return (uint32_t)(random64() % n);
-}
 
 static struct world *w;
 static uint64_t seed;
@@ -173,12 +157,9 @@ int main(int argc, char **argv)
 	static const uint16_t sizes[][2] = { { 1, 1 }, { 2, 2 },   { 2, 1 },   { 4, 4 },
 					     { 4, 2 }, { 16, 16 }, { 64, 64 }, { 64, 16 } };
 	unsigned int rounds = argc > 1 ? (unsigned int)atoi(argv[1]) : 60;
-	const char *given = argc > 2 ? argv[2] : getenv("UMBRA_SEED");
-	struct timespec t;
 
-	clock_gettime(CLOCK_REALTIME, &t);
-	seed = given ? strtoull(given, NULL, 0) : (uint64_t)t.tv_sec << 30 ^ (uint64_t)t.tv_nsec;
-	random_state = seed;
+	seed = argc > 2 ? strtoull(argv[2], NULL, 0) : random_seed();
+	random_begin(seed);
 	printf("seed %" PRIu64 "\n", seed);
 	fflush(stdout);
 	w = mmap(NULL, sizeof(*w), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -13,42 +13,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
 #include "flight/flight_judge.h"
+#include "random.h"
 
 #define HEADS_MOST 16u
 #define IDS_MOST 16u
-
-static uint64_t random_state;
-
-static uint64_t random64(void)
-{
-	uint64_t z = random_state += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return z ^ z >> 31;
-}
-
-static uint32_t below(uint32_t n)
-{
-	return (uint32_t)(random64() % n);
-}
-
-static void seed_print(void)
-{
-	const char *given = getenv("UMBRA_SEED");
-
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	random_state = given ? strtoull(given, NULL, 0)
-			     : (uint64_t)now.tv_sec << 30 ^ (uint64_t)now.tv_nsec;
-	printf("seed %" PRIu64 "\n", random_state);
-}
 
 /* ---- a table, the guest's two indices beside it, and what a reader makes of it ---- */
 
@@ -463,7 +435,7 @@ static void test_random_lies_are_refused_or_obey_the_invariants(void **state)
 	unsigned int sound = 0, refused = 0;
 
 	(void)state;
-	seed_print();
+	random_begin_anew();
 	for (unsigned int round = 0; round < 200000; round++) {
 		uint32_t words, lies = 1 + below(3);
 
@@ -756,7 +728,7 @@ static void test_a_naive_model_agrees_under_random_operations(void **state)
 					     op_lose,     op_renew,     op_recover,   op_ghost };
 
 	(void)state;
-	seed_print();
+	random_begin_anew();
 	for (unsigned int round = 0; round < 300; round++) {
 		memset(&m, 0, sizeof(m));
 		table_make(1u << below(5), 1 + below(IDS_MOST), below(2) * HEADS_MOST);

@@ -9,7 +9,6 @@
 
 #include "vdpa_rig.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vhost.h>
@@ -26,6 +25,7 @@
 #include "base/shm.h"
 #include "host/mapping.h"
 #include "host/notifier.h"
+#include "open_fds.h"
 #include "vhost_user/protocol.h"
 
 #define UVA 0x7f0000000000ull
@@ -46,18 +46,6 @@
 	 BIT64(VHOST_USER_PROTOCOL_F_STATUS))
 
 /* --- what must not leak --------------------------------------------------- */
-
-static unsigned int count_fds(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned int n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n;
-}
 
 /* Memory files that are mapped. */
 static unsigned int count_mappings(void)
@@ -714,7 +702,7 @@ struct memory_region *rig_region_add(struct rig *rig, uint64_t gpa)
 void rig_init(struct rig *rig)
 {
 	memset(rig, 0, sizeof(*rig));
-	rig->fds = count_fds();
+	rig->fds = open_fds();
 	rig->mappings = count_mappings();
 	rig->host.ops = &host_ops;
 	vdpa_sim_init(&rig->sim);
@@ -736,6 +724,6 @@ void rig_fini(struct rig *rig)
 		queue_drop(&rig->queues[i]);
 	for (unsigned int i = 0; i < rig->region_count; i++)
 		memory_backing_unref(rig->regions[i].backing);
-	assert_int_equal(count_fds(), rig->fds);
+	assert_int_equal(open_fds(), rig->fds);
 	assert_int_equal(count_mappings(), rig->mappings);
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "open_fds.h"
 #include "vhost_client_rig.h"
 
 static unsigned int fds_before;
@@ -137,7 +138,7 @@ void disconnect(void)
 int setup(void **state)
 {
 	(void)state;
-	fds_before = wire_count_fds();
+	fds_before = open_fds();
 	log_set_level(LOG_ERROR);
 	memset(&err, 0, sizeof(err));
 	memset(&script, 0, sizeof(script));
@@ -153,7 +154,7 @@ int teardown(void **state)
 	(void)state;
 	disconnect();
 	close(stop_fd);
-	return fds_before == wire_count_fds() ? 0 : -1;
+	return fds_before == open_fds() ? 0 : -1;
 }
 
 void negotiate(uint64_t features)

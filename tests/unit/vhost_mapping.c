@@ -21,6 +21,7 @@
 
 #include "host/mapping.h"
 #include "host/mapping_guard.h"
+#include "open_fds.h"
 #include "vhost_wire.h"
 
 static unsigned int fds_before;
@@ -29,7 +30,7 @@ static struct umbra_error err;
 static int setup(void **state)
 {
 	(void)state;
-	fds_before = wire_count_fds();
+	fds_before = open_fds();
 	memset(&err, 0, sizeof(err));
 	return 0;
 }
@@ -37,7 +38,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	(void)state;
-	return fds_before == wire_count_fds() ? 0 : -1;
+	return fds_before == open_fds() ? 0 : -1;
 }
 
 static int make_file(uint64_t size, unsigned int flags)

@@ -23,6 +23,7 @@
 #include "base/bits.h"
 #include "base/log.h"
 #include "fake_device.h"
+#include "open_fds.h"
 #include "random.h"
 #include "vhost_user/protocol.h"
 #include "vhost_user/vhost_user_server.h"
@@ -57,7 +58,7 @@ static void disconnect_pair(void)
 static int setup(void **state)
 {
 	(void)state;
-	fds_before = wire_count_fds();
+	fds_before = open_fds();
 	memset(&err, 0, sizeof(err));
 	memset(&m, 0, sizeof(m));
 	log_set_level(LOG_ERROR);
@@ -74,7 +75,7 @@ static int teardown(void **state)
 	(void)state;
 	disconnect_pair();
 	fake_device_fini(&device);
-	return fds_before == wire_count_fds() ? 0 : -1;
+	return fds_before == open_fds() ? 0 : -1;
 }
 
 /* --- a front-end in a few words ----------------------------------------- */

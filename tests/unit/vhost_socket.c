@@ -17,6 +17,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "open_fds.h"
 #include "vhost_user/vhost_user_socket.h"
 #include "vhost_wire.h"
 
@@ -35,7 +36,7 @@ static int setup(void **state)
 	int pair[2];
 
 	(void)state;
-	fds_before = wire_count_fds();
+	fds_before = open_fds();
 	memset(&err, 0, sizeof(err));
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		return -1;
@@ -55,7 +56,7 @@ static int teardown(void **state)
 		close(far_end);
 	close(near_end.fd);
 	close(near_end.stop_fd);
-	return fds_before == wire_count_fds() ? 0 : -1;
+	return fds_before == open_fds() ? 0 : -1;
 }
 
 static void add_fds(unsigned int count)

@@ -8,13 +8,13 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/virtio_config.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
 #include "base/fd.h"
 #include "host/mapping.h"
+#include "open_fds.h"
 #include "vdpa/vhost_vdpa.h"
 #include "vhost_vdpa_rig.h"
 
@@ -27,15 +27,6 @@ static unsigned int fds_before;
 int kick_fd, call_fd, err_fd, stop_fd;
 
 /* --- the rig -------------------------------------------------------------- */
-
-static unsigned int fds_open(void)
-{
-	unsigned int n = 0;
-
-	for (int fd = 0; fd < 1024; fd++)
-		n += fcntl(fd, F_GETFD) >= 0;
-	return n;
-}
 
 struct memory_region *region_add(uint64_t gpa, uint64_t size)
 {
@@ -58,7 +49,7 @@ void regions_drop(void)
 int setup(void **state)
 {
 	(void)state;
-	fds_before = fds_open();
+	fds_before = open_fds();
 	vdpa_sim_init(&sim);
 	b = NULL;
 	err.text[0] = '\0';
@@ -87,7 +78,7 @@ int teardown(void **state)
 	fd_close(&call_fd);
 	fd_close(&err_fd);
 	fd_close(&stop_fd);
-	assert_int_equal(fds_open(), fds_before);
+	assert_int_equal(open_fds(), fds_before);
 	return 0;
 }
 

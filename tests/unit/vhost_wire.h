@@ -6,7 +6,6 @@
 #ifndef UMBRA_TESTS_VHOST_WIRE_H
 #define UMBRA_TESTS_VHOST_WIRE_H
 
-#include <dirent.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -95,18 +94,6 @@ static inline void wire_close_fds(struct wire_message *m)
 {
 	while (m->fd_count)
 		close(m->fds[--m->fd_count]);
-}
-
-/* How many fds this process has open. */
-static inline unsigned int wire_count_fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	unsigned int n = 0;
-
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
 }
 
 #endif
