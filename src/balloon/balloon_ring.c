@@ -226,8 +226,8 @@ int balloon_ring_set_base(struct virtio_device *self, unsigned int index, struct
 
 /* The new fd is proven before the old one is let go of: after an error *@fd is still the
  * caller's, and the old one serves on. */
-static int ring_exchange_fd(struct balloon_device *d, struct balloon_ring *r, int *slot, int *fd,
-			    struct umbra_error *err)
+static int balloon_ring_exchange_fd(struct balloon_device *d, struct balloon_ring *r, int *slot,
+				    int *fd, struct umbra_error *err)
 {
 	int before = *slot, rc;
 
@@ -260,7 +260,7 @@ int balloon_ring_set_kick(struct virtio_device *self, unsigned int index, int *f
 		return error_set(err, -EINVAL, "queue %u: it is started before SET_FEATURES",
 				 index);
 	if (r->started)
-		return ring_exchange_fd(d, r, &r->front.kick_fd, fd, err);
+		return balloon_ring_exchange_fd(d, r, &r->front.kick_fd, fd, err);
 	balloon_queues_pause(d);
 	rc = ring_build(d, r, &why);
 	/* A fresh driver: see the header. */
@@ -288,7 +288,8 @@ int balloon_ring_set_call(struct virtio_device *self, unsigned int index, int *f
 {
 	struct balloon_ring *r = ring_get(balloon_of(self), index, err);
 
-	return !r ? -EINVAL : ring_exchange_fd(balloon_of(self), r, &r->front.call_fd, fd, err);
+	return !r ? -EINVAL
+		  : balloon_ring_exchange_fd(balloon_of(self), r, &r->front.call_fd, fd, err);
 }
 
 int balloon_ring_set_err(struct virtio_device *self, unsigned int index, int *fd,
@@ -296,7 +297,8 @@ int balloon_ring_set_err(struct virtio_device *self, unsigned int index, int *fd
 {
 	struct balloon_ring *r = ring_get(balloon_of(self), index, err);
 
-	return !r ? -EINVAL : ring_exchange_fd(balloon_of(self), r, &r->front.err_fd, fd, err);
+	return !r ? -EINVAL
+		  : balloon_ring_exchange_fd(balloon_of(self), r, &r->front.err_fd, fd, err);
 }
 
 int balloon_ring_enable(struct virtio_device *self, unsigned int index, bool enabled,

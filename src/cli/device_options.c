@@ -27,8 +27,8 @@ static int take_group(const struct option_row *row, const char *value, void *pla
 	return option_group(row->name, value, &access->group, err);
 }
 
-static int take_fd(const struct option_row *row, const char *value, void *place,
-		   struct umbra_error *err)
+static int take_socket_fd(const struct option_row *row, const char *value, void *place,
+			  struct umbra_error *err)
 {
 	return option_socket_fd(row->name, value, place, err);
 }
@@ -51,8 +51,8 @@ const struct option_row device_options_vm[] = {
 	  take_group, PLACE(socket_access) },
 	{ "--connect", "PATH", "connect to a VM that listens here, again and again, instead",
 	  option_take_socket_path, PLACE(connect_path) },
-	{ "--fd", "N", "use this socket, inherited and listening or connected,\ninstead", take_fd,
-	  PLACE(socket_fd) },
+	{ "--fd", "N", "use this socket, inherited and listening or connected,\ninstead",
+	  take_socket_fd, PLACE(socket_fd) },
 	{ 0 },
 };
 

@@ -16,7 +16,7 @@
 #include "cli/json_values.h"
 #include "cli/qmp_control_queue.h"
 
-static const char *mode_name(enum umbra_shadow_mode mode)
+static const char *report_mode_name(enum umbra_shadow_mode mode)
 {
 	switch (mode) {
 	case UMBRA_SHADOW_AUTO:
@@ -46,8 +46,9 @@ json_t *report_status(const char *name, const char *backend,
 	json_t *status;
 
 	status = json_pack("{s:o, s:s, s:s, s:b, s:b, s:s}", "name", json_text(name), "state",
-			   umbra_device_state_name(info->state), "shadow", mode_name(info->mode),
-			   "shadowed", info->state == UMBRA_DEVICE_SHADOWED, "shadow-wanted",
+			   umbra_device_state_name(info->state), "shadow",
+			   report_mode_name(info->mode), "shadowed",
+			   info->state == UMBRA_DEVICE_SHADOWED, "shadow-wanted",
 			   info->shadow_wanted, "backend", backend_kind(backend, picture));
 	status = json_with_text(status, "reason", info->reason);
 	return json_with_text(status, "shadow-refused", info->shadow_refused);

@@ -70,7 +70,7 @@ bool shadow_control_find(struct shadow_device *d)
 	return d->control.is_net;
 }
 
-static struct lane *ring_find(struct shadow_device *d)
+static struct lane *control_ring_find(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
 		if (shadow_device_is_control(d, lane_at(d->lanes, i)))
@@ -150,7 +150,7 @@ void shadow_control_begins(struct shadow_device *d, const struct lane *r)
 
 struct lane *shadow_control_replayer(struct shadow_device *d)
 {
-	struct lane *r = ring_find(d);
+	struct lane *r = control_ring_find(d);
 
 	if (!shadow_device_is_whole(d) || net_control_is_fresh(&d->control.state))
 		return NULL;
@@ -166,7 +166,7 @@ struct lane *shadow_control_replayer(struct shadow_device *d)
 int shadow_device_save_control(struct shadow_device *d, uint8_t **bytes, size_t *size,
 			       struct umbra_error *err)
 {
-	struct lane *r = ring_find(d);
+	struct lane *r = control_ring_find(d);
 	struct lane_context context;
 	bool is_served = r && lane_is_served(r);
 
@@ -201,7 +201,7 @@ int shadow_device_load_control(struct shadow_device *d, const uint8_t *bytes, si
 			       struct umbra_error *err)
 {
 	struct shadow_control *c = &d->control;
-	const struct lane *r = ring_find(d);
+	const struct lane *r = control_ring_find(d);
 	bool is_now = d->has_features && shadow_control_follows(d, d->guest_features);
 	struct net_control *state;
 	uint8_t *copy;

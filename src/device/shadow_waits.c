@@ -9,7 +9,7 @@
 
 #include "device/shadow_device_private.h"
 
-static const struct lane *ring_find(const struct shadow_device *d, bool kicked)
+static const struct lane *waiting_ring_find(const struct shadow_device *d, bool kicked)
 {
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
 		if (kicked ? lane_is_wanted(lane_at(d->lanes, i))
@@ -30,11 +30,11 @@ void shadow_device_waits_for(const struct shadow_device *d, char *text, size_t s
 		snprintf(text, size,
 			 "for the guest's memory: the front-end has shared none (QEMU: is share=on "
 			 "forgotten?)");
-	else if ((r = ring_find(d, true)) && !lane_front(r)->enabled)
+	else if ((r = waiting_ring_find(d, true)) && !lane_front(r)->enabled)
 		snprintf(text, size, "for the front-end to enable queue %u", lane_index(r));
 	else if (r)
 		snprintf(text, size, "for queue %u to be started", lane_index(r));
-	else if ((r = ring_find(d, false)))
+	else if ((r = waiting_ring_find(d, false)))
 		snprintf(text, size, "for the guest's driver to start queue %u", lane_index(r));
 	else
 		snprintf(text, size, "for the guest's driver to set up a queue");

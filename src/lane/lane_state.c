@@ -119,7 +119,7 @@ static const struct lane_rule {
 	{ .step = LANE_END, .from = LANE_BURIED, .to = LANE_STOPPED },
 };
 
-static const struct lane_rule *rule_find(enum lane_step step, enum lane_state from)
+static const struct lane_rule *lane_rule_find(enum lane_step step, enum lane_state from)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(rules); i++)
 		if (rules[i].step == step && rules[i].from == from)
@@ -141,7 +141,7 @@ const char *lane_step_name(enum lane_step step)
 
 bool lane_step_leads(enum lane_step step, enum lane_state from, enum lane_state *to)
 {
-	const struct lane_rule *rule = rule_find(step, from);
+	const struct lane_rule *rule = lane_rule_find(step, from);
 
 	if (rule)
 		*to = rule->to;
@@ -159,7 +159,7 @@ static void expect(const struct lane *r, enum lane_step step, bool is_true, cons
 
 void lane_expect_step(const struct lane *r, enum lane_step step)
 {
-	const struct lane_rule *rule = rule_find(step, r->state);
+	const struct lane_rule *rule = lane_rule_find(step, r->state);
 
 	expect(r, step, rule, "it is not in the table");
 	expect(r, step, states[r->state].is_true(r), "the lane is not as its state says");
@@ -179,7 +179,7 @@ static bool is_halt(enum lane_state state)
 
 void lane_take_step(struct lane *r, enum lane_step step)
 {
-	const struct lane_rule *rule = rule_find(step, r->state);
+	const struct lane_rule *rule = lane_rule_find(step, r->state);
 	enum lane_state from = r->state;
 
 	expect(r, step, rule, "it is not in the table");

@@ -270,7 +270,7 @@ uint16_t shadow_queue_asking(const struct shadow_queue *q, uint16_t untaken)
 	return count;
 }
 
-static int older_first(const void *a, const void *b)
+static int kept_older_first(const void *a, const void *b)
 {
 	const uint32_t *x = a, *y = b;
 
@@ -286,7 +286,7 @@ uint16_t shadow_queue_reclaim(struct shadow_queue *q, uint16_t untaken, uint32_t
 		if (driver_ring_peek(&q->back, head, &token, &age) && !(token & TOKEN_GHOST) &&
 		    (!(token & TOKEN_ASKS) || age <= untaken))
 			kept[count++] = (uint32_t)age << 16 | (uint16_t)token;
-	qsort(kept, count, sizeof(*kept), older_first);
+	qsort(kept, count, sizeof(*kept), kept_older_first);
 	for (uint16_t i = 0; i < count; i++)
 		kept[i] = (uint16_t)kept[i];
 	/* An avail entry is the driver's to write: one that lies gets what it asks for. */

@@ -27,8 +27,8 @@ struct desc_table {
 	uint32_t count;
 };
 
-static int broken(struct device_ring *r, enum ring_fault fault, uint16_t head, uint64_t value,
-		  uint64_t limit)
+static int device_ring_broken(struct device_ring *r, enum ring_fault fault, uint16_t head,
+			      uint64_t value, uint64_t limit)
 {
 	r->error =
 		(struct ring_error){ .fault = fault, .head = head, .value = value, .limit = limit };
@@ -94,18 +94,19 @@ static __attribute__((noinline)) int table_enter(struct device_ring *r, struct d
 	const uint8_t *host;
 
 	if (t->count)
-		return broken(r, RING_INDIRECT_NESTED, head, 0, 0);
+		return device_ring_broken(r, RING_INDIRECT_NESTED, head, 0, 0);
 	if (!r->indirect)
-		return broken(r, RING_INDIRECT_UNNEGOTIATED, head, 0, 0);
+		return device_ring_broken(r, RING_INDIRECT_UNNEGOTIATED, head, 0, 0);
 	if (d.flags & VRING_DESC_F_NEXT)
-		return broken(r, RING_INDIRECT_WITH_NEXT, head, 0, 0);
+		return device_ring_broken(r, RING_INDIRECT_WITH_NEXT, head, 0, 0);
 	if (d.len % DESC_BYTES)
-		return broken(r, RING_INDIRECT_SIZE, head, d.len, 0);
+		return device_ring_broken(r, RING_INDIRECT_SIZE, head, d.len, 0);
 	if (unlikely(count - 1 >= limit)) { /* none, too, wraps to many */
 		if (count == 0)
-			return broken(r, RING_INDIRECT_EMPTY, head, 0, 0);
+			return device_ring_broken(r, RING_INDIRECT_EMPTY, head, 0, 0);
 		if (count > r->table_max)
-			return broken(r, RING_INDIRECT_TOO_LONG, head, count, r->table_max);
+			return device_ring_broken(r, RING_INDIRECT_TOO_LONG, head, count,
+						  r->table_max);
 		r->table_longest = MAX(r->table_longest, count);
 		limit = count;
 	}
@@ -113,7 +114,7 @@ static __attribute__((noinline)) int table_enter(struct device_ring *r, struct d
 		host = memory_host(r->memory, &r->table_hint, (gpa_t){ d.addr }, d.len);
 		if (unlikely(!host) &&
 		    !memory_covers(r->memory, &r->table_hint, (gpa_t){ d.addr }, d.len))
-			return broken(r, RING_INDIRECT_OUTSIDE, head, d.addr, d.len);
+			return device_ring_broken(r, RING_INDIRECT_OUTSIDE, head, d.addr, d.len);
 	} else {
 		host = (const uint8_t *)(uintptr_t)d.addr;
 	}
@@ -160,20 +161,20 @@ static inline __attribute__((always_inline)) int chain_walk(struct device_ring *
 			continue;
 		}
 		if (unlikely(d.len == 0))
-			return broken(r, RING_ZERO_LENGTH, head, count, 0);
+			return device_ring_broken(r, RING_ZERO_LENGTH, head, count, 0);
 		if (d.flags & VRING_DESC_F_WRITE) {
 			seg->writable = 1;
 			writable_bytes += d.len;
 		} else {
 			if (unlikely(writable_bytes)) /* a segment has at least one */
-				return broken(r, RING_READ_AFTER_WRITE, head, count, 0);
+				return device_ring_broken(r, RING_READ_AFTER_WRITE, head, count, 0);
 			seg->writable = 0;
 			readable_bytes += d.len;
 			readable++;
 		}
 		if (memory &&
 		    unlikely(!memory_covers(memory, &r->memory_hint, (gpa_t){ d.addr }, d.len)))
-			return broken(r, RING_OUTSIDE_MEMORY, head, d.addr, d.len);
+			return device_ring_broken(r, RING_OUTSIDE_MEMORY, head, d.addr, d.len);
 		seg->addr = (gpa_t){ d.addr };
 		seg->len = d.len;
 		seg++;
@@ -181,9 +182,9 @@ static inline __attribute__((always_inline)) int chain_walk(struct device_ring *
 		if (!(d.flags & VRING_DESC_F_NEXT))
 			break;
 		if (unlikely(count == limit))
-			return broken(r, RING_CHAIN_TOO_LONG, head, count, limit);
+			return device_ring_broken(r, RING_CHAIN_TOO_LONG, head, count, limit);
 		if (unlikely(d.next >= entries))
-			return broken(r, RING_NEXT_RANGE, head, d.next, entries);
+			return device_ring_broken(r, RING_NEXT_RANGE, head, d.next, entries);
 		i = d.next;
 	}
 	chain->count = count;
@@ -217,9 +218,9 @@ static int avail_refresh(struct device_ring *r)
 	if (ahead == 0)
 		return 0;
 	if (unlikely(ahead > r->split.size))
-		return broken(r, RING_AVAIL_JUMPED, 0, ahead, r->split.size);
+		return device_ring_broken(r, RING_AVAIL_JUMPED, 0, ahead, r->split.size);
 	if (unlikely(outstanding > r->split.size))
-		return broken(r, RING_AVAIL_JUMPED, 0, outstanding, r->split.size);
+		return device_ring_broken(r, RING_AVAIL_JUMPED, 0, outstanding, r->split.size);
 	r->avail_seen = idx;
 	return 1;
 }
@@ -238,7 +239,7 @@ int device_ring_take(struct device_ring *r, struct ring_chain *chain)
 	}
 	head = shm_load16(&r->split.avail->ring[r->last_avail & (r->split.size - 1)]);
 	if (unlikely(head >= r->split.size))
-		return broken(r, RING_HEAD_RANGE, head, head, r->split.size);
+		return device_ring_broken(r, RING_HEAD_RANGE, head, head, r->split.size);
 	rc = chain_walk(r, chain, head);
 	if (likely(rc > 0))
 		r->last_avail++;

@@ -59,7 +59,8 @@ struct driver_slot {
 	uint16_t added;    /* avail index that the chain was added at */
 };
 
-static int broken(struct driver_ring *r, enum ring_fault fault, uint32_t id, uint64_t limit)
+static int driver_ring_broken(struct driver_ring *r, enum ring_fault fault, uint32_t id,
+			      uint64_t limit)
 {
 	r->error = (struct ring_error){ .fault = fault,
 					.head = id <= UINT16_MAX ? (uint16_t)id : 0,
@@ -386,7 +387,7 @@ static int used_refresh(struct driver_ring *r)
 	if (ahead == seen)
 		return 0;
 	if (unlikely(ahead > shown || ahead < seen))
-		return broken(r, RING_USED_JUMPED, ahead, shown);
+		return driver_ring_broken(r, RING_USED_JUMPED, ahead, shown);
 	r->used_seen = idx;
 	return 1;
 }
@@ -410,9 +411,9 @@ static inline int entry_read(struct driver_ring *r, uint16_t *head, uint32_t *le
 
 	*len = shm_load32(&e->len);
 	if (unlikely(id >= r->split.size))
-		return broken(r, RING_USED_ID_RANGE, id, r->split.size);
+		return driver_ring_broken(r, RING_USED_ID_RANGE, id, r->split.size);
 	if (unlikely(r->slots[id].count == 0 || is_unpublished(r, (uint16_t)id)))
-		return broken(r, RING_USED_NOT_IN_FLIGHT, id, 0);
+		return driver_ring_broken(r, RING_USED_NOT_IN_FLIGHT, id, 0);
 	*head = (uint16_t)id;
 	return 1;
 }
@@ -433,7 +434,7 @@ static int batch_read(struct driver_ring *r)
 		return rc;
 	batch = (uint16_t)(r->slots[head].added - r->last_used);
 	if (unlikely(batch >= seen))
-		return broken(r, RING_USED_OUT_OF_ORDER, head, seen);
+		return driver_ring_broken(r, RING_USED_OUT_OF_ORDER, head, seen);
 	r->in_order_left = (uint16_t)(batch + 1);
 	r->in_order_len = len;
 	return 1;

@@ -59,7 +59,7 @@ struct umbra_balloon {
 
 /* --- the system, for the device -------------------------------------------- */
 
-static struct umbra_balloon *balloon_of(struct balloon_host *host)
+static struct umbra_balloon *session_balloon(struct balloon_host *host)
 {
 	return (struct umbra_balloon *)(void *)((char *)host -
 						offsetof(struct umbra_balloon, host));
@@ -79,7 +79,7 @@ static uint64_t host_now_us(struct balloon_host *host)
 
 static void host_judge(struct balloon_host *host, const struct memory_region *region)
 {
-	discard_policy_judge(&balloon_of(host)->policy, region->backing);
+	discard_policy_judge(&session_balloon(host)->policy, region->backing);
 }
 
 static uint64_t host_discard(struct balloon_host *host, struct balloon_discard *list,
@@ -92,12 +92,12 @@ static uint64_t host_discard(struct balloon_host *host, struct balloon_discard *
 static int host_serve_begin(struct balloon_host *host, struct queue_service *service,
 			    struct umbra_error *err)
 {
-	return session_serve_begin(&balloon_of(host)->session, service, err);
+	return session_serve_begin(&session_balloon(host)->session, service, err);
 }
 
 static void host_serve_end(struct balloon_host *host, struct queue_service *service)
 {
-	session_serve_end(&balloon_of(host)->session, service);
+	session_serve_end(&session_balloon(host)->session, service);
 }
 
 static void host_notify(struct balloon_host *host, int fd)
@@ -110,12 +110,12 @@ static void host_notify(struct balloon_host *host, int fd)
 /* On the worker's thread. */
 static void host_moved(struct balloon_host *host)
 {
-	session_notice(&balloon_of(host)->session);
+	session_notice(&session_balloon(host)->session);
 }
 
 static void host_config_changed(struct balloon_host *host)
 {
-	session_config_changed(&balloon_of(host)->session);
+	session_config_changed(&session_balloon(host)->session);
 }
 
 static const struct balloon_host_ops host_ops = {

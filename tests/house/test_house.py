@@ -106,6 +106,26 @@ def test_one_line_that_violates_a_rule_is_found(house, name, line, complaint):
     assert found.startswith(complaint.replace(":N:", f":{number}:"))
 
 
+@pytest.mark.parametrize("line, kind, name", [
+    pytest.param("static bool is_power_of_two(uint64_t v)\n{\n\treturn v;\n}", "function",
+                 "is_power_of_two", id="function"),
+    pytest.param("struct umbra_error {\n\tint i;\n};", "type", "umbra_error", id="struct"),
+])
+def test_a_name_that_something_else_has_is_found(house, line, kind, name):
+    house.append("src/cli/main.c", line)
+    if kind == "type":
+        house.append("src/base/log.c", line)
+    found = [line for line in house.check() if line.startswith("name: src/cli/main.c:")]
+    assert len(found) == 1 and f": {name}: a {kind} of this name is in src/base/" in found[0]
+
+
+def test_functions_of_one_slot_may_share_a_name(house):
+    for name in ("src/cli/main.c", "src/base/log.c"):
+        house.append(name, "static int shared(void)\n{\n\treturn 0;\n}\n"
+                           "struct { int (*run)(void); } t_%s = { .run = shared };" % name[4:7])
+    assert house.check() == []
+
+
 @pytest.mark.parametrize("line", [
     "/* VHOST_USER_SET_VRING_KICK, shm_load16(), BIT64(3) */",
     '// #include "ring/split.h"',
