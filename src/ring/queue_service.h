@@ -18,7 +18,7 @@ enum queue_action {
 	QUEUE_KICK_BACKEND = 2, /* notify the back-end */
 	QUEUE_MORE = 4,         /* call pass() again before sleeping */
 	QUEUE_YIELD = 8,        /* and not before all others have had their turn: it was long */
-	QUEUE_NOTICE = 8,       /* there is something for the device's thread to see */
+	QUEUE_NOTICE = 16,      /* there is something for the device's thread to see */
 };
 
 struct queue_service {

@@ -56,6 +56,7 @@ static void wait_readable(int fd)
 /* A queue that has a call for its guest whenever it is kicked. */
 struct queue {
 	struct queue_service service;
+	unsigned int too; /* what it asks for beside the call */
 	bool began, calls;
 };
 
@@ -67,7 +68,7 @@ static int pass(void *opaque, unsigned int *owed)
 	/* The first pass is the one unasked, and after a call comes an idle one. */
 	q->calls = q->began && !q->calls;
 	q->began = true;
-	return q->calls ? QUEUE_CALL_GUEST | QUEUE_MORE : 0;
+	return q->calls ? (int)(QUEUE_CALL_GUEST | QUEUE_MORE | q->too) : 0;
 }
 
 static void queue_begin(struct queue *q, struct worker *w, int kick, int call)
@@ -123,6 +124,36 @@ static void test_a_call_fd_that_blocks_breaks_its_queue_and_no_other(void **stat
 	close(broken);
 }
 
+static void test_each_thing_that_a_queue_asks_for_is_done_and_no_other(void **state)
+{
+	static const struct {
+		unsigned int too;
+		bool is_noticed;
+	} cases[] = { { 0, false }, { QUEUE_YIELD, false }, { QUEUE_NOTICE, true } };
+	int broken = eventfd_new(), kick = eventfd_new(), call = eventfd_new();
+	struct umbra_error err;
+	struct worker *w;
+	uint64_t count;
+
+	(void)state;
+	assert_int_equal(worker_create(broken, &w, &err), 0);
+	for (unsigned int i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct queue q;
+
+		queue_begin(&q, w, kick, call);
+		q.too = cases[i].too;
+		ring(kick);
+		wait_readable(call);
+		worker_end(w, &q.service);
+		assert_int_equal(read(call, &count, sizeof(count)), sizeof(count));
+		assert_int_equal(read(broken, &count, sizeof(count)) > 0, cases[i].is_noticed);
+	}
+	worker_destroy(&w);
+	close(call);
+	close(kick);
+	close(broken);
+}
+
 static void test_a_call_that_blocks_is_ended(void **state)
 {
 	int fd = eventfd_new();
@@ -174,6 +205,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_call_fd_that_blocks_breaks_its_queue_and_no_other),
+		cmocka_unit_test(test_each_thing_that_a_queue_asks_for_is_done_and_no_other),
 		cmocka_unit_test(test_a_call_that_blocks_is_ended),
 		cmocka_unit_test(test_a_full_counter_is_as_good_as_a_notification),
 		cmocka_unit_test(test_a_thread_gets_its_signal_mask_back),
