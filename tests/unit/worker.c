@@ -130,7 +130,7 @@ static void test_each_thing_that_a_queue_asks_for_is_done_and_no_other(void **st
 		unsigned int too;
 		bool is_noticed;
 	} cases[] = { { 0, false }, { QUEUE_YIELD, false }, { QUEUE_NOTICE, true } };
-	int broken = eventfd_new(), kick = eventfd_new(), call = eventfd_new();
+	int broken = eventfd_new(), call = eventfd_new();
 	struct umbra_error err;
 	struct worker *w;
 	uint64_t count;
@@ -138,6 +138,7 @@ static void test_each_thing_that_a_queue_asks_for_is_done_and_no_other(void **st
 	(void)state;
 	assert_int_equal(worker_create(broken, &w, &err), 0);
 	for (unsigned int i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		int kick = eventfd_new();
 		struct queue q;
 
 		queue_begin(&q, w, kick, call);
@@ -147,10 +148,10 @@ static void test_each_thing_that_a_queue_asks_for_is_done_and_no_other(void **st
 		worker_end(w, &q.service);
 		assert_int_equal(read(call, &count, sizeof(count)), sizeof(count));
 		assert_int_equal(read(broken, &count, sizeof(count)) > 0, cases[i].is_noticed);
+		close(kick);
 	}
 	worker_destroy(&w);
 	close(call);
-	close(kick);
 	close(broken);
 }
 
