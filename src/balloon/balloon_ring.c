@@ -69,6 +69,24 @@ static int ring_build(struct balloon_device *d, struct balloon_ring *r, struct u
 	return 0;
 }
 
+/* The ring is started: it is built, or broken because it cannot stand where it should. */
+static int balloon_ring_start(struct balloon_device *d, struct balloon_ring *r,
+			      struct umbra_error *err)
+{
+	struct umbra_error why = { "" };
+	int rc = ring_build(d, r, &why);
+
+	if (rc == -EPROTO) {
+		balloon_ring_break(d, r, why.text);
+		d->host->ops->config_changed(d->host);
+		rc = 0;
+	} else if (rc) {
+		error_set(err, rc, "%s", why.text);
+	}
+	r->started = !rc;
+	return rc;
+}
+
 void balloon_ring_break(struct balloon_device *d, struct balloon_ring *r, const char *reason)
 {
 	snprintf(r->error, sizeof(r->error), "%s", reason);
@@ -164,7 +182,7 @@ void balloon_queues_resume(struct balloon_device *d)
  * NULL: there is no such ring.
  *
  * Not every front-end stops a ring before it sets it up for the next driver (User
- * Mode Linux does not): a new size, or any base, halts one that runs.
+ * Mode Linux does not): virtio/guest_ring.h says what each message does to one that runs.
  */
 static struct balloon_ring *ring_get(struct balloon_device *d, unsigned int index,
 				     struct umbra_error *err)
@@ -198,16 +216,18 @@ int balloon_ring_set_addr(struct virtio_device *self, unsigned int index,
 
 	if (!r)
 		return -EINVAL;
+	if (guest_ring_is_at(&r->front, addr))
+		return 0;
 	if (!r->started) {
 		r->front.addr = *addr;
 		r->front.has_addr = true;
 		return 0;
 	}
-	/* QEMU sends it again for a ring that runs; it may even move it. */
-	ring_pause(d, r);
 	rc = guest_ring_find_at(&r->front, addr, d->memory, err);
-	if (!rc && r->built)
-		r->queue.ring.split = r->front.split;
+	if (rc)
+		return rc;
+	balloon_ring_halt(d, r);
+	rc = balloon_ring_start(d, r, err);
 	ring_resume(d, r);
 	return rc;
 }
@@ -249,7 +269,6 @@ int balloon_ring_set_kick(struct virtio_device *self, unsigned int index, int *f
 {
 	struct balloon_device *d = balloon_of(self);
 	struct balloon_ring *r = ring_get(d, index, err);
-	struct umbra_error why = { "" };
 	int rc;
 
 	if (!r)
@@ -262,18 +281,10 @@ int balloon_ring_set_kick(struct virtio_device *self, unsigned int index, int *f
 	if (r->started)
 		return balloon_ring_exchange_fd(d, r, &r->front.kick_fd, fd, err);
 	balloon_queues_pause(d);
-	rc = ring_build(d, r, &why);
+	rc = balloon_ring_start(d, r, err);
 	/* A fresh driver: see the header. */
-	if (!rc && index == 0 && r->front.base.avail == 0)
+	if (r->built && index == 0 && r->front.base.avail == 0)
 		balloon_device_clear_account(d);
-	if (rc == -EPROTO) {
-		balloon_ring_break(d, r, why.text);
-		d->host->ops->config_changed(d->host);
-		rc = 0;
-	} else if (rc) {
-		error_set(err, rc, "%s", why.text);
-	}
-	r->started = !rc;
 	if (!rc) {
 		fd_close(&r->front.kick_fd);
 		r->front.kick_fd = fd_take(fd);

@@ -5,11 +5,10 @@
  * Theory of operation.  What the front-end says of a ring is kept, and the
  * back-end hears of it when the ring starts, or of an eventfd that is exchanged.
  *
- * A front-end that programs a started ring anew without having stopped it
- * (UML after a driver was unbound; the specification allows to re-send the
- * same) has forgotten the old one: a real change stops the ring first.  Messages
- * that repeat what is known change nothing and are not forwarded, since some
- * back-ends drop their rings on them.
+ * What is said again of a started ring does what virtio/guest_ring.h says.  A new size and any
+ * base mean that the driver has forgotten the ring (UML after it was unbound): nothing is
+ * written there any more.  Other addresses mean that it lies elsewhere by now: it comes to a
+ * standstill where it is, as for GET_VRING_BASE, and starts there, as with a kick fd.
  *
  * A disabled ring is not at the back-end: SET_VRING_ENABLE 0 brings it to a standstill, 1
  * starts it where it stood, in the mode that the device then has.  For a driver that is
@@ -69,25 +68,6 @@ int shadow_device_ring_set_size(struct virtio_device *self, unsigned int index, 
 	return 0;
 }
 
-int shadow_device_ring_set_addr(struct virtio_device *self, unsigned int index,
-				const struct virtio_ring_addr *addr, struct umbra_error *err)
-{
-	struct shadow_device *d = shadow_of(self);
-	struct lane *r = ring_find(d, index, err);
-	int rc;
-
-	if (!r)
-		return -EINVAL;
-	if (guest_ring_is_at(lane_front(r), addr))
-		return 0;
-	rc = shadow_device_abandon(d, r, err);
-	if (rc)
-		return rc;
-	lane_front(r)->addr = *addr;
-	lane_front(r)->has_addr = true;
-	return 0;
-}
-
 int shadow_device_ring_set_base(struct virtio_device *self, unsigned int index,
 				struct ring_position base, struct umbra_error *err)
 {
@@ -138,28 +118,110 @@ static int queue_check(struct shadow_device *d, unsigned int index, struct umbra
 			 count);
 }
 
-/* The front-end has started ring @r. */
+/* Ring @r, which is stopped, has a kick fd: it is started, or stays stopped. */
 static int ring_want(struct shadow_device *d, struct lane *r, struct umbra_error *err)
 {
 	struct lane_context c = shadow_device_context(d);
 	int rc = shadow_device_check_backend(d, err);
 
-	if (rc)
-		return rc;
-	if (!d->has_features)
-		return error_set(err, -EINVAL, "queue %u: it is started before SET_FEATURES",
-				 lane_index(r));
+	lane_want(r);
+	if (!rc && !d->has_features)
+		rc = error_set(err, -EINVAL, "queue %u: it is started before SET_FEATURES",
+			       lane_index(r));
 	/* What is wrong with it is said now, even if it begins later. */
-	rc = shadow_device_is_whole(d) ? queue_check(d, lane_index(r), err) : 0;
+	if (!rc && shadow_device_is_whole(d))
+		rc = queue_check(d, lane_index(r), err);
 	if (!rc)
 		rc = lane_resolve(r, &c, err);
 	if (!rc && shadow_device_is_control(d, r))
 		shadow_control_begins(d, r);
+	if (!rc && (lane_front(r)->enabled || shadow_device_is_whole(d)))
+		rc = ring_begin(d, r, err);
+	else if (!rc)
+		shadow_device_settle(d);
+	if (rc)
+		lane_discard(r, &c);
+	return rc;
+}
+
+/* Ring @r, wherever in its life, comes to a standstill.  It may be found broken. */
+static int ring_halt(struct shadow_device *d, struct lane *r, struct umbra_error *err)
+{
+	return shadow_device_has_to_stop(d, r) ? shadow_device_halt(d, r, err) : 0;
+}
+
+/* Ring @r, which was halted, is left to others: its base is where it stood. */
+static void ring_leave(struct shadow_device *d, struct lane *r)
+{
+	struct lane_context c = shadow_device_context(d);
+
+	if (lane_runs(r) || lane_is_broken(r))
+		lane_finish(r, &c);
+}
+
+static void ring_note_addr(struct lane *r, const struct virtio_ring_addr *addr)
+{
+	lane_front(r)->addr = *addr;
+	lane_front(r)->has_addr = true;
+}
+
+/* Ring @r, which was left, starts at @addr, with the kick fd that it has. */
+static int ring_want_at(struct shadow_device *d, struct lane *r,
+			const struct virtio_ring_addr *addr, struct umbra_error *err)
+{
+	struct lane_context c = shadow_device_context(d);
+	int kick_fd = fd_take(&lane_front(r)->kick_fd);
+
+	lane_end(r, &c);
+	lane_front(r)->kick_fd = kick_fd;
+	ring_note_addr(r, addr);
+	return ring_want(d, r, err);
+}
+
+/*
+ * Ring @r, which was started, is somewhere else: virtio/guest_ring.h.  What is left to go
+ * wrong, when its new place has been proven, is that the back-end does not take it there.
+ */
+static int ring_move(struct shadow_device *d, struct lane *r, const struct virtio_ring_addr *addr,
+		     struct umbra_error *err)
+{
+	const struct virtio_ring_addr before = lane_front(r)->addr;
+	struct guest_ring there = *lane_front(r);
+	struct umbra_error later;
+	bool was_broken = lane_is_broken(r);
+	int rc = guest_ring_find_at(&there, addr, d->memory, err);
+
+	if (!rc)
+		rc = ring_halt(d, r, err);
 	if (rc)
 		return rc;
-	if (lane_front(r)->enabled || shadow_device_is_whole(d))
-		return ring_begin(d, r, err);
-	shadow_device_settle(d);
+	if (lane_is_broken(r) && !was_broken) { /* by its stop: that has to be seen */
+		ring_note_addr(r, addr);
+		return 0;
+	}
+	ring_leave(d, r);
+	rc = ring_want_at(d, r, addr, err);
+	if (rc && !shadow_device_is_fatal(rc) && ring_want_at(d, r, &before, &later)) {
+		lane_want(r); /* as the front-end does: it must not look as if it were stopped */
+		shadow_device_break_ring(d, r, later.text);
+		shadow_device_settle(d);
+	}
+	return rc;
+}
+
+int shadow_device_ring_set_addr(struct virtio_device *self, unsigned int index,
+				const struct virtio_ring_addr *addr, struct umbra_error *err)
+{
+	struct shadow_device *d = shadow_of(self);
+	struct lane *r = ring_find(d, index, err);
+
+	if (!r)
+		return -EINVAL;
+	if (guest_ring_is_at(lane_front(r), addr))
+		return 0;
+	if (!lane_is_stopped(r))
+		return ring_move(d, r, addr, err);
+	ring_note_addr(r, addr);
 	return 0;
 }
 
@@ -273,7 +335,6 @@ int shadow_device_ring_set_kick(struct virtio_device *self, unsigned int index, 
 				struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
-	struct lane_context c = shadow_device_context(d);
 	struct lane *r = ring_find(d, index, err);
 	int rc;
 
@@ -290,14 +351,11 @@ int shadow_device_ring_set_kick(struct virtio_device *self, unsigned int index, 
 	}
 	fd_close(&lane_front(r)->kick_fd);
 	lane_front(r)->kick_fd = *fd;
-	lane_want(r);
 	rc = ring_want(d, r, err);
-	if (rc) {
-		lane_discard(r, &c);
+	if (rc)
 		lane_front(r)->kick_fd = -1; /* still the caller's */
-	} else {
+	else
 		*fd = -1;
-	}
 	return rc;
 }
 
@@ -377,12 +435,11 @@ int shadow_device_ring_stop(struct virtio_device *self, unsigned int index,
 
 	if (!r)
 		return -EINVAL;
-	c = shadow_device_context(d);
-	rc = shadow_device_has_to_stop(d, r) ? shadow_device_halt(d, r, err) : 0;
+	rc = ring_halt(d, r, err);
 	if (rc)
 		return rc;
-	if (lane_runs(r) || lane_is_broken(r))
-		lane_finish(r, &c);
+	ring_leave(d, r);
+	c = shadow_device_context(d);
 	lane_end(r, &c);
 	*base = lane_front(r)->base;
 	shadow_device_settle(d);

@@ -8,6 +8,20 @@
  * judged by its own two indices: one that is behind what was used would have requests done
  * again, one ahead of what is available would have them skipped.
  *
+ * The contract of what is said again of a ring that was started, for every device:
+ *
+ *	the same size, the same addresses	nothing happens: a VMM says them again to turn
+ *						a log on or off, and some back-ends drop their
+ *						rings on them
+ *	other addresses				the ring is stopped, and started there, where it
+ *						stood.  That it lies there is proven before: if
+ *						not, the message is refused and the ring goes on
+ *						where it was.  Where it does not stand there as
+ *						it should it is broken, as at every start
+ *	another size, any base			the ring is stopped, and waits to be started: the
+ *						driver has forgotten it (User Mode Linux says so in
+ *						no other way)
+ *
  * Ownership: the three fds are the struct's; the ring's memory is the guest's, and mapped as
  * long as the snapshot that it was found in is held.
  * Threads: the device's thread.
