@@ -8,6 +8,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "ring/chain_bytes.h"
 
 #define PAGE_BYTES (UINT64_C(1) << PAGE_RUN_SHIFT)
 
@@ -51,49 +52,7 @@ void balloon_shared_fini(struct balloon_shared *s)
 	s->answers = NULL;
 }
 
-/* --- the guest's buffers --------------------------------------------------- */
-
-/*
- * Copy @length bytes of guest memory, which the ring has judged, out (or in: @out
- * is NULL).  A segment may lie across regions that adjoin.  Guest memory may change
- * meanwhile; what is judged is the copy.
- */
-static void copy_piece(struct balloon_queue *q, gpa_t gpa, uint64_t length, uint8_t *out,
-		       const uint8_t *in)
-{
-	const struct memory *memory = q->ring.memory;
-
-	while (length) {
-		const struct memory_region *r = memory_find(memory, gpa);
-		uint64_t offset = gpa.v - r->gpa.v, n = MIN(length, r->size - offset);
-
-		if (out) {
-			memcpy(out, r->host + offset, n);
-			out += n;
-		} else {
-			memcpy(r->host + offset, in, n);
-			in += n;
-		}
-		gpa.v += n;
-		length -= n;
-	}
-}
-
-/* The first @max bytes of the chain's readable part, into @out.  Returns how many
- * there are. */
-static size_t chain_read(struct balloon_queue *q, uint8_t *out, size_t max)
-{
-	size_t done = 0;
-
-	for (uint32_t i = 0; i < q->chain.readable && done < max; i++) {
-		const struct ring_seg *seg = &q->chain.segs[i];
-		size_t n = MIN(seg->len, max - done);
-
-		copy_piece(q, seg->addr, n, out + done, NULL);
-		done += n;
-	}
-	return done;
-}
+/* --- answers ---------------------------------------------------------------- */
 
 /* Remember where the chain's status goes, if there is room for one. */
 static void answer_place(struct balloon_answer *a, const struct ring_chain *chain)
@@ -113,13 +72,10 @@ static void answer_place(struct balloon_answer *a, const struct ring_chain *chai
 
 static void answer_write(struct balloon_queue *q, const struct balloon_answer *a)
 {
-	uint8_t bytes[PAGE_RUN_STATUS_BYTES], *at = bytes;
+	uint8_t bytes[PAGE_RUN_STATUS_BYTES];
 
 	page_run_status_store(bytes, a->status);
-	for (unsigned int i = 0; i < a->pieces; i++) {
-		copy_piece(q, a->piece[i].addr, a->piece[i].len, NULL, at);
-		at += a->piece[i].len;
-	}
+	segments_write(a->piece, a->pieces, q->ring.memory, bytes);
 }
 
 /* --- messages --------------------------------------------------------------- */
@@ -131,6 +87,13 @@ static void refuse_message(struct balloon_queue *q, struct balloon_answer *a,
 	q->shared->refused_messages++;
 }
 
+/* Copy the message out of the chain: its length, cut at the longest that there is. */
+static size_t message_read(struct balloon_queue *q)
+{
+	return chain_read(&q->chain, q->ring.memory, q->shared->message,
+			  PAGE_RUN_MESSAGE_BYTES_MAX);
+}
+
 /* The stock protocol: 32-bit pfns. */
 static void take_pfns(struct balloon_queue *q, struct balloon_answer *a)
 {
@@ -138,7 +101,7 @@ static void take_pfns(struct balloon_queue *q, struct balloon_answer *a)
 	uint32_t count;
 
 	/* A part of a pfn at the end is nothing. */
-	count = (uint32_t)(chain_read(q, s->message, PAGE_RUN_MESSAGE_BYTES_MAX) / 4);
+	count = (uint32_t)(message_read(q) / 4);
 	if (!count || q->chain.readable_bytes > PAGE_RUN_MESSAGE_BYTES_MAX) {
 		refuse_message(q, a, PAGE_RUN_BAD_LENGTH);
 		return;
@@ -198,7 +161,7 @@ static void read_records(struct balloon_queue *q)
 static void take_records(struct balloon_queue *q, struct balloon_answer *a)
 {
 	struct balloon_shared *s = q->shared;
-	size_t length = chain_read(q, s->message, PAGE_RUN_MESSAGE_BYTES_MAX);
+	size_t length = message_read(q);
 	enum page_run_code code = page_run_decode_begin(&s->decoder, s->message, length);
 
 	if (code != PAGE_RUN_OK) {
@@ -391,7 +354,8 @@ static void take_stats(struct balloon_queue *q)
 		.still = s->stats_turns == s->turns,
 	};
 
-	balloon_stats_store(&s->stats, bytes, chain_read(q, bytes, sizeof(bytes)), &window,
+	balloon_stats_store(&s->stats, bytes,
+			    chain_read(&q->chain, q->ring.memory, bytes, sizeof(bytes)), &window,
 			    s->host->ops->now_us(s->host));
 	/* Who takes the same buffer again, after a stop, has not asked for it. */
 	s->stats_era = 0;

@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/shm.h"
+#include "ring/chain_bytes.h"
 
 /* Commands moved in one pass; they are few, and most passes move one. */
 #define BATCH_MAX 16u
@@ -90,32 +91,6 @@ static int control_queue_break(struct control_queue *q, const struct ring_error 
 }
 
 /* ---- the guest's buffers ----------------------------------------------------- */
-
-/*
- * Copy the readable part of the chain, which the ring has judged to be guest
- * memory and the caller to be not too long.  A segment may lie across regions
- * that adjoin.
- */
-static void guest_copy(struct control_queue *q)
-{
-	uint8_t *out = q->command;
-
-	for (uint32_t i = 0; i < q->chain.readable; i++) {
-		gpa_t gpa = q->chain.segs[i].addr;
-		uint64_t left = q->chain.segs[i].len;
-
-		while (left) {
-			const struct memory_region *r = memory_find(q->guest.memory, gpa);
-			uint64_t offset = gpa.v - r->gpa.v, n = MIN(left, r->size - offset);
-
-			memcpy(out, r->host + offset, n);
-			out += n;
-			gpa.v += n;
-			left -= n;
-		}
-	}
-	q->command_bytes = (uint32_t)q->chain.readable_bytes;
-}
 
 /*
  * Answer the guest's command, and give its chain back.  Where there is no byte for
@@ -242,7 +217,8 @@ static int chain_judge(struct control_queue *q, struct umbra_error *err)
 		return error_set(err, -EINVAL, "it has %llu bytes, expected %u or less",
 				 (unsigned long long)q->chain.readable_bytes,
 				 NET_CONTROL_COMMAND_MAX);
-	guest_copy(q);
+	q->command_bytes = (uint32_t)chain_read(&q->chain, q->guest.memory, q->command,
+						NET_CONTROL_COMMAND_MAX);
 	return net_control_judge(q->terms, q->command, q->command_bytes, err);
 }
 
