@@ -2,15 +2,15 @@
 /*
  * The states of a lane's life, and what may follow what.
  *
- *	STOPPED --want--> WANTED --start--> STARTED --go--> RUNNING --hush--> HUSHED --halt-->
- *HALTED ^                  |               ^                 |               |
- *	                    |<---take back-----'               |<----resume------'               |
- *	                    |                                  |<----resume----------------------|
- *	                    '<---------------------------------------finish----------------------'
+ *	STOPPED -want-> WANTED -start-> STARTED -go-> RUNNING -hush-> HUSHED -halt-> HALTED
+ *	                 ^ ^               |            ^ ^              |             |
+ *	                 | '--take back----'            | '---resume-----'             |
+ *	                 |                              '-----resume-------------------|
+ *	                 '------------------finish-------------------------------------'
  *
- *	STARTED, RUNNING, HUSHED --break--> BROKEN --halt--> BURIED --finish--> WANTED
- *	WANTED, HALTED           --break-----------------------^
- *	any                      --end----> STOPPED
+ *	STARTED, RUNNING, HUSHED -break-> BROKEN -halt-> BURIED -finish-> WANTED
+ *	WANTED, HALTED           -break-------------------^
+ *	any                      -end--> STOPPED
  *
  * Theory of operation.  Each change of a lane's state is a step, and goes through
  * lane_take_step(), which looks it up in one table: from which states it may be taken,
