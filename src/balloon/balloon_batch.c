@@ -226,15 +226,29 @@ static void enter(struct balloon_batch *b, enum balloon_kind kind, struct page_r
 	}
 }
 
+static void pages_show(struct balloon_batch *b)
+{
+	__atomic_store_n(&b->counters->pages, b->ledger->pages - MIN(b->entered, b->left),
+			 __ATOMIC_RELAXED);
+}
+
 void balloon_batch_close(struct balloon_batch *b, enum balloon_kind kind)
 {
+	const uint64_t shown = b->counters->pages;
+
 	b->count = page_runs_merge(b->runs, b->count);
 	b->at = 0;
+	b->left = 0;
 	/* All of them before the first discard: a block is complete when the ledger says
 	 * so. */
-	for (uint32_t i = 0; i < b->count; i++)
+	for (uint32_t i = 0; i < b->count; i++) {
 		enter(b, kind, b->runs[i]);
-	__atomic_store_n(&b->counters->pages, b->ledger->pages, __ATOMIC_RELAXED);
+		if (kind == BALLOON_INFLATE)
+			b->left += b->runs[i].count;
+	}
+	/* With what a batch entered that was dropped between two turns. */
+	b->entered = b->ledger->pages - MIN(b->ledger->pages, shown);
+	pages_show(b);
 }
 
 /*
@@ -276,6 +290,7 @@ bool balloon_batch_turn(struct balloon_batch *b, enum balloon_kind kind)
 		part.count = turn_part(b, index, &part, bytes);
 		discard_run(b, kind, index, part);
 		bytes += part.count << PAGE_RUN_SHIFT;
+		b->left -= MIN(b->left, part.count);
 		run->pfn += part.count;
 		run->count -= part.count;
 		b->at += !run->count;
@@ -285,6 +300,7 @@ bool balloon_batch_turn(struct balloon_batch *b, enum balloon_kind kind)
 	}
 	discards_flush(b);
 	__atomic_store_n(&b->counters->unfreed, b->ledger->kept, __ATOMIC_RELAXED);
+	pages_show(b);
 	if (kind != BALLOON_DEFLATE && b->at < b->count)
 		return false;
 	balloon_batch_drop(b);

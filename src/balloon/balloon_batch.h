@@ -73,6 +73,9 @@ struct balloon_batch {
 	struct page_run *runs;
 	uint32_t count;
 	uint32_t at; /* once it is closed: the first run that is not yet carried out */
+	/* Pages that the ledger got, and those of the batch that the host has yet to get: who
+	 * looks at the counters between two turns finds in the balloon what the host has got. */
+	uint64_t entered, left;
 	struct balloon_discard *discards;
 	unsigned int discard_count;
 	/* Pages in [failed_first, failed_end) could not be discarded since
