@@ -89,7 +89,7 @@ static int rings_ungo(struct shadow_device *d, struct umbra_error *err)
 
 		if (!lane_is_started(r))
 			continue;
-		if (shadow_device_is_whole(d)) {
+		if (shadow_device_runs_as_one(d)) {
 			struct ring_position ignored;
 
 			rc = d->backend->ops->ring_stop(d->backend, lane_index(r), &ignored, err);
@@ -132,7 +132,7 @@ int shadow_device_begin(struct shadow_device *d, const struct lane *only, bool s
 		rc = lane_start(r, &c, kind, !control || kind == LANE_FOLLOWED, err);
 		any = true;
 	}
-	if (!rc && any && shadow_device_is_whole(d)) {
+	if (!rc && any && shadow_device_runs_as_one(d)) {
 		rc = d->backend->ops->device_start(d->backend, err);
 		runs = !rc;
 	}
@@ -157,7 +157,7 @@ int shadow_device_resume(struct shadow_device *d, struct umbra_error *err)
 {
 	struct lane_context c = shadow_device_context(d);
 
-	if (!shadow_device_is_whole(d) || !lanes_any(d->lanes, is_halted))
+	if (!shadow_device_runs_as_one(d) || !lanes_any(d->lanes, is_halted))
 		return lanes_resume(d->lanes, &c, err);
 	lanes_finish(d->lanes, &c);
 	return shadow_device_begin(d, NULL, d->shadow_wanted, err);

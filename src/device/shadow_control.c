@@ -64,7 +64,7 @@ bool shadow_control_find(struct shadow_device *d)
 {
 	struct umbra_backend_info info = { 0 };
 
-	if (shadow_device_is_whole(d))
+	if (shadow_device_runs_as_one(d))
 		d->backend->ops->info(d->backend, &info);
 	d->control.is_net = info.device_id == VIRTIO_ID_NET;
 	return d->control.is_net;
@@ -152,7 +152,7 @@ struct lane *shadow_control_replayer(struct shadow_device *d)
 {
 	struct lane *r = control_ring_find(d);
 
-	if (!shadow_device_is_whole(d) || net_control_is_fresh(&d->control.state))
+	if (!shadow_device_runs_as_one(d) || net_control_is_fresh(&d->control.state))
 		return NULL;
 	if (r && lane_is_wanted(r) && lane_front(r)->enabled)
 		return r;

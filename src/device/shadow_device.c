@@ -65,7 +65,7 @@ static int get_status(struct virtio_device *self, uint8_t *status, struct umbra_
 	int rc = shadow_device_check_backend(d, err);
 
 	*status = d->status;
-	if (!rc && !shadow_device_is_whole(d))
+	if (!rc && !shadow_device_runs_as_one(d))
 		rc = shadow_device_lose(d, d->backend->ops->get_status(d->backend, status, err),
 					err);
 	if (!rc && lanes_any(d->lanes, lane_is_broken))
@@ -83,7 +83,7 @@ static int set_status(struct virtio_device *self, uint8_t status, struct umbra_e
 		rc = shadow_device_abandon(d, NULL, err);
 	if (rc)
 		return rc;
-	if (!shadow_device_is_whole(d)) {
+	if (!shadow_device_runs_as_one(d)) {
 		if (!status)
 			d->features_said = false;
 		return shadow_device_lose(d, d->backend->ops->set_status(d->backend, status, err),
@@ -110,7 +110,7 @@ static int reset(struct virtio_device *self, struct umbra_error *err)
 	d->status = 0;
 	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
 		lane_reset(lane_at(d->lanes, i), enabled);
-	if (shadow_device_is_whole(d)) /* its stop was a reset */
+	if (shadow_device_runs_as_one(d)) /* its stop was a reset */
 		return 0;
 	/* Whatever it answers: to be told twice harms nobody whose rings are stopped. */
 	d->has_features = d->features_said = false;

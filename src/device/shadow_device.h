@@ -82,8 +82,8 @@ void shadow_device_check_queues(struct shadow_device *d);
  * the back-end keeps, as far as one can see.  0: nothing but these is left; or an error
  * that was in the way.  In either case detach() follows.
  */
-UMBRA_MUST_CHECK int shadow_device_rest(struct shadow_device *d, unsigned int *left,
-					struct umbra_error *err);
+UMBRA_MUST_CHECK int shadow_device_retire(struct shadow_device *d, unsigned int *left,
+					  struct umbra_error *err);
 
 /*
  * A device that is started as a whole is started when the front-end, which starts

@@ -3,7 +3,7 @@
  * The inside of a shadow device.  Calls go downward only, in this order:
  *
  *	shadow_device.c        its life, what is relayed, the table of virtio_ops
- *	shadow_rest.c          the end of the program
+ *	shadow_retire.c          the end of the program
  *	shadow_rings.c         what each message about a ring does
  *	shadow_negotiation.c   features
  *	shadow_start.c         the rings that are wanted: in which mode
@@ -84,7 +84,7 @@ struct shadow_device {
 	struct shadow_control control;
 
 	bool shadow_wanted; /* the mode of the rings that run or will run */
-	uint8_t status;     /* BACKEND_WHOLE: what the front-end set */
+	uint8_t status;     /* BACKEND_RUNS_AS_ONE: what the front-end set */
 	uint64_t start_at;  /* host time when the wanted rings shall be started; 0: never */
 	uint64_t retry_us;  /* until the next attempt, if one fails */
 	char start_error[UMBRA_ERROR_SIZE]; /* why wanted rings were not started; "" */
@@ -101,10 +101,10 @@ static inline struct shadow_device *shadow_of(struct virtio_device *self)
 	return (struct shadow_device *)self;
 }
 
-/* BACKEND_WHOLE; false without a back-end. */
-static inline bool shadow_device_is_whole(const struct shadow_device *d)
+/* BACKEND_RUNS_AS_ONE; false without a back-end. */
+static inline bool shadow_device_runs_as_one(const struct shadow_device *d)
 {
-	return d->backend && backend_is_whole(d->backend);
+	return d->backend && backend_runs_as_one(d->backend);
 }
 
 /* @code means that the back-end's connection cannot be used any more. */

@@ -3,7 +3,7 @@
  * Rings come to a standstill because the front-end stops or forgets them.
  *
  * Theory of operation.  Unlike a switch, this is not undone because a back-end keeps what it
- * has: that is given up.  A device that is stopped as a whole (BACKEND_WHOLE) stops for each
+ * has: that is given up.  A device that is stopped as a whole (BACKEND_RUNS_AS_ONE) stops for each
  * ring that stops.  The others are wanted then, and started again when the front-end pauses
  * (shadow_start.c).
  *
@@ -18,7 +18,7 @@
 /* Has the back-end something to stop, or to give back? */
 bool shadow_device_has_to_stop(const struct shadow_device *d, const struct lane *r)
 {
-	return lane_is_at_backend(r) || (lane_is_broken(r) && !shadow_device_is_whole(d));
+	return lane_is_at_backend(r) || (lane_is_broken(r) && !shadow_device_runs_as_one(d));
 }
 
 /*

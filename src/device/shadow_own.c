@@ -294,7 +294,7 @@ static bool can_add(struct shadow_device *d)
 /* Has the back-end no ring that a new table could take away? */
 static bool can_renew(const struct shadow_device *d)
 {
-	if (shadow_device_is_whole(d)) /* nothing has been started yet */
+	if (shadow_device_runs_as_one(d)) /* nothing has been started yet */
 		return true;
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
 		if (lane_is_at_backend(lane_at(d->lanes, i)))

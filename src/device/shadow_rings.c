@@ -17,7 +17,7 @@
  * specification has the back-end discard what is sent on a disabled network ring; here it
  * waits there.)
  *
- * A device that is stopped as a whole (BACKEND_WHOLE) stops for each ring that
+ * A device that is stopped as a whole (BACKEND_RUNS_AS_ONE) stops for each ring that
  * stops.  The others are wanted then, and started again when the front-end pauses
  * (shadow_start.c).
  *
@@ -90,7 +90,7 @@ static int ring_begin(struct shadow_device *d, struct lane *r, struct umbra_erro
 
 	if (rc)
 		return rc;
-	if (shadow_device_is_whole(d)) {
+	if (shadow_device_runs_as_one(d)) {
 		shadow_device_start_soon(d);
 		return 0;
 	}
@@ -129,13 +129,13 @@ static int ring_want(struct shadow_device *d, struct lane *r, struct umbra_error
 		rc = error_set(err, -EINVAL, "queue %u: it is started before SET_FEATURES",
 			       lane_index(r));
 	/* What is wrong with it is said now, even if it begins later. */
-	if (!rc && shadow_device_is_whole(d))
+	if (!rc && shadow_device_runs_as_one(d))
 		rc = queue_check(d, lane_index(r), err);
 	if (!rc)
 		rc = lane_resolve(r, &c, err);
 	if (!rc && shadow_device_is_control(d, r))
 		shadow_control_begins(d, r);
-	if (!rc && (lane_front(r)->enabled || shadow_device_is_whole(d)))
+	if (!rc && (lane_front(r)->enabled || shadow_device_runs_as_one(d)))
 		rc = ring_begin(d, r, err);
 	else if (!rc)
 		shadow_device_settle(d);

@@ -3,7 +3,7 @@
  * How the rings that the front-end wants come to run.
  *
  * Theory of operation.  A front-end starts its rings one by one.  A vhost-user
- * back-end takes them so.  A device that is started as a whole (BACKEND_WHOLE)
+ * back-end takes them so.  A device that is started as a whole (BACKEND_RUNS_AS_ONE)
  * would have to be stopped and started again for each, so its rings are WANTED
  * first, and the device is started with all of them when the front-end pauses:
  * shadow_device_tend(), START_PAUSE_US after the last ring it spoke of, or at once
@@ -63,13 +63,13 @@ int shadow_device_choose_mode(struct shadow_device *d, const struct lane *only,
 
 /* The device runs without some of the rings that are wanted: stop it, so that
  * all are wanted. */
-static int device_rest(struct shadow_device *d, struct umbra_error *err)
+static int stop_for_all(struct shadow_device *d, struct umbra_error *err)
 {
 	struct lane_context c = shadow_device_context(d);
 	struct umbra_error later;
 	int rc, back;
 
-	if (!shadow_device_is_whole(d) || !(lanes_any(d->lanes, lane_runs)))
+	if (!shadow_device_runs_as_one(d) || !(lanes_any(d->lanes, lane_runs)))
 		return 0;
 	rc = lanes_quiesce(d->lanes, &c, NULL, false, err);
 	if (!rc) {
@@ -121,7 +121,7 @@ int shadow_device_start_now(struct shadow_device *d, struct umbra_error *err)
 	if (still)
 		rc = shadow_device_resume(d, err);
 	if (!rc && any)
-		rc = device_rest(d, err);
+		rc = stop_for_all(d, err);
 	if (!rc && any)
 		rc = wanted_begin(d, err);
 	if (shadow_device_is_fatal(rc))

@@ -201,7 +201,7 @@ static int flights_judge(const struct flight_table *t, const struct flight_judge
 						 "flight table: copy %u of head %u is at %u, out "
 						 "of range or another's, too",
 						 n, f->head, at);
-			at = (uint16_t)(shm_load64(&t->descs[at].rest) >> 48);
+			at = (uint16_t)(shm_load64(&t->descs[at].len_flags_next) >> 48);
 		}
 	}
 	return 0;
@@ -294,14 +294,15 @@ static void copies_find(struct flight_table *t, const struct flight_judged *j)
 
 		for (uint16_t n = 0; n < j->list[i].count; n++) {
 			(void)seen_before(&taken, at);
-			at = (uint16_t)(shm_load64(&t->descs[at].rest) >> 48);
+			at = (uint16_t)(shm_load64(&t->descs[at].len_flags_next) >> 48);
 		}
 	}
 	t->free_count = 0;
 	for (uint32_t i = t->sizes.descs; i-- > 0;) {
 		if (seen_before(&taken, i))
 			continue;
-		shm_store64_release(&t->descs[i].rest, (uint64_t)(uint16_t)t->free_first << 48);
+		shm_store64_release(&t->descs[i].len_flags_next,
+				    (uint64_t)(uint16_t)t->free_first << 48);
 		t->free_first = i;
 		t->free_count++;
 	}

@@ -66,7 +66,7 @@ static void copies_reset(struct flight_table *t)
 	t->free_first = 0;
 	t->free_count = t->sizes.descs;
 	for (uint32_t i = 0; i < t->sizes.descs; i++)
-		shm_store64_release(&t->descs[i].rest, (uint64_t)(uint16_t)(i + 1) << 48);
+		shm_store64_release(&t->descs[i].len_flags_next, (uint64_t)(uint16_t)(i + 1) << 48);
 }
 
 /* Write the record that is not in force, then have it in force by one store. */
@@ -158,13 +158,13 @@ int flight_copy(struct flight_table *t, uint16_t head, const struct split_desc_c
 		return -ENOSPC;
 	for (uint16_t i = 0; i < count; i++) {
 		struct split_desc *to = &t->descs[t->free_first];
-		uint64_t rest = shm_load64(&to->rest);
+		uint64_t rest = shm_load64(&to->len_flags_next);
 
 		/* The links of free ones stay as they are, and become those of the chain. */
 		shm_store64_release(&to->addr, descs[i].addr);
-		shm_store64_release(&to->rest, (rest & UINT64_C(0xffff) << 48) |
-						       (uint64_t)descs[i].flags << 32 |
-						       descs[i].len);
+		shm_store64_release(&to->len_flags_next, (rest & UINT64_C(0xffff) << 48) |
+								 (uint64_t)descs[i].flags << 32 |
+								 descs[i].len);
 		t->free_first = (uint32_t)(rest >> 48);
 	}
 	t->free_count -= count;
@@ -194,8 +194,8 @@ static void copy_free(struct flight_table *t, const struct flight_entry *e)
 	if (!count)
 		return;
 	for (uint16_t i = 1; i < count; i++)
-		at = (uint16_t)(shm_load64(&t->descs[at].rest) >> 48);
-	shm_store64_release(&t->descs[at].rest, (uint64_t)(uint16_t)t->free_first << 48);
+		at = (uint16_t)(shm_load64(&t->descs[at].len_flags_next) >> 48);
+	shm_store64_release(&t->descs[at].len_flags_next, (uint64_t)(uint16_t)t->free_first << 48);
 	t->free_first = first;
 	t->free_count += count;
 }

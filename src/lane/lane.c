@@ -182,7 +182,7 @@ int lane_halt(struct lane *r, const struct lane_context *c, struct umbra_error *
 		r->ops->silence(r);
 	rc = c->backend->ops->ring_stop(c->backend, r->front.index, &base, err);
 	/* One that was stopped as a whole stands still, whether it can say where or not. */
-	if (rc && (!backend_is_whole(c->backend) || backend_is_lost(rc)))
+	if (rc && (!backend_runs_as_one(c->backend) || backend_is_lost(rc)))
 		return rc;
 	lane_take_step(r, LANE_HALT);
 	return r->ops->halt ? r->ops->halt(r, c, rc, base, err) : 0;

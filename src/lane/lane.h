@@ -8,7 +8,7 @@
  *
  * WANTED: the front-end has started the ring, the back-end has it not (yet, or
  * between two modes).  A vhost-user back-end gets it at once, a device that is
- * started as a whole (BACKEND_WHOLE) when shadow_start.c starts that.
+ * started as a whole (BACKEND_RUNS_AS_ONE) when shadow_start.c starts that.
  *
  * Theory of operation, starting.  lane_start() hands the ring to the
  * back-end.  Where that is only a note until the device is started, the ring

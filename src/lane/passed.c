@@ -67,7 +67,7 @@ static int passed_start(struct lane *r, const struct lane_context *c, bool enabl
 	};
 	int rc;
 
-	if (backend_is_whole(c->backend) && r->gap)
+	if (backend_runs_as_one(c->backend) && r->gap)
 		return error_set(
 			err, -EOPNOTSUPP,
 			"queue %u cannot be passed through: %u chains that the device was "
@@ -258,7 +258,7 @@ static void passed_finish(struct lane *r, const struct lane_context *c)
 {
 	uint16_t lost = passed_undrained(r);
 
-	r->left |= lost && !backend_is_whole(c->backend);
+	r->left |= lost && !backend_runs_as_one(c->backend);
 	counter_add(&r->counters.lost, lost);
 	if (lost)
 		log_error("queue %u: %u requests that the back-end took and did not use are lost",

@@ -197,8 +197,8 @@ static int queue_broken(const struct lane *r, struct umbra_error *err)
 }
 
 /* The device was stopped as a whole: which of the newest has it not taken? */
-static int whole_halt(struct lane *r, const struct lane_context *c, bool is_known,
-		      struct ring_position base, struct umbra_error *err)
+static int halt_as_one(struct lane *r, const struct lane_context *c, bool is_known,
+		       struct ring_position base, struct umbra_error *err)
 {
 	uint16_t in_flight;
 
@@ -224,8 +224,8 @@ static int shadowed_halt(struct lane *r, const struct lane_context *c, int answe
 {
 	struct ring_position said;
 
-	if (backend_is_whole(c->backend))
-		return whole_halt(r, c, !answer && backend_keeps_index(c->backend), base, err);
+	if (backend_runs_as_one(c->backend))
+		return halt_as_one(r, c, !answer && backend_keeps_index(c->backend), base, err);
 	r->halt.base = base;
 	if (shadow_queue_is_broken(r->queue))
 		return queue_broken(r, err);
@@ -267,7 +267,7 @@ static void shadowed_finish(struct lane *r, const struct lane_context *c)
 	uint16_t left = shadowed_undrained(r), lost = left;
 
 	/* One that never went has submitted nothing, and keeps what it kept. */
-	if (backend_is_whole(c->backend) && !q->abandoned && r->has_gone) {
+	if (backend_runs_as_one(c->backend) && !q->abandoned && r->has_gone) {
 		lost = shadow_queue_asking(q, r->halt.untaken);
 		r->kept_count = shadow_queue_reclaim(q, r->halt.untaken, r->kept);
 		counter_add(&r->counters.returned, left - lost);
@@ -318,7 +318,7 @@ static void shadowed_let_go(struct lane *r, const struct lane_context *c)
 		r->own.is_spoiled = true;
 		r->spoils++;
 	}
-	if (c->backend && !backend_is_whole(c->backend))
+	if (c->backend && !backend_runs_as_one(c->backend))
 		ghosts_note(r);
 	shadow_free(r);
 }

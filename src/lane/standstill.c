@@ -50,7 +50,7 @@ static bool is_halted_with(const struct lane *r, const struct lane_context *c,
 			   const struct lane *only)
 {
 	return is_meant(r, only) && lane_is_at_backend(r) &&
-	       (only || backend_is_whole(c->backend) || lane_runs(r));
+	       (only || backend_runs_as_one(c->backend) || lane_runs(r));
 }
 
 static int rings_hush(struct lanes *lanes, const struct lane_context *c, const struct lane *only,
@@ -229,10 +229,10 @@ int lanes_quiesce(struct lanes *lanes, const struct lane_context *c, struct lane
 		  bool by_force, struct umbra_error *err)
 {
 	uint64_t start = c->host->ops->now_us(c->host);
-	bool is_whole = backend_is_whole(c->backend);
+	bool runs_as_one = backend_runs_as_one(c->backend);
 	int rc;
 
-	if (is_whole)
+	if (runs_as_one)
 		only = NULL;
 	rc = rings_hush(lanes, c, only, err);
 	/* A device that is suspended uses what it has by itself. */
@@ -242,7 +242,7 @@ int lanes_quiesce(struct lanes *lanes, const struct lane_context *c, struct lane
 		log_warning("%s; it is stopped all the same", err->text);
 		rc = 0;
 	}
-	if (!rc && is_whole)
+	if (!rc && runs_as_one)
 		rc = device_stop(lanes, c, err);
 	if (!rc)
 		rc = rings_halt(lanes, c, only, err);

@@ -28,7 +28,7 @@ struct split_desc {
 			le16 flags; /* VRING_DESC_F_* of linux/virtio_ring.h */
 			le16 next;
 		};
-		le64 rest; /* the three of them: len is the low half */
+		le64 len_flags_next; /* the three of them: len is the low half */
 	};
 };
 
@@ -101,7 +101,7 @@ struct split_desc_copy {
  */
 static inline struct split_desc_copy split_desc_load(const struct split_desc *d)
 {
-	uint64_t addr = shm_load64(&d->addr), rest = shm_load64(&d->rest);
+	uint64_t addr = shm_load64(&d->addr), rest = shm_load64(&d->len_flags_next);
 
 	return (struct split_desc_copy){ .addr = addr,
 					 .len = (uint32_t)rest,
@@ -114,7 +114,7 @@ static inline struct split_desc_copy split_desc_load(const struct split_desc *d)
 static inline void split_desc_store(struct split_desc *d, struct split_desc_copy v)
 {
 	shm_store64(&d->addr, v.addr);
-	shm_store64(&d->rest, v.len | (uint64_t)v.flags << 32 | (uint64_t)v.next << 48);
+	shm_store64(&d->len_flags_next, v.len | (uint64_t)v.flags << 32 | (uint64_t)v.next << 48);
 }
 
 /*

@@ -26,7 +26,7 @@ void session_stop(struct session *s)
 	bool again = __atomic_exchange_n(&s->asked_to_end, true, __ATOMIC_SEQ_CST);
 
 	/* [end].  A front-end that comes just now has no rings yet. */
-	if (again || !s->kind->rest || !__atomic_load_n(&s->has_rings, __ATOMIC_SEQ_CST))
+	if (again || !s->kind->retire || !__atomic_load_n(&s->has_rings, __ATOMIC_SEQ_CST))
 		bell_ring(&s->stop);
 	bell_ring(&s->end);
 }

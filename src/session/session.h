@@ -71,7 +71,7 @@ struct session_kind {
 	void (*show)(struct session *s);
 
 	/* NULL: nothing has to be brought to rest.  The program ends, and rings may run. */
-	void (*rest)(struct session *s);
+	void (*retire)(struct session *s);
 
 	/* Of a kind with a back-end: */
 	/* It has told the device that it is gone.  True, and why. */

@@ -111,8 +111,8 @@ static void part(struct session *s, const struct umbra_error *why)
 
 	if (why)
 		lost = *why;
-	if (session_is_ending(s) && !lost.text[0] && s->kind->rest)
-		s->kind->rest(s);
+	if (session_is_ending(s) && !lost.text[0] && s->kind->retire)
+		s->kind->retire(s);
 	__atomic_store_n(&s->has_rings, false, __ATOMIC_SEQ_CST); /* [end] */
 	if (s->back.state == BACK_END_THERE)
 		(void)s->kind->has_lost_backend(s, &lost);

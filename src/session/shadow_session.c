@@ -301,11 +301,11 @@ static void show(struct session *s)
 }
 
 /* The guest gets what was done for it, and what was not goes back. */
-static void rest(struct session *s)
+static void retire(struct session *s)
 {
 	struct umbra_error err = { "" };
 	unsigned int left;
-	int rc = shadow_device_rest(device_of_session(s)->device, &left, &err);
+	int rc = shadow_device_retire(device_of_session(s)->device, &left, &err);
 
 	if (rc)
 		log_error("the queues were not brought to rest, and %u requests or more are left "
@@ -347,7 +347,7 @@ static const struct session_kind shadow_kind = {
 	.check_queues = check_queues,
 	.tend = tend,
 	.show = show,
-	.rest = rest,
+	.retire = retire,
 	.has_lost_backend = has_lost_backend,
 	.await_backend = await_backend,
 	.parted = parted,

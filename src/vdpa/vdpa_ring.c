@@ -25,7 +25,7 @@ int vdpa_call_state(struct vdpa *v, unsigned long request, const char *name, uns
 		    uint32_t *num, struct umbra_error *err)
 {
 	struct vhost_vring_state state = { .index = index, .num = *num };
-	int rc = vdpa_node_call(&v->node, request, name, &state, err);
+	int rc = vdpa_chardev_call(&v->chardev, request, name, &state, err);
 
 	*num = state.num;
 	return rc ? error_prefix(err, rc, "queue %u", index) : 0;
@@ -35,7 +35,7 @@ int vdpa_call_fd(struct vdpa *v, unsigned long request, const char *name, unsign
 		 int fd, struct umbra_error *err)
 {
 	struct vhost_vring_file file = { .index = index, .fd = fd }; /* -1: unbind */
-	int rc = vdpa_node_call(&v->node, request, name, &file, err);
+	int rc = vdpa_chardev_call(&v->chardev, request, name, &file, err);
 
 	if (rc == -EREMOTEIO && fd >= 0)
 		return error_prefix(err, rc, "queue %u: the kernel expects an eventfd", index);
@@ -139,7 +139,7 @@ int vdpa_ring_start(struct virtio_device *b, unsigned int index, const struct vi
 }
 
 /* Let the kernel have no fd of a ring that is over.  One that it will not give
- * back it holds until the next, or until the node is closed. */
+ * back it holds until the next, or until the character device is closed. */
 void vdpa_forget_ring(struct vdpa *v, unsigned int index)
 {
 	struct umbra_error ignored;

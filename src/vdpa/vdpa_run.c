@@ -21,7 +21,7 @@ static void rings_are_off(struct vdpa *v)
 
 int vdpa_reset(struct vdpa *v, struct umbra_error *err)
 {
-	int rc = vdpa_node_reset(&v->node, err);
+	int rc = vdpa_chardev_reset(&v->chardev, err);
 
 	v->is_prepared = v->is_running = false;
 	rings_are_off(v);
@@ -36,7 +36,7 @@ static int give_up(struct vdpa *v, int rc, struct umbra_error *err)
 	struct umbra_error later;
 	int rc_reset;
 
-	if (v->node.lost)
+	if (v->chardev.lost)
 		return rc;
 	rc_reset = vdpa_reset(v, &later);
 	if (rc_reset && err)
@@ -53,17 +53,18 @@ int vdpa_prepare(struct vdpa *v, struct umbra_error *err)
 
 	if (rc)
 		return rc;
-	rc = vdpa_node_set_status(&v->node, status, err);
+	rc = vdpa_chardev_set_status(&v->chardev, status, err);
 	status |= VIRTIO_CONFIG_S_DRIVER;
 	if (!rc)
-		rc = vdpa_node_set_status(&v->node, status, err);
+		rc = vdpa_chardev_set_status(&v->chardev, status, err);
 	if (!rc)
-		rc = vdpa_node_call(&v->node, VDPA_REQUEST(VHOST_SET_FEATURES), &features, err);
+		rc = vdpa_chardev_call(&v->chardev, VDPA_REQUEST(VHOST_SET_FEATURES), &features,
+				       err);
 	status |= VIRTIO_CONFIG_S_FEATURES_OK;
 	if (!rc)
-		rc = vdpa_node_set_status(&v->node, status, err);
+		rc = vdpa_chardev_set_status(&v->chardev, status, err);
 	if (!rc)
-		rc = vdpa_node_get_status(&v->node, &status, err);
+		rc = vdpa_chardev_get_status(&v->chardev, &status, err);
 	if (!rc && !(status & VIRTIO_CONFIG_S_FEATURES_OK))
 		rc = error_set(err, -EREMOTEIO,
 			       "back-end: the device does not agree to features 0x%" PRIx64
@@ -87,7 +88,7 @@ static int ring_program(struct vdpa *v, unsigned int index, struct umbra_error *
 	if (!rc)
 		rc = vdpa_call_state(v, VDPA_REQUEST(VHOST_SET_VRING_NUM), index, &num, err);
 	if (!rc) {
-		rc = vdpa_node_call(&v->node, VDPA_REQUEST(VHOST_SET_VRING_ADDR), &addr, err);
+		rc = vdpa_chardev_call(&v->chardev, VDPA_REQUEST(VHOST_SET_VRING_ADDR), &addr, err);
 		if (rc)
 			error_prefix(err, rc, "queue %u", index);
 	}
@@ -130,12 +131,12 @@ static int rings_program(struct vdpa *v, struct umbra_error *err)
 static int driver_ok(struct vdpa *v, struct umbra_error *err)
 {
 	uint8_t status;
-	int rc = vdpa_node_get_status(&v->node, &status, err);
+	int rc = vdpa_chardev_get_status(&v->chardev, &status, err);
 
 	if (!rc)
-		rc = vdpa_node_set_status(&v->node, status | VIRTIO_CONFIG_S_DRIVER_OK, err);
+		rc = vdpa_chardev_set_status(&v->chardev, status | VIRTIO_CONFIG_S_DRIVER_OK, err);
 	if (!rc)
-		rc = vdpa_node_get_status(&v->node, &status, err);
+		rc = vdpa_chardev_get_status(&v->chardev, &status, err);
 	if (!rc && !(status & VIRTIO_CONFIG_S_DRIVER_OK))
 		rc = error_set(err, -EREMOTEIO,
 			       "back-end: the device does not start (DRIVER_OK is not kept: its "
@@ -187,8 +188,8 @@ int vdpa_device_start(struct virtio_device *b, struct umbra_error *err)
 		rc = vdpa_table_renew(&v->table, err);
 	/* A reset may take it away. */
 	if (!rc)
-		rc = vdpa_node_call(&v->node, VDPA_REQUEST(VHOST_VDPA_SET_CONFIG_CALL),
-				    &v->config_fd, err);
+		rc = vdpa_chardev_call(&v->chardev, VDPA_REQUEST(VHOST_VDPA_SET_CONFIG_CALL),
+				       &v->config_fd, err);
 	if (!rc)
 		rc = rings_program(v, err);
 	if (!rc)
@@ -259,10 +260,10 @@ static int suspend_undo(struct vdpa *v, int rc, struct umbra_error *err)
 {
 	struct umbra_error later;
 
-	if (v->node.lost)
+	if (v->chardev.lost)
 		return rc;
 	if (vdpa_can(v, VHOST_BACKEND_F_RESUME) &&
-	    !vdpa_node_call(&v->node, VDPA_REQUEST(VHOST_VDPA_RESUME), NULL, &later)) {
+	    !vdpa_chardev_call(&v->chardev, VDPA_REQUEST(VHOST_VDPA_RESUME), NULL, &later)) {
 		for (uint32_t i = 0; i < v->ring_count; i++)
 			if (v->rings[i].is_noted)
 				vdpa_kick(&v->rings[i]);
@@ -272,8 +273,8 @@ static int suspend_undo(struct vdpa *v, int rc, struct umbra_error *err)
 	if (rc && err)
 		*err = later;
 	if (!rc)
-		rc = vdpa_node_lose(
-			&v->node,
+		rc = vdpa_chardev_lose(
+			&v->chardev,
 			error_prefix(err, -ECONNRESET, "the device cannot be stopped in order"),
 			err);
 	return rc;
@@ -302,10 +303,10 @@ int vdpa_device_stop(struct virtio_device *b, struct umbra_error *err)
 	if (!v->is_running)
 		return 0;
 	err = err ? err : &local;
-	rc = vdpa_node_get_status(&v->node, &status, err);
+	rc = vdpa_chardev_get_status(&v->chardev, &status, err);
 	/* One that refuses to be suspended runs on, as if it had not been asked. */
 	if (!rc && suspends)
-		rc = vdpa_node_call(&v->node, VDPA_REQUEST(VHOST_VDPA_SUSPEND), NULL, err);
+		rc = vdpa_chardev_call(&v->chardev, VDPA_REQUEST(VHOST_VDPA_SUSPEND), NULL, err);
 	if (rc)
 		return rc;
 	rc = rings_get_bases(v, err);

@@ -18,11 +18,11 @@
 
 #define PAGE IOVA_ALIGN_MIN /* an IOMMU maps nothing smaller */
 
-void vdpa_table_init(struct vdpa_table *table, struct vdpa_node *node, iova_t first, iova_t last,
-		     bool batches)
+void vdpa_table_init(struct vdpa_table *table, struct vdpa_chardev *chardev, iova_t first,
+		     iova_t last, bool batches)
 {
 	*table = (struct vdpa_table){
-		.node = node,
+		.chardev = chardev,
 		.first = first,
 		.last = last,
 		.batches = batches,
@@ -207,7 +207,7 @@ static int message(struct vdpa_table *table, uint8_t type, const struct memory_r
 		m.iotlb.uaddr = (uintptr_t)r->host;
 		m.iotlb.perm = VHOST_ACCESS_RW;
 	}
-	return vdpa_node_write(table->node, &m, sizeof(m), err);
+	return vdpa_chardev_write(table->chardev, &m, sizeof(m), err);
 }
 
 static int batch(struct vdpa_table *table, uint8_t type, struct umbra_error *err)
@@ -251,7 +251,7 @@ static int confused(struct vdpa_table *table, int rc, struct umbra_error *err)
 {
 	if (rc == -EREMOTEIO || rc == -EOPNOTSUPP)
 		rc = error_prefix(err, -ECONNRESET, "the device's memory table is lost");
-	return vdpa_node_lose(table->node, rc, err);
+	return vdpa_chardev_lose(table->chardev, rc, err);
 }
 
 /* --- who else has it --------------------------------------------------------- */
@@ -263,13 +263,13 @@ static void region_pin(struct vdpa_table *table, const struct memory_region *r)
 
 	if (!r->backing->file_inode)
 		return; /* our own */
-	rc = memory_hold_pin(r->backing, table->node->path);
+	rc = memory_hold_pin(r->backing, table->chardev->path);
 	if (rc)
 		log_warning(
 			"memory region at gpa 0x%" PRIx64
 			": other processes cannot be told that %s has it pinned (%s); a balloon "
 			"of this guest must be told --pinned",
-			r->gpa.v, table->node->path, strerror(-rc));
+			r->gpa.v, table->chardev->path, strerror(-rc));
 }
 
 static bool is_being_discarded(const struct memory_region *r)
@@ -445,7 +445,7 @@ static bool is_changed(const struct vdpa_table *table, const struct change *c)
 int vdpa_table_set(struct vdpa_table *table, const struct memory_region *regions,
 		   unsigned int count, struct umbra_error *err)
 {
-	const struct vhost_vdpa_system *system = table->node->system;
+	const struct vhost_vdpa_system *system = table->chardev->system;
 	struct change c = { .wanted = regions, .wanted_count = count };
 	struct umbra_error local = { "" };
 	struct memory_region *kept;

@@ -43,10 +43,10 @@
 #include "memory/memory.h"
 #include "umbra/error.h"
 #include "umbra/shadow_device.h"
-#include "vdpa/vdpa_node.h"
+#include "vdpa/vdpa_chardev.h"
 
 struct vdpa_table {
-	struct vdpa_node *node;
+	struct vdpa_chardev *chardev;
 	iova_t first, last; /* IO virtual addresses that the device can be given */
 	bool batches;
 	bool stale; /* all must be mapped anew before the next start */
@@ -55,10 +55,10 @@ struct vdpa_table {
 	struct memory_region *regions; /* that are mapped */
 };
 
-void vdpa_table_init(struct vdpa_table *table, struct vdpa_node *node, iova_t first, iova_t last,
-		     bool batches);
+void vdpa_table_init(struct vdpa_table *table, struct vdpa_chardev *chardev, iova_t first,
+		     iova_t last, bool batches);
 
-/* Forget everything; the kernel unmaps when the node is closed. */
+/* Forget everything; the kernel unmaps when the character device is closed. */
 void vdpa_table_fini(struct vdpa_table *table);
 
 /* As place_memory() of virtio_ops. */

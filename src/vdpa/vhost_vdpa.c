@@ -31,7 +31,7 @@
 static int vdpa_get_features(struct virtio_device *b, uint64_t *features, struct umbra_error *err)
 {
 	struct vdpa *v = vdpa_of(b);
-	int rc = vdpa_node_call(&v->node, VDPA_REQUEST(VHOST_GET_FEATURES), features, err);
+	int rc = vdpa_chardev_call(&v->chardev, VDPA_REQUEST(VHOST_GET_FEATURES), features, err);
 
 	if (!rc)
 		*features |= F_PROTOCOL;
@@ -143,7 +143,7 @@ static int vdpa_get_config(struct virtio_device *b, uint32_t offset, void *data,
 		return error_set(err, -ENOMEM, "GET_CONFIG: no memory for %u bytes", there);
 	c->off = offset;
 	c->len = there;
-	rc = vdpa_node_call(&v->node, VDPA_REQUEST(VHOST_VDPA_GET_CONFIG), c, err);
+	rc = vdpa_chardev_call(&v->chardev, VDPA_REQUEST(VHOST_VDPA_GET_CONFIG), c, err);
 	if (!rc)
 		memcpy(data, c->buf, there);
 	free(c);
@@ -169,7 +169,7 @@ static int vdpa_set_config(struct virtio_device *b, uint32_t offset, const void 
 	c->off = offset;
 	c->len = size;
 	memcpy(c->buf, data, size);
-	rc = vdpa_node_call(&v->node, VDPA_REQUEST(VHOST_VDPA_SET_CONFIG), c, err);
+	rc = vdpa_chardev_call(&v->chardev, VDPA_REQUEST(VHOST_VDPA_SET_CONFIG), c, err);
 	free(c);
 	return rc;
 }
@@ -177,7 +177,7 @@ static int vdpa_set_config(struct virtio_device *b, uint32_t offset, const void 
 static int vdpa_get_status(struct virtio_device *b, uint8_t *status, struct umbra_error *err)
 {
 	struct vdpa *v = vdpa_of(b);
-	int rc = vdpa_node_get_status(&v->node, status, err);
+	int rc = vdpa_chardev_get_status(&v->chardev, status, err);
 
 	if (!rc)
 		*status = v->front_status;
@@ -226,7 +226,7 @@ static int vdpa_send_rarp(struct virtio_device *b, const uint8_t mac[6], struct 
 
 static void vdpa_listen(struct virtio_device *b, const struct backend_listener *listener)
 {
-	vdpa_of(b)->node.listener = *listener;
+	vdpa_of(b)->chardev.listener = *listener;
 }
 
 static unsigned int vdpa_fds(const struct virtio_device *b, int fds[BACKEND_FDS_MAX])
@@ -244,9 +244,9 @@ static int vdpa_dispatch(struct virtio_device *b, unsigned int which, struct umb
 	(void)which;
 	notifier_drain(v->config_fd);
 	/* virtio 1.2, 4.1.4.5: the same interrupt says NEEDS_RESET. */
-	rc = vdpa_node_get_status(&v->node, &status, err);
-	if (!rc && v->node.listener.config_changed)
-		v->node.listener.config_changed(v->node.listener.opaque);
+	rc = vdpa_chardev_get_status(&v->chardev, &status, err);
+	if (!rc && v->chardev.listener.config_changed)
+		v->chardev.listener.config_changed(v->chardev.listener.opaque);
 	return rc;
 }
 
@@ -280,7 +280,7 @@ static void vdpa_destroy(struct virtio_device *b)
 {
 	struct vdpa *v = vdpa_of(b);
 
-	vdpa_node_close(&v->node); /* first: our mappings are the device's until then */
+	vdpa_chardev_close(&v->chardev); /* first: our mappings are the device's until then */
 	vdpa_table_fini(&v->table);
 	fd_close(&v->config_fd);
 	fd_close(&v->quiet_fd);
@@ -324,8 +324,8 @@ static const struct virtio_ops vdpa_ops = {
 static int learn_abilities(struct vdpa *v, struct umbra_error *err)
 {
 	uint64_t taken;
-	int rc = vdpa_node_call(&v->node, VDPA_REQUEST(VHOST_GET_BACKEND_FEATURES), &v->abilities,
-				err);
+	int rc = vdpa_chardev_call(&v->chardev, VDPA_REQUEST(VHOST_GET_BACKEND_FEATURES),
+				   &v->abilities, err);
 
 	if (rc)
 		return rc;
@@ -336,16 +336,17 @@ static int learn_abilities(struct vdpa *v, struct umbra_error *err)
 				 "mapped",
 				 v->abilities, VHOST_BACKEND_F_IOTLB_MSG_V2);
 	taken = v->abilities & ABILITIES_USED;
-	return vdpa_node_call(&v->node, VDPA_REQUEST(VHOST_SET_BACKEND_FEATURES), &taken, err);
+	return vdpa_chardev_call(&v->chardev, VDPA_REQUEST(VHOST_SET_BACKEND_FEATURES), &taken,
+				 err);
 }
 
 /* Does the device, which has just been reset, tell where a ring stands? */
 static int learn_traits(struct vdpa *v, struct umbra_error *err)
 {
 	struct vhost_vring_state state = { .index = 0 };
-	int rc = vdpa_node_call(&v->node, VDPA_REQUEST(VHOST_GET_VRING_BASE), &state, err);
+	int rc = vdpa_chardev_call(&v->chardev, VDPA_REQUEST(VHOST_GET_VRING_BASE), &state, err);
 
-	v->backend.traits = BACKEND_MAPS | BACKEND_WHOLE;
+	v->backend.traits = BACKEND_MAPS | BACKEND_RUNS_AS_ONE;
 	v->backend.hush = BACKEND_HUSH_KICK;
 	if (vdpa_can(v, VHOST_BACKEND_F_SUSPEND))
 		v->backend.traits |= BACKEND_SUSPENDS;
@@ -361,19 +362,20 @@ static int learn_device(struct vdpa *v, struct umbra_error *err)
 	int rc = learn_abilities(v, err);
 
 	if (!rc)
-		rc = vdpa_node_call(&v->node, VDPA_REQUEST(VHOST_VDPA_GET_DEVICE_ID), &v->device_id,
-				    err);
+		rc = vdpa_chardev_call(&v->chardev, VDPA_REQUEST(VHOST_VDPA_GET_DEVICE_ID),
+				       &v->device_id, err);
 	if (!rc)
-		rc = vdpa_node_call(&v->node, VDPA_REQUEST(VHOST_VDPA_GET_VQS_COUNT),
-				    &v->ring_count, err);
+		rc = vdpa_chardev_call(&v->chardev, VDPA_REQUEST(VHOST_VDPA_GET_VQS_COUNT),
+				       &v->ring_count, err);
 	if (!rc)
-		rc = vdpa_node_call(&v->node, VDPA_REQUEST(VHOST_VDPA_GET_VRING_NUM), &v->size_max,
-				    err);
+		rc = vdpa_chardev_call(&v->chardev, VDPA_REQUEST(VHOST_VDPA_GET_VRING_NUM),
+				       &v->size_max, err);
 	if (!rc)
-		rc = vdpa_node_call(&v->node, VDPA_REQUEST(VHOST_VDPA_GET_CONFIG_SIZE),
-				    &v->config_size, err);
+		rc = vdpa_chardev_call(&v->chardev, VDPA_REQUEST(VHOST_VDPA_GET_CONFIG_SIZE),
+				       &v->config_size, err);
 	if (!rc)
-		rc = vdpa_node_call(&v->node, VDPA_REQUEST(VHOST_VDPA_GET_IOVA_RANGE), &range, err);
+		rc = vdpa_chardev_call(&v->chardev, VDPA_REQUEST(VHOST_VDPA_GET_IOVA_RANGE), &range,
+				       err);
 	if (!rc && (v->ring_count == 0 || v->ring_count > VHOST_USER_QUEUES_MAX))
 		rc = error_set(err, -EOPNOTSUPP,
 			       "back-end: the device has %u queues; expected 1 to %u",
@@ -384,7 +386,7 @@ static int learn_device(struct vdpa *v, struct umbra_error *err)
 		v->backend.ring_max = v->size_max;
 	if (rc)
 		return rc;
-	vdpa_table_init(&v->table, &v->node, (iova_t){ range.first }, (iova_t){ range.last },
+	vdpa_table_init(&v->table, &v->chardev, (iova_t){ range.first }, (iova_t){ range.last },
 			vdpa_can(v, VHOST_BACKEND_F_IOTLB_BATCH));
 	v->rings = calloc(v->ring_count, sizeof(*v->rings));
 	if (!v->rings)
@@ -401,13 +403,14 @@ int vhost_vdpa_open(const char *path, const struct vhost_vdpa_system *system, in
 	if (!v)
 		return error_set(err, -ENOMEM, "back-end: no memory for a device");
 	v->backend.ops = &vdpa_ops;
-	v->node = (struct vdpa_node){ .fd = -1, .stop_fd = stop_fd, .timeout_ms = timeout_ms };
+	v->chardev =
+		(struct vdpa_chardev){ .fd = -1, .stop_fd = stop_fd, .timeout_ms = timeout_ms };
 	v->config_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	v->quiet_fd = v->config_fd < 0 ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (v->quiet_fd < 0)
 		rc = error_set(err, -errno, "back-end: eventfd: %s", strerror(errno));
 	else
-		rc = vdpa_node_open(&v->node, path, system, err);
+		rc = vdpa_chardev_open(&v->chardev, path, system, err);
 	if (!rc)
 		rc = learn_device(v, err);
 	if (rc)

@@ -3,7 +3,7 @@
  * A kernel vDPA device as a back-end: /dev/vhost-vdpa-N.
  *
  * Theory of operation: implements struct virtio_ops (virtio/virtio_ops.h) with
- * the traits BACKEND_MAPS and BACKEND_WHOLE.  What the device is told before it
+ * the traits BACKEND_MAPS and BACKEND_RUNS_AS_ONE.  What the device is told before it
  * runs is kept here, and said in one go by device_start(), since a stop is a
  * reset and a reset forgets it.  The order is virtio's (3.1.1): reset,
  * ACKNOWLEDGE, DRIVER, features, FEATURES_OK and read it back, rings, DRIVER_OK
@@ -32,7 +32,7 @@
  * goes other ways (it is reset at every switch).  0 is a reset of the device.
  * A device that asks for a reset (NEEDS_RESET) is lost.
  *
- * Ownership: destroy() closes the node, which resets the device and unmaps all.
+ * Ownership: destroy() closes the character device, which resets the device and unmaps all.
  * Threads: one.
  * Trust: the device is hostile in what it says of rings (judged by the shadow)
  * and status; the kernel is trusted.
@@ -49,7 +49,7 @@
 #include "umbra/error.h"
 #include "virtio/virtio_ops.h"
 
-/* The system calls that are made on a device node.  Each returns what it does,
+/* The system calls that are made on a character device.  Each returns what it does,
  * or a negative errno value. */
 struct vhost_vdpa_system {
 	void *opaque;

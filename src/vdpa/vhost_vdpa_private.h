@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #include "base/bits.h"
-#include "vdpa/vdpa_node.h"
+#include "vdpa/vdpa_chardev.h"
 #include "vdpa/vdpa_table.h"
 #include "virtio/virtio_ops.h"
 
@@ -47,7 +47,7 @@ struct vdpa_ring {
 
 struct vdpa {
 	struct virtio_device backend; /* first member */
-	struct vdpa_node node;
+	struct vdpa_chardev chardev;
 	struct vdpa_table table;
 
 	uint32_t device_id, ring_count, config_size;

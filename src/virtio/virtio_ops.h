@@ -19,7 +19,7 @@
  * An operation of the other side's part is NULL.  So may be what the comments say.
  *
  * A vhost-user back-end starts and stops each ring by itself.  A vDPA device is
- * started and stopped as a whole (BACKEND_WHOLE), and forgets at a stop what it
+ * started and stopped as a whole (BACKEND_RUNS_AS_ONE), and forgets at a stop what it
  * was told.  There ring_start() only notes the ring, and device_start() starts
  * all that were noted; device_stop() stops all rings at once, after which
  * ring_stop() of each one says where it stood and forgets it.  So a change of
@@ -90,14 +90,14 @@ enum backend_traits {
 	 * VIRTIO_F_ACCESS_PLATFORM is required of it. */
 	BACKEND_MAPS = 0x1,
 	/* The device is started and stopped as a whole: see above. */
-	BACKEND_WHOLE = 0x2,
-	/* Of BACKEND_WHOLE: device_stop() suspends.  What the device has taken by
+	BACKEND_RUNS_AS_ONE = 0x2,
+	/* Of BACKEND_RUNS_AS_ONE: device_stop() suspends.  What the device has taken by
 	 * then it has used, what it has not taken it will not take.  Without this
 	 * trait device_stop() is a reset: what was taken and not used will never be
 	 * used, and nobody knows whether it was done.  So there the caller first
 	 * feeds nothing, and waits. */
 	BACKEND_SUSPENDS = 0x4,
-	/* Of BACKEND_WHOLE: a ring starts at the index it is given, and tells where
+	/* Of BACKEND_RUNS_AS_ONE: a ring starts at the index it is given, and tells where
 	 * it stopped.  Without this trait every ring starts at 0 and ring_stop()
 	 * sets *@base to nothing that means anything. */
 	BACKEND_KEEPS_INDEX = 0x8,
@@ -194,7 +194,7 @@ struct virtio_ops {
 
 	int (*ring_enable)(struct virtio_device *self, unsigned int index, bool enabled,
 			   struct umbra_error *err);
-	/* Stop ring @index (BACKEND_WHOLE: after device_stop()).  *@base: where it can be
+	/* Stop ring @index (BACKEND_RUNS_AS_ONE: after device_stop()).  *@base: where it can be
 	 * started again; of a back-end the next avail entry that it would have taken, and what
 	 * it took before may still be completed later, silently. */
 	int (*ring_stop)(struct virtio_device *self, unsigned int index, struct ring_position *base,
@@ -255,7 +255,7 @@ struct virtio_ops {
 	int (*place_memory)(struct virtio_device *self, struct memory *memory,
 			    struct memory_region *own, struct umbra_error *err);
 
-	/* Program ring @index and start it (BACKEND_WHOLE: note it; the fds stay
+	/* Program ring @index and start it (BACKEND_RUNS_AS_ONE: note it; the fds stay
 	 * open until the ring is stopped).  When the call has returned 0, the
 	 * back-end has processed every step (or has said so by a later reply). */
 	int (*ring_start)(struct virtio_device *self, unsigned int index,
@@ -269,25 +269,25 @@ struct virtio_ops {
 	int (*ring_exchange)(struct virtio_device *self, unsigned int index,
 			     enum virtio_ring_fd which, int fd, struct umbra_error *err);
 
-	/* BACKEND_WHOLE: the rings that were noted and are enabled run from here on; the
+	/* BACKEND_RUNS_AS_ONE: the rings that were noted and are enabled run from here on; the
 	 * others from ring_enable() on. */
 	int (*device_start)(struct virtio_device *self, struct umbra_error *err);
-	/* BACKEND_WHOLE: no ring runs any more.  The device has forgotten all but
+	/* BACKEND_RUNS_AS_ONE: no ring runs any more.  The device has forgotten all but
 	 * the features and the memory, once each ring's ring_stop() has followed. */
 	int (*device_stop)(struct virtio_device *self, struct umbra_error *err);
 
 	void (*destroy)(struct virtio_device *self);
 };
 
-static inline bool backend_is_whole(const struct virtio_device *b)
+static inline bool backend_runs_as_one(const struct virtio_device *b)
 {
-	return b->traits & BACKEND_WHOLE;
+	return b->traits & BACKEND_RUNS_AS_ONE;
 }
 
 /* Its stop is a reset, which loses what it has. */
 static inline bool backend_is_reset_by_stop(const struct virtio_device *b)
 {
-	return backend_is_whole(b) && !(b->traits & BACKEND_SUSPENDS);
+	return backend_runs_as_one(b) && !(b->traits & BACKEND_SUSPENDS);
 }
 
 /* Of a ring that runs and is given another kick fd by ring_exchange(), it hears the kicks.  The
@@ -300,7 +300,7 @@ static inline bool backend_hears_new_kicks(const struct virtio_device *b)
 /* A ring starts at any index. */
 static inline bool backend_keeps_index(const struct virtio_device *b)
 {
-	return !backend_is_whole(b) || b->traits & BACKEND_KEEPS_INDEX;
+	return !backend_runs_as_one(b) || b->traits & BACKEND_KEEPS_INDEX;
 }
 
 #endif

@@ -414,7 +414,7 @@ static void owner_does(void)
 
 	switch (below(40)) {
 	case 0:
-		(void)!shadow_device_rest(sim->device, &left, &err);
+		(void)!shadow_device_retire(sim->device, &left, &err);
 		connect_anew(NULL);
 		break;
 	case 1:
@@ -559,7 +559,7 @@ static void world_begin(const struct kind *kind, enum umbra_shadow_mode mode, ui
 	world = (struct world){ .sim = sim, .guest_features = features };
 	sim->backend.hush = kind->hush;
 	if (kind->traits)
-		sim_be_whole(sim, kind->traits);
+		sim_run_as_one(sim, kind->traits);
 	sim->iova_offset = kind->iova_offset;
 	sim->while_waiting = world_goes_on;
 	sim_set_memory = sim->ops.set_memory;

@@ -32,9 +32,9 @@ static const struct family {
 } families[] = {
 	{ "vhost-user", 0, true, true },
 	{ "suspends, keeps index",
-	  BACKEND_WHOLE | BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX, true, true },
-	{ "keeps index", BACKEND_WHOLE | BACKEND_MAPS | BACKEND_KEEPS_INDEX, true, true },
-	{ "neither", BACKEND_WHOLE | BACKEND_MAPS, false, false },
+	  BACKEND_RUNS_AS_ONE | BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX, true, true },
+	{ "keeps index", BACKEND_RUNS_AS_ONE | BACKEND_MAPS | BACKEND_KEEPS_INDEX, true, true },
+	{ "neither", BACKEND_RUNS_AS_ONE | BACKEND_MAPS, false, false },
 };
 
 /* --- small things ----------------------------------------------------------- */
@@ -44,7 +44,7 @@ static struct sim *boot(const struct family *family)
 	struct sim *sim = sim_new(UMBRA_SHADOW_AUTO, SIZE, V1 | EVENT);
 
 	if (family->traits)
-		sim_be_whole(sim, family->traits);
+		sim_run_as_one(sim, family->traits);
 	else /* it is stopped in the midst of its work, and answers at once all the same */
 		sim->backend.hush = BACKEND_HUSH_NOT;
 	sim->answers_at_once = true;

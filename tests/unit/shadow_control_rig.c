@@ -81,7 +81,7 @@ struct sim *net_new(enum umbra_shadow_mode mode, unsigned int traits)
 
 	memset(&dev, 0, sizeof(dev));
 	dev.max_pairs = 1;
-	sim_be_whole(sim, traits);
+	sim_run_as_one(sim, traits);
 	sim->device_id = VIRTIO_ID_NET;
 	sim->tells_base = true;
 	sim->ops.ring_enable = enable;

@@ -38,11 +38,11 @@ static const struct family {
 	{ "vhost-user, not hushed", 0, BACKEND_HUSH_NOT, true },
 	{ "vhost-user, by kick", 0, BACKEND_HUSH_KICK, true },
 	{ "vhost-user, by enable", 0, BACKEND_HUSH_ENABLE, true },
-	{ "suspends", BACKEND_WHOLE | BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX,
+	{ "suspends", BACKEND_RUNS_AS_ONE | BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX,
 	  BACKEND_HUSH_NOT, true },
-	{ "keeps index", BACKEND_WHOLE | BACKEND_MAPS | BACKEND_KEEPS_INDEX, BACKEND_HUSH_NOT,
+	{ "keeps index", BACKEND_RUNS_AS_ONE | BACKEND_MAPS | BACKEND_KEEPS_INDEX, BACKEND_HUSH_NOT,
 	  true },
-	{ "neither", BACKEND_WHOLE | BACKEND_MAPS, BACKEND_HUSH_NOT, false },
+	{ "neither", BACKEND_RUNS_AS_ONE | BACKEND_MAPS, BACKEND_HUSH_NOT, false },
 };
 
 static struct umbra_error err;
@@ -83,7 +83,7 @@ static struct sim *boot(const struct family *family, bool shadowed)
 	struct memory_region again = sim->guest;
 
 	if (family->traits)
-		sim_be_whole(sim, family->traits);
+		sim_run_as_one(sim, family->traits);
 	sim->backend.hush = family->hush;
 	sim->tells_base = true;
 	sim->while_waiting = backend_works;

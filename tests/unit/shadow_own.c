@@ -248,7 +248,7 @@ static void a_device_that_is_mapped_gets_a_larger_region_before_it_starts(void *
 	unsigned int count;
 
 	(void)state;
-	sim_be_whole(sim, BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX);
+	sim_run_as_one(sim, BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX);
 	sim_boot(sim, 2, FEATURES);
 	sim_pause(sim);
 	assert_int_equal(own_bytes(sim, &count), 2 * MIB);
@@ -312,7 +312,7 @@ static void a_region_over_our_own_moves_it_and_the_backend_is_told(void **state)
 		uint8_t *host;
 
 		if (whole[i])
-			sim_be_whole(sim, BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX);
+			sim_run_as_one(sim, BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX);
 		sim_boot(sim, 1, FEATURES);
 		sim_pause(sim);
 		own = own_region(sim);

@@ -139,8 +139,8 @@ static void a_queue_too_many_is_refused_and_the_others_do_not_notice(void **stat
 {
 	static const unsigned int traits[] = {
 		0,
-		BACKEND_WHOLE | BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX,
-		BACKEND_WHOLE | BACKEND_MAPS | BACKEND_KEEPS_INDEX,
+		BACKEND_RUNS_AS_ONE | BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX,
+		BACKEND_RUNS_AS_ONE | BACKEND_MAPS | BACKEND_KEEPS_INDEX,
 	};
 
 	(void)state;
@@ -153,7 +153,7 @@ static void a_queue_too_many_is_refused_and_the_others_do_not_notice(void **stat
 		sim->queue_num = 2;
 		sim->tells_base = true;
 		if (traits[n])
-			sim_be_whole(sim, traits[n]);
+			sim_run_as_one(sim, traits[n]);
 		sim_boot(sim, 2, V1 | EVENT);
 		assert_int_equal(shadow_device_switch(sim->device, true, &err), 0);
 		serve(sim, 0, 1);

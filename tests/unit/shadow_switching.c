@@ -35,7 +35,7 @@ static int switch_to(struct sim *sim, bool shadowed)
 struct family {
 	const char *name;
 	enum backend_hush hush;
-	unsigned int traits; /* with BACKEND_WHOLE: sim_be_whole() */
+	unsigned int traits; /* with BACKEND_RUNS_AS_ONE: sim_run_as_one() */
 	bool tells_base;
 	uint64_t iova_offset;
 	bool can_pass;
@@ -54,26 +54,26 @@ static const struct family families[] = {
 	  .rounds = 4 },
 	{ .name = "suspends, keeps index (vdpa_sim)",
 	  .hush = BACKEND_HUSH_KICK,
-	  .traits = BACKEND_WHOLE | BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX,
+	  .traits = BACKEND_RUNS_AS_ONE | BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX,
 	  .can_pass = true,
 	  .rounds = 2 },
 	{ .name = "keeps index (VDUSE)",
 	  .hush = BACKEND_HUSH_KICK,
-	  .traits = BACKEND_WHOLE | BACKEND_MAPS | BACKEND_KEEPS_INDEX,
+	  .traits = BACKEND_RUNS_AS_ONE | BACKEND_MAPS | BACKEND_KEEPS_INDEX,
 	  .tells_base = true,
 	  .can_pass = true,
 	  .rounds = 2 },
 	{ .name = "neither (vp_vdpa)",
 	  .hush = BACKEND_HUSH_KICK,
-	  .traits = BACKEND_WHOLE | BACKEND_MAPS,
+	  .traits = BACKEND_RUNS_AS_ONE | BACKEND_MAPS,
 	  .rounds = 1 },
 	{ .name = "suspends, keeps no index",
 	  .hush = BACKEND_HUSH_KICK,
-	  .traits = BACKEND_WHOLE | BACKEND_MAPS | BACKEND_SUSPENDS,
+	  .traits = BACKEND_RUNS_AS_ONE | BACKEND_MAPS | BACKEND_SUSPENDS,
 	  .rounds = 1 },
 	{ .name = "keeps index, translated",
 	  .hush = BACKEND_HUSH_KICK,
-	  .traits = BACKEND_WHOLE | BACKEND_MAPS | BACKEND_KEEPS_INDEX,
+	  .traits = BACKEND_RUNS_AS_ONE | BACKEND_MAPS | BACKEND_KEEPS_INDEX,
 	  .tells_base = true,
 	  .iova_offset = 1ull << 40,
 	  .rounds = 1 },
@@ -311,7 +311,7 @@ static void run_load(const struct family *family, uint16_t size, uint64_t featur
 	current = l;
 	sim->backend.hush = family->hush;
 	if (family->traits)
-		sim_be_whole(sim, family->traits);
+		sim_run_as_one(sim, family->traits);
 	sim->tells_base = family->tells_base;
 	sim->iova_offset = family->iova_offset;
 	sim->while_waiting = world_goes_on;

@@ -357,7 +357,7 @@ static int backend_ring_start(struct virtio_device *b, unsigned int index,
 		return error_set(err, sim->fail_start_code, "simulated: queue %u does not start",
 				 index);
 	}
-	if (b->traits & BACKEND_WHOLE)
+	if (b->traits & BACKEND_RUNS_AS_ONE)
 		return sim_whole_ring_start(sim, index, ring, err);
 	q->told = *ring;
 	sim_ring_open(sim, q);
@@ -403,7 +403,7 @@ static int backend_ring_stop(struct virtio_device *b, unsigned int index,
 		return error_set(err, sim->fail_stop_code, "simulated: ring %u does not stop",
 				 index);
 	}
-	if (b->traits & BACKEND_WHOLE)
+	if (b->traits & BACKEND_RUNS_AS_ONE)
 		return sim_whole_ring_stop(sim, index, base, err);
 	ring_close(sim, index);
 	*base = ring_position_split(
@@ -415,7 +415,7 @@ static int backend_ring_enable(struct virtio_device *b, unsigned int index, bool
 			       struct umbra_error *err)
 {
 	(void)err;
-	assert_false(b->traits & BACKEND_WHOLE);
+	assert_false(b->traits & BACKEND_RUNS_AS_ONE);
 	sim_of(b)->queues[index].enabled = enabled;
 	return 0;
 }
@@ -486,7 +486,7 @@ static void backend_forget(struct sim *sim)
 static int backend_set_status(struct virtio_device *b, uint8_t status, struct umbra_error *err)
 {
 	(void)err;
-	assert_false(b->traits & BACKEND_WHOLE);
+	assert_false(b->traits & BACKEND_RUNS_AS_ONE);
 	if (!status)
 		backend_forget(sim_of(b));
 	return 0;
@@ -496,7 +496,7 @@ static int backend_reset_device(struct virtio_device *b, struct umbra_error *err
 {
 	struct sim *sim = sim_of(b);
 
-	assert_false(b->traits & BACKEND_WHOLE);
+	assert_false(b->traits & BACKEND_RUNS_AS_ONE);
 	backend_forget(sim);
 	return sim->fail_reset_code ? error_set(err, sim->fail_reset_code, "simulated: no reset")
 				    : 0;
@@ -505,7 +505,7 @@ static int backend_reset_device(struct virtio_device *b, struct umbra_error *err
 static int backend_get_status(struct virtio_device *b, uint8_t *status, struct umbra_error *err)
 {
 	(void)err;
-	assert_false(b->traits & BACKEND_WHOLE);
+	assert_false(b->traits & BACKEND_RUNS_AS_ONE);
 	*status = VIRTIO_CONFIG_S_DRIVER_OK;
 	return 0;
 }

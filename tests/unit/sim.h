@@ -12,7 +12,7 @@
  * stopped; ENABLE, as those of the rust-vmm crates, dies where a ring is stopped in the
  * midst of a round, or with a kick that is not read; NOT, as DPDK, completes what it has
  * before it answers to a stop.  With traits it is a device that is started as a
- * whole: sim_whole.c.
+ * whole: sim_as_one.c.
  */
 #ifndef UMBRA_TESTS_UNIT_SIM_H
 #define UMBRA_TESTS_UNIT_SIM_H
@@ -121,7 +121,7 @@ struct sim *sim_new(enum umbra_shadow_mode mode, uint16_t size, uint64_t feature
 void sim_free(struct sim *sim);
 
 /* Before booting: it is a device that is started as a whole, with @traits beside. */
-void sim_be_whole(struct sim *sim, unsigned int traits);
+void sim_run_as_one(struct sim *sim, unsigned int traits);
 /* The back-end's side of it, for sim.c's own operations. */
 int sim_whole_ring_start(struct sim *sim, unsigned int index, const struct virtio_ring *ring,
 			 struct umbra_error *err);

@@ -63,11 +63,12 @@ static void opening_learns_what_the_device_can(void **state)
 		const char *stops;
 	} cases[] = {
 		{ A_FULL, true,
-		  BACKEND_MAPS | BACKEND_WHOLE | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX,
+		  BACKEND_MAPS | BACKEND_RUNS_AS_ONE | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX,
 		  "suspended" },
-		{ A_PLAIN, true, BACKEND_MAPS | BACKEND_WHOLE | BACKEND_KEEPS_INDEX,
+		{ A_PLAIN, true, BACKEND_MAPS | BACKEND_RUNS_AS_ONE | BACKEND_KEEPS_INDEX,
 		  "it tells its indices" },
-		{ A_PLAIN | A_PERSIST, false, BACKEND_MAPS | BACKEND_WHOLE, "starts at index 0" },
+		{ A_PLAIN | A_PERSIST, false, BACKEND_MAPS | BACKEND_RUNS_AS_ONE,
+		  "starts at index 0" },
 	};
 	struct umbra_backend_info info;
 	uint64_t value;

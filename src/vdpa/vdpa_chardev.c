@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The device node of a vhost-vdpa device: see vdpa_node.h. */
-#include "vdpa/vdpa_node.h"
+/* The character device of a vhost-vdpa device: see vdpa_chardev.h. */
+#include "vdpa/vdpa_chardev.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -87,24 +87,24 @@ const struct vhost_vdpa_system vhost_vdpa_kernel = {
 
 /* --- calls ---------------------------------------------------------------- */
 
-int vdpa_node_lose(struct vdpa_node *node, int code, const struct umbra_error *err)
+int vdpa_chardev_lose(struct vdpa_chardev *chardev, int code, const struct umbra_error *err)
 {
-	node->lost = true;
+	chardev->lost = true;
 	if (err)
-		node->lost_why = *err;
+		chardev->lost_why = *err;
 	return code;
 }
 
-static int check_lost(const struct vdpa_node *node, const char *name, struct umbra_error *err)
+static int check_lost(const struct vdpa_chardev *chardev, const char *name, struct umbra_error *err)
 {
-	if (!node->lost)
+	if (!chardev->lost)
 		return 0;
 	return error_set(err, -ECONNRESET, "%s: the device has been given up: %s", name,
-			 node->lost_why.text);
+			 chardev->lost_why.text);
 }
 
 /* The code for what a system call @name returned. */
-static int judge(struct vdpa_node *node, int rc, const char *name, struct umbra_error *err)
+static int judge(struct vdpa_chardev *chardev, int rc, const char *name, struct umbra_error *err)
 {
 	struct umbra_error local;
 
@@ -118,7 +118,7 @@ static int judge(struct vdpa_node *node, int rc, const char *name, struct umbra_
 	case ESHUTDOWN:
 		error_set(err, -ECONNRESET, "back-end: the device is gone: %s: %s", name,
 			  strerror(-rc));
-		return vdpa_node_lose(node, -ECONNRESET, err);
+		return vdpa_chardev_lose(chardev, -ECONNRESET, err);
 	case EOPNOTSUPP:
 	case ENOTTY:
 		return error_set(err, -EOPNOTSUPP, "back-end: has no %s", name);
@@ -127,67 +127,72 @@ static int judge(struct vdpa_node *node, int rc, const char *name, struct umbra_
 	}
 }
 
-int vdpa_node_call(struct vdpa_node *node, unsigned long request, const char *name, void *argument,
-		   struct umbra_error *err)
+int vdpa_chardev_call(struct vdpa_chardev *chardev, unsigned long request, const char *name,
+		      void *argument, struct umbra_error *err)
 {
-	int rc = check_lost(node, name, err);
+	int rc = check_lost(chardev, name, err);
 
 	if (rc)
 		return rc;
-	return judge(node, node->system->ioctl(node->system->opaque, node->fd, request, argument),
-		     name, err);
+	return judge(
+		chardev,
+		chardev->system->ioctl(chardev->system->opaque, chardev->fd, request, argument),
+		name, err);
 }
 
-int vdpa_node_write(struct vdpa_node *node, const void *data, size_t size, struct umbra_error *err)
+int vdpa_chardev_write(struct vdpa_chardev *chardev, const void *data, size_t size,
+		       struct umbra_error *err)
 {
-	int rc = check_lost(node, "an IOTLB message", err);
+	int rc = check_lost(chardev, "an IOTLB message", err);
 
 	if (rc)
 		return rc;
-	return judge(node, node->system->write(node->system->opaque, node->fd, data, size),
+	return judge(chardev,
+		     chardev->system->write(chardev->system->opaque, chardev->fd, data, size),
 		     "an IOTLB message", err);
 }
 
 /* --- the status byte ------------------------------------------------------ */
 
-static int read_status(struct vdpa_node *node, uint8_t *status, struct umbra_error *err)
+static int read_status(struct vdpa_chardev *chardev, uint8_t *status, struct umbra_error *err)
 {
-	return vdpa_node_call(node, VDPA_REQUEST(VHOST_VDPA_GET_STATUS), status, err);
+	return vdpa_chardev_call(chardev, VDPA_REQUEST(VHOST_VDPA_GET_STATUS), status, err);
 }
 
-int vdpa_node_get_status(struct vdpa_node *node, uint8_t *status, struct umbra_error *err)
+int vdpa_chardev_get_status(struct vdpa_chardev *chardev, uint8_t *status, struct umbra_error *err)
 {
 	struct umbra_error local;
 	int rc;
 
 	err = err ? err : &local;
-	rc = read_status(node, status, err);
+	rc = read_status(chardev, status, err);
 	if (rc || !(*status & VIRTIO_CONFIG_S_NEEDS_RESET))
 		return rc;
 	error_set(err, -ECONNRESET,
 		  "back-end: the device asks for a reset (NEEDS_RESET): its status is 0x%02x",
 		  *status);
-	return vdpa_node_lose(node, -ECONNRESET, err);
+	return vdpa_chardev_lose(chardev, -ECONNRESET, err);
 }
 
-int vdpa_node_set_status(struct vdpa_node *node, uint8_t status, struct umbra_error *err)
+int vdpa_chardev_set_status(struct vdpa_chardev *chardev, uint8_t status, struct umbra_error *err)
 {
-	return vdpa_node_call(node, VDPA_REQUEST(VHOST_VDPA_SET_STATUS), &status, err);
+	return vdpa_chardev_call(chardev, VDPA_REQUEST(VHOST_VDPA_SET_STATUS), &status, err);
 }
 
 /* Sleep @ms, unless the process is asked to stop, or whoever listens gives up. */
-static int reset_sleep(struct vdpa_node *node, unsigned int ms, unsigned int *waited_ms,
+static int reset_sleep(struct vdpa_chardev *chardev, unsigned int ms, unsigned int *waited_ms,
 		       struct umbra_error *err)
 {
-	struct pollfd stop = { .fd = node->stop_fd, .events = POLLIN };
+	struct pollfd stop = { .fd = chardev->stop_fd, .events = POLLIN };
 	int rc = 0;
 
 	if (poll(&stop, 1, (int)ms) > 0)
 		return error_set(err, -ECANCELED, "back-end: the process is asked to stop");
 	*waited_ms += ms;
-	if (node->listener.waiting)
-		return node->listener.waiting(node->listener.opaque, "a reset", *waited_ms, err);
-	if (*waited_ms >= node->timeout_ms)
+	if (chardev->listener.waiting)
+		return chardev->listener.waiting(chardev->listener.opaque, "a reset", *waited_ms,
+						 err);
+	if (*waited_ms >= chardev->timeout_ms)
 		rc = -ETIMEDOUT;
 	if (rc)
 		return error_set(err, rc, "back-end: the device has not been reset after %u ms",
@@ -195,7 +200,7 @@ static int reset_sleep(struct vdpa_node *node, unsigned int ms, unsigned int *wa
 	return 0;
 }
 
-int vdpa_node_reset(struct vdpa_node *node, struct umbra_error *err)
+int vdpa_chardev_reset(struct vdpa_chardev *chardev, struct umbra_error *err)
 {
 	unsigned int step_ms = RESET_LOOK_FIRST_MS, waited_ms = 0;
 	struct umbra_error local;
@@ -203,54 +208,54 @@ int vdpa_node_reset(struct vdpa_node *node, struct umbra_error *err)
 	int rc;
 
 	err = err ? err : &local;
-	rc = check_lost(node, "a reset", err);
+	rc = check_lost(chardev, "a reset", err);
 	if (rc)
 		return rc;
-	rc = vdpa_node_call(node, VDPA_REQUEST(VHOST_VDPA_SET_STATUS), &status, err);
+	rc = vdpa_chardev_call(chardev, VDPA_REQUEST(VHOST_VDPA_SET_STATUS), &status, err);
 	if (!rc)
-		rc = read_status(node, &status, err);
+		rc = read_status(chardev, &status, err);
 	while (!rc && status) {
-		rc = reset_sleep(node, step_ms, &waited_ms, err);
+		rc = reset_sleep(chardev, step_ms, &waited_ms, err);
 		step_ms = MIN(2 * step_ms, RESET_LOOK_MOST_MS);
 		if (!rc)
-			rc = read_status(node, &status, err);
+			rc = read_status(chardev, &status, err);
 	}
 	if (!rc)
 		return 0;
 	if (rc == -EREMOTEIO || rc == -EOPNOTSUPP)
 		rc = error_prefix(err, -ECONNRESET, "the device cannot be reset");
-	return vdpa_node_lose(node, rc, err);
+	return vdpa_chardev_lose(chardev, rc, err);
 }
 
 /* --- life ----------------------------------------------------------------- */
 
-int vdpa_node_open(struct vdpa_node *node, const char *path, const struct vhost_vdpa_system *system,
-		   struct umbra_error *err)
+int vdpa_chardev_open(struct vdpa_chardev *chardev, const char *path,
+		      const struct vhost_vdpa_system *system, struct umbra_error *err)
 {
 	uint32_t id;
 	int rc;
 
-	node->system = system;
-	snprintf(node->path, sizeof(node->path), "%s", path);
-	node->fd = system->open(system->opaque, path);
-	if (node->fd < 0)
-		return error_set(err, node->fd, "back-end: cannot open %s: %s%s", path,
-				 strerror(-node->fd),
-				 node->fd == -EBUSY ? " (another program has it open)" : "");
+	chardev->system = system;
+	snprintf(chardev->path, sizeof(chardev->path), "%s", path);
+	chardev->fd = system->open(system->opaque, path);
+	if (chardev->fd < 0)
+		return error_set(err, chardev->fd, "back-end: cannot open %s: %s%s", path,
+				 strerror(-chardev->fd),
+				 chardev->fd == -EBUSY ? " (another program has it open)" : "");
 	/* Any other device may be behind the path: first something harmless. */
-	rc = vdpa_node_call(node, VDPA_REQUEST(VHOST_VDPA_GET_DEVICE_ID), &id, err);
+	rc = vdpa_chardev_call(chardev, VDPA_REQUEST(VHOST_VDPA_GET_DEVICE_ID), &id, err);
 	if (rc == -EOPNOTSUPP || rc == -EREMOTEIO)
 		rc = error_set(err, -EINVAL, "back-end: %s is no vhost-vdpa device", path);
 	if (!rc)
-		rc = vdpa_node_call(node, VDPA_REQUEST(VHOST_SET_OWNER), NULL, err);
+		rc = vdpa_chardev_call(chardev, VDPA_REQUEST(VHOST_SET_OWNER), NULL, err);
 	if (rc)
-		vdpa_node_close(node);
+		vdpa_chardev_close(chardev);
 	return rc;
 }
 
-void vdpa_node_close(struct vdpa_node *node)
+void vdpa_chardev_close(struct vdpa_chardev *chardev)
 {
-	if (node->fd >= 0)
-		node->system->close(node->system->opaque, node->fd);
-	node->fd = -1;
+	if (chardev->fd >= 0)
+		chardev->system->close(chardev->system->opaque, chardev->fd);
+	chardev->fd = -1;
 }

@@ -27,11 +27,11 @@
 
 static const unsigned int kinds[] = { SUSPENDING, RESETTING, FORGETFUL };
 
-static struct sim *sim_whole(unsigned int traits, unsigned int rings)
+static struct sim *sim_as_one(unsigned int traits, unsigned int rings)
 {
 	struct sim *sim = sim_new(UMBRA_SHADOW_AUTO, 8, V1 | EVENT);
 
-	sim_be_whole(sim, traits);
+	sim_run_as_one(sim, traits);
 	sim->tells_base = true;
 	sim_boot(sim, rings, V1 | EVENT);
 	return sim;
@@ -109,7 +109,7 @@ static void rings_that_start_one_by_one_start_the_device_once(void **state)
 {
 	(void)state;
 	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct sim *sim = sim_whole(kinds[k], 4);
+		struct sim *sim = sim_as_one(kinds[k], 4);
 
 		assert_int_equal(sim->device_starts, 1);
 		for (unsigned int q = 0; q < 4; q++)
@@ -124,7 +124,7 @@ static void rings_that_start_one_by_one_start_the_device_once(void **state)
 
 static void a_device_is_not_started_before_the_pause_or_driver_ok(void **state)
 {
-	struct sim *sim = sim_whole(SUSPENDING, 2);
+	struct sim *sim = sim_as_one(SUSPENDING, 2);
 	struct umbra_error err = { "" };
 	uint8_t status;
 	uint16_t base[2];
@@ -159,7 +159,7 @@ static void a_ring_that_comes_late_restarts_the_device_and_nothing_is_lost(void 
 {
 	(void)state;
 	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct sim *sim = sim_whole(kinds[k], 2);
+		struct sim *sim = sim_as_one(kinds[k], 2);
 		uint16_t base = ring_stop(sim, 1);
 
 		sim_pause(sim);
@@ -187,7 +187,7 @@ static void a_disabled_ring_is_left_out_until_it_is_enabled(void **state)
 {
 	(void)state;
 	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct sim *sim = sim_whole(kinds[k], 2);
+		struct sim *sim = sim_as_one(kinds[k], 2);
 		struct umbra_error err = { "" };
 
 		assert_int_equal(sim->front->ops->ring_enable(sim->front, 1, false, &err), 0);
@@ -212,7 +212,7 @@ static void rings_that_stop_in_a_row_stop_the_device_once(void **state)
 {
 	(void)state;
 	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct sim *sim = sim_whole(kinds[k], 3);
+		struct sim *sim = sim_as_one(kinds[k], 3);
 
 		request(sim, 1, 1);
 		arrives(sim, 1, 1);
@@ -232,7 +232,7 @@ static void one_ring_of_two_stops_and_the_other_goes_on(void **state)
 {
 	(void)state;
 	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct sim *sim = sim_whole(kinds[k], 2);
+		struct sim *sim = sim_as_one(kinds[k], 2);
 
 		for (uint64_t i = 0; i < 20; i++) { /* beyond the ring's size */
 			request(sim, 0, i);
@@ -259,7 +259,7 @@ static void a_suspended_device_is_not_waited_for(void **state)
 
 	(void)state;
 	for (size_t k = 0; k < ARRAY_SIZE(suspending); k++) {
-		struct sim *sim = sim_whole(suspending[k], 2);
+		struct sim *sim = sim_as_one(suspending[k], 2);
 		struct umbra_error err = { "" };
 		uint64_t got, start;
 		uint32_t len;
@@ -288,7 +288,7 @@ static void a_suspended_device_is_not_waited_for(void **state)
 /* Room that nobody wrote to goes back to the guest's ring, or into the next shadow. */
 static void receive_buffers_that_the_device_never_used_come_again(void **state)
 {
-	struct sim *sim = sim_whole(RESETTING, 1);
+	struct sim *sim = sim_as_one(RESETTING, 1);
 	struct umbra_error err = { "" };
 	uint64_t got, start;
 	uint32_t len;
@@ -340,7 +340,7 @@ static void kept_buffers_outlive_a_stop_but_not_a_reset(void **state)
 {
 	(void)state;
 	for (int is_reset = 0; is_reset < 2; is_reset++) {
-		struct sim *sim = sim_whole(FORGETFUL, 1);
+		struct sim *sim = sim_as_one(FORGETFUL, 1);
 		uint64_t got;
 		uint32_t len;
 		uint16_t base;
@@ -375,7 +375,7 @@ static void requests_are_waited_for_before_a_reset(void **state)
 {
 	(void)state;
 	for (int shadowed = 0; shadowed < 2; shadowed++) {
-		struct sim *sim = sim_whole(RESETTING, 1);
+		struct sim *sim = sim_as_one(RESETTING, 1);
 		struct umbra_error err = { "" };
 		uint64_t got;
 		uint32_t len;
@@ -406,7 +406,7 @@ static void a_guest_ring_too_large_for_the_device_is_shadowed_by_a_smaller_one(v
 		uint32_t len;
 
 		sim->backend.ring_max = 7; /* no power of two */
-		sim_be_whole(sim, kinds[i]);
+		sim_run_as_one(sim, kinds[i]);
 		sim_boot(sim, 1, V1 | EVENT);
 		for (int round = 0; round < 20; round++) {
 			for (int n = 0; n < 8; n++)
@@ -434,7 +434,7 @@ static void a_guest_ring_too_large_for_the_device_is_shadowed_by_a_smaller_one(v
 /* It has heard the kick when it says that it has taken nothing. */
 static void a_device_that_is_about_to_take_is_asked_twice(void **state)
 {
-	struct sim *sim = sim_whole(RESETTING, 1);
+	struct sim *sim = sim_as_one(RESETTING, 1);
 	struct umbra_error err = { "" };
 	uint64_t got;
 	uint32_t len;
@@ -454,7 +454,7 @@ static void a_device_that_keeps_a_request_for_ever_is_not_reset_under_it(void **
 {
 	(void)state;
 	for (int shadowed = 0; shadowed < 2; shadowed++) {
-		struct sim *sim = sim_whole(RESETTING, 2);
+		struct sim *sim = sim_as_one(RESETTING, 2);
 		struct umbra_error err = { "" };
 
 		assert_int_equal(switch_to(sim, shadowed, &err), 0);
@@ -490,7 +490,7 @@ static void a_device_that_keeps_a_request_for_ever_is_not_reset_under_it(void **
 /* So old that its index looks new: still it is the one that was taken, and lost. */
 static void a_request_that_outlives_a_turn_of_the_index_is_not_taken_for_a_new_one(void **state)
 {
-	struct sim *sim = sim_whole(RESETTING, 1);
+	struct sim *sim = sim_as_one(RESETTING, 1);
 	struct umbra_error err = { "" };
 	uint64_t got;
 	uint32_t len;
@@ -519,7 +519,7 @@ static void a_request_that_outlives_a_turn_of_the_index_is_not_taken_for_a_new_o
 
 static void what_a_device_that_cannot_be_asked_has_is_not_guessed(void **state)
 {
-	struct sim *sim = sim_whole(RESETTING, 1);
+	struct sim *sim = sim_as_one(RESETTING, 1);
 	struct umbra_error err = { "" };
 	uint64_t start;
 
@@ -547,7 +547,7 @@ static void what_a_device_that_cannot_be_asked_has_is_not_guessed(void **state)
 
 static void a_device_that_is_suspended_and_keeps_requests_lies(void **state)
 {
-	struct sim *sim = sim_whole(SUSPENDING, 1);
+	struct sim *sim = sim_as_one(SUSPENDING, 1);
 	struct umbra_error err = { "" };
 
 	(void)state;
@@ -570,7 +570,7 @@ static void a_device_that_is_suspended_and_keeps_requests_lies(void **state)
 
 static void a_device_without_ring_state_is_always_shadowed_and_says_why(void **state)
 {
-	struct sim *sim = sim_whole(FORGETFUL, 1);
+	struct sim *sim = sim_as_one(FORGETFUL, 1);
 	struct sim *off = sim_new(UMBRA_SHADOW_OFF, 8, V1);
 	struct umbra_error err = { "" };
 
@@ -580,7 +580,7 @@ static void a_device_without_ring_state_is_always_shadowed_and_says_why(void **s
 	assert_non_null(strstr(err.text, "keeps no ring state"));
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_SHADOWED);
 
-	sim_be_whole(off, FORGETFUL);
+	sim_run_as_one(off, FORGETFUL);
 	sim_boot(off, 1, V1);
 	assert_int_equal(shadow_device_state(off->device), UMBRA_DEVICE_NEGOTIATING);
 	assert_non_null(strstr(info_of(off)->info.reason, "keeps no ring state"));
@@ -595,7 +595,7 @@ static void whatever_step_of_a_switch_fails_the_old_mode_goes_on(void **state)
 	(void)state;
 	for (int step = 0; step < 4; step++)
 		for (int n = 0; n < 4; n++) {
-			struct sim *sim = sim_whole(n & 1 ? SUSPENDING : RESETTING, 2);
+			struct sim *sim = sim_as_one(n & 1 ? SUSPENDING : RESETTING, 2);
 			bool shadowed = n & 2;
 			struct umbra_error err = { "" };
 			int *const fails[] = { &sim->fail_device_stop, &sim->fail_start,
@@ -631,7 +631,7 @@ static int fail_again(struct virtio_device *b, struct umbra_error *err)
 
 static void a_device_that_starts_in_neither_mode_is_tried_again(void **state)
 {
-	struct sim *sim = sim_whole(RESETTING, 2);
+	struct sim *sim = sim_as_one(RESETTING, 2);
 	int (*device_start)(struct virtio_device *, struct umbra_error *) = sim->ops.device_start;
 	struct umbra_error err = { "" };
 	uint64_t before;
@@ -660,7 +660,7 @@ static void a_device_that_is_lost_leaves_nothing_running(void **state)
 {
 	(void)state;
 	for (int step = 0; step < 4; step++) {
-		struct sim *sim = sim_whole(RESETTING, 2);
+		struct sim *sim = sim_as_one(RESETTING, 2);
 		struct umbra_error err = { "" };
 		int *const fails[] = { &sim->fail_device_stop, &sim->fail_start, &sim->fail_stop,
 				       &sim->fail_device_start };
@@ -686,7 +686,7 @@ static void a_ring_that_does_not_say_where_it_stopped_goes_on(void **state)
 {
 	(void)state;
 	for (int n = 0; n < 4; n++) {
-		struct sim *sim = sim_whole(n & 1 ? SUSPENDING : RESETTING, 2);
+		struct sim *sim = sim_as_one(n & 1 ? SUSPENDING : RESETTING, 2);
 		bool shadowed = n & 2;
 		struct umbra_error err = { "" };
 
@@ -711,7 +711,7 @@ static void a_broken_ring_is_left_out_of_what_follows(void **state)
 {
 	(void)state;
 	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct sim *sim = sim_whole(kinds[k], 2);
+		struct sim *sim = sim_as_one(kinds[k], 2);
 		struct sim_queue *q = &sim->queues[0];
 		struct umbra_error err = { "" };
 
@@ -738,7 +738,7 @@ static void a_broken_ring_is_left_out_of_what_follows(void **state)
 
 static void a_table_that_needs_translation_is_refused_while_passed_through(void **state)
 {
-	struct sim *sim = sim_whole(SUSPENDING, 1);
+	struct sim *sim = sim_as_one(SUSPENDING, 1);
 	struct memory_region extra = sim->guest;
 	struct umbra_error err = { "" };
 
@@ -754,7 +754,7 @@ static void a_table_that_needs_translation_is_refused_while_passed_through(void 
 	sim_free(sim);
 
 	sim = sim_new(UMBRA_SHADOW_AUTO, 8, V1);
-	sim_be_whole(sim, SUSPENDING);
+	sim_run_as_one(sim, SUSPENDING);
 	sim->iova_offset = 1ull << 40;
 	sim_boot(sim, 1, V1);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_SHADOWED);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The device node of a vhost-vdpa device: its system calls, and its status byte.
+ * The character device of a vhost-vdpa device: its system calls, and its status byte.
  *
  * Theory of operation: every call into the kernel goes through a table of
  * functions, so that a simulated kernel can stand for the real one.  What comes
@@ -22,8 +22,8 @@
  *
  * Implements: linux/vhost.h; virtio 1.2, sections 2.1 and 3.1.1.
  */
-#ifndef UMBRA_VDPA_VDPA_NODE_H
-#define UMBRA_VDPA_VDPA_NODE_H
+#ifndef UMBRA_VDPA_VDPA_CHARDEV_H
+#define UMBRA_VDPA_VDPA_CHARDEV_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -35,7 +35,7 @@
 /* A constant of linux/vhost.h and its name for people. */
 #define VDPA_REQUEST(name) (name), #name
 
-struct vdpa_node {
+struct vdpa_chardev {
 	const struct vhost_vdpa_system *system;
 	char path[96]; /* for people */
 	int fd;
@@ -47,34 +47,34 @@ struct vdpa_node {
 };
 
 /* -ENOENT, -EBUSY and others of open(2); -EINVAL: @path is no vhost-vdpa device. */
-UMBRA_MUST_CHECK int vdpa_node_open(struct vdpa_node *node, const char *path,
-				    const struct vhost_vdpa_system *system,
-				    struct umbra_error *err);
+UMBRA_MUST_CHECK int vdpa_chardev_open(struct vdpa_chardev *chardev, const char *path,
+				       const struct vhost_vdpa_system *system,
+				       struct umbra_error *err);
 
-void vdpa_node_close(struct vdpa_node *node);
+void vdpa_chardev_close(struct vdpa_chardev *chardev);
 
-/* The node is of no more use, for the reason in @err.  Returns @code, which is
+/* The character device is of no more use, for the reason in @err.  Returns @code, which is
  * -ECONNRESET, -ETIMEDOUT or -ECANCELED. */
-int vdpa_node_lose(struct vdpa_node *node, int code, const struct umbra_error *err);
+int vdpa_chardev_lose(struct vdpa_chardev *chardev, int code, const struct umbra_error *err);
 
 /* ioctl(2); VDPA_REQUEST() gives the two middle parameters. */
-UMBRA_MUST_CHECK int vdpa_node_call(struct vdpa_node *node, unsigned long request, const char *name,
-				    void *argument, struct umbra_error *err);
+UMBRA_MUST_CHECK int vdpa_chardev_call(struct vdpa_chardev *chardev, unsigned long request,
+				       const char *name, void *argument, struct umbra_error *err);
 
 /* write(2) of all @size bytes. */
-UMBRA_MUST_CHECK int vdpa_node_write(struct vdpa_node *node, const void *data, size_t size,
-				     struct umbra_error *err);
+UMBRA_MUST_CHECK int vdpa_chardev_write(struct vdpa_chardev *chardev, const void *data, size_t size,
+					struct umbra_error *err);
 
 /* A status with NEEDS_RESET is -ECONNRESET. */
-UMBRA_MUST_CHECK int vdpa_node_get_status(struct vdpa_node *node, uint8_t *status,
-					  struct umbra_error *err);
+UMBRA_MUST_CHECK int vdpa_chardev_get_status(struct vdpa_chardev *chardev, uint8_t *status,
+					     struct umbra_error *err);
 
 /* Never 0: that is a reset. */
-UMBRA_MUST_CHECK int vdpa_node_set_status(struct vdpa_node *node, uint8_t status,
-					  struct umbra_error *err);
+UMBRA_MUST_CHECK int vdpa_chardev_set_status(struct vdpa_chardev *chardev, uint8_t status,
+					     struct umbra_error *err);
 
 /* Reset the device, and wait until it has been.  A device that cannot be reset is
  * lost: -ECONNRESET, -ETIMEDOUT, -ECANCELED. */
-UMBRA_MUST_CHECK int vdpa_node_reset(struct vdpa_node *node, struct umbra_error *err);
+UMBRA_MUST_CHECK int vdpa_chardev_reset(struct vdpa_chardev *chardev, struct umbra_error *err);
 
 #endif

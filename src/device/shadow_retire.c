@@ -16,7 +16,7 @@
 #include "base/error.h"
 #include "device/shadow_device_private.h"
 
-int shadow_device_rest(struct shadow_device *d, unsigned int *left, struct umbra_error *err)
+int shadow_device_retire(struct shadow_device *d, unsigned int *left, struct umbra_error *err)
 {
 	struct lane_context c = shadow_device_context(d);
 	int rc = shadow_device_check_backend(d, err);

@@ -141,9 +141,9 @@ static void whole_info(const struct virtio_device *b, struct umbra_backend_info 
 	*info = (struct umbra_backend_info){ .device_id = sim->device_id };
 }
 
-void sim_be_whole(struct sim *sim, unsigned int traits)
+void sim_run_as_one(struct sim *sim, unsigned int traits)
 {
-	sim->backend.traits = BACKEND_WHOLE | traits;
+	sim->backend.traits = BACKEND_RUNS_AS_ONE | traits;
 	sim->ops.device_start = whole_device_start;
 	sim->ops.device_stop = whole_device_stop;
 	sim->ops.ring_base = whole_ring_base;
