@@ -47,7 +47,8 @@ struct lane_ops {
 	uint16_t (*undrained)(const struct lane *r);
 	/* As of lane_left(), of one that runs; NULL: 0. */
 	uint16_t (*left)(const struct lane *r);
-	/* Hand the ring to the back-end again where it was halted. */
+	/* Hand the ring to the back-end again where it was halted.  NULL: a halted one does not
+	 * resume. */
 	int (*restart)(struct lane *r, const struct lane_context *c, struct umbra_error *err);
 	/* Leave the guest's ring to others: where they can go on is noted. */
 	void (*finish)(struct lane *r, const struct lane_context *c);

@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "base/log.h"
+#include "lane/lane_ops.h"
 #include "lane/lane_private.h"
 
 typedef bool lane_truth(const struct lane *r);
@@ -43,6 +44,12 @@ static bool is_served_if_ours(const struct lane *r)
 static bool is_enabled(const struct lane *r)
 {
 	return r->front.enabled;
+}
+
+/* A control queue is followed before devices that run as one, which begin anew. */
+static bool can_restart(const struct lane *r)
+{
+	return r->ops->restart;
 }
 
 /* --- the tables -------------------------------------------------------------- */
@@ -96,6 +103,7 @@ static const struct lane_rule {
 	{ .step = LANE_RESUME,
 	  .from = LANE_HALTED,
 	  .to = LANE_RUNNING,
+	  .before = can_restart,
 	  .after = is_served_if_ours },
 	{ .step = LANE_FINISH, .from = LANE_HALTED, .to = LANE_WANTED },
 

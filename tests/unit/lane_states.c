@@ -2,9 +2,9 @@
 /*
  * The life of a lane: in which state which step may be taken, and where it leads.
  *
- * Each step is tried in each state, of a lane that is passed through and of one that is
- * shadowed, before a simulated back-end.  A step that may not be taken is a bug of umbra's own,
- * which must not go on: it is tried in a child process, which has to abort.
+ * Each step is tried in each state, of a lane of each kind, before a simulated back-end.  A step
+ * that may not be taken is a bug of umbra's own, which must not go on: it is tried in a child
+ * process, which has to abort.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -39,6 +39,15 @@ static const unsigned int expected[LANE_STATES][LANE_STEPS] = {
 	[LANE_BURIED] = { NO, NO, NO, NO, NO, NO, NO, LANE_WANTED, NO, LANE_STOPPED },
 };
 
+/* Where it leads of a lane of @kind. */
+static unsigned int expected_of(enum lane_kind kind, enum lane_state from, enum lane_step step)
+{
+	/* A device that runs as one has stopped under it, and begins anew. */
+	if (kind == LANE_FOLLOWED && from == LANE_HALTED && step == LANE_RESUME)
+		return NO;
+	return expected[from][step];
+}
+
 /* How a lane comes into each state. */
 static const struct {
 	unsigned int count;
@@ -66,6 +75,13 @@ struct rig {
 	struct memory_region own;
 	enum lane_kind kind;
 	unsigned int breaks;
+
+	/* LANE_FOLLOWED: what was said on the control queue. */
+	struct net_control_terms terms;
+	struct net_control state;
+	struct control_counters counters;
+	struct net_control_view view;
+	struct ring_control control;
 };
 
 static void broke(void *opaque, const struct lane *r)
@@ -86,12 +102,15 @@ static void rig_open(struct rig *rig, enum lane_kind kind)
 	rig->sim = sim_new(UMBRA_SHADOW_AUTO, SIZE, FEATURES);
 	sim_boot(rig->sim, 0, FEATURES);
 	memset(rig->sim->guest.host + RING_AT, 0, 0x1000);
+	rig->control =
+		(struct ring_control){ &rig->terms, &rig->state, &rig->counters, &rig->view };
 	rig->c = (struct lane_context){
 		.host = &rig->sim->host,
 		.backend = &rig->sim->backend,
 		.guest_features = FEATURES,
 		.shadow_features = FEATURES,
 		.table_max = SHADOW_TABLE_MAX,
+		.control = &rig->control,
 		.deadline_us = 1000000,
 		.broke = broke,
 		.device = rig,
@@ -214,7 +233,7 @@ static void walk(enum lane_kind kind)
 {
 	for (unsigned int from = 0; from < LANE_STATES; from++)
 		for (unsigned int step = 0; step < LANE_STEPS; step++) {
-			unsigned int to = expected[from][step];
+			unsigned int to = expected_of(kind, from, step);
 
 			if (to != NO) {
 				try_legal(kind, from, step, to);
@@ -235,6 +254,12 @@ static void each_step_in_each_state_leads_where_it_should_or_aborts_shadowed(voi
 {
 	(void)state;
 	walk(LANE_SHADOWED);
+}
+
+static void each_step_in_each_state_leads_where_it_should_or_aborts_followed(void **state)
+{
+	(void)state;
+	walk(LANE_FOLLOWED);
 }
 
 static void the_table_is_the_one_that_was_designed(void **state)
@@ -282,6 +307,7 @@ int main(void)
 		cmocka_unit_test(the_table_is_the_one_that_was_designed),
 		cmocka_unit_test(each_step_in_each_state_leads_where_it_should_or_aborts_passed),
 		cmocka_unit_test(each_step_in_each_state_leads_where_it_should_or_aborts_shadowed),
+		cmocka_unit_test(each_step_in_each_state_leads_where_it_should_or_aborts_followed),
 		cmocka_unit_test(a_lane_that_is_not_as_its_state_says_aborts),
 	};
 
