@@ -51,14 +51,18 @@ static void rings_go(struct shadow_device *d)
 /* Tell the device again what it has forgotten, on @control, and let the others go. */
 static int device_replay(struct shadow_device *d, struct lane *control, struct umbra_error *err)
 {
+	struct lane_context c = shadow_device_context(d);
 	int rc = lane_replay(control, d->host, d->deadline_us, err);
 
 	/* -EPROTO is for a queue that broke while the others run; here none of them does. */
 	if (rc == -EPROTO)
 		return -EREMOTEIO;
-	for (unsigned int i = 0; i < lanes_count(d->lanes) && !rc; i++)
-		if (lane_is_started(lane_at(d->lanes, i)) && lane_at(d->lanes, i) != control)
-			rc = d->backend->ops->ring_enable(d->backend, i, true, err);
+	for (unsigned int i = 0; i < lanes_count(d->lanes) && !rc; i++) {
+		struct lane *r = lane_at(d->lanes, i);
+
+		if (lane_is_started(r) && r != control)
+			rc = lane_enable(r, &c, err);
+	}
 	return rc;
 }
 
@@ -76,37 +80,6 @@ static int device_ungo(struct shadow_device *d, struct umbra_error *err)
 	if (rc)
 		log_error("%s; they are given up", err->text);
 	lanes_finish(d->lanes, &c);
-	return 0;
-}
-
-/* Take back what was begun: nobody has served it yet. */
-static int rings_ungo(struct shadow_device *d, struct umbra_error *err)
-{
-	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
-		struct lane *r = lane_at(d->lanes, i);
-		struct lane_context c = shadow_device_context(d);
-		int rc;
-
-		if (!lane_is_started(r))
-			continue;
-		if (shadow_device_runs_as_one(d)) {
-			struct ring_position ignored;
-
-			rc = d->backend->ops->ring_stop(d->backend, lane_index(r), &ignored, err);
-			if (shadow_device_is_fatal(rc))
-				return rc;
-			lane_ungo(r, &c);
-			continue;
-		}
-		/* Nobody served it, but the back-end may have worked on a passed one. */
-		rc = lanes_quiesce(d->lanes, &c, r, true, err);
-		if (rc && rc != -ETIME)
-			return rc;
-		if (rc)
-			log_error("%s; they are given up", err->text);
-		if (lane_is_halted(r) && lane_runs(r))
-			lane_finish(r, &c);
-	}
 	return 0;
 }
 
@@ -142,7 +115,7 @@ int shadow_device_begin(struct shadow_device *d, const struct lane *only, bool s
 		rings_go(d);
 	if (!rc || shadow_device_is_fatal(rc))
 		return rc;
-	back = runs ? device_ungo(d, &later) : rings_ungo(d, &later);
+	back = runs ? device_ungo(d, &later) : lanes_take_back(d->lanes, &c, &later);
 	if (back)
 		*err = later;
 	return back ? back : rc;

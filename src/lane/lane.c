@@ -247,11 +247,23 @@ void lane_finish(struct lane *r, const struct lane_context *c)
 	c->host->ops->notify(c->host, r->front.call_fd);
 }
 
-void lane_ungo(struct lane *r, const struct lane_context *c)
+int lane_enable(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
+	return c->backend->ops->ring_enable(c->backend, r->front.index, true, err);
+}
+
+int lane_ungo(struct lane *r, const struct lane_context *c, struct umbra_error *err)
+{
+	struct ring_position nothing_taken;
+	int rc;
+
 	lane_expect_step(r, LANE_TAKE_BACK);
+	rc = c->backend->ops->ring_stop(c->backend, r->front.index, &nothing_taken, err);
+	if (backend_is_lost(rc))
+		return rc;
 	let_go(r, c);
 	lane_take_step(r, LANE_TAKE_BACK);
+	return 0;
 }
 
 void lane_discard(struct lane *r, const struct lane_context *c)

@@ -189,8 +189,13 @@ UMBRA_MUST_CHECK int lane_start(struct lane *r, const struct lane_context *c, en
 /* The ring runs: serve it if we do, and kick once, since nobody knows which kicks
  * went unheard.  An error means that it must be broken. */
 UMBRA_MUST_CHECK int lane_go(struct lane *r, const struct lane_context *c, struct umbra_error *err);
-/* Take back a ring that was started and has not gone: WANTED. */
-void lane_ungo(struct lane *r, const struct lane_context *c);
+/* Of a ring that was started disabled, whose device runs: it takes what is there from now on. */
+UMBRA_MUST_CHECK int lane_enable(struct lane *r, const struct lane_context *c,
+				 struct umbra_error *err);
+/* Take back a ring that was noted, before its device (BACKEND_RUNS_AS_ONE) was started: WANTED.
+ * The only errors are those after which the connection is unusable. */
+UMBRA_MUST_CHECK int lane_ungo(struct lane *r, const struct lane_context *c,
+			       struct umbra_error *err);
 
 /* Before halting: see above.  The ring is no longer served. */
 UMBRA_MUST_CHECK int lane_hush(struct lane *r, const struct lane_context *c,

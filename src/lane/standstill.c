@@ -267,3 +267,34 @@ void lanes_finish(struct lanes *lanes, const struct lane_context *c)
 		if (lane_runs(&lanes->lane[i]) && lane_is_halted(&lanes->lane[i]))
 			lane_finish(&lanes->lane[i], c);
 }
+
+/* Nobody served it, but the back-end may have worked on one that is passed through. */
+static int ring_take_back(struct lanes *lanes, const struct lane_context *c, struct lane *r,
+			  struct umbra_error *err)
+{
+	int rc = lanes_quiesce(lanes, c, r, true, err);
+
+	if (rc && rc != -ETIME)
+		return rc;
+	if (rc)
+		log_error("%s; they are given up", err->text);
+	if (lane_is_halted(r) && lane_runs(r))
+		lane_finish(r, c);
+	return 0;
+}
+
+int lanes_take_back(struct lanes *lanes, const struct lane_context *c, struct umbra_error *err)
+{
+	for (unsigned int i = 0; i < lanes->count; i++) {
+		struct lane *r = &lanes->lane[i];
+		int rc;
+
+		if (!lane_is_started(r))
+			continue;
+		rc = backend_runs_as_one(c->backend) ? lane_ungo(r, c, err)
+						     : ring_take_back(lanes, c, r, err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}

@@ -24,6 +24,11 @@ UMBRA_MUST_CHECK int lanes_quiesce(struct lanes *lanes, const struct lane_contex
 UMBRA_MUST_CHECK int lanes_resume(struct lanes *lanes, const struct lane_context *c,
 				  struct umbra_error *err);
 
+/* Undo a start on the way: every ring that was started and has not gone is WANTED.  Not once the
+ * device was started as a whole. */
+UMBRA_MUST_CHECK int lanes_take_back(struct lanes *lanes, const struct lane_context *c,
+				     struct umbra_error *err);
+
 /* Every halted ring is let go of: it is WANTED. */
 void lanes_finish(struct lanes *lanes, const struct lane_context *c);
 

@@ -158,7 +158,7 @@ static void operate(struct rig *rig, enum lane_step step)
 		rc = lane_go(l, &rig->c, &err);
 		break;
 	case LANE_TAKE_BACK:
-		lane_ungo(l, &rig->c);
+		rc = lane_ungo(l, &rig->c, &err);
 		break;
 	case LANE_HUSH:
 		rc = lane_hush(l, &rig->c, &err);
