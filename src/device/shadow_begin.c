@@ -28,11 +28,11 @@ static void rings_judge(struct shadow_device *d, const struct lane *only)
 {
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
 		struct lane *r = lane_at(d->lanes, i);
-		struct lane_context c = shadow_device_context(d);
+		struct lane_context c = shadow_lanes_context(d);
 		struct umbra_error err;
 
-		if (shadow_device_may_start(r, only) && lane_judge(r, &c, &err) == -EPROTO)
-			shadow_device_break_ring(d, r, err.text);
+		if (shadow_begin_includes(r, only) && lane_judge(r, &c, &err) == -EPROTO)
+			shadow_lanes_break(d, r, err.text);
 	}
 }
 
@@ -40,18 +40,18 @@ static void rings_go(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
 		struct lane *r = lane_at(d->lanes, i);
-		struct lane_context c = shadow_device_context(d);
+		struct lane_context c = shadow_lanes_context(d);
 		struct umbra_error err = { "" };
 
 		if (lane_is_started(r) && lane_go(r, &c, &err))
-			shadow_device_break_ring(d, r, err.text);
+			shadow_lanes_break(d, r, err.text);
 	}
 }
 
 /* Tell the device again what it has forgotten, on @control, and let the others go. */
 static int device_replay(struct shadow_device *d, struct lane *control, struct umbra_error *err)
 {
-	struct lane_context c = shadow_device_context(d);
+	struct lane_context c = shadow_lanes_context(d);
 	int rc = lane_replay(control, d->host, d->deadline_us, err);
 
 	/* -EPROTO is for a queue that broke while the others run; here none of them does. */
@@ -69,24 +69,23 @@ static int device_replay(struct shadow_device *d, struct lane *control, struct u
 /* The device runs, but not as it should: stop it. */
 static int device_ungo(struct shadow_device *d, struct umbra_error *err)
 {
-	struct lane_context c = shadow_device_context(d);
+	struct lane_context c = shadow_lanes_context(d);
 	int rc = lanes_quiesce(d->lanes, &c, NULL, true, err);
 
 	if (rc && rc != -ETIME)
-		return shadow_device_is_fatal(rc)
-			       ? rc
-			       : error_prefix(err, -ECONNRESET,
-					      "the device cannot be stopped in order");
+		return backend_is_lost(rc) ? rc
+					   : error_prefix(err, -ECONNRESET,
+							  "the device cannot be stopped in order");
 	if (rc)
 		log_error("%s; they are given up", err->text);
 	lanes_finish(d->lanes, &c);
 	return 0;
 }
 
-int shadow_device_begin(struct shadow_device *d, const struct lane *only, bool shadowed,
+int shadow_begin_wanted(struct shadow_device *d, const struct lane *only, bool shadowed,
 			struct umbra_error *err)
 {
-	struct lane_context c = shadow_device_context(d);
+	struct lane_context c = shadow_lanes_context(d);
 	struct umbra_error later = { "" };
 	struct lane *control;
 	bool any = false, runs = false;
@@ -97,15 +96,15 @@ int shadow_device_begin(struct shadow_device *d, const struct lane *only, bool s
 	rc = shadow_own_find(d, only, shadowed, err);
 	for (unsigned int i = 0; i < lanes_count(d->lanes) && !rc; i++) {
 		struct lane *r = lane_at(d->lanes, i);
-		enum lane_kind kind = shadow_device_kind(d, r, shadowed);
+		enum lane_kind kind = shadow_lanes_kind(d, r, shadowed);
 
-		if (!shadow_device_may_start(r, only))
+		if (!shadow_begin_includes(r, only))
 			continue;
 		/* Where the device is told again first, only the control queue starts enabled. */
 		rc = lane_start(r, &c, kind, !control || kind == LANE_FOLLOWED, err);
 		any = true;
 	}
-	if (!rc && any && shadow_device_runs_as_one(d)) {
+	if (!rc && any && shadow_backend_runs_as_one(d)) {
 		rc = d->backend->ops->device_start(d->backend, err);
 		runs = !rc;
 	}
@@ -113,7 +112,7 @@ int shadow_device_begin(struct shadow_device *d, const struct lane *only, bool s
 		rc = device_replay(d, control, err);
 	if (!rc)
 		rings_go(d);
-	if (!rc || shadow_device_is_fatal(rc))
+	if (!rc || backend_is_lost(rc))
 		return rc;
 	back = runs ? device_ungo(d, &later) : lanes_take_back(d->lanes, &c, &later);
 	if (back)
@@ -126,12 +125,12 @@ static bool is_halted(const struct lane *r)
 	return lane_runs(r) && lane_is_halted(r);
 }
 
-int shadow_device_resume(struct shadow_device *d, struct umbra_error *err)
+int shadow_begin_again(struct shadow_device *d, struct umbra_error *err)
 {
-	struct lane_context c = shadow_device_context(d);
+	struct lane_context c = shadow_lanes_context(d);
 
-	if (!shadow_device_runs_as_one(d) || !lanes_any(d->lanes, is_halted))
+	if (!shadow_backend_runs_as_one(d) || !lanes_any(d->lanes, is_halted))
 		return lanes_resume(d->lanes, &c, err);
 	lanes_finish(d->lanes, &c);
-	return shadow_device_begin(d, NULL, d->shadow_wanted, err);
+	return shadow_begin_wanted(d, NULL, d->shadow_wanted, err);
 }

@@ -64,7 +64,7 @@ bool shadow_control_find(struct shadow_device *d)
 {
 	struct umbra_backend_info info = { 0 };
 
-	if (shadow_device_runs_as_one(d))
+	if (shadow_backend_runs_as_one(d))
 		d->backend->ops->info(d->backend, &info);
 	d->control.is_net = info.device_id == VIRTIO_ID_NET;
 	return d->control.is_net;
@@ -73,7 +73,7 @@ bool shadow_control_find(struct shadow_device *d)
 static struct lane *control_ring_find(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
-		if (shadow_device_is_control(d, lane_at(d->lanes, i)))
+		if (shadow_control_is_ring(d, lane_at(d->lanes, i)))
 			return lane_at(d->lanes, i);
 	return NULL;
 }
@@ -101,10 +101,10 @@ static int terms_read(struct shadow_device *d, uint64_t features, struct net_con
 		rc = d->backend->ops->get_config(d->backend, 0, config, sizes[i], err);
 		if (!rc)
 			*terms = net_control_terms_from_config(features, config, sizes[i]);
-		if (!rc || shadow_device_is_fatal(rc))
+		if (!rc || backend_is_lost(rc))
 			break;
 	}
-	return shadow_device_lose(d, rc, err);
+	return shadow_backend_judge(d, rc, err);
 }
 
 /* Also what another front-end begins with. */
@@ -152,7 +152,7 @@ struct lane *shadow_control_replayer(struct shadow_device *d)
 {
 	struct lane *r = control_ring_find(d);
 
-	if (!shadow_device_runs_as_one(d) || net_control_is_fresh(&d->control.state))
+	if (!shadow_backend_runs_as_one(d) || net_control_is_fresh(&d->control.state))
 		return NULL;
 	if (r && lane_is_wanted(r) && lane_front(r)->enabled)
 		return r;
@@ -175,7 +175,7 @@ int shadow_device_save_control(struct shadow_device *d, uint8_t **bytes, size_t 
 				 "there is no control queue that is followed: that takes a vDPA "
 				 "network device, and a guest that took VIRTIO_NET_F_CTRL_VQ (17)");
 	if (is_served) {
-		context = shadow_device_context(d);
+		context = shadow_lanes_context(d);
 		lane_pause(r, &context);
 	}
 	*size = net_control_saved_bytes(&d->control.state);
@@ -183,7 +183,7 @@ int shadow_device_save_control(struct shadow_device *d, uint8_t **bytes, size_t 
 	if (*bytes)
 		net_control_save(&d->control.state, *bytes);
 	if (is_served && lane_unpause(r, &context, err))
-		shadow_device_break_ring(d, r, err->text);
+		shadow_lanes_break(d, r, err->text);
 	return *bytes ? 0
 		      : error_set(err, -ENOMEM, "no memory for a saved state of %zu bytes", *size);
 }

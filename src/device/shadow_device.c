@@ -38,10 +38,10 @@ static int get_config(struct virtio_device *self, uint32_t offset, void *data, u
 		      struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
-	int rc = shadow_device_check_backend(d, err);
+	int rc = shadow_backend_check(d, err);
 
 	return rc ? rc
-		  : shadow_device_lose(
+		  : shadow_backend_judge(
 			    d, d->backend->ops->get_config(d->backend, offset, data, size, err),
 			    err);
 }
@@ -50,10 +50,10 @@ static int set_config(struct virtio_device *self, uint32_t offset, const void *d
 		      uint32_t flags, struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
-	int rc = shadow_device_check_backend(d, err);
+	int rc = shadow_backend_check(d, err);
 
 	return rc ? rc
-		  : shadow_device_lose(
+		  : shadow_backend_judge(
 			    d,
 			    d->backend->ops->set_config(d->backend, offset, data, size, flags, err),
 			    err);
@@ -62,12 +62,12 @@ static int set_config(struct virtio_device *self, uint32_t offset, const void *d
 static int get_status(struct virtio_device *self, uint8_t *status, struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
-	int rc = shadow_device_check_backend(d, err);
+	int rc = shadow_backend_check(d, err);
 
 	*status = d->status;
-	if (!rc && !shadow_device_runs_as_one(d))
-		rc = shadow_device_lose(d, d->backend->ops->get_status(d->backend, status, err),
-					err);
+	if (!rc && !shadow_backend_runs_as_one(d))
+		rc = shadow_backend_judge(d, d->backend->ops->get_status(d->backend, status, err),
+					  err);
 	if (!rc && lanes_any(d->lanes, lane_is_broken))
 		*status |= VIRTIO_CONFIG_S_NEEDS_RESET;
 	return rc;
@@ -76,24 +76,24 @@ static int get_status(struct virtio_device *self, uint8_t *status, struct umbra_
 static int set_status(struct virtio_device *self, uint8_t status, struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
-	int rc = shadow_device_check_backend(d, err);
+	int rc = shadow_backend_check(d, err);
 	uint8_t before = d->status;
 
 	if (!rc && status == 0) /* virtio 1.2, 2.1: a reset */
-		rc = shadow_device_abandon(d, NULL, err);
+		rc = shadow_halt_forgotten(d, NULL, err);
 	if (rc)
 		return rc;
-	if (!shadow_device_runs_as_one(d)) {
+	if (!shadow_backend_runs_as_one(d)) {
 		if (!status)
 			d->features_said = false;
-		return shadow_device_lose(d, d->backend->ops->set_status(d->backend, status, err),
-					  err);
+		return shadow_backend_judge(d, d->backend->ops->set_status(d->backend, status, err),
+					    err);
 	}
 	d->status = status;
 	/* What does not start now is tried again, and a status has no answer to say so. */
 	if (status & ~before & VIRTIO_CONFIG_S_DRIVER_OK)
-		rc = shadow_device_start_now(d, err);
-	return shadow_device_is_fatal(rc) ? rc : 0;
+		rc = shadow_start_now(d, err);
+	return backend_is_lost(rc) ? rc : 0;
 }
 
 static int reset(struct virtio_device *self, struct umbra_error *err)
@@ -101,38 +101,39 @@ static int reset(struct virtio_device *self, struct umbra_error *err)
 	struct shadow_device *d = shadow_of(self);
 	bool enabled =
 		d->has_features && !(d->guest_features & BIT64(VHOST_USER_F_PROTOCOL_FEATURES));
-	int rc = shadow_device_check_backend(d, err);
+	int rc = shadow_backend_check(d, err);
 
 	if (!rc)
-		rc = shadow_device_abandon(d, NULL, err);
+		rc = shadow_halt_forgotten(d, NULL, err);
 	if (rc)
 		return rc;
 	d->status = 0;
 	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
 		lane_reset(lane_at(d->lanes, i), enabled);
-	if (shadow_device_runs_as_one(d)) /* its stop was a reset */
+	if (shadow_backend_runs_as_one(d)) /* its stop was a reset */
 		return 0;
 	/* Whatever it answers: to be told twice harms nobody whose rings are stopped. */
 	d->has_features = d->features_said = false;
 	d->guest_features = 0;
-	return shadow_device_lose(d, d->backend->ops->reset(d->backend, err), err);
+	return shadow_backend_judge(d, d->backend->ops->reset(d->backend, err), err);
 }
 
 static int set_mtu(struct virtio_device *self, uint64_t mtu, struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
-	int rc = shadow_device_check_backend(d, err);
+	int rc = shadow_backend_check(d, err);
 
-	return rc ? rc : shadow_device_lose(d, d->backend->ops->set_mtu(d->backend, mtu, err), err);
+	return rc ? rc
+		  : shadow_backend_judge(d, d->backend->ops->set_mtu(d->backend, mtu, err), err);
 }
 
 static int send_rarp(struct virtio_device *self, const uint8_t mac[6], struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
-	int rc = shadow_device_check_backend(d, err);
+	int rc = shadow_backend_check(d, err);
 
 	return rc ? rc
-		  : shadow_device_lose(d, d->backend->ops->send_rarp(d->backend, mac, err), err);
+		  : shadow_backend_judge(d, d->backend->ops->send_rarp(d->backend, mac, err), err);
 }
 
 /* --- the table ------------------------------------------------------------- */
@@ -143,17 +144,17 @@ static const struct memory *device_memory(const struct virtio_device *self)
 }
 
 static const struct virtio_ops shadow_ops = {
-	.get_features = shadow_device_get_features,
-	.set_features = shadow_device_set_features,
-	.get_protocol_features = shadow_device_get_protocol_features,
-	.set_protocol_features = shadow_device_set_protocol_features,
-	.get_queue_num = shadow_device_get_queue_num,
-	.get_memory_slots = shadow_device_get_memory_slots,
-	.set_memory = shadow_device_set_memory,
-	.add_region = shadow_device_add_region,
-	.remove_region = shadow_device_remove_region,
-	.ring_enable = shadow_device_ring_enable,
-	.ring_stop = shadow_device_ring_stop,
+	.get_features = shadow_get_features,
+	.set_features = shadow_set_features,
+	.get_protocol_features = shadow_get_protocol_features,
+	.set_protocol_features = shadow_set_protocol_features,
+	.get_queue_num = shadow_get_queue_num,
+	.get_memory_slots = shadow_get_memory_slots,
+	.set_memory = shadow_set_memory,
+	.add_region = shadow_add_region,
+	.remove_region = shadow_remove_region,
+	.ring_enable = shadow_ring_enable,
+	.ring_stop = shadow_ring_stop,
 	.get_config = get_config,
 	.set_config = set_config,
 	.get_status = get_status,
@@ -161,12 +162,12 @@ static const struct virtio_ops shadow_ops = {
 	.reset = reset,
 	.set_mtu = set_mtu,
 	.send_rarp = send_rarp,
-	.ring_set_size = shadow_device_ring_set_size,
-	.ring_set_addr = shadow_device_ring_set_addr,
-	.ring_set_base = shadow_device_ring_set_base,
-	.ring_set_kick = shadow_device_ring_set_kick,
-	.ring_set_call = shadow_device_ring_set_call,
-	.ring_set_err = shadow_device_ring_set_err,
+	.ring_set_size = shadow_ring_set_size,
+	.ring_set_addr = shadow_ring_set_addr,
+	.ring_set_base = shadow_ring_set_base,
+	.ring_set_kick = shadow_ring_set_kick,
+	.ring_set_call = shadow_ring_set_call,
+	.ring_set_err = shadow_ring_set_err,
 	.memory = device_memory,
 };
 
@@ -227,12 +228,12 @@ void shadow_device_attach(struct shadow_device *d, struct virtio_device *backend
 {
 	d->backend = backend;
 	d->given_up = false;
-	shadow_device_note(d, DEVICE_ATTACHED, "");
+	shadow_state_note(d, DEVICE_ATTACHED, "");
 }
 
 void shadow_device_detach(struct shadow_device *d)
 {
-	shadow_device_discard(d);
+	shadow_lanes_discard(d);
 	d->rings_seen = MAX(d->rings_seen, lanes_count(d->lanes));
 	lanes_forget(d->lanes);
 	memory_unref(&d->memory);
@@ -251,13 +252,13 @@ void shadow_device_detach(struct shadow_device *d)
 
 void shadow_device_wait(struct shadow_device *d)
 {
-	shadow_device_note(d, DEVICE_AWAITS, "");
+	shadow_state_note(d, DEVICE_AWAITS, "");
 }
 
 void shadow_device_await(struct shadow_device *d, const char *lost_reason)
 {
-	shadow_device_note(d, lost_reason ? DEVICE_LOST : DEVICE_LEFT,
-			   lost_reason ? lost_reason : "");
+	shadow_state_note(d, lost_reason ? DEVICE_LOST : DEVICE_LEFT,
+			  lost_reason ? lost_reason : "");
 }
 
 void shadow_device_check_queues(struct shadow_device *d)
@@ -267,10 +268,10 @@ void shadow_device_check_queues(struct shadow_device *d)
 		const char *fault;
 
 		if (lane_has_failed(r, &fault))
-			shadow_device_break_ring(d, r, fault);
+			shadow_lanes_break(d, r, fault);
 		lane_say_tables(r);
 	}
-	shadow_device_settle(d);
+	shadow_state_settle(d);
 }
 
 /* --- what can be seen ---------------------------------------------------- */
@@ -294,13 +295,13 @@ void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_pictu
 	info->state = d->state;
 	snprintf(info->reason, sizeof(info->reason), "%s", d->reason);
 	if (d->state == UMBRA_DEVICE_NEGOTIATING && !d->reason[0])
-		shadow_device_waits_for(d, info->reason, sizeof(info->reason));
+		shadow_waits_for(d, info->reason, sizeof(info->reason));
 	info->mode = d->mode;
 	info->shadow_wanted = d->shadow_wanted;
 	info->backend_features = d->backend_features;
 	info->guest_features = d->guest_features;
 	info->protocol_features = d->protocol_features;
-	if (shadow_device_check_mode(d, true, &err))
+	if (shadow_mode_check(d, true, &err))
 		snprintf(info->shadow_refused, sizeof(info->shadow_refused), "%s", err.text);
 	else
 		info->shadow_refused[0] = '\0';

@@ -18,6 +18,9 @@
  *	shadow_control.c       what the guest has said on the control queue
  *	shadow_state.c         the state; what all of these ask of the device
  *	features.c, shadow_waits.c
+ *
+ * A function's name begins with its file's; that of an operation of virtio_ops is shadow_ and the
+ * operation's.  What begins with shadow_device_ is the owner's, of shadow_device.h.
  */
 #ifndef UMBRA_DEVICE_SHADOW_DEVICE_PRIVATE_H
 #define UMBRA_DEVICE_SHADOW_DEVICE_PRIVATE_H
@@ -102,19 +105,13 @@ static inline struct shadow_device *shadow_of(struct virtio_device *self)
 }
 
 /* BACKEND_RUNS_AS_ONE; false without a back-end. */
-static inline bool shadow_device_runs_as_one(const struct shadow_device *d)
+static inline bool shadow_backend_runs_as_one(const struct shadow_device *d)
 {
 	return d->backend && backend_runs_as_one(d->backend);
 }
 
-/* @code means that the back-end's connection cannot be used any more. */
-static inline bool shadow_device_is_fatal(int code)
-{
-	return backend_is_lost(code);
-}
-
 /* Is ring @r one of those that begin, if @only (NULL: all) do? */
-static inline bool shadow_device_may_start(const struct lane *r, const struct lane *only)
+static inline bool shadow_begin_includes(const struct lane *r, const struct lane *only)
 {
 	return lane_is_wanted(r) && (!only || r == only) && lane_front(r)->enabled;
 }
@@ -127,40 +124,36 @@ static inline bool shadow_control_follows(const struct shadow_device *d, uint64_
 
 /* --- of virtio_ops: shadow_rings.c, shadow_negotiation.c, shadow_memory.c ---- */
 
-int shadow_device_ring_set_size(struct virtio_device *self, unsigned int index, uint32_t size,
-				struct umbra_error *err);
-int shadow_device_ring_set_addr(struct virtio_device *self, unsigned int index,
-				const struct virtio_ring_addr *addr, struct umbra_error *err);
-int shadow_device_ring_set_base(struct virtio_device *self, unsigned int index,
-				struct ring_position base, struct umbra_error *err);
-int shadow_device_ring_set_kick(struct virtio_device *self, unsigned int index, int *fd,
-				struct umbra_error *err);
-int shadow_device_ring_set_call(struct virtio_device *self, unsigned int index, int *fd,
-				struct umbra_error *err);
-int shadow_device_ring_set_err(struct virtio_device *self, unsigned int index, int *fd,
-			       struct umbra_error *err);
-int shadow_device_ring_enable(struct virtio_device *self, unsigned int index, bool enabled,
-			      struct umbra_error *err);
-int shadow_device_ring_stop(struct virtio_device *self, unsigned int index,
-			    struct ring_position *base, struct umbra_error *err);
-int shadow_device_get_features(struct virtio_device *self, uint64_t *features,
-			       struct umbra_error *err);
-int shadow_device_set_features(struct virtio_device *self, uint64_t features,
-			       struct umbra_error *err);
-int shadow_device_get_protocol_features(struct virtio_device *self, uint64_t *features,
-					struct umbra_error *err);
-int shadow_device_set_protocol_features(struct virtio_device *self, uint64_t features,
-					struct umbra_error *err);
-int shadow_device_get_queue_num(struct virtio_device *self, uint64_t *count,
-				struct umbra_error *err);
-int shadow_device_get_memory_slots(struct virtio_device *self, uint64_t *count,
-				   struct umbra_error *err);
-int shadow_device_set_memory(struct virtio_device *self, const struct memory_region *regions,
-			     unsigned int count, struct umbra_error *err);
-int shadow_device_add_region(struct virtio_device *self, const struct memory_region *region,
-			     struct umbra_error *err);
-int shadow_device_remove_region(struct virtio_device *self, const struct memory_region *region,
-				struct umbra_error *err);
+int shadow_ring_set_size(struct virtio_device *self, unsigned int index, uint32_t size,
+			 struct umbra_error *err);
+int shadow_ring_set_addr(struct virtio_device *self, unsigned int index,
+			 const struct virtio_ring_addr *addr, struct umbra_error *err);
+int shadow_ring_set_base(struct virtio_device *self, unsigned int index, struct ring_position base,
+			 struct umbra_error *err);
+int shadow_ring_set_kick(struct virtio_device *self, unsigned int index, int *fd,
+			 struct umbra_error *err);
+int shadow_ring_set_call(struct virtio_device *self, unsigned int index, int *fd,
+			 struct umbra_error *err);
+int shadow_ring_set_err(struct virtio_device *self, unsigned int index, int *fd,
+			struct umbra_error *err);
+int shadow_ring_enable(struct virtio_device *self, unsigned int index, bool enabled,
+		       struct umbra_error *err);
+int shadow_ring_stop(struct virtio_device *self, unsigned int index, struct ring_position *base,
+		     struct umbra_error *err);
+int shadow_get_features(struct virtio_device *self, uint64_t *features, struct umbra_error *err);
+int shadow_set_features(struct virtio_device *self, uint64_t features, struct umbra_error *err);
+int shadow_get_protocol_features(struct virtio_device *self, uint64_t *features,
+				 struct umbra_error *err);
+int shadow_set_protocol_features(struct virtio_device *self, uint64_t features,
+				 struct umbra_error *err);
+int shadow_get_queue_num(struct virtio_device *self, uint64_t *count, struct umbra_error *err);
+int shadow_get_memory_slots(struct virtio_device *self, uint64_t *count, struct umbra_error *err);
+int shadow_set_memory(struct virtio_device *self, const struct memory_region *regions,
+		      unsigned int count, struct umbra_error *err);
+int shadow_add_region(struct virtio_device *self, const struct memory_region *region,
+		      struct umbra_error *err);
+int shadow_remove_region(struct virtio_device *self, const struct memory_region *region,
+			 struct umbra_error *err);
 
 /* --- shadow_state.c --------------------------------------------------------- */
 
@@ -180,39 +173,38 @@ enum device_event {
 
 /* @event has happened: the host is told of the state that the table says, if it is a new one, or
  * if @reason is. */
-void shadow_device_note(struct shadow_device *d, enum device_event event, const char *reason);
+void shadow_state_note(struct shadow_device *d, enum device_event event, const char *reason);
 /* The table: the state after @event, or negative: that never happens in @state. */
 int shadow_state_after(enum umbra_device_state state, enum device_event event);
 /* Is true of the device what its state says?  At any time when nobody is inside a call of it. */
 bool shadow_state_holds(const struct shadow_device *d);
 
 /* Every message that needs the back-end begins here: -ECONNRESET, -ECANCELED. */
-UMBRA_MUST_CHECK int shadow_device_check_backend(const struct shadow_device *d,
-						 struct umbra_error *err);
+UMBRA_MUST_CHECK int shadow_backend_check(const struct shadow_device *d, struct umbra_error *err);
 
 /* The state that follows from the rings as they are. */
-void shadow_device_settle(struct shadow_device *d);
+void shadow_state_settle(struct shadow_device *d);
 
 /* What the functions of lanes need of the device as it is. */
-struct lane_context shadow_device_context(const struct shadow_device *d);
+struct lane_context shadow_lanes_context(const struct shadow_device *d);
 
 /* What ring @r becomes when it starts in the given mode. */
-enum lane_kind shadow_device_kind(const struct shadow_device *d, const struct lane *r,
-				  bool shadowed);
+enum lane_kind shadow_lanes_kind(const struct shadow_device *d, const struct lane *r,
+				 bool shadowed);
 
 /* Is this ring, under what was negotiated, a control queue that is followed? */
-bool shadow_device_is_control(const struct shadow_device *d, const struct lane *r);
+bool shadow_control_is_ring(const struct shadow_device *d, const struct lane *r);
 
 /* Let go of all rings at once, without a word to anybody. */
-void shadow_device_discard(struct shadow_device *d);
+void shadow_lanes_discard(struct shadow_device *d);
 
 /* If @code is fatal, let go of all rings and enter BACKEND_LOST, unless it is only that
  * nobody waits for the back-end any more (-ECANCELED).  Returns @code. */
-int shadow_device_lose(struct shadow_device *d, int code, const struct umbra_error *err);
+int shadow_backend_judge(struct shadow_device *d, int code, const struct umbra_error *err);
 
 /* Ring @r is broken, for @reason or (NULL) for what its queue found: let it be,
  * which is reported everywhere. */
-void shadow_device_break_ring(struct shadow_device *d, struct lane *r, const char *reason);
+void shadow_lanes_break(struct shadow_device *d, struct lane *r, const char *reason);
 
 /* --- shadow_control.c ---------------------------------------------------- */
 
@@ -240,17 +232,17 @@ struct lane *shadow_control_replayer(struct shadow_device *d);
  * Start ring @only (NULL: every one) of those that are WANTED and may start, in
  * the given mode.  After an error that is not fatal they are all WANTED.
  */
-UMBRA_MUST_CHECK int shadow_device_begin(struct shadow_device *d, const struct lane *only,
+UMBRA_MUST_CHECK int shadow_begin_wanted(struct shadow_device *d, const struct lane *only,
 					 bool shadowed, struct umbra_error *err);
 
 /* Undo a quiesce that failed or is not wanted any more: the rings run in the
  * mode that they had. */
-UMBRA_MUST_CHECK int shadow_device_resume(struct shadow_device *d, struct umbra_error *err);
+UMBRA_MUST_CHECK int shadow_begin_again(struct shadow_device *d, struct umbra_error *err);
 
 /* --- shadow_own.c --------------------------------------------------------- */
 
 /* A piece of our own memory for each ring that is about to start, as of
- * shadow_device_begin(), more of it if it is short.  -EOPNOTSUPP: that cannot be had;
+ * shadow_begin_wanted(), more of it if it is short.  -EOPNOTSUPP: that cannot be had;
  * or as of virtio_ops.h. */
 UMBRA_MUST_CHECK int shadow_own_find(struct shadow_device *d, const struct lane *only,
 				     bool shadowed, struct umbra_error *err);
@@ -281,19 +273,19 @@ void shadow_own_fini(struct shadow_device *d);
 /* --- shadow_retry.c ------------------------------------------------------ */
 
 /* Rings are wanted: start them when the front-end pauses. */
-void shadow_device_start_soon(struct shadow_device *d);
+void shadow_retry_soon(struct shadow_device *d);
 /* They could not be started, for @err: remember why, and when to try again. */
-void shadow_device_start_failed(struct shadow_device *d, const struct umbra_error *err);
+void shadow_retry_later(struct shadow_device *d, const struct umbra_error *err);
 
 /* --- shadow_mode.c ------------------------------------------------------- */
 
 /* 0, or -EOPNOTSUPP or -EPERM with the reason why the mode cannot be had. */
-UMBRA_MUST_CHECK int shadow_device_check_mode(const struct shadow_device *d, bool shadowed,
-					      struct umbra_error *err);
+UMBRA_MUST_CHECK int shadow_mode_check(const struct shadow_device *d, bool shadowed,
+				       struct umbra_error *err);
 
 /* Can ring @only (NULL: every one) of those that are about to start be had in this mode? */
-UMBRA_MUST_CHECK int shadow_device_check_start(struct shadow_device *d, const struct lane *only,
-					       bool shadowed, struct umbra_error *err);
+UMBRA_MUST_CHECK int shadow_mode_check_start(struct shadow_device *d, const struct lane *only,
+					     bool shadowed, struct umbra_error *err);
 
 /* --- shadow_switch.c ----------------------------------------------------- */
 
@@ -311,33 +303,33 @@ UMBRA_MUST_CHECK int shadow_switch_broken_since(const struct shadow_device *d,
 /* --- shadow_halt.c ------------------------------------------------------- */
 
 /* Has the back-end something to stop, or to give back? */
-bool shadow_device_has_to_stop(const struct shadow_device *d, const struct lane *r);
+bool shadow_halt_is_needed(const struct shadow_device *d, const struct lane *r);
 /* Bring ring @r to a standstill because the front-end stops or forgets it. */
-UMBRA_MUST_CHECK int shadow_device_halt(struct shadow_device *d, struct lane *r,
-					struct umbra_error *err);
+UMBRA_MUST_CHECK int shadow_halt_ring(struct shadow_device *d, struct lane *r,
+				      struct umbra_error *err);
 
 /* The guest has forgotten ring @only (NULL: every one), and its memory may be
  * something else by now: stop it, and forget it as well. */
-UMBRA_MUST_CHECK int shadow_device_abandon(struct shadow_device *d, struct lane *only,
+UMBRA_MUST_CHECK int shadow_halt_forgotten(struct shadow_device *d, struct lane *only,
 					   struct umbra_error *err);
 
 /* --- shadow_negotiation.c ------------------------------------------------ */
 
 /* Tell the back-end the features that were negotiated, unless it knows them. */
-UMBRA_MUST_CHECK int shadow_device_say_features(struct shadow_device *d, struct umbra_error *err);
+UMBRA_MUST_CHECK int shadow_negotiation_tell(struct shadow_device *d, struct umbra_error *err);
 
 /* --- shadow_start.c ------------------------------------------------------ */
 
 /* Choose the mode in which ring @only (NULL: all that are wanted) can be started, by
  * changing d->shadow_wanted where it must be.  -EOPNOTSUPP: in none. */
-UMBRA_MUST_CHECK int shadow_device_choose_mode(struct shadow_device *d, const struct lane *only,
-					       struct umbra_error *err);
+UMBRA_MUST_CHECK int shadow_start_choose_mode(struct shadow_device *d, const struct lane *only,
+					      struct umbra_error *err);
 
 /* Start them now.  After an error that is not fatal it is tried again later. */
-UMBRA_MUST_CHECK int shadow_device_start_now(struct shadow_device *d, struct umbra_error *err);
+UMBRA_MUST_CHECK int shadow_start_now(struct shadow_device *d, struct umbra_error *err);
 /* --- shadow_waits.c ------------------------------------------------------ */
 
 /* Of a NEGOTIATING device without a reason of its own. */
-void shadow_device_waits_for(const struct shadow_device *d, char *text, size_t size);
+void shadow_waits_for(const struct shadow_device *d, char *text, size_t size);
 
 #endif

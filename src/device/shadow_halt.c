@@ -16,18 +16,18 @@
 #include "device/shadow_device_private.h"
 
 /* Has the back-end something to stop, or to give back? */
-bool shadow_device_has_to_stop(const struct shadow_device *d, const struct lane *r)
+bool shadow_halt_is_needed(const struct shadow_device *d, const struct lane *r)
 {
-	return lane_is_at_backend(r) || (lane_is_broken(r) && !shadow_device_runs_as_one(d));
+	return lane_is_at_backend(r) || (lane_is_broken(r) && !shadow_backend_runs_as_one(d));
 }
 
 /*
  * Bring ring @r to a standstill because the front-end stops or forgets it.  The
  * rings that a device as a whole stops with it are wanted again.
  */
-int shadow_device_halt(struct shadow_device *d, struct lane *r, struct umbra_error *err)
+int shadow_halt_ring(struct shadow_device *d, struct lane *r, struct umbra_error *err)
 {
-	struct lane_context c = shadow_device_context(d);
+	struct lane_context c = shadow_lanes_context(d);
 	struct umbra_error later;
 	int rc = lanes_quiesce(d->lanes, &c, r, true, err), back;
 
@@ -36,14 +36,14 @@ int shadow_device_halt(struct shadow_device *d, struct lane *r, struct umbra_err
 		rc = 0;
 	}
 	if (rc) {
-		back = shadow_device_is_fatal(rc) ? 0 : shadow_device_resume(d, &later);
-		if (shadow_device_is_fatal(back)) {
+		back = backend_is_lost(rc) ? 0 : shadow_begin_again(d, &later);
+		if (backend_is_lost(back)) {
 			*err = later;
 			rc = back;
 		} else if (back) {
-			shadow_device_start_failed(d, &later);
+			shadow_retry_later(d, &later);
 		}
-		return shadow_device_lose(d, rc, err);
+		return shadow_backend_judge(d, rc, err);
 	}
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
 		struct lane *other = lane_at(d->lanes, i);
@@ -53,17 +53,17 @@ int shadow_device_halt(struct shadow_device *d, struct lane *r, struct umbra_err
 			lane_finish(other, &c);
 	}
 	if (lanes_any(d->lanes, lane_is_wanted))
-		shadow_device_start_soon(d);
+		shadow_retry_soon(d);
 	return 0;
 }
 
-int shadow_device_abandon(struct shadow_device *d, struct lane *only, struct umbra_error *err)
+int shadow_halt_forgotten(struct shadow_device *d, struct lane *only, struct umbra_error *err)
 {
 	int rc = 0;
 
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
 		struct lane *r = lane_at(d->lanes, i);
-		struct lane_context c = shadow_device_context(d);
+		struct lane_context c = shadow_lanes_context(d);
 
 		if (only && r != only)
 			continue;
@@ -71,16 +71,16 @@ int shadow_device_abandon(struct shadow_device *d, struct lane *only, struct umb
 	}
 	for (unsigned int i = 0; i < lanes_count(d->lanes) && !rc; i++)
 		if (lane_is_forgotten(lane_at(d->lanes, i)) &&
-		    shadow_device_has_to_stop(d, lane_at(d->lanes, i)))
-			rc = shadow_device_halt(d, lane_at(d->lanes, i), err);
+		    shadow_halt_is_needed(d, lane_at(d->lanes, i)))
+			rc = shadow_halt_ring(d, lane_at(d->lanes, i), err);
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
 		struct lane *r = lane_at(d->lanes, i);
-		struct lane_context c = shadow_device_context(d);
+		struct lane_context c = shadow_lanes_context(d);
 
 		if (!rc && lane_is_forgotten(r))
 			lane_end(r, &c);
 		lane_keep(r);
 	}
-	shadow_device_settle(d);
+	shadow_state_settle(d);
 	return rc;
 }

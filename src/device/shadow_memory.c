@@ -34,7 +34,7 @@ static int rings_resolve(struct shadow_device *d, const struct memory *m, struct
 {
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
 		struct lane *r = lane_at(d->lanes, i);
-		struct lane_context c = shadow_device_context(d);
+		struct lane_context c = shadow_lanes_context(d);
 		int rc;
 
 		if (lane_is_stopped(r) || lane_is_wanted(r))
@@ -50,7 +50,7 @@ static int rings_resolve(struct shadow_device *d, const struct memory *m, struct
 static void rings_pause(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
-		struct lane_context c = shadow_device_context(d);
+		struct lane_context c = shadow_lanes_context(d);
 
 		lane_pause(lane_at(d->lanes, i), &c);
 	}
@@ -60,7 +60,7 @@ static int rings_unpause(struct shadow_device *d, struct umbra_error *err)
 {
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
 		struct lane *r = lane_at(d->lanes, i);
-		struct lane_context c = shadow_device_context(d);
+		struct lane_context c = shadow_lanes_context(d);
 		int rc = lane_is_shadowed(r) ? lane_unpause(r, &c, err) : 0;
 
 		if (rc)
@@ -106,7 +106,7 @@ static int memory_replace(struct shadow_device *d, struct memory *m, table_telle
 	if (rc) {
 		/* The old table stays; its rings were found in it before. */
 		rc_back = d->memory ? rings_resolve(d, d->memory, &later) : 0;
-		if (d->memory && !shadow_device_is_fatal(rc))
+		if (d->memory && !backend_is_lost(rc))
 			(void)shadow_own_fits(d, d->memory->count, 0); /* it was asked of @m */
 		memory_unref(&m);
 	} else {
@@ -114,11 +114,11 @@ static int memory_replace(struct shadow_device *d, struct memory *m, table_telle
 		memory_unref(&d->memory);
 		d->memory = m;
 	}
-	if (!rc_back && !shadow_device_is_fatal(rc))
+	if (!rc_back && !backend_is_lost(rc))
 		rc_back = rings_unpause(d, &later);
 	if (rc_back)
 		log_error("%s", later.text);
-	return shadow_device_lose(d, rc, err);
+	return shadow_backend_judge(d, rc, err);
 }
 
 static int tell_whole(struct shadow_device *d, const struct memory *m,
@@ -150,12 +150,12 @@ static int tell_whole(struct shadow_device *d, const struct memory *m,
 	return rc;
 }
 
-int shadow_device_set_memory(struct virtio_device *self, const struct memory_region *regions,
-			     unsigned int count, struct umbra_error *err)
+int shadow_set_memory(struct virtio_device *self, const struct memory_region *regions,
+		      unsigned int count, struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
 	struct memory *m;
-	int rc = shadow_device_check_backend(d, err);
+	int rc = shadow_backend_check(d, err);
 
 	if (!rc)
 		rc = memory_create(regions, count, &m, err);
@@ -175,14 +175,14 @@ static int tell_added(struct shadow_device *d, const struct memory *m,
 	return rc ? rc : d->backend->ops->add_region(d->backend, region, err);
 }
 
-int shadow_device_add_region(struct virtio_device *self, const struct memory_region *region,
-			     struct umbra_error *err)
+int shadow_add_region(struct virtio_device *self, const struct memory_region *region,
+		      struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
 	unsigned int count = d->memory ? d->memory->count : 0;
 	struct memory_region *table;
 	struct memory *m;
-	int rc = shadow_device_check_backend(d, err);
+	int rc = shadow_backend_check(d, err);
 
 	if (rc)
 		return rc;
@@ -205,14 +205,14 @@ static int tell_removed(struct shadow_device *d, const struct memory *m,
 	return d->backend->ops->remove_region(d->backend, what, err);
 }
 
-int shadow_device_remove_region(struct virtio_device *self, const struct memory_region *region,
-				struct umbra_error *err)
+int shadow_remove_region(struct virtio_device *self, const struct memory_region *region,
+			 struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
 	struct memory_region *table, removed = { 0 };
 	unsigned int kept = 0;
 	struct memory *m;
-	int rc = shadow_device_check_backend(d, err);
+	int rc = shadow_backend_check(d, err);
 
 	if (rc)
 		return rc;

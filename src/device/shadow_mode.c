@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "device/shadow_device_private.h"
 
-int shadow_device_check_mode(const struct shadow_device *d, bool shadowed, struct umbra_error *err)
+int shadow_mode_check(const struct shadow_device *d, bool shadowed, struct umbra_error *err)
 {
 	bool is_possible = shadowed ? d->features.can_shadow : d->features.can_passthrough;
 
@@ -62,10 +62,10 @@ int shadow_device_check_mode(const struct shadow_device *d, bool shadowed, struc
 }
 
 /* Can every ring that is about to start be had in this mode? */
-int shadow_device_check_start(struct shadow_device *d, const struct lane *only, bool shadowed,
-			      struct umbra_error *err)
+int shadow_mode_check_start(struct shadow_device *d, const struct lane *only, bool shadowed,
+			    struct umbra_error *err)
 {
-	int rc = shadow_device_check_mode(d, shadowed, err);
+	int rc = shadow_mode_check(d, shadowed, err);
 
 	if (!rc && shadowed)
 		rc = shadow_own_check(d, only, err);

@@ -6,7 +6,7 @@
  * Features that are not those of before are another driver's: its rings are let go of first.
  * The back-end is told only what it does not know, since some drop their rings on a
  * repetition; what it has forgotten it is told again, before a ring starts at the latest
- * (shadow_device_say_features()).
+ * (shadow_negotiation_tell()).
  *
  * Threads: the device's thread.
  */
@@ -32,15 +32,14 @@ static int negotiate(struct shadow_device *d, bool answered, uint64_t guest,
 	return features_negotiate(&in, out, err);
 }
 
-int shadow_device_get_features(struct virtio_device *self, uint64_t *features,
-			       struct umbra_error *err)
+int shadow_get_features(struct virtio_device *self, uint64_t *features, struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
 	struct features_out out;
-	int rc = shadow_device_check_backend(d, err);
+	int rc = shadow_backend_check(d, err);
 
 	if (!rc)
-		rc = shadow_device_lose(
+		rc = shadow_backend_judge(
 			d, d->backend->ops->get_features(d->backend, &d->backend_features, err),
 			err);
 	if (!rc)
@@ -53,45 +52,44 @@ int shadow_device_get_features(struct virtio_device *self, uint64_t *features,
 	return 0;
 }
 
-int shadow_device_say_features(struct shadow_device *d, struct umbra_error *err)
+int shadow_negotiation_tell(struct shadow_device *d, struct umbra_error *err)
 {
 	int rc;
 
 	if (d->features_said)
 		return 0;
-	rc = shadow_device_lose(d,
-				d->backend->ops->set_features(d->backend,
-							      d->mode == UMBRA_SHADOW_ON
-								      ? d->features.shadowed
-								      : d->features.passthrough,
-							      err),
-				err);
+	rc = shadow_backend_judge(d,
+				  d->backend->ops->set_features(d->backend,
+								d->mode == UMBRA_SHADOW_ON
+									? d->features.shadowed
+									: d->features.passthrough,
+								err),
+				  err);
 	d->features_said = !rc;
 	return rc;
 }
 
-int shadow_device_set_features(struct virtio_device *self, uint64_t features,
-			       struct umbra_error *err)
+int shadow_set_features(struct virtio_device *self, uint64_t features, struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
 	struct features_out out, before;
-	int rc = shadow_device_check_backend(d, err);
+	int rc = shadow_backend_check(d, err);
 
 	if (rc)
 		return rc;
 	if (!d->backend_features) { /* a front-end that did not ask */
 		uint64_t ignored;
 
-		rc = shadow_device_get_features(self, &ignored, err);
+		rc = shadow_get_features(self, &ignored, err);
 		if (rc)
 			return rc;
 	}
 	if (d->has_features && features == d->guest_features)
-		return shadow_device_say_features(d, err);
+		return shadow_negotiation_tell(d, err);
 	rc = negotiate(d, true, features, &out, err);
 	if (rc)
 		return rc;
-	rc = shadow_device_abandon(d, NULL, err);
+	rc = shadow_halt_forgotten(d, NULL, err);
 	if (rc)
 		return rc;
 	rc = shadow_control_negotiate(d, features, err);
@@ -104,7 +102,7 @@ int shadow_device_set_features(struct virtio_device *self, uint64_t features,
 	before = d->features;
 	d->features = out;
 	d->features_said = false;
-	rc = shadow_device_say_features(d, err);
+	rc = shadow_negotiation_tell(d, err);
 	if (rc) {
 		d->features = before; /* which it is told again before a ring starts */
 		return rc;
@@ -118,53 +116,51 @@ int shadow_device_set_features(struct virtio_device *self, uint64_t features,
 	return 0;
 }
 
-int shadow_device_get_protocol_features(struct virtio_device *self, uint64_t *features,
-					struct umbra_error *err)
+int shadow_get_protocol_features(struct virtio_device *self, uint64_t *features,
+				 struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
-	int rc = shadow_device_check_backend(d, err);
+	int rc = shadow_backend_check(d, err);
 
 	*features = 0;
 	if (rc)
 		return rc;
-	return shadow_device_lose(
+	return shadow_backend_judge(
 		d, d->backend->ops->get_protocol_features(d->backend, features, err), err);
 }
 
-int shadow_device_set_protocol_features(struct virtio_device *self, uint64_t features,
-					struct umbra_error *err)
+int shadow_set_protocol_features(struct virtio_device *self, uint64_t features,
+				 struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
-	int rc = shadow_device_check_backend(d, err);
+	int rc = shadow_backend_check(d, err);
 
 	if (!rc)
-		rc = shadow_device_lose(
+		rc = shadow_backend_judge(
 			d, d->backend->ops->set_protocol_features(d->backend, features, err), err);
 	if (!rc)
 		d->protocol_features = features;
 	return rc;
 }
 
-int shadow_device_get_queue_num(struct virtio_device *self, uint64_t *count,
-				struct umbra_error *err)
+int shadow_get_queue_num(struct virtio_device *self, uint64_t *count, struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
-	int rc = shadow_device_check_backend(d, err);
+	int rc = shadow_backend_check(d, err);
 
 	if (!rc)
-		rc = shadow_device_lose(d, d->backend->ops->get_queue_num(d->backend, count, err),
-					err);
+		rc = shadow_backend_judge(d, d->backend->ops->get_queue_num(d->backend, count, err),
+					  err);
 	return rc;
 }
 
-int shadow_device_get_memory_slots(struct virtio_device *self, uint64_t *count,
-				   struct umbra_error *err)
+int shadow_get_memory_slots(struct virtio_device *self, uint64_t *count, struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
-	int rc = shadow_device_check_backend(d, err);
+	int rc = shadow_backend_check(d, err);
 
 	if (!rc)
-		rc = shadow_device_lose(
+		rc = shadow_backend_judge(
 			d, d->backend->ops->get_memory_slots(d->backend, &d->slots_max, err), err);
 	if (rc)
 		return rc;

@@ -169,9 +169,9 @@ uint64_t shadow_own_slots(const struct shadow_device *d, uint64_t slots)
 
 static uint64_t ring_needs(const struct shadow_device *d, const struct lane *r)
 {
-	struct lane_context c = shadow_device_context(d);
+	struct lane_context c = shadow_lanes_context(d);
 
-	return lane_own_bytes(r, &c, shadow_device_kind(d, r, true));
+	return lane_own_bytes(r, &c, shadow_lanes_kind(d, r, true));
 }
 
 /* What all rings that were named need, whatever becomes of them. */
@@ -264,8 +264,7 @@ static bool piece_find(struct shadow_device *d, struct lane *r, uint64_t bytes)
 static bool needs_piece(const struct shadow_device *d, const struct lane *r,
 			const struct lane *only, bool shadowed)
 {
-	return shadow_device_may_start(r, only) &&
-	       shadow_device_kind(d, r, shadowed) != LANE_PASSED;
+	return shadow_begin_includes(r, only) && shadow_lanes_kind(d, r, shadowed) != LANE_PASSED;
 }
 
 /* A piece for each ring that is about to start: what is missing, in bytes. */
@@ -294,7 +293,7 @@ static bool can_add(struct shadow_device *d)
 /* Has the back-end no ring that a new table could take away? */
 static bool can_renew(const struct shadow_device *d)
 {
-	if (shadow_device_runs_as_one(d)) /* nothing has been started yet */
+	if (shadow_backend_runs_as_one(d)) /* nothing has been started yet */
 		return true;
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
 		if (lane_is_at_backend(lane_at(d->lanes, i)))

@@ -18,8 +18,8 @@
 
 int shadow_device_retire(struct shadow_device *d, unsigned int *left, struct umbra_error *err)
 {
-	struct lane_context c = shadow_device_context(d);
-	int rc = shadow_device_check_backend(d, err);
+	struct lane_context c = shadow_lanes_context(d);
+	int rc = shadow_backend_check(d, err);
 
 	*left = 0;
 	if (rc)

@@ -20,13 +20,13 @@
 #define RETRY_FIRST_US 1000000u
 #define RETRY_MOST_US 64000000u
 
-void shadow_device_start_soon(struct shadow_device *d)
+void shadow_retry_soon(struct shadow_device *d)
 {
 	d->retry_us = RETRY_FIRST_US;
 	d->start_at = d->host->ops->now_us(d->host) + START_PAUSE_US;
 }
 
-void shadow_device_start_failed(struct shadow_device *d, const struct umbra_error *err)
+void shadow_retry_later(struct shadow_device *d, const struct umbra_error *err)
 {
 	d->retry_us = MIN(MAX(d->retry_us, (uint64_t)RETRY_FIRST_US), (uint64_t)RETRY_MOST_US);
 	log_error("%s; the queues that are wanted and do not run are tried again in %" PRIu64 " s",

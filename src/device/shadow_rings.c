@@ -49,8 +49,8 @@ static struct lane *ring_find(struct shadow_device *d, unsigned int index, struc
 
 /* --- what the front-end says ------------------------------------------------ */
 
-int shadow_device_ring_set_size(struct virtio_device *self, unsigned int index, uint32_t size,
-				struct umbra_error *err)
+int shadow_ring_set_size(struct virtio_device *self, unsigned int index, uint32_t size,
+			 struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
@@ -61,15 +61,15 @@ int shadow_device_ring_set_size(struct virtio_device *self, unsigned int index, 
 	rc = guest_ring_check_size(lane_front(r), size, err);
 	if (rc || lane_front(r)->size == size)
 		return rc;
-	rc = shadow_device_abandon(d, r, err);
+	rc = shadow_halt_forgotten(d, r, err);
 	if (rc)
 		return rc;
 	lane_set_size(r, (uint16_t)size);
 	return 0;
 }
 
-int shadow_device_ring_set_base(struct virtio_device *self, unsigned int index,
-				struct ring_position base, struct umbra_error *err)
+int shadow_ring_set_base(struct virtio_device *self, unsigned int index, struct ring_position base,
+			 struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
@@ -77,7 +77,7 @@ int shadow_device_ring_set_base(struct virtio_device *self, unsigned int index,
 
 	if (!r)
 		return -EINVAL;
-	rc = lane_is_stopped(r) ? 0 : shadow_device_abandon(d, r, err);
+	rc = lane_is_stopped(r) ? 0 : shadow_halt_forgotten(d, r, err);
 	if (!rc)
 		lane_front(r)->base = base;
 	return rc;
@@ -86,21 +86,21 @@ int shadow_device_ring_set_base(struct virtio_device *self, unsigned int index,
 /* Ring @r is wanted and enabled: it begins, at once or (a whole device) with the others. */
 static int ring_begin(struct shadow_device *d, struct lane *r, struct umbra_error *err)
 {
-	int rc = shadow_device_check_backend(d, err);
+	int rc = shadow_backend_check(d, err);
 
 	if (rc)
 		return rc;
-	if (shadow_device_runs_as_one(d)) {
-		shadow_device_start_soon(d);
+	if (shadow_backend_runs_as_one(d)) {
+		shadow_retry_soon(d);
 		return 0;
 	}
-	rc = shadow_device_say_features(d, err);
+	rc = shadow_negotiation_tell(d, err);
 	if (!rc)
-		rc = shadow_device_choose_mode(d, r, err);
+		rc = shadow_start_choose_mode(d, r, err);
 	if (!rc)
-		rc = shadow_device_lose(d, shadow_device_begin(d, r, d->shadow_wanted, err), err);
+		rc = shadow_backend_judge(d, shadow_begin_wanted(d, r, d->shadow_wanted, err), err);
 	if (!rc)
-		shadow_device_settle(d);
+		shadow_state_settle(d);
 	return rc;
 }
 
@@ -113,7 +113,7 @@ static int queue_check(struct shadow_device *d, unsigned int index, struct umbra
 	if (rc == -EOPNOTSUPP || (!rc && index < count))
 		return 0;
 	if (rc)
-		return shadow_device_lose(d, rc, err);
+		return shadow_backend_judge(d, rc, err);
 	return error_set(err, -EINVAL, "queue %u does not exist: the back-end has %" PRIu64, index,
 			 count);
 }
@@ -121,24 +121,24 @@ static int queue_check(struct shadow_device *d, unsigned int index, struct umbra
 /* Ring @r, which is stopped, has a kick fd: it is started, or stays stopped. */
 static int ring_want(struct shadow_device *d, struct lane *r, struct umbra_error *err)
 {
-	struct lane_context c = shadow_device_context(d);
-	int rc = shadow_device_check_backend(d, err);
+	struct lane_context c = shadow_lanes_context(d);
+	int rc = shadow_backend_check(d, err);
 
 	lane_want(r);
 	if (!rc && !d->has_features)
 		rc = error_set(err, -EINVAL, "queue %u: it is started before SET_FEATURES",
 			       lane_index(r));
 	/* What is wrong with it is said now, even if it begins later. */
-	if (!rc && shadow_device_runs_as_one(d))
+	if (!rc && shadow_backend_runs_as_one(d))
 		rc = queue_check(d, lane_index(r), err);
 	if (!rc)
 		rc = lane_resolve(r, &c, err);
-	if (!rc && shadow_device_is_control(d, r))
+	if (!rc && shadow_control_is_ring(d, r))
 		shadow_control_begins(d, r);
-	if (!rc && (lane_front(r)->enabled || shadow_device_runs_as_one(d)))
+	if (!rc && (lane_front(r)->enabled || shadow_backend_runs_as_one(d)))
 		rc = ring_begin(d, r, err);
 	else if (!rc)
-		shadow_device_settle(d);
+		shadow_state_settle(d);
 	if (rc)
 		lane_discard(r, &c);
 	return rc;
@@ -147,13 +147,13 @@ static int ring_want(struct shadow_device *d, struct lane *r, struct umbra_error
 /* Ring @r, wherever in its life, comes to a standstill.  It may be found broken. */
 static int ring_halt(struct shadow_device *d, struct lane *r, struct umbra_error *err)
 {
-	return shadow_device_has_to_stop(d, r) ? shadow_device_halt(d, r, err) : 0;
+	return shadow_halt_is_needed(d, r) ? shadow_halt_ring(d, r, err) : 0;
 }
 
 /* Ring @r, which was halted, is left to others: its base is where it stood. */
 static void ring_leave(struct shadow_device *d, struct lane *r)
 {
-	struct lane_context c = shadow_device_context(d);
+	struct lane_context c = shadow_lanes_context(d);
 
 	if (lane_runs(r) || lane_is_broken(r))
 		lane_finish(r, &c);
@@ -169,7 +169,7 @@ static void ring_note_addr(struct lane *r, const struct virtio_ring_addr *addr)
 static int ring_want_at(struct shadow_device *d, struct lane *r,
 			const struct virtio_ring_addr *addr, struct umbra_error *err)
 {
-	struct lane_context c = shadow_device_context(d);
+	struct lane_context c = shadow_lanes_context(d);
 	int kick_fd = fd_take(&lane_front(r)->kick_fd);
 
 	lane_end(r, &c);
@@ -201,16 +201,16 @@ static int ring_move(struct shadow_device *d, struct lane *r, const struct virti
 	}
 	ring_leave(d, r);
 	rc = ring_want_at(d, r, addr, err);
-	if (rc && !shadow_device_is_fatal(rc) && ring_want_at(d, r, &before, &later)) {
+	if (rc && !backend_is_lost(rc) && ring_want_at(d, r, &before, &later)) {
 		lane_want(r); /* as the front-end does: it must not look as if it were stopped */
-		shadow_device_break_ring(d, r, later.text);
-		shadow_device_settle(d);
+		shadow_lanes_break(d, r, later.text);
+		shadow_state_settle(d);
 	}
 	return rc;
 }
 
-int shadow_device_ring_set_addr(struct virtio_device *self, unsigned int index,
-				const struct virtio_ring_addr *addr, struct umbra_error *err)
+int shadow_ring_set_addr(struct virtio_device *self, unsigned int index,
+			 const struct virtio_ring_addr *addr, struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
@@ -228,14 +228,14 @@ int shadow_device_ring_set_addr(struct virtio_device *self, unsigned int index,
 /* The old eventfd of ring @r cannot be had back: the ring must not look as if it ran. */
 static void ring_lose_fd(struct shadow_device *d, struct lane *r, const struct umbra_error *why)
 {
-	shadow_device_break_ring(d, r, why->text);
-	shadow_device_settle(d);
+	shadow_lanes_break(d, r, why->text);
+	shadow_state_settle(d);
 }
 
 static int fd_tell(struct shadow_device *d, const struct lane *r, enum virtio_ring_fd which, int fd,
 		   struct umbra_error *err)
 {
-	return shadow_device_lose(
+	return shadow_backend_judge(
 		d, d->backend->ops->ring_exchange(d->backend, lane_index(r), which, fd, err), err);
 }
 
@@ -248,12 +248,12 @@ static int fd_exchange_there(struct shadow_device *d, struct lane *r, enum virti
 	struct umbra_error later = { "" };
 	int back;
 
-	if (!rc || shadow_device_is_fatal(rc))
+	if (!rc || backend_is_lost(rc))
 		return rc;
 	back = fd_tell(d, r, which, before, &later);
 	if (!back)
 		return rc;
-	if (shadow_device_is_fatal(back)) {
+	if (backend_is_lost(back)) {
 		*err = later;
 		return back;
 	}
@@ -266,7 +266,7 @@ static int fd_exchange_there(struct shadow_device *d, struct lane *r, enum virti
 static int fd_exchange_here(struct shadow_device *d, struct lane *r, int *slot_fd, int fd,
 			    struct umbra_error *err)
 {
-	struct lane_context c = shadow_device_context(d);
+	struct lane_context c = shadow_lanes_context(d);
 	struct umbra_error later = { "" };
 	int before = *slot_fd, rc;
 
@@ -309,11 +309,11 @@ static int ring_exchange_fd(struct shadow_device *d, struct lane *r, enum virtio
 /* Stop ring @r, which is passed through, and start it with the new fd. */
 static int kick_restart(struct shadow_device *d, struct lane *r, int *fd, struct umbra_error *err)
 {
-	struct lane_context c = shadow_device_context(d);
+	struct lane_context c = shadow_lanes_context(d);
 	struct umbra_error later;
 	int before = lane_front(r)->kick_fd, rc;
 
-	rc = shadow_device_halt(d, r, err);
+	rc = shadow_halt_ring(d, r, err);
 	if (rc)
 		return rc;
 	if (lane_runs(r))
@@ -326,13 +326,13 @@ static int kick_restart(struct shadow_device *d, struct lane *r, int *fd, struct
 		return 0;
 	}
 	lane_front(r)->kick_fd = before;
-	if (!shadow_device_is_fatal(rc) && ring_begin(d, r, &later))
-		shadow_device_start_failed(d, &later);
+	if (!backend_is_lost(rc) && ring_begin(d, r, &later))
+		shadow_retry_later(d, &later);
 	return rc;
 }
 
-int shadow_device_ring_set_kick(struct virtio_device *self, unsigned int index, int *fd,
-				struct umbra_error *err)
+int shadow_ring_set_kick(struct virtio_device *self, unsigned int index, int *fd,
+			 struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
@@ -359,8 +359,8 @@ int shadow_device_ring_set_kick(struct virtio_device *self, unsigned int index, 
 	return rc;
 }
 
-int shadow_device_ring_set_call(struct virtio_device *self, unsigned int index, int *fd,
-				struct umbra_error *err)
+int shadow_ring_set_call(struct virtio_device *self, unsigned int index, int *fd,
+			 struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
@@ -375,8 +375,8 @@ int shadow_device_ring_set_call(struct virtio_device *self, unsigned int index, 
 	return rc;
 }
 
-int shadow_device_ring_set_err(struct virtio_device *self, unsigned int index, int *fd,
-			       struct umbra_error *err)
+int shadow_ring_set_err(struct virtio_device *self, unsigned int index, int *fd,
+			struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
@@ -389,20 +389,20 @@ int shadow_device_ring_set_err(struct virtio_device *self, unsigned int index, i
 /* A ring that the front-end disables goes to a standstill, and waits to be enabled. */
 static int ring_disable(struct shadow_device *d, struct lane *r, struct umbra_error *err)
 {
-	struct lane_context c = shadow_device_context(d);
-	int rc = shadow_device_halt(d, r, err);
+	struct lane_context c = shadow_lanes_context(d);
+	int rc = shadow_halt_ring(d, r, err);
 
 	if (rc)
 		return rc;
 	lane_front(r)->enabled = false;
 	if (lane_runs(r))
 		lane_finish(r, &c);
-	shadow_device_settle(d);
+	shadow_state_settle(d);
 	return 0;
 }
 
-int shadow_device_ring_enable(struct virtio_device *self, unsigned int index, bool enabled,
-			      struct umbra_error *err)
+int shadow_ring_enable(struct virtio_device *self, unsigned int index, bool enabled,
+		       struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
@@ -413,7 +413,7 @@ int shadow_device_ring_enable(struct virtio_device *self, unsigned int index, bo
 	if (lane_front(r)->enabled == enabled)
 		return 0;
 	if (!enabled && lane_runs(r)) {
-		rc = shadow_device_check_backend(d, err);
+		rc = shadow_backend_check(d, err);
 		return rc ? rc : ring_disable(d, r, err);
 	}
 	lane_front(r)->enabled = enabled;
@@ -425,8 +425,8 @@ int shadow_device_ring_enable(struct virtio_device *self, unsigned int index, bo
 	return rc;
 }
 
-int shadow_device_ring_stop(struct virtio_device *self, unsigned int index,
-			    struct ring_position *base, struct umbra_error *err)
+int shadow_ring_stop(struct virtio_device *self, unsigned int index, struct ring_position *base,
+		     struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
@@ -439,9 +439,9 @@ int shadow_device_ring_stop(struct virtio_device *self, unsigned int index,
 	if (rc)
 		return rc;
 	ring_leave(d, r);
-	c = shadow_device_context(d);
+	c = shadow_lanes_context(d);
 	lane_end(r, &c);
 	*base = lane_front(r)->base;
-	shadow_device_settle(d);
+	shadow_state_settle(d);
 	return 0;
 }

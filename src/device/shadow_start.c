@@ -30,11 +30,11 @@
 
 /* --- the mode ------------------------------------------------------------- */
 
-int shadow_device_choose_mode(struct shadow_device *d, const struct lane *only,
-			      struct umbra_error *err)
+int shadow_start_choose_mode(struct shadow_device *d, const struct lane *only,
+			     struct umbra_error *err)
 {
 	struct umbra_error other;
-	int rc = shadow_device_check_start(d, only, d->shadow_wanted, err);
+	int rc = shadow_mode_check_start(d, only, d->shadow_wanted, err);
 	bool runs;
 
 	runs = lanes_any(d->lanes, lane_runs);
@@ -42,9 +42,9 @@ int shadow_device_choose_mode(struct shadow_device *d, const struct lane *only,
 		return rc;
 	/* Nobody knows whether the back-end takes this one in the other mode: the others, which
 	 * run, are not stopped to find out. */
-	if (runs && only && !shadow_device_check_mode(d, d->shadow_wanted, &other))
+	if (runs && only && !shadow_mode_check(d, d->shadow_wanted, &other))
 		return rc;
-	if (shadow_device_check_start(d, only, !d->shadow_wanted, &other))
+	if (shadow_mode_check_start(d, only, !d->shadow_wanted, &other))
 		return rc;
 	other = *err;
 	if (runs) {
@@ -65,18 +65,18 @@ int shadow_device_choose_mode(struct shadow_device *d, const struct lane *only,
  * all are wanted. */
 static int stop_for_all(struct shadow_device *d, struct umbra_error *err)
 {
-	struct lane_context c = shadow_device_context(d);
+	struct lane_context c = shadow_lanes_context(d);
 	struct umbra_error later;
 	int rc, back;
 
-	if (!shadow_device_runs_as_one(d) || !(lanes_any(d->lanes, lane_runs)))
+	if (!shadow_backend_runs_as_one(d) || !(lanes_any(d->lanes, lane_runs)))
 		return 0;
 	rc = lanes_quiesce(d->lanes, &c, NULL, false, err);
 	if (!rc) {
 		lanes_finish(d->lanes, &c);
 		return 0;
 	}
-	back = shadow_device_is_fatal(rc) ? rc : shadow_device_resume(d, &later);
+	back = backend_is_lost(rc) ? rc : shadow_begin_again(d, &later);
 	if (back && back != rc)
 		*err = later;
 	return back ? back : rc;
@@ -84,53 +84,53 @@ static int stop_for_all(struct shadow_device *d, struct umbra_error *err)
 
 static int wanted_begin(struct shadow_device *d, struct umbra_error *err)
 {
-	int rc = shadow_device_choose_mode(d, NULL, err), back;
+	int rc = shadow_start_choose_mode(d, NULL, err), back;
 	struct umbra_error other;
 
 	if (!rc)
-		rc = shadow_device_begin(d, NULL, d->shadow_wanted, err);
-	if (!rc || d->shadow_wanted || shadow_device_is_fatal(rc) || d->mode != UMBRA_SHADOW_AUTO ||
-	    shadow_device_check_start(d, NULL, true, &other))
+		rc = shadow_begin_wanted(d, NULL, d->shadow_wanted, err);
+	if (!rc || d->shadow_wanted || backend_is_lost(rc) || d->mode != UMBRA_SHADOW_AUTO ||
+	    shadow_mode_check_start(d, NULL, true, &other))
 		return rc;
 	/* What cannot be passed through may be shadowed: a ring that lacks chains,
 	 * a call fd that the device cannot use. */
-	back = shadow_device_begin(d, NULL, true, &other);
-	if (shadow_device_is_fatal(back))
+	back = shadow_begin_wanted(d, NULL, true, &other);
+	if (backend_is_lost(back))
 		*err = other;
 	if (back)
-		return shadow_device_is_fatal(back) ? back : rc;
+		return backend_is_lost(back) ? back : rc;
 	log_warning("the device is shadowed from here on: %s", err->text);
 	d->shadow_wanted = true;
 	return 0;
 }
 
-int shadow_device_start_now(struct shadow_device *d, struct umbra_error *err)
+int shadow_start_now(struct shadow_device *d, struct umbra_error *err)
 {
 	bool any = false, still = false;
-	int rc = shadow_device_check_backend(d, err);
+	int rc = shadow_backend_check(d, err);
 
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
 		const struct lane *r = lane_at(d->lanes, i);
 
-		any |= shadow_device_may_start(r, NULL);
+		any |= shadow_begin_includes(r, NULL);
 		still |= lane_is_resting(r);
 	}
 	d->start_at = 0;
 	if (rc || (!any && !still))
 		return rc;
 	if (still)
-		rc = shadow_device_resume(d, err);
+		rc = shadow_begin_again(d, err);
 	if (!rc && any)
 		rc = stop_for_all(d, err);
 	if (!rc && any)
 		rc = wanted_begin(d, err);
-	if (shadow_device_is_fatal(rc))
-		return shadow_device_lose(d, rc, err);
+	if (backend_is_lost(rc))
+		return shadow_backend_judge(d, rc, err);
 	if (rc)
-		shadow_device_start_failed(d, err);
+		shadow_retry_later(d, err);
 	else
 		d->start_error[0] = '\0';
-	shadow_device_settle(d);
+	shadow_state_settle(d);
 	return rc;
 }
 
@@ -139,14 +139,14 @@ void shadow_device_tend(struct shadow_device *d)
 	struct umbra_error err;
 
 	if (shadow_device_tend_ms(d) == 0)
-		(void)!shadow_device_start_now(d, &err);
+		(void)!shadow_start_now(d, &err);
 }
 
 /* --- on demand ------------------------------------------------------------ */
 
 int shadow_device_switch(struct shadow_device *d, bool shadowed, struct umbra_error *err)
 {
-	int rc = shadow_device_check_mode(d, shadowed, err);
+	int rc = shadow_mode_check(d, shadowed, err);
 	bool broken[UMBRA_QUEUES_MAX];
 
 	if (rc || d->shadow_wanted == shadowed)
@@ -154,12 +154,12 @@ int shadow_device_switch(struct shadow_device *d, bool shadowed, struct umbra_er
 	if (lanes_any(d->lanes, lane_runs))
 		return shadow_switch_running(d, shadowed, err);
 	d->shadow_wanted = shadowed;
-	shadow_device_settle(d);
+	shadow_state_settle(d);
 	if (!lanes_any(d->lanes, lane_is_wanted))
 		return 0;
 	/* What was about to start, or could not in the other mode, starts now. */
 	shadow_switch_note_broken(d, broken);
-	rc = shadow_device_start_now(d, err);
+	rc = shadow_start_now(d, err);
 	if (rc && d->shadow_wanted == shadowed)
 		d->shadow_wanted = !shadowed;
 	return rc ? rc : shadow_switch_broken_since(d, broken, shadowed, err);

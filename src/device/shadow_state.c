@@ -3,11 +3,11 @@
  * In which state a shadow device is, and what every other file of it asks or reports here.
  *
  * Theory of operation.  A life is events times states, in one table: what happens to a device is
- * said with shadow_device_note(), and the table says what becomes of it.  Beside each event
+ * said with shadow_state_note(), and the table says what becomes of it.  Beside each event
  * stands what must be true when it is said, beside each state what is true in it; both are asked
  * at every transition.
  *
- * The state of a device with a back-end follows from its rings, and shadow_device_settle() is the
+ * The state of a device with a back-end follows from its rings, and shadow_state_settle() is the
  * one place that looks at them; but not of one that was lost, which only its connections' end
  * and new ones change.
  *
@@ -175,7 +175,7 @@ static void state_set(struct shadow_device *d, enum umbra_device_state state, co
 	d->host->ops->event(d->host, &event);
 }
 
-void shadow_device_note(struct shadow_device *d, enum device_event event, const char *reason)
+void shadow_state_note(struct shadow_device *d, enum device_event event, const char *reason)
 {
 	int next = shadow_state_after(d->state, event);
 
@@ -190,7 +190,7 @@ void shadow_device_note(struct shadow_device *d, enum device_event event, const 
 	state_set(d, (enum umbra_device_state)next, reason);
 }
 
-void shadow_device_settle(struct shadow_device *d)
+void shadow_state_settle(struct shadow_device *d)
 {
 	enum device_event seen = DEVICE_IDLE;
 	const char *reason = "";
@@ -219,12 +219,12 @@ void shadow_device_settle(struct shadow_device *d)
 	}
 	if (seen == DEVICE_PASSES || seen == DEVICE_SHADOWS)
 		reason = "";
-	shadow_device_note(d, seen, reason);
+	shadow_state_note(d, seen, reason);
 }
 
 /* --- what all ask ----------------------------------------------------------- */
 
-bool shadow_device_is_control(const struct shadow_device *d, const struct lane *r)
+bool shadow_control_is_ring(const struct shadow_device *d, const struct lane *r)
 {
 	return d->has_features && shadow_control_follows(d, d->guest_features) &&
 	       net_control_is_control_ring(d->guest_features, d->control.terms.max_pairs,
@@ -251,7 +251,7 @@ static void broken_report(void *opaque, const struct lane *r)
 		d->host->ops->config_changed(d->host);
 }
 
-struct lane_context shadow_device_context(const struct shadow_device *d)
+struct lane_context shadow_lanes_context(const struct shadow_device *d)
 {
 	return (struct lane_context){
 		.host = d->host,
@@ -267,38 +267,36 @@ struct lane_context shadow_device_context(const struct shadow_device *d)
 	};
 }
 
-enum lane_kind shadow_device_kind(const struct shadow_device *d, const struct lane *r,
-				  bool shadowed)
+enum lane_kind shadow_lanes_kind(const struct shadow_device *d, const struct lane *r, bool shadowed)
 {
-	if (shadow_device_is_control(d, r))
+	if (shadow_control_is_ring(d, r))
 		return LANE_FOLLOWED;
 	return shadowed ? LANE_SHADOWED : LANE_PASSED;
 }
 
-void shadow_device_discard(struct shadow_device *d)
+void shadow_lanes_discard(struct shadow_device *d)
 {
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
-		struct lane_context c = shadow_device_context(d);
+		struct lane_context c = shadow_lanes_context(d);
 
 		lane_discard(lane_at(d->lanes, i), &c);
 	}
 }
 
-int shadow_device_lose(struct shadow_device *d, int code, const struct umbra_error *err)
+int shadow_backend_judge(struct shadow_device *d, int code, const struct umbra_error *err)
 {
-	if (!shadow_device_is_fatal(code) || d->state == UMBRA_DEVICE_BACKEND_LOST)
+	if (!backend_is_lost(code) || d->state == UMBRA_DEVICE_BACKEND_LOST)
 		return code;
-	shadow_device_discard(d);
+	shadow_lanes_discard(d);
 	/* The back-end is there; it is on our side that nobody waits any more. */
 	d->given_up = code == -ECANCELED;
 	if (d->given_up)
 		return code;
-	shadow_device_note(d, DEVICE_LOST,
-			   err && err->text[0] ? err->text : "the back-end is gone");
+	shadow_state_note(d, DEVICE_LOST, err && err->text[0] ? err->text : "the back-end is gone");
 	return code;
 }
 
-int shadow_device_check_backend(const struct shadow_device *d, struct umbra_error *err)
+int shadow_backend_check(const struct shadow_device *d, struct umbra_error *err)
 {
 	if (!d->backend || d->state == UMBRA_DEVICE_BACKEND_LOST)
 		return error_set(err, -ECONNRESET, "there is no back-end: %s", d->reason);
@@ -307,9 +305,9 @@ int shadow_device_check_backend(const struct shadow_device *d, struct umbra_erro
 	return 0;
 }
 
-void shadow_device_break_ring(struct shadow_device *d, struct lane *r, const char *reason)
+void shadow_lanes_break(struct shadow_device *d, struct lane *r, const char *reason)
 {
-	struct lane_context c = shadow_device_context(d);
+	struct lane_context c = shadow_lanes_context(d);
 
 	lane_break(r, &c, reason);
 }

@@ -39,7 +39,7 @@ static const char *mode_name(bool shadowed)
  * unless the code is fatal or the rings are wanted, to be tried again. */
 static int rings_switch(struct shadow_device *d, bool shadowed, struct umbra_error *err)
 {
-	struct lane_context c = shadow_device_context(d);
+	struct lane_context c = shadow_lanes_context(d);
 	uint64_t start = d->host->ops->now_us(d->host);
 	struct umbra_error later;
 	int rc, back;
@@ -50,20 +50,19 @@ static int rings_switch(struct shadow_device *d, bool shadowed, struct umbra_err
 			       "the back-end took longer than %" PRIu64 " ms to stop its rings",
 			       d->deadline_us / 1000);
 	if (rc) {
-		back = shadow_device_is_fatal(rc) ? 0 : shadow_device_resume(d, &later);
+		back = backend_is_lost(rc) ? 0 : shadow_begin_again(d, &later);
 	} else {
 		lanes_finish(d->lanes, &c);
-		rc = shadow_device_begin(d, NULL, shadowed, err);
-		back = !rc || shadow_device_is_fatal(rc)
-			       ? 0
-			       : shadow_device_begin(d, NULL, !shadowed, &later);
+		rc = shadow_begin_wanted(d, NULL, shadowed, err);
+		back = !rc || backend_is_lost(rc) ? 0
+						  : shadow_begin_wanted(d, NULL, !shadowed, &later);
 	}
-	if (shadow_device_is_fatal(back)) {
+	if (backend_is_lost(back)) {
 		*err = later;
 		return back;
 	}
 	if (back)
-		shadow_device_start_failed(d, &later);
+		shadow_retry_later(d, &later);
 	return rc;
 }
 
@@ -73,7 +72,7 @@ void shadow_device_switch_overdue(struct shadow_device *d, const char *reason)
 		return;
 	d->overdue = true;
 	d->switches_failed++;
-	shadow_device_note(d, DEVICE_SWITCHES, reason);
+	shadow_state_note(d, DEVICE_SWITCHES, reason);
 }
 
 void shadow_switch_note_broken(const struct shadow_device *d, bool broken[UMBRA_QUEUES_MAX])
@@ -100,18 +99,18 @@ int shadow_switch_running(struct shadow_device *d, bool shadowed, struct umbra_e
 	uint64_t start = d->host->ops->now_us(d->host);
 	int rc;
 
-	shadow_device_note(d, DEVICE_SWITCHES, shadowed ? "to shadowed" : "to passed through");
+	shadow_state_note(d, DEVICE_SWITCHES, shadowed ? "to shadowed" : "to passed through");
 	d->overdue = false;
 	shadow_switch_note_broken(d, broken);
 	rc = rings_switch(d, shadowed, err);
 	if (rc && !d->overdue)
 		d->switches_failed++;
 	d->overdue = false;
-	if (shadow_device_is_fatal(rc))
-		return shadow_device_lose(d, rc, err);
+	if (backend_is_lost(rc))
+		return shadow_backend_judge(d, rc, err);
 	if (rc) {
 		error_prefix(err, rc, "the device stays %s", mode_name(!shadowed));
-		shadow_device_settle(d);
+		shadow_state_settle(d);
 		return rc;
 	}
 	d->shadow_wanted = shadowed;
@@ -125,6 +124,6 @@ int shadow_switch_running(struct shadow_device *d, bool shadowed, struct umbra_e
 		d->longest_pause_us = d->last_pause_us;
 	log_debug("%s now, after a pause of %" PRIu64 " us (was %s)", mode_name(shadowed),
 		  d->last_pause_us, umbra_device_state_name(before));
-	shadow_device_settle(d);
+	shadow_state_settle(d);
 	return rc;
 }

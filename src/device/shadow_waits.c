@@ -18,7 +18,7 @@ static const struct lane *waiting_ring_find(const struct shadow_device *d, bool 
 	return NULL;
 }
 
-void shadow_device_waits_for(const struct shadow_device *d, char *text, size_t size)
+void shadow_waits_for(const struct shadow_device *d, char *text, size_t size)
 {
 	const struct lane *r;
 
