@@ -24,20 +24,20 @@ struct balloon_event {
 /* In the main loop. */
 static void balloon_event_tell(struct program *program, const void *data)
 {
-	const struct balloon_event *told = data;
+	const struct balloon_event *posted = data;
 
-	switch (told->kind) {
+	switch (posted->kind) {
 	case UMBRA_BALLOON_EVENT_STATE:
 		qmp_server_event(program->server, "BALLOON_STATE_CHANGE",
-				 report_balloon_state(program->name, &told->info));
+				 report_balloon_state(program->name, &posted->info));
 		break;
 	case UMBRA_BALLOON_EVENT_CHANGE:
 		qmp_server_event(program->server, "BALLOON_CHANGE",
-				 report_balloon_change(&told->info));
+				 report_balloon_change(&posted->info));
 		break;
 	case UMBRA_BALLOON_EVENT_SETTLED:
 		qmp_server_event(program->server, "BALLOON_SETTLED",
-				 report_balloon_settled(program->name, &told->info));
+				 report_balloon_settled(program->name, &posted->info));
 		break;
 	}
 }
@@ -47,9 +47,9 @@ static void on_event(void *opaque, enum umbra_balloon_event_kind kind,
 		     const struct umbra_balloon_info *info)
 {
 	struct balloon_program *balloon = opaque;
-	struct balloon_event told = { .kind = kind, .info = *info };
+	struct balloon_event posted = { .kind = kind, .info = *info };
 
-	program_post(&balloon->program, balloon_event_tell, &told, sizeof(told));
+	program_post(&balloon->program, balloon_event_tell, &posted, sizeof(posted));
 }
 
 static int balloon_create(void *opaque, struct qmp_target *target, struct umbra_error *err)

@@ -110,18 +110,18 @@ void ctl_print_help(void)
 
 static int parse(struct ctl *ctl, int argc, char **argv, struct umbra_error *err)
 {
-	int rest, result;
+	int operand, result;
 
 	ctl->timeout_s = TIMEOUT_DEFAULT_S;
-	result = option_table_parse(table, ctl, argc, argv, HELP, &rest, err);
+	result = option_table_parse(table, ctl, argc, argv, HELP, &operand, err);
 	if (result)
 		return result < 0 ? result : 0;
-	if (argc - rest < 2)
+	if (argc - operand < 2)
 		return error_set(err, -EINVAL, "expected SOCKET and COMMAND; see " HELP);
-	ctl->socket = argv[rest];
-	ctl->command = argv[rest + 1];
-	ctl->words = argv + rest + 2;
-	ctl->word_count = argc - rest - 2;
+	ctl->socket = argv[operand];
+	ctl->command = argv[operand + 1];
+	ctl->words = argv + operand + 2;
+	ctl->word_count = argc - operand - 2;
 	if (ctl->count && strcmp(ctl->command, "events") != 0)
 		return error_set(err, -EINVAL,
 				 "--count=%u: only the command 'events' counts, this is '%.80s'",

@@ -116,15 +116,15 @@ int device_options_parse(const struct device_options_kind *kind, void *options, 
 {
 	const struct device_options *common = options;
 	char help[64];
-	int rest, result;
+	int operand, result;
 
 	snprintf(help, sizeof(help), "umbra help %s", kind->command);
-	result = option_table_parse(kind->table, options, argc, argv, help, &rest, err);
+	result = option_table_parse(kind->table, options, argc, argv, help, &operand, err);
 	if (result)
 		return result < 0 ? result : 0;
-	if (rest < argc)
-		return error_set(err, -EINVAL, "%.80s: expected only options; see %s", argv[rest],
-				 help);
+	if (operand < argc)
+		return error_set(err, -EINVAL, "%.80s: expected only options; see %s",
+				 argv[operand], help);
 	result = check_vm(common, help, err);
 	if (!result)
 		result = kind->check(options, err);

@@ -80,7 +80,7 @@ static int option_refused(int returned, char **argv, const char *help, struct um
 }
 
 int option_table_parse(const struct option_row *table, void *options, int argc, char **argv,
-		       const char *help, int *rest, struct umbra_error *err)
+		       const char *help, int *operand, struct umbra_error *err)
 {
 	struct option names[OPTION_ROWS_MAX + 1];
 	char letters[OPTION_ROWS_MAX + 2];
@@ -103,7 +103,7 @@ int option_table_parse(const struct option_row *table, void *options, int argc, 
 		if (row->ends)
 			return 1;
 	}
-	*rest = optind;
+	*operand = optind;
 	return 0;
 }
 

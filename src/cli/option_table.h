@@ -40,12 +40,12 @@ struct option_row {
 #define OPTION_PLACE(type, member) .place = offsetof(type, member)
 
 /*
- * Fill @options, which has the defaults, from @argv.  *@rest: the index of the first word
+ * Fill @options, which has the defaults, from @argv.  *@operand: the index of the first word
  * that is no option.  1: an option that ends came; 0: all were taken; -EINVAL, with @help
  * in @err, which is where the options are listed.
  */
 UMBRA_MUST_CHECK int option_table_parse(const struct option_row *table, void *options, int argc,
-					char **argv, const char *help, int *rest,
+					char **argv, const char *help, int *operand,
 					struct umbra_error *err);
 
 /* To stdout, as help shows them, with what they are for from @column on. */

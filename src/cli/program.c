@@ -148,7 +148,7 @@ static bool is_ignored(int number)
 	return !sigaction(number, NULL, &action) && action.sa_handler == SIG_IGN;
 }
 
-static int open_loop(struct program *program, struct umbra_error *err)
+static int event_loop_open(struct program *program, struct umbra_error *err)
 {
 	size_t i;
 	int result = mailbox_create(&program->mailbox, err);
@@ -223,7 +223,7 @@ static int program_run(struct program *program, struct umbra_error *err)
 		.quit = on_quit,
 		.opaque = program,
 	};
-	result = open_loop(program, err);
+	result = event_loop_open(program, err);
 	program->target.mailbox = program->mailbox;
 	if (!result)
 		result = program->device->create(program->opaque, &program->target, err);

@@ -146,7 +146,7 @@ static bool is_known(const struct umbra_queue_info *q)
 json_t *report_vhost(const char *backend, const struct umbra_shadow_picture *picture)
 {
 	const struct umbra_shadow_info *info = umbra_shadow_picture_device(picture);
-	const struct umbra_net_control_info *told = umbra_shadow_picture_control(picture);
+	const struct umbra_net_control_info *followed = umbra_shadow_picture_control(picture);
 	json_t *queues = json_array(), *vhost, *control;
 	const struct umbra_queue_info *queue;
 
@@ -168,9 +168,9 @@ json_t *report_vhost(const char *backend, const struct umbra_shadow_picture *pic
 		json_number(info->switches), "failed", json_number(info->switches_failed),
 		"last-pause-us", json_number(info->last_pause_us), "longest-pause-us",
 		json_number(info->longest_pause_us), "frontends", json_number(info->frontends));
-	if (!vhost || !(told->is_followed || told->is_waiting))
+	if (!vhost || !(followed->is_followed || followed->is_waiting))
 		return vhost;
-	control = report_control_queue(told);
+	control = report_control_queue(followed);
 	if (json_object_set_new(vhost, "control", control)) {
 		json_decref(vhost);
 		vhost = NULL;

@@ -28,27 +28,27 @@ struct shadow_event {
 /* In the main loop. */
 static void shadow_event_tell(struct program *program, const void *data)
 {
-	const struct shadow_event *told = data;
-	const struct umbra_event *event = &told->event;
+	const struct shadow_event *posted = data;
+	const struct umbra_event *event = &posted->event;
 
 	if (event->kind == UMBRA_EVENT_STATE)
 		qmp_server_event(
 			program->server, "SHADOW_STATE_CHANGE",
-			report_state_change(program->name, event->from, event->to, told->reason));
+			report_state_change(program->name, event->from, event->to, posted->reason));
 	else if (event->kind == UMBRA_EVENT_QUEUE_BROKEN)
 		qmp_server_event(program->server, "SHADOW_QUEUE_BROKEN",
-				 report_queue_broken(program->name, event->queue, told->reason));
+				 report_queue_broken(program->name, event->queue, posted->reason));
 }
 
 /* On a thread of the device. */
 static void on_device_event(void *opaque, const struct umbra_event *event)
 {
 	struct shadow_program *shadow = opaque;
-	struct shadow_event told = { .event = *event };
+	struct shadow_event posted = { .event = *event };
 
-	snprintf(told.reason, sizeof(told.reason), "%s", event->reason ? event->reason : "");
-	told.event.reason = NULL;
-	program_post(&shadow->program, shadow_event_tell, &told, sizeof(told));
+	snprintf(posted.reason, sizeof(posted.reason), "%s", event->reason ? event->reason : "");
+	posted.event.reason = NULL;
+	program_post(&shadow->program, shadow_event_tell, &posted, sizeof(posted));
 }
 
 static int shadow_create(void *opaque, struct qmp_target *target, struct umbra_error *err)

@@ -152,7 +152,7 @@ struct lane *shadow_control_replayer(struct shadow_device *d)
 {
 	struct lane *r = control_ring_find(d);
 
-	if (!shadow_backend_runs_as_one(d) || net_control_is_fresh(&d->control.state))
+	if (!shadow_backend_runs_as_one(d) || net_control_is_empty(&d->control.state))
 		return NULL;
 	if (r && lane_is_wanted(r) && lane_front(r)->enabled)
 		return r;

@@ -85,7 +85,7 @@ static int set_status(struct virtio_device *self, uint8_t status, struct umbra_e
 		return rc;
 	if (!shadow_backend_runs_as_one(d)) {
 		if (!status)
-			d->features_said = false;
+			d->backend_knows_features = false;
 		return shadow_backend_judge(d, d->backend->ops->set_status(d->backend, status, err),
 					    err);
 	}
@@ -113,7 +113,7 @@ static int reset(struct virtio_device *self, struct umbra_error *err)
 	if (shadow_backend_runs_as_one(d)) /* its stop was a reset */
 		return 0;
 	/* Whatever it answers: to be told twice harms nobody whose rings are stopped. */
-	d->has_features = d->features_said = false;
+	d->has_features = d->backend_knows_features = false;
 	d->guest_features = 0;
 	return shadow_backend_judge(d, d->backend->ops->reset(d->backend, err), err);
 }
@@ -240,7 +240,7 @@ void shadow_device_detach(struct shadow_device *d)
 	shadow_own_fini(d);
 	d->slots_max = 0;
 	d->no_shadow[0] = '\0';
-	d->has_features = d->features_said = false;
+	d->has_features = d->backend_knows_features = false;
 	d->backend_features = d->guest_features = d->protocol_features = 0;
 	d->features = (struct features_out){ 0 };
 	d->status = 0;

@@ -73,8 +73,8 @@ struct shadow_device {
 	char reason[UMBRA_ERROR_SIZE];
 
 	/* Negotiated. */
-	bool has_features;  /* SET_FEATURES has come */
-	bool features_said; /* and the back-end has been told, and has not forgotten it since */
+	bool has_features;           /* SET_FEATURES has come */
+	bool backend_knows_features; /* it was told, and has not forgotten it since */
 	uint64_t backend_features, guest_features, protocol_features;
 	struct features_out features;
 

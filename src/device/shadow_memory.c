@@ -121,7 +121,7 @@ static int memory_replace(struct shadow_device *d, struct memory *m, table_telle
 	return shadow_backend_judge(d, rc, err);
 }
 
-static int tell_whole(struct shadow_device *d, const struct memory *m,
+static int tell_table(struct shadow_device *d, const struct memory *m,
 		      const struct shadow_own *plan, const void *what, struct umbra_error *err)
 {
 	struct memory_region *table = calloc(m->count + SHADOW_OWN_REGIONS, sizeof(*table));
@@ -159,7 +159,7 @@ int shadow_set_memory(struct virtio_device *self, const struct memory_region *re
 
 	if (!rc)
 		rc = memory_create(regions, count, &m, err);
-	return rc ? rc : memory_replace(d, m, tell_whole, NULL, err);
+	return rc ? rc : memory_replace(d, m, tell_table, NULL, err);
 }
 
 static int tell_added(struct shadow_device *d, const struct memory *m,
@@ -210,7 +210,7 @@ int shadow_remove_region(struct virtio_device *self, const struct memory_region 
 {
 	struct shadow_device *d = shadow_of(self);
 	struct memory_region *table, removed = { 0 };
-	unsigned int kept = 0;
+	unsigned int remaining = 0;
 	struct memory *m;
 	int rc = shadow_backend_check(d, err);
 
@@ -226,9 +226,9 @@ int shadow_remove_region(struct virtio_device *self, const struct memory_region 
 		    r->size == region->size)
 			removed = *r;
 		else
-			table[kept++] = *r;
+			table[remaining++] = *r;
 	}
-	rc = removed.size ? memory_create(table, kept, &m, err)
+	rc = removed.size ? memory_create(table, remaining, &m, err)
 			  : error_set(err, -EINVAL,
 				      "REM_MEM_REG: no region of 0x%" PRIx64
 				      " bytes at gpa 0x%" PRIx64 " and user address 0x%" PRIx64,

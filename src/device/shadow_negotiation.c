@@ -56,7 +56,7 @@ int shadow_negotiation_tell(struct shadow_device *d, struct umbra_error *err)
 {
 	int rc;
 
-	if (d->features_said)
+	if (d->backend_knows_features)
 		return 0;
 	rc = shadow_backend_judge(d,
 				  d->backend->ops->set_features(d->backend,
@@ -65,7 +65,7 @@ int shadow_negotiation_tell(struct shadow_device *d, struct umbra_error *err)
 									: d->features.passthrough,
 								err),
 				  err);
-	d->features_said = !rc;
+	d->backend_knows_features = !rc;
 	return rc;
 }
 
@@ -101,7 +101,7 @@ int shadow_set_features(struct virtio_device *self, uint64_t features, struct um
 	}
 	before = d->features;
 	d->features = out;
-	d->features_said = false;
+	d->backend_knows_features = false;
 	rc = shadow_negotiation_tell(d, err);
 	if (rc) {
 		d->features = before; /* which it is told again before a ring starts */

@@ -146,7 +146,7 @@ static bool is_mapped(const struct shadow_device *d)
 
 bool shadow_own_fits(struct shadow_device *d, unsigned int guest_regions, unsigned int index)
 {
-	uint64_t said = slots_learn(d), slots = said ? said : REGIONS_WITHOUT_SLOTS;
+	uint64_t learnt = slots_learn(d), slots = learnt ? learnt : REGIONS_WITHOUT_SLOTS;
 	bool fits = is_mapped(d) || guest_regions + (uint64_t)index + 1 <= slots;
 
 	if (index)

@@ -45,17 +45,17 @@ static bool has_backend(const struct shadow_device *d)
 	return d->backend;
 }
 
-static bool has_none(const struct shadow_device *d)
+static bool has_no_backend(const struct shadow_device *d)
 {
 	return !d->backend && !lanes_any(d->lanes, lane_is_at_backend);
 }
 
-static bool none_is_there(const struct shadow_device *d)
+static bool has_no_ring_there(const struct shadow_device *d)
 {
 	return !lanes_any(d->lanes, lane_is_at_backend);
 }
 
-static bool is_fresh(const struct shadow_device *d)
+static bool has_backend_alone(const struct shadow_device *d)
 {
 	return d->backend && !lanes_any(d->lanes, lane_is_at_backend);
 }
@@ -109,15 +109,15 @@ static const struct {
 	bool (*must_be)(const struct shadow_device *d); /* when it is said */
 	enum umbra_device_state leads_to;               /* where nothing else is said below */
 } events[DEVICE_EVENTS] = {
-	[DEVICE_AWAITS] = { "a back-end will come", has_none, WAITING },
-	[DEVICE_ATTACHED] = { "a back-end has come", is_fresh, NEGOTIATING },
+	[DEVICE_AWAITS] = { "a back-end will come", has_no_backend, WAITING },
+	[DEVICE_ATTACHED] = { "a back-end has come", has_backend_alone, NEGOTIATING },
 	[DEVICE_IDLE] = { "no ring runs", has_backend, NEGOTIATING },
 	[DEVICE_PASSES] = { "rings are passed through", has_backend, PASSTHROUGH },
 	[DEVICE_SHADOWS] = { "rings are shadowed", has_backend, SHADOWED },
 	[DEVICE_BREAKS] = { "a ring is broken", has_backend, BROKEN },
 	[DEVICE_SWITCHES] = { "rings are being switched", has_backend, SWITCHING },
-	[DEVICE_LOST] = { "the back-end is lost", none_is_there, LOST },
-	[DEVICE_LEFT] = { "the connections are closed", has_none, WAITING },
+	[DEVICE_LOST] = { "the back-end is lost", has_no_ring_there, LOST },
+	[DEVICE_LEFT] = { "the connections are closed", has_no_backend, WAITING },
 };
 
 /*
@@ -128,7 +128,7 @@ static const struct {
 	bool (*holds)(const struct shadow_device *d); /* whenever nobody is inside a call of it */
 	signed char next[DEVICE_EVENTS];
 } states[] = {
-	[WAITING] = { has_none,
+	[WAITING] = { has_no_backend,
 		      { WAITING, NEGOTIATING, NEVER, NEVER, NEVER, NEVER, NEVER, LOST, WAITING } },
 	[NEGOTIATING] = { none_runs,
 			  { NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING,
@@ -142,7 +142,7 @@ static const struct {
 	[SWITCHING] = { has_backend,
 			{ NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING, LOST,
 			  WAITING } },
-	[LOST] = { none_is_there,
+	[LOST] = { has_no_ring_there,
 		   { WAITING, NEGOTIATING, LOST, LOST, LOST, LOST, LOST, LOST, LOST } },
 	[BROKEN] = { one_is_broken,
 		     { NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING, LOST,

@@ -470,7 +470,7 @@ size_t net_control_replay_next(struct net_control_replay *r, uint8_t *bytes)
 	return size;
 }
 
-bool net_control_is_fresh(const struct net_control *s)
+bool net_control_is_empty(const struct net_control *s)
 {
 	return net_control_saved_bytes(s) == SAVED_HEADER_BYTES;
 }

@@ -194,7 +194,7 @@ struct net_control_summary {
 };
 
 /* Has nothing been said? */
-bool net_control_is_fresh(const struct net_control *state);
+bool net_control_is_empty(const struct net_control *state);
 
 struct net_control_summary net_control_summarise(const struct net_control *state);
 

@@ -45,7 +45,7 @@ int vdpa_call_fd(struct vdpa *v, unsigned long request, const char *name, unsign
 /* The fd on which the device shall wait for kicks. */
 static int ring_kick_fd(const struct vdpa *v, const struct vdpa_ring *r)
 {
-	return r->told.enabled ? r->told.kick_fd : v->quiet_fd;
+	return r->noted.enabled ? r->noted.kick_fd : v->quiet_fd;
 }
 
 /* Whatever was kicked before the device listened is not lost. */
@@ -53,9 +53,9 @@ void vdpa_kick(const struct vdpa_ring *r)
 {
 	struct notifier kick;
 
-	if (!r->is_on || !r->told.enabled)
+	if (!r->is_on || !r->noted.enabled)
 		return;
-	kick = notifier_make(r->told.kick_fd);
+	kick = notifier_make(r->noted.kick_fd);
 	notifier_send(&kick);
 }
 
@@ -134,7 +134,7 @@ int vdpa_ring_start(struct virtio_device *b, unsigned int index, const struct vi
 		rc = vdpa_call_fd(v, VDPA_REQUEST(VHOST_SET_VRING_CALL), index, ring->call_fd, err);
 	if (rc)
 		return rc;
-	*r = (struct vdpa_ring){ .is_noted = true, .told = *ring, .base = ring->base };
+	*r = (struct vdpa_ring){ .is_noted = true, .noted = *ring, .base = ring->base };
 	return 0;
 }
 
@@ -178,9 +178,9 @@ int vdpa_ring_enable(struct virtio_device *b, unsigned int index, bool enabled,
 
 	if (!r)
 		return -EINVAL;
-	if (!r->is_noted || r->told.enabled == enabled)
+	if (!r->is_noted || r->noted.enabled == enabled)
 		return 0;
-	r->told.enabled = enabled;
+	r->noted.enabled = enabled;
 	if (!v->is_running)
 		return 0;
 	rc = vdpa_tell_kick(v, index, err);
@@ -189,7 +189,7 @@ int vdpa_ring_enable(struct virtio_device *b, unsigned int index, bool enabled,
 		r->is_on = !rc;
 	}
 	if (rc)
-		r->told.enabled = !enabled;
+		r->noted.enabled = !enabled;
 	else
 		vdpa_kick(r);
 	return rc;
@@ -208,9 +208,9 @@ int vdpa_ring_exchange(struct virtio_device *b, unsigned int index, enum virtio_
 	if (fd < 0 && which == VIRTIO_RING_KICK)
 		return error_set(err, -EREMOTEIO,
 				 "queue %u: it has no kick fd; a vDPA device does not poll", index);
-	slot = which == VIRTIO_RING_KICK   ? &r->told.kick_fd
-	       : which == VIRTIO_RING_CALL ? &r->told.call_fd
-					   : &r->told.err_fd;
+	slot = which == VIRTIO_RING_KICK   ? &r->noted.kick_fd
+	       : which == VIRTIO_RING_CALL ? &r->noted.call_fd
+					   : &r->noted.err_fd;
 	before = *slot;
 	*slot = fd;
 	if (v->is_running && which == VIRTIO_RING_KICK)

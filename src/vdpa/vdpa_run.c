@@ -80,7 +80,7 @@ int vdpa_prepare(struct vdpa *v, struct umbra_error *err)
 
 static int ring_program(struct vdpa *v, unsigned int index, struct umbra_error *err)
 {
-	const struct virtio_ring *ring = &v->rings[index].told;
+	const struct virtio_ring *ring = &v->rings[index].noted;
 	struct vhost_vring_addr addr;
 	uint32_t num = ring->size, base = ring_position_to_wire(ring->base);
 	int rc = vdpa_find_parts(v, index, ring, &addr, err);
@@ -108,7 +108,7 @@ static int ring_turn_on(struct vdpa *v, unsigned int index, struct umbra_error *
 	uint32_t on = 1;
 	int rc;
 
-	if (!r->told.enabled && vdpa_can(v, VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK))
+	if (!r->noted.enabled && vdpa_can(v, VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK))
 		return 0;
 	rc = vdpa_call_state(v, VDPA_REQUEST(VHOST_VDPA_SET_VRING_ENABLE), index, &on, err);
 	r->is_on = !rc;
@@ -249,7 +249,7 @@ static void rings_correct_bases(struct vdpa *v)
 		if (!r->is_noted || ring_get_base(v, i, &after, &ignored))
 			continue;
 		v->outlasts |= after.avail != 0;
-		if (v->outlasts && ring_taken_since(after, r->base, r->told.size) <= r->told.size)
+		if (v->outlasts && ring_taken_since(after, r->base, r->noted.size) <= r->noted.size)
 			r->base = after;
 	}
 }

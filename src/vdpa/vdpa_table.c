@@ -46,8 +46,8 @@ void vdpa_table_fini(struct vdpa_table *table)
 /* --- where to ------------------------------------------------------------- */
 
 /* The mapped region that is the same piece of memory as @r, or NULL. */
-static const struct memory_region *find_kept(const struct vdpa_table *table,
-					     const struct memory_region *r)
+static const struct memory_region *find_mapped(const struct vdpa_table *table,
+					       const struct memory_region *r)
 {
 	for (unsigned int i = 0; i < table->count; i++) {
 		const struct memory_region *have = &table->regions[i];
@@ -78,10 +78,10 @@ static int place_as_guest(const struct vdpa_table *table, struct iova_space *spa
 {
 	for (unsigned int i = 0; i < memory->count; i++) {
 		struct memory_region *r = &memory->regions[i];
-		const struct memory_region *kept = find_kept(table, r);
+		const struct memory_region *mapped = find_mapped(table, r);
 		int rc;
 
-		if (kept && kept->iova.v != r->gpa.v)
+		if (mapped && mapped->iova.v != r->gpa.v)
 			return -EBUSY;
 		rc = iova_space_take_at(space, iova_as_guest(r->gpa), r->size);
 		if (rc)
@@ -96,20 +96,20 @@ static int place_anywhere(const struct vdpa_table *table, struct iova_space *spa
 			  struct memory *memory, struct umbra_error *err)
 {
 	for (unsigned int i = 0; i < memory->count; i++) {
-		const struct memory_region *kept = find_kept(table, &memory->regions[i]);
+		const struct memory_region *mapped = find_mapped(table, &memory->regions[i]);
 
-		if (kept && iova_space_take_at(space, kept->iova, kept->size))
+		if (mapped && iova_space_take_at(space, mapped->iova, mapped->size))
 			return error_set(err, -EINVAL,
 					 "memory region at gpa 0x%" PRIx64
 					 " cannot keep its place at 0x%" PRIx64,
-					 kept->gpa.v, kept->iova.v);
+					 mapped->gpa.v, mapped->iova.v);
 	}
 	for (unsigned int i = 0; i < memory->count; i++) {
 		struct memory_region *r = &memory->regions[i];
-		const struct memory_region *kept = find_kept(table, r);
+		const struct memory_region *mapped = find_mapped(table, r);
 
-		if (kept)
-			r->iova = kept->iova;
+		if (mapped)
+			r->iova = mapped->iova;
 		else if (iova_space_take(space, r->size, false, &r->iova))
 			return error_set(err, -ENOSPC,
 					 "memory region at gpa 0x%" PRIx64 " of 0x%" PRIx64
@@ -134,19 +134,19 @@ static void take_leaving(const struct vdpa_table *table, struct iova_space *spac
 }
 
 static void space_begin(const struct vdpa_table *table, struct iova_space *space,
-			const struct memory_region *own_kept)
+			const struct memory_region *own_mapped)
 {
 	iova_space_init(space, table->first, table->last);
-	if (own_kept) /* nothing else is taken yet, and it is in the range */
-		(void)!iova_space_take_at(space, own_kept->iova, own_kept->size);
+	if (own_mapped) /* nothing else is taken yet, and it is in the range */
+		(void)!iova_space_take_at(space, own_mapped->iova, own_mapped->size);
 }
 
 static int place_own(const struct vdpa_table *table, struct iova_space *space,
-		     const struct memory_region *kept, struct memory_region *own,
+		     const struct memory_region *mapped, struct memory_region *own,
 		     struct umbra_error *err)
 {
-	if (kept) {
-		own->iova = kept->iova;
+	if (mapped) {
+		own->iova = mapped->iova;
 		return 0;
 	}
 	own->iova = iova_as_guest(own->gpa);
@@ -162,25 +162,25 @@ static int place_own(const struct vdpa_table *table, struct iova_space *space,
 int vdpa_table_place(struct vdpa_table *table, struct memory *memory, struct memory_region *own,
 		     struct umbra_error *err)
 {
-	const struct memory_region *own_kept = own->size ? find_kept(table, own) : NULL;
+	const struct memory_region *own_mapped = own->size ? find_mapped(table, own) : NULL;
 	struct iova_space *space = malloc(sizeof(*space)); /* 16 KiB */
 	int rc;
 
 	if (!space)
 		return error_set(err, -ENOMEM, "no memory to place a memory table");
-	space_begin(table, space, own_kept);
+	space_begin(table, space, own_mapped);
 	rc = place_as_guest(table, space, memory);
 	if (rc) {
-		space_begin(table, space, own_kept);
+		space_begin(table, space, own_mapped);
 		take_leaving(table, space, memory, own);
 		rc = place_anywhere(table, space, memory, err);
 	}
 	if (rc == -ENOSPC) {
-		space_begin(table, space, own_kept);
+		space_begin(table, space, own_mapped);
 		rc = place_anywhere(table, space, memory, err);
 	}
 	if (!rc && own->size)
-		rc = place_own(table, space, own_kept, own, err);
+		rc = place_own(table, space, own_mapped, own, err);
 	free(space);
 	table->own = own->gpa;
 	memory->translated = false;
@@ -448,14 +448,14 @@ int vdpa_table_set(struct vdpa_table *table, const struct memory_region *regions
 	const struct vhost_vdpa_system *system = table->chardev->system;
 	struct change c = { .wanted = regions, .wanted_count = count };
 	struct umbra_error local = { "" };
-	struct memory_region *kept;
+	struct memory_region *mapped;
 	int rc, rc_end;
 
 	rc = regions_check(table, regions, count, err);
 	if (rc)
 		return rc;
-	kept = calloc(count ? count : 1, sizeof(*kept));
-	if (!kept)
+	mapped = calloc(count ? count : 1, sizeof(*mapped));
+	if (!mapped)
 		return error_set(err, -ENOMEM, "no memory for a table of %u regions", count);
 	for (unsigned int i = 0; i < count; i++)
 		c.total += regions[i].size;
@@ -479,15 +479,15 @@ int vdpa_table_set(struct vdpa_table *table, const struct memory_region *regions
 		}
 	}
 	if (rc) {
-		free(kept);
+		free(mapped);
 		return rc;
 	}
 	for (unsigned int i = 0; i < count; i++) {
-		kept[i] = regions[i];
-		memory_backing_ref(kept[i].backing);
+		mapped[i] = regions[i];
+		memory_backing_ref(mapped[i].backing);
 	}
 	regions_free(table->regions, table->count);
-	table->regions = kept;
+	table->regions = mapped;
 	table->count = count;
 	return 0;
 }
@@ -512,7 +512,7 @@ int vdpa_table_add(struct vdpa_table *table, const struct memory_region *region,
 int vdpa_table_remove(struct vdpa_table *table, const struct memory_region *region,
 		      struct umbra_error *err)
 {
-	const struct memory_region *gone = find_kept(table, region);
+	const struct memory_region *gone = find_mapped(table, region);
 	struct memory_region *wanted;
 	unsigned int count = 0;
 	int rc;

@@ -41,7 +41,7 @@
 struct vdpa_ring {
 	bool is_noted;
 	bool is_on;                /* enabled at the device, which runs */
-	struct virtio_ring told;   /* fds are borrowed */
+	struct virtio_ring noted;  /* fds are borrowed */
 	struct ring_position base; /* after a stop: where it stood */
 };
 
