@@ -122,6 +122,7 @@ struct umbra_balloon_stats {
 };
 
 struct umbra_balloon_info {
+	size_t struct_size; /* that the library knows: UMBRA_KNOWS() */
 	enum umbra_balloon_state state;
 	enum umbra_balloon_phase phase;
 	char reason[UMBRA_ERROR_SIZE];   /* of the state; "" */

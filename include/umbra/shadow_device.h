@@ -66,6 +66,7 @@ enum umbra_event_kind {
 };
 
 struct umbra_event {
+	size_t struct_size; /* that the library knows: UMBRA_KNOWS() */
 	enum umbra_event_kind kind;
 	enum umbra_device_state from, to;
 	unsigned int queue;
@@ -182,7 +183,8 @@ UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_load_control(struct umbra_sha
 #define UMBRA_QUEUES_MAX 256u /* vhost-user: the ring index is 8 bits wide */
 
 struct umbra_queue_info {
-	uint32_t size; /* entries; 0: not set yet */
+	size_t struct_size; /* that the library knows: UMBRA_KNOWS() */
+	uint32_t size;      /* entries; 0: not set yet */
 	bool started, enabled, shadowed;
 	uint16_t last_avail_idx; /* next guest chain to take (while shadowed) */
 	uint16_t last_used_idx;  /* next guest used entry to write (while shadowed) */
@@ -203,6 +205,7 @@ struct umbra_queue_info {
 
 /* What is behind the device. */
 struct umbra_backend_info {
+	size_t struct_size;     /* that the library knows: UMBRA_KNOWS() */
 	char kind[16];          /* "vhost-user", "vhost-vdpa"; "": not connected */
 	uint32_t device_id;     /* virtio device type; 0: not known */
 	uint32_t queue_count;   /* that it has at most; 0: not known */
@@ -231,8 +234,9 @@ struct umbra_net_coalesce {
  * device forgets it when it is stopped, and is told it again.
  */
 struct umbra_net_control_info {
-	bool is_followed; /* there is such a queue; else nothing below means anything */
-	bool is_waiting;  /* a loaded state waits for a guest */
+	size_t struct_size; /* that the library knows: UMBRA_KNOWS() */
+	bool is_followed;   /* there is such a queue; else nothing below means anything */
+	bool is_waiting;    /* a loaded state waits for a guest */
 	bool has_mac, has_filter, has_rss, has_hash, has_offloads; /* it was said */
 	bool has_coalesce_rx, has_coalesce_tx;
 	uint8_t mac[6];
@@ -252,6 +256,7 @@ struct umbra_net_control_info {
 };
 
 struct umbra_shadow_info {
+	size_t struct_size; /* that the library knows: UMBRA_KNOWS() */
 	enum umbra_device_state state;
 	char reason[UMBRA_ERROR_SIZE]; /* of the state; "" if there is none */
 	enum umbra_shadow_mode mode;
@@ -273,7 +278,7 @@ struct umbra_shadow_info {
 
 /*
  * All that is to be known of a device, at one moment.  What it is asked for it lends until
- * it is destroyed; structs grow at their ends.
+ * it is destroyed; structs grow at their ends: see umbra/sized.h.
  */
 struct umbra_shadow_picture;
 

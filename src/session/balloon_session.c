@@ -346,6 +346,7 @@ void umbra_balloon_query(struct umbra_balloon *balloon, struct umbra_balloon_inf
 	 * then what it saw last must do: `host_age_ms` says so. */
 	request_await_locked(&balloon->session.desk, &balloon->look, LOOK_MS);
 	known = balloon->info;
+	known.struct_size = sizeof(known);
 	known.host_age_ms =
 		balloon->looked_us ? (clock_now_us() - balloon->looked_us) / 1000 : UINT64_MAX;
 	target = balloon->target;

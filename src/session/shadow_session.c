@@ -161,8 +161,12 @@ static void host_event(struct shadow_host *host, const struct umbra_event *event
 	session_show(&u->session);
 	if (event->kind == UMBRA_EVENT_STATE)
 		mode_tell(u, event);
-	if (u->on_event)
-		u->on_event(u->opaque, event);
+	if (u->on_event) {
+		struct umbra_event lent = *event;
+
+		lent.struct_size = sizeof(lent);
+		u->on_event(u->opaque, &lent);
+	}
 }
 
 static void host_config_changed(struct shadow_host *host)
@@ -478,7 +482,11 @@ int umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_s
 		q->lost = COUNTER(lost);
 		q->table_longest = COUNTER(table_longest);
 #undef COUNTER
+		q->struct_size = sizeof(*q);
 	}
+	picture->info.struct_size = sizeof(picture->info);
+	picture->backend.struct_size = sizeof(picture->backend);
+	picture->control.struct_size = sizeof(picture->control);
 	*out = picture;
 	return 0;
 }
