@@ -14,9 +14,9 @@ void balloon_account_changed(struct balloon_device *d)
 	const struct ledger *l = d->memory ? d->ledger : NULL;
 
 	__atomic_store_n(&c->pages, l ? l->pages : 0, __ATOMIC_RELAXED);
-	__atomic_store_n(&c->unfreed, l ? l->kept : 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&c->unfreed, l ? l->unfreed : 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&c->adopted, l ? d->adopted : 0, __ATOMIC_RELAXED);
-	balloon_device_era_begin(d);
+	balloon_device_generation_begin(d);
 }
 
 /*
@@ -32,14 +32,14 @@ void balloon_account_adopt(struct balloon_device *d)
 
 	d->adopted = (uint32_t)(actual - MIN(actual, pages));
 	__atomic_store_n(&d->shared.counters.adopted, d->adopted, __ATOMIC_RELAXED);
-	balloon_device_era_begin(d);
+	balloon_device_generation_begin(d);
 	if (d->account == BALLOON_ACCOUNT_ADOPTED)
 		return;
 	d->account = BALLOON_ACCOUNT_ADOPTED;
 	log_info("the driver says that %u MiB are in the balloon, from before this program began "
 		 "to serve it: taken over%s",
 		 d->actual >> (20 - PAGE_RUN_SHIFT),
-		 d->aim.id ? "" : ", and left there until a target is set");
+		 d->aim.wish_id ? "" : ", and left there until a target is set");
 	balloon_device_aim_adopt(d, (uint32_t)actual);
 	d->host->ops->config_changed(d->host);
 }
@@ -53,7 +53,7 @@ void balloon_device_clear_account(struct balloon_device *d)
 	d->adopted = 0;
 	balloon_account_changed(d);
 	d->actual = 0;
-	d->says_actual = false;
+	d->driver_writes_actual = false;
 	balloon_stats_clear(&d->shared.stats);
-	balloon_device_aim_anew(d);
+	balloon_device_aim_forget(d);
 }

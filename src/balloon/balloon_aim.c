@@ -3,12 +3,12 @@
  * What the driver is told to have in the balloon: see balloon_target.h for what a
  * target means, and struct balloon_aim for what is remembered.
  *
- * Theory of operation: a wish is settled, which makes a number of pages of it, once a
+ * Theory of operation: a wish is converted, which makes a number of pages of it, once a
  * driver is there; not before, since memory tables come in pieces and guests go.  A
  * driver that has statistics says in its first what the guest has, within
  * milliseconds of its start.  They are waited for as long as a driver may stand still
  * (stall_ms), and then the table has to do: one may promise statistics and never send
- * any.  A wish that comes later is settled at once by what is known, and the first
+ * any.  A wish that comes later is converted at once by what is known, and the first
  * statistics after it, which are asked for, correct that both ways; the way to it is
  * not over before, as long as the guest moves.  All others, and a table that changes, correct it
  * downwards only.  Where the balloon counts in what the guest says, that is good when
@@ -38,7 +38,7 @@ void balloon_device_ask_stats(struct balloon_device *d)
 {
 	const struct balloon_ring *r = &d->rings[2];
 
-	__atomic_store_n(&d->shared.stats_wanted, d->aim.era, __ATOMIC_RELAXED);
+	__atomic_store_n(&d->shared.stats_wanted, d->aim.generation, __ATOMIC_RELAXED);
 	if (r->serving && r->queue.kind == BALLOON_QUEUE_STATS)
 		d->host->ops->notify(d->host, r->front.kick_fd);
 }
@@ -98,14 +98,14 @@ uint64_t balloon_device_floor(const struct balloon_device *d, const struct ballo
 static bool is_at_rest(const struct balloon_device *d, uint64_t pages)
 {
 	return pages == d->aim.pages && d->account != BALLOON_ACCOUNT_UNKNOWN &&
-	       (d->actual == pages || !d->says_actual);
+	       (d->actual == pages || !d->driver_writes_actual);
 }
 
-void balloon_device_era_begin(struct balloon_device *d)
+void balloon_device_generation_begin(struct balloon_device *d)
 {
-	d->aim.era++;
-	d->aim.asks = 0;
-	d->aim.doubted = 0;
+	d->aim.generation++;
+	d->aim.stats_requests = 0;
+	d->aim.unconfirmed_bytes = 0;
 }
 
 void balloon_device_stats_start(struct balloon_device *d, bool first)
@@ -113,13 +113,13 @@ void balloon_device_stats_start(struct balloon_device *d, bool first)
 	bool empty = d->account == BALLOON_ACCOUNT_KNOWN && !balloon_device_pages(d);
 
 	/* No queue is in service.  An empty balloon was empty since the driver began. */
-	d->shared.stats_era = first && empty ? d->aim.era : 0;
+	d->shared.stats_generation = first && empty ? d->aim.generation : 0;
 	d->shared.stats_turns = d->shared.turns;
 }
 
 static void total_ask(struct balloon_device *d)
 {
-	d->aim.asks++;
+	d->aim.stats_requests++;
 	balloon_device_ask_stats(d);
 }
 
@@ -153,24 +153,25 @@ static enum reading total_judge(struct balloon_device *d, uint64_t total,
 	uint64_t pages = w->pages + d->adopted, all_bytes;
 
 	all_bytes = total + MIN(pages << PAGE_RUN_SHIFT, UINT64_MAX - total);
-	if (!w->still || w->era != aim->era || !is_at_rest(d, pages)) {
+	if (!w->nothing_moved || w->generation != aim->generation || !is_at_rest(d, pages)) {
 		if (aim->guest_bytes)
 			return READING_NONE;
 		aim->guest_bytes = all_bytes;
-		aim->rough = true;
+		aim->is_guess = true;
 		return READING_ROUGH;
 	}
-	if (aim->guest_bytes && all_bytes != aim->guest_bytes && all_bytes != aim->doubted) {
-		aim->doubted = all_bytes;
+	if (aim->guest_bytes && all_bytes != aim->guest_bytes &&
+	    all_bytes != aim->unconfirmed_bytes) {
+		aim->unconfirmed_bytes = all_bytes;
 		/* A guest that never says the same twice is not asked for ever. */
-		if (aim->asks < 2)
+		if (aim->stats_requests < 2)
 			total_ask(d);
 		return READING_NONE;
 	}
 	aim->guest_bytes = all_bytes;
-	aim->doubted = 0;
-	aim->rough = false;
-	aim->asks = 0;
+	aim->unconfirmed_bytes = 0;
+	aim->is_guess = false;
+	aim->stats_requests = 0;
 	return READING_SURE;
 }
 
@@ -183,9 +184,9 @@ static enum reading total_read(struct balloon_device *d)
 	uint64_t when = __atomic_load_n(&d->shared.stats.when_us, __ATOMIC_RELAXED);
 	uint64_t total;
 
-	if (!when || when == aim->stats_us)
+	if (!when || when == aim->stats_read_us)
 		return READING_NONE;
-	aim->stats_us = when;
+	aim->stats_read_us = when;
 	balloon_stats_load(&d->shared.stats, when, &stats, &window);
 	total = stats.values[UMBRA_BALLOON_TOTAL_MEMORY];
 	if (!(stats.present & 1u << UMBRA_BALLOON_TOTAL_MEMORY))
@@ -199,7 +200,7 @@ static enum reading total_read(struct balloon_device *d)
 /* --- the wish ------------------------------------------------------------------------ */
 
 /* Nothing is to be taken, whatever the guest says. */
-static bool is_all(const struct umbra_balloon_target *wish, const struct balloon_base *base)
+static bool takes_nothing(const struct umbra_balloon_target *wish, const struct balloon_base *base)
 {
 	return !wish->take && wish->bytes >= MAX(base->within, base->bytes);
 }
@@ -210,8 +211,9 @@ static bool must_wait(const struct balloon_device *d, const struct balloon_base 
 {
 	const struct balloon_aim *aim = &d->aim;
 
-	return !is_all(&aim->wish, base) && !d->config.memory_bytes && FEATURE(d, STATS_VQ) &&
-	       !aim->stats_us && now_us - aim->since_us < d->config.stall_ms * UINT64_C(1000);
+	return !takes_nothing(&aim->wish, base) && !d->config.memory_bytes &&
+	       FEATURE(d, STATS_VQ) && !aim->stats_read_us &&
+	       now_us - aim->driver_since_us < d->config.stall_ms * UINT64_C(1000);
 }
 
 /* Is the wish to be measured again by what the guest has yet to say? */
@@ -219,12 +221,12 @@ static bool must_refresh(const struct balloon_device *d, const struct balloon_ba
 {
 	const struct balloon_aim *aim = &d->aim;
 
-	if (is_all(&aim->wish, base) || d->config.memory_bytes || !FEATURE(d, STATS_VQ))
+	if (takes_nothing(&aim->wish, base) || d->config.memory_bytes || !FEATURE(d, STATS_VQ))
 		return false;
-	if (aim->rough)
-		return aim->id;
+	if (aim->is_guess)
+		return aim->wish_id;
 	/* What a size to take leaves is not its business. */
-	return !aim->wish.take && aim->stats_us < MAX(aim->wished_us, 1);
+	return !aim->wish.take && aim->stats_read_us < MAX(aim->wished_us, 1);
 }
 
 static void pages_set(struct balloon_device *d, uint32_t pages)
@@ -232,12 +234,12 @@ static void pages_set(struct balloon_device *d, uint32_t pages)
 	if (pages == d->aim.pages)
 		return;
 	d->aim.pages = pages;
-	balloon_device_era_begin(d);
+	balloon_device_generation_begin(d);
 	d->host->ops->config_changed(d->host);
 }
 
 /* Make pages of the wish. */
-static void wish_settle(struct balloon_device *d, const struct balloon_base *base)
+static void wish_convert(struct balloon_device *d, const struct balloon_base *base)
 {
 	struct balloon_aim *aim = &d->aim;
 	uint64_t floor = balloon_device_floor(d, base);
@@ -270,17 +272,17 @@ static void total_want(struct balloon_device *d)
 {
 	const struct balloon_aim *aim = &d->aim;
 
-	if (aim->fresh && aim->stats_us && !aim->asks && !FEATURE(d, DEFLATE_ON_OOM) &&
-	    is_at_rest(d, balloon_device_pages(d)))
+	if (aim->awaits_stats && aim->stats_read_us && !aim->stats_requests &&
+	    !FEATURE(d, DEFLATE_ON_OOM) && is_at_rest(d, balloon_device_pages(d)))
 		total_ask(d);
 }
 
-bool balloon_device_waits(const struct balloon_device *d)
+bool balloon_device_aim_may_change(const struct balloon_device *d)
 {
 	const struct balloon_aim *aim = &d->aim;
 
 	/* A driver that never sent any is not expected to now. */
-	return !aim->settled || (aim->fresh && aim->stats_us);
+	return !aim->is_converted || (aim->awaits_stats && aim->stats_read_us);
 }
 
 uint64_t balloon_device_aim(struct balloon_device *d)
@@ -291,27 +293,28 @@ uint64_t balloon_device_aim(struct balloon_device *d)
 	enum reading news;
 
 	if (!balloon_device_has_driver(d)) {
-		aim->since_us = 0;
+		aim->driver_since_us = 0;
 		return UINT64_MAX;
 	}
-	if (!aim->since_us)
-		aim->since_us = MAX(now, 1);
+	if (!aim->driver_since_us)
+		aim->driver_since_us = MAX(now, 1);
 	news = total_read(d);
 	base = balloon_device_base(d);
-	if (!aim->settled) {
+	if (!aim->is_converted) {
 		if (must_wait(d, &base, now))
-			return aim->since_us + d->config.stall_ms * UINT64_C(1000);
-		aim->settled = true;
-		aim->fresh = must_refresh(d, &base);
-		wish_settle(d, &base);
+			return aim->driver_since_us + d->config.stall_ms * UINT64_C(1000);
+		aim->is_converted = true;
+		aim->awaits_stats = must_refresh(d, &base);
+		wish_convert(d, &base);
 	} else if (news == READING_ROUGH) {
-		aim->fresh = must_refresh(d, &base);
+		aim->awaits_stats = must_refresh(d, &base);
 		if (base.bytes != aim->base_bytes)
-			wish_settle(d, &base);
-	} else if (news == READING_SURE && aim->fresh && aim->stats_us >= aim->wished_us) {
-		aim->fresh = false;
+			wish_convert(d, &base);
+	} else if (news == READING_SURE && aim->awaits_stats &&
+		   aim->stats_read_us >= aim->wished_us) {
+		aim->awaits_stats = false;
 		if (base.bytes != aim->base_bytes)
-			wish_settle(d, &base);
+			wish_convert(d, &base);
 	} else if (base.bytes != aim->base_bytes || base.within != aim->within_bytes) {
 		wish_correct(d, &base);
 	}
@@ -328,11 +331,11 @@ void balloon_device_set_target(struct balloon_device *d, const struct umbra_ball
 	uint32_t before = aim->pages;
 
 	aim->wish = *wish;
-	aim->id = id;
-	aim->settled = false;
+	aim->wish_id = id;
+	aim->is_converted = false;
 	aim->wished_us = d->host->ops->now_us(d->host);
-	d->target_anew = true;
-	balloon_device_era_begin(d);
+	d->target_is_set_again = true;
+	balloon_device_generation_begin(d);
 	total_ask(d);
 	balloon_device_aim(d);
 	/* Also if it is the same: the driver may have given up. */
@@ -342,14 +345,14 @@ void balloon_device_set_target(struct balloon_device *d, const struct umbra_ball
 
 void balloon_device_aim_adopt(struct balloon_device *d, uint32_t pages)
 {
-	if (d->aim.id)
+	if (d->aim.wish_id)
 		return;
 	d->aim.wish = (struct umbra_balloon_target){
 		.bytes = (uint64_t)pages << PAGE_RUN_SHIFT,
 		.take = true,
 		.force = true,
 	};
-	d->aim.settled = true;
+	d->aim.is_converted = true;
 	d->aim.pages = pages;
 }
 
@@ -358,26 +361,26 @@ void balloon_device_aim_adopt(struct balloon_device *d, uint32_t pages)
  * have what it shall have would never say.  Told of one page more or less, it does;
  * then it hears the right number.
  */
-uint32_t balloon_device_told_pages(const struct balloon_device *d)
+uint32_t balloon_device_num_pages(const struct balloon_device *d)
 {
 	uint32_t pages = d->aim.pages;
 
-	if (d->account != BALLOON_ACCOUNT_UNKNOWN || !d->aim.id || !d->aim.settled)
+	if (d->account != BALLOON_ACCOUNT_UNKNOWN || !d->aim.wish_id || !d->aim.is_converted)
 		return pages;
 	return pages ? pages - 1 : 1;
 }
 
-void balloon_device_aim_anew(struct balloon_device *d)
+void balloon_device_aim_forget(struct balloon_device *d)
 {
 	struct balloon_aim *aim = &d->aim;
 
-	aim->settled = aim->fresh = false;
+	aim->is_converted = aim->awaits_stats = false;
 	aim->pages = 0;
-	aim->since_us = 0;
+	aim->driver_since_us = 0;
 	aim->guest_bytes = 0;
-	aim->rough = false;
-	aim->stats_us = 0;
-	balloon_device_era_begin(d);
+	aim->is_guess = false;
+	aim->stats_read_us = 0;
+	balloon_device_generation_begin(d);
 }
 
 uint64_t balloon_device_target_bytes(const struct balloon_device *d,
@@ -387,7 +390,7 @@ uint64_t balloon_device_target_bytes(const struct balloon_device *d,
 
 	if (base->kind == UMBRA_BALLOON_BASE_NONE)
 		return wish->take ? 0 : wish->bytes;
-	if (d->aim.settled)
+	if (d->aim.is_converted)
 		return base->bytes - MIN(base->bytes, (uint64_t)d->aim.pages << PAGE_RUN_SHIFT);
 	return wish->take ? base->bytes - MIN(base->bytes, wish->bytes)
 			  : MIN(base->bytes, wish->bytes);

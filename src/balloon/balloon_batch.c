@@ -39,16 +39,16 @@ void balloon_batch_begin(struct balloon_batch *b)
 /* --- discarding ------------------------------------------------------------- */
 
 /* Has the host got this back? */
-static void note_given(struct balloon_batch *b, const struct balloon_discard *d)
+static void note_result(struct balloon_batch *b, const struct balloon_discard *d)
 {
 	unsigned int index = (unsigned int)(d->region - b->memory->regions);
 	uint64_t pfn = (d->region->gpa.v + d->offset) >> PAGE_RUN_SHIFT;
 	uint64_t count = d->length >> PAGE_RUN_SHIFT;
 
 	if (d->result)
-		ledger_keep(b->ledger, index, pfn, count);
+		ledger_mark_unfreed(b->ledger, index, pfn, count);
 	else
-		ledger_give(b->ledger, index, pfn, count);
+		ledger_mark_freed(b->ledger, index, pfn, count);
 }
 
 static void note_failure(struct balloon_batch *b, const struct balloon_discard *d)
@@ -71,7 +71,7 @@ static void discards_flush(struct balloon_batch *b)
 	freed = b->host->ops->discard(b->host, b->discards, b->discard_count);
 	counter_add(&b->counters->discard_us, b->host->ops->now_us(b->host) - start);
 	for (unsigned int i = 0; i < b->discard_count; i++) {
-		note_given(b, &b->discards[i]);
+		note_result(b, &b->discards[i]);
 		if (b->discards[i].result == BALLOON_KEPT)
 			counter_add(&b->counters->kept_bytes, b->discards[i].length);
 		else if (b->discards[i].result)
@@ -128,8 +128,8 @@ static bool block_is_complete(const struct balloon_batch *b, unsigned int index,
 
 /* Note what of @run lies in front of @start and behind @end, bytes of the file, which
  * are discarded. */
-static void keep_beside(struct balloon_batch *b, unsigned int index, struct page_run run,
-			uint64_t start, uint64_t end)
+static void note_unfreed_beside(struct balloon_batch *b, unsigned int index, struct page_run run,
+				uint64_t start, uint64_t end)
 {
 	const struct ledger_region *r = &b->ledger->regions[index];
 	uint64_t from = r->file_offset + ((run.pfn - r->first) << PAGE_RUN_SHIFT);
@@ -138,10 +138,10 @@ static void keep_beside(struct balloon_batch *b, unsigned int index, struct page
 	if (start >= end)
 		start = end = to;
 	if (start > from)
-		ledger_keep(b->ledger, index, run.pfn, (start - from) >> PAGE_RUN_SHIFT);
+		ledger_mark_unfreed(b->ledger, index, run.pfn, (start - from) >> PAGE_RUN_SHIFT);
 	if (end < to)
-		ledger_keep(b->ledger, index, run.pfn + ((end - from) >> PAGE_RUN_SHIFT),
-			    (to - end) >> PAGE_RUN_SHIFT);
+		ledger_mark_unfreed(b->ledger, index, run.pfn + ((end - from) >> PAGE_RUN_SHIFT),
+				    (to - end) >> PAGE_RUN_SHIFT);
 }
 
 /* Discard pages that region @index holds. */
@@ -159,7 +159,7 @@ static void discard_run(struct balloon_batch *b, enum balloon_kind kind, unsigne
 	 * record may be applied without discarding. */
 	if (region->backing && __atomic_load_n(&region->backing->keeps, __ATOMIC_RELAXED)) {
 		counter_add(&b->counters->kept_bytes, end - start);
-		ledger_keep(b->ledger, index, run.pfn, run.count);
+		ledger_mark_unfreed(b->ledger, index, run.pfn, run.count);
 		return;
 	}
 	if (kind == BALLOON_INFLATE && b->whole_blocks && block > PAGE_BYTES) {
@@ -172,7 +172,7 @@ static void discard_run(struct balloon_batch *b, enum balloon_kind kind, unsigne
 	if (page > PAGE_BYTES) {
 		start = align_up(start, page);
 		end &= ~(page - 1);
-		keep_beside(b, index, run, start, end);
+		note_unfreed_beside(b, index, run, start, end);
 		if (start >= end)
 			return;
 	}
@@ -187,7 +187,7 @@ static void discard_run(struct balloon_batch *b, enum balloon_kind kind, unsigne
  * first page. */
 static int run_split(struct balloon_batch *b, struct page_run *run, struct page_run *part)
 {
-	int index = ledger_find(b->ledger, &b->hint, run->pfn);
+	int index = ledger_find(b->ledger, &b->region_hint, run->pfn);
 	const struct ledger_region *r;
 
 	if (index < 0)
@@ -228,7 +228,7 @@ static void enter(struct balloon_batch *b, enum balloon_kind kind, struct page_r
 
 static void pages_show(struct balloon_batch *b)
 {
-	__atomic_store_n(&b->counters->pages, b->ledger->pages - MIN(b->entered, b->left),
+	__atomic_store_n(&b->counters->pages, b->ledger->pages - MIN(b->added, b->undiscarded),
 			 __ATOMIC_RELAXED);
 }
 
@@ -238,16 +238,16 @@ void balloon_batch_close(struct balloon_batch *b, enum balloon_kind kind)
 
 	b->count = page_runs_merge(b->runs, b->count);
 	b->at = 0;
-	b->left = 0;
+	b->undiscarded = 0;
 	/* All of them before the first discard: a block is complete when the ledger says
 	 * so. */
 	for (uint32_t i = 0; i < b->count; i++) {
 		enter(b, kind, b->runs[i]);
 		if (kind == BALLOON_INFLATE)
-			b->left += b->runs[i].count;
+			b->undiscarded += b->runs[i].count;
 	}
 	/* With what a batch entered that was dropped between two turns. */
-	b->entered = b->ledger->pages - MIN(b->ledger->pages, shown);
+	b->added = b->ledger->pages - MIN(b->ledger->pages, shown);
 	pages_show(b);
 }
 
@@ -283,14 +283,14 @@ bool balloon_batch_turn(struct balloon_batch *b, enum balloon_kind kind)
 
 	while (kind != BALLOON_DEFLATE && b->at < b->count &&
 	       b->discard_count < BALLOON_TURN_DISCARDS && bytes < BALLOON_TURN_BYTES) {
-		struct page_run *run = &b->runs[b->at], rest = *run, part;
-		unsigned int index = (unsigned int)run_split(b, &rest, &part);
+		struct page_run *run = &b->runs[b->at], from = *run, part;
+		unsigned int index = (unsigned int)run_split(b, &from, &part);
 
 		uncut = part.count;
 		part.count = turn_part(b, index, &part, bytes);
 		discard_run(b, kind, index, part);
 		bytes += part.count << PAGE_RUN_SHIFT;
-		b->left -= MIN(b->left, part.count);
+		b->undiscarded -= MIN(b->undiscarded, part.count);
 		run->pfn += part.count;
 		run->count -= part.count;
 		b->at += !run->count;
@@ -299,7 +299,7 @@ bool balloon_batch_turn(struct balloon_batch *b, enum balloon_kind kind)
 			break;
 	}
 	discards_flush(b);
-	__atomic_store_n(&b->counters->unfreed, b->ledger->kept, __ATOMIC_RELAXED);
+	__atomic_store_n(&b->counters->unfreed, b->ledger->unfreed, __ATOMIC_RELAXED);
 	pages_show(b);
 	if (kind != BALLOON_DEFLATE && b->at < b->count)
 		return false;
@@ -323,11 +323,11 @@ void balloon_batch_add(struct balloon_batch *b, const struct page_run *runs, uin
 uint32_t balloon_batch_add_pfns(struct balloon_batch *b, const void *pfns, uint32_t count,
 				uint64_t *first, uint64_t *end)
 {
-	uint32_t refused = 0, kept, n;
+	uint32_t refused = 0, end_at, n;
 	struct page_run *runs, part;
 
 	runs = b->runs + b->count;
-	n = kept = page_runs_from_pfns(runs, pfns, count);
+	n = end_at = page_runs_from_pfns(runs, pfns, count);
 	for (uint32_t i = 0; i < n; i++) {
 		struct page_run run = runs[i];
 
@@ -344,7 +344,7 @@ uint32_t balloon_batch_add_pfns(struct balloon_batch *b, const void *pfns, uint3
 				*end = MAX(*end, part.pfn + part.count);
 				/* Pieces go behind; a run of n pages was n pfns, so
 				 * that there is room. */
-				runs[kept++] = part;
+				runs[end_at++] = part;
 			} else {
 				run.pfn++;
 				run.count--;
@@ -353,7 +353,7 @@ uint32_t balloon_batch_add_pfns(struct balloon_batch *b, const void *pfns, uint3
 		}
 	}
 	/* Close the gaps that refused runs have left. */
-	for (uint32_t i = 0; i < kept; i++)
+	for (uint32_t i = 0; i < end_at; i++)
 		if (runs[i].count)
 			b->runs[b->count++] = runs[i];
 	return refused;

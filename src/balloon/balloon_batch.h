@@ -68,14 +68,14 @@ struct balloon_batch {
 	struct balloon_counters *counters;
 	bool whole_blocks; /* the driver has MUST_TELL_HOST */
 	bool single_pages; /* discard each page by itself, to compare */
-	unsigned int hint;
+	unsigned int region_hint;
 
 	struct page_run *runs;
 	uint32_t count;
 	uint32_t at; /* once it is closed: the first run that is not yet carried out */
 	/* Pages that the ledger got, and those of the batch that the host has yet to get: who
 	 * looks at the counters between two turns finds in the balloon what the host has got. */
-	uint64_t entered, left;
+	uint64_t added, undiscarded;
 	struct balloon_discard *discards;
 	unsigned int discard_count;
 	/* Pages in [failed_first, failed_end) could not be discarded since

@@ -241,7 +241,7 @@ static uint32_t get_le32(const uint8_t *at)
 static void config_fill(const struct balloon_device *d, uint8_t *config)
 {
 	memset(config, 0, BALLOON_CONFIG_BYTES);
-	put_le32(config + CONFIG_NUM_PAGES, balloon_device_told_pages(d));
+	put_le32(config + CONFIG_NUM_PAGES, balloon_device_num_pages(d));
 	put_le32(config + CONFIG_ACTUAL, d->actual);
 	put_le32(config + CONFIG_POISON_VAL, d->poison);
 }
@@ -274,7 +274,7 @@ static int set_config(struct virtio_device *self, uint32_t offset, const void *d
 	struct balloon_device *d = balloon_of(self);
 	uint8_t config[BALLOON_CONFIG_BYTES];
 	int rc = config_space_check(offset, size, err);
-	bool says_actual;
+	bool writes_actual;
 
 	(void)flags;
 	if (rc)
@@ -282,12 +282,13 @@ static int set_config(struct virtio_device *self, uint32_t offset, const void *d
 	/* What the driver may not write keeps its value. */
 	config_fill(d, config);
 	memcpy(config + offset, data, size);
-	says_actual = offset <= CONFIG_ACTUAL && size >= CONFIG_ACTUAL + 4 - offset;
-	if (d->actual != get_le32(config + CONFIG_ACTUAL) || says_actual > d->says_actual)
-		balloon_device_era_begin(d);
+	writes_actual = offset <= CONFIG_ACTUAL && size >= CONFIG_ACTUAL + 4 - offset;
+	if (d->actual != get_le32(config + CONFIG_ACTUAL) ||
+	    writes_actual > d->driver_writes_actual)
+		balloon_device_generation_begin(d);
 	d->actual = get_le32(config + CONFIG_ACTUAL);
-	d->says_actual |= says_actual;
-	if (says_actual && d->account != BALLOON_ACCOUNT_KNOWN && balloon_device_has_driver(d))
+	d->driver_writes_actual |= writes_actual;
+	if (writes_actual && d->account != BALLOON_ACCOUNT_KNOWN && balloon_device_has_driver(d))
 		balloon_account_adopt(d);
 	if (d->poison == get_le32(config + CONFIG_POISON_VAL))
 		return 0;
@@ -393,10 +394,10 @@ int balloon_device_create(struct balloon_host *host, const struct balloon_device
 	d->virtio.ops = &balloon_ops;
 	d->host = host;
 	d->config = *config;
-	d->aim.era = 1;
+	d->aim.generation = 1;
 	d->aim.wish = config->target;
 	if (config->target.bytes)
-		d->aim.id = 1;
+		d->aim.wish_id = 1;
 	else if (!config->target.take)
 		d->aim.wish.bytes = UMBRA_BALLOON_ALL_MEMORY;
 	d->offered = features_offered(config->hide);

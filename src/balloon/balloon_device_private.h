@@ -38,20 +38,20 @@ struct balloon_ring {
 /* What the driver is told, and why: balloon_aim.c. */
 struct balloon_aim {
 	struct umbra_balloon_target wish;
-	uint64_t id;          /* of the wish; 0: nobody has had one */
-	uint64_t wished_us;   /* when it came */
-	bool settled;         /* `pages` is made of it */
-	bool fresh;           /* statistics that are newer than it may correct that both ways */
-	uint32_t pages;       /* that shall be in the balloon */
-	uint64_t since_us;    /* that the driver is there; 0: it is not */
-	uint64_t guest_bytes; /* the guest says that it has, with an empty balloon; 0 */
-	bool rough;           /* that was counted while pages moved: better than nothing */
-	uint64_t doubted;     /* other bytes, that it has said once; 0 */
-	uint64_t era;        /* what the driver is told, and what it says: grows with each change */
-	unsigned int asks;   /* for statistics, in this era, to be sure of what it has */
-	uint64_t stats_us;   /* when the last statistics came that were looked at; 0: never */
-	uint64_t base_bytes; /* that `pages` was last judged by */
-	uint64_t within_bytes; /* and of the table */
+	uint64_t wish_id;   /* of the wish; 0: nobody has had one */
+	uint64_t wished_us; /* when it came */
+	bool is_converted;  /* `pages` is made of the wish */
+	bool awaits_stats;  /* those that are newer than the wish may correct `pages` both ways */
+	uint32_t pages;     /* that shall be in the balloon */
+	uint64_t driver_since_us;   /* that one is there; 0: none is */
+	uint64_t guest_bytes;       /* the guest says that it has, with an empty balloon; 0 */
+	bool is_guess;              /* that was counted while pages moved: better than nothing */
+	uint64_t unconfirmed_bytes; /* others, that it has said once; 0 */
+	uint64_t generation; /* of what the driver is told, and says: grows with each change */
+	unsigned int stats_requests; /* in this generation, to be sure of what it has */
+	uint64_t stats_read_us; /* when the last statistics came that were looked at; 0: never */
+	uint64_t base_bytes;    /* that `pages` was last judged by */
+	uint64_t within_bytes;  /* and of the table */
 };
 
 /* What is known of the pages that are in the balloon. */
@@ -69,15 +69,15 @@ struct balloon_device {
 	uint64_t offered, features;
 	bool attached;
 	uint8_t status;
-	uint32_t actual, poison; /* as the driver wrote them */
-	bool says_actual;        /* it does write that */
-	bool target_anew;        /* since the last step */
-	enum umbra_balloon_state told_state;
+	uint32_t actual, poison;   /* as the driver wrote them */
+	bool driver_writes_actual; /* it has done so, since it began */
+	bool target_is_set_again;  /* since the last step */
+	enum umbra_balloon_state state_told;
 	struct memory *memory; /* or NULL */
 	struct ledger *ledger; /* of the memory; or of the one that was there last */
 	enum balloon_account account;
 	uint32_t adopted;         /* pages */
-	uint64_t told_errors;     /* discards that have failed, as far as the log says */
+	uint64_t errors_logged;   /* discards that have failed, as far as the log says */
 	uint64_t stats_wanted_us; /* when statistics were asked for because nothing moved */
 	struct balloon_aim aim;
 	struct balloon_progress progress;
@@ -91,24 +91,24 @@ static inline struct balloon_device *balloon_of(struct virtio_device *self)
 }
 
 /*
- * Look at driver, table and statistics, and settle or correct what shall be in the
+ * Look at driver, table and statistics, and convert the wish to, or correct, what shall be in the
  * balloon.  After whatever changes one of them.  When to call again at the latest, or
  * UINT64_MAX.
  */
 uint64_t balloon_device_aim(struct balloon_device *d);
 /* What statistics are asked for from now on is after something has changed that the driver
  * is told, or says: another driver, another number of pages. */
-void balloon_device_era_begin(struct balloon_device *d);
+void balloon_device_generation_begin(struct balloon_device *d);
 /* The queue of statistics starts.  @first: with those that a driver sends unasked. */
 void balloon_device_stats_start(struct balloon_device *d, bool first);
 /* May what shall be in the balloon still change by what the guest is about to say? */
-bool balloon_device_waits(const struct balloon_device *d);
+bool balloon_device_aim_may_change(const struct balloon_device *d);
 /* The driver has so many pages of which we did not know: without a wish, it keeps them. */
 void balloon_device_aim_adopt(struct balloon_device *d, uint32_t pages);
 /* What the driver is told to have. */
-uint32_t balloon_device_told_pages(const struct balloon_device *d);
+uint32_t balloon_device_num_pages(const struct balloon_device *d);
 /* Another driver: nothing is known of its guest. */
-void balloon_device_aim_anew(struct balloon_device *d);
+void balloon_device_aim_forget(struct balloon_device *d);
 
 struct balloon_base balloon_device_base(const struct balloon_device *d);
 uint64_t balloon_device_floor(const struct balloon_device *d, const struct balloon_base *base);

@@ -37,12 +37,12 @@ static void errors_tell(struct balloon_device *d)
 	const struct balloon_counters *c = &d->shared.counters;
 	uint64_t errors = __atomic_load_n(&c->discard_errors, __ATOMIC_RELAXED);
 
-	if (errors != d->told_errors)
+	if (errors != d->errors_logged)
 		log_warning("%" PRIu64
 			    " discards have failed so far, the last one by: %s; the host "
 			    "keeps that memory",
 			    errors, strerror(__atomic_load_n(&c->discard_error, __ATOMIC_RELAXED)));
-	d->told_errors = errors;
+	d->errors_logged = errors;
 }
 
 /* What stands in the way will be asked for: have the guest say how much it has free. */
@@ -64,13 +64,13 @@ unsigned int balloon_device_step(struct balloon_device *d, uint64_t *next_us)
 	const struct balloon_progress_view view = {
 		.target = d->memory ? d->aim.pages : pages,
 		.pages = pages,
-		.driver = balloon_device_has_driver(d),
-		.broken = broken_ring(d),
-		.unknown = d->account == BALLOON_ACCOUNT_UNKNOWN,
-		.asked = d->aim.id,
-		.unfreed = __atomic_load_n(&d->shared.counters.unfreed, __ATOMIC_RELAXED),
-		.waits = balloon_device_waits(d),
-		.anew = d->target_anew,
+		.has_driver = balloon_device_has_driver(d),
+		.is_broken = broken_ring(d),
+		.is_unknown = d->account == BALLOON_ACCOUNT_UNKNOWN,
+		.is_wanted = d->aim.wish_id,
+		.has_unfreed = __atomic_load_n(&d->shared.counters.unfreed, __ATOMIC_RELAXED),
+		.may_change = balloon_device_aim_may_change(d),
+		.is_set_again = d->target_is_set_again,
 	};
 	enum umbra_balloon_state state;
 	unsigned int progress, tell = 0;
@@ -78,19 +78,19 @@ unsigned int balloon_device_step(struct balloon_device *d, uint64_t *next_us)
 
 	progress = balloon_progress_step(&d->progress, now, &view, next_us);
 	*next_us = MIN(*next_us, aim_us);
-	d->target_anew = false;
+	d->target_is_set_again = false;
 	errors_tell(d);
 	stats_prepare(d, now);
 	state = state_of(d, &reason);
-	if (state != d->told_state)
+	if (state != d->state_told)
 		tell |= 1u << UMBRA_BALLOON_EVENT_STATE;
-	d->told_state = state;
+	d->state_told = state;
 	if (progress & BALLOON_TELL_CHANGE)
 		tell |= 1u << UMBRA_BALLOON_EVENT_CHANGE;
 	if (progress & BALLOON_TELL_SETTLED) {
 		tell |= 1u << UMBRA_BALLOON_EVENT_SETTLED;
 		/* What the guest says now is too late for that target. */
-		d->aim.fresh = false;
+		d->aim.awaits_stats = false;
 	}
 	return tell;
 }
@@ -104,8 +104,9 @@ static void stalled_tell(const struct balloon_device *d, struct umbra_balloon_in
 	const struct umbra_balloon_stats *s = &info->stats;
 	uint64_t target = (uint64_t)d->aim.pages << PAGE_RUN_SHIFT;
 	/* What the guest had before it came so far says nothing. */
-	bool fresh = s->age_ms != UINT64_MAX && now_us - s->age_ms * 1000 >= d->progress.moved_us;
-	bool knows_free = fresh && s->present & 1u << UMBRA_BALLOON_FREE_MEMORY;
+	bool is_newer =
+		s->age_ms != UINT64_MAX && now_us - s->age_ms * 1000 >= d->progress.moved_us;
+	bool knows_free = is_newer && s->present & 1u << UMBRA_BALLOON_FREE_MEMORY;
 	int n;
 
 	n = snprintf(info->obstacle, sizeof(info->obstacle),
@@ -117,7 +118,7 @@ static void stalled_tell(const struct balloon_device *d, struct umbra_balloon_in
 		n += snprintf(info->obstacle + n, sizeof(info->obstacle) - (size_t)n,
 			      "; the guest has %" PRIu64 " MiB free",
 			      MIB(s->values[UMBRA_BALLOON_FREE_MEMORY]));
-	if (fresh && s->present & 1u << UMBRA_BALLOON_AVAILABLE_MEMORY)
+	if (is_newer && s->present & 1u << UMBRA_BALLOON_AVAILABLE_MEMORY)
 		n += snprintf(info->obstacle + n, sizeof(info->obstacle) - (size_t)n,
 			      "%s %" PRIu64 " MiB available", knows_free ? "," : "; the guest has",
 			      MIB(s->values[UMBRA_BALLOON_AVAILABLE_MEMORY]));
@@ -286,7 +287,7 @@ void balloon_device_info(const struct balloon_device *d, struct umbra_balloon_in
 	kept_memory_tell(d, info);
 	info->target_bytes = balloon_device_target_bytes(d, &base);
 	info->take_bytes = base.bytes - MIN(base.bytes, info->target_bytes);
-	info->target_id = d->aim.id;
+	info->target_id = d->aim.wish_id;
 	info->driver_bytes = d->memory ? (uint64_t)d->actual << PAGE_RUN_SHIFT : 0;
 	info->rate_bytes = d->progress.rate << PAGE_RUN_SHIFT;
 	info->guest_features = d->features;

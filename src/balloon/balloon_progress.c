@@ -31,9 +31,9 @@ static void measure_rate(struct balloon_progress *p, uint64_t now_us)
 static enum umbra_balloon_phase arrived(const struct balloon_progress *p,
 					const struct balloon_progress_view *v)
 {
-	if (!v->asked && !p->target && !p->pages)
+	if (!v->is_wanted && !p->target && !p->pages)
 		return UMBRA_BALLOON_IDLE;
-	return v->unfreed ? UMBRA_BALLOON_UNFREED : UMBRA_BALLOON_SETTLED;
+	return v->has_unfreed ? UMBRA_BALLOON_UNFREED : UMBRA_BALLOON_SETTLED;
 }
 
 /* Which phase holds now. */
@@ -42,23 +42,23 @@ static enum umbra_balloon_phase phase_judge(struct balloon_progress *p, uint64_t
 {
 	uint64_t far = pages_apart(p->target, p->pages);
 
-	if (!v->driver)
+	if (!v->has_driver)
 		return UMBRA_BALLOON_NO_DRIVER;
-	if (v->broken)
+	if (v->is_broken)
 		return UMBRA_BALLOON_QUEUE_BROKEN;
-	if (v->unknown && !v->asked)
+	if (v->is_unknown && !v->is_wanted)
 		return UMBRA_BALLOON_UNKNOWN;
-	if (!far && !v->waits && !v->unknown) {
-		p->nearest = 0;
+	if (!far && !v->may_change && !v->is_unknown) {
+		p->least_distance = 0;
 		return arrived(p, v);
 	}
-	if (far < p->nearest) {
-		p->nearest = far;
+	if (far < p->least_distance) {
+		p->least_distance = far;
 		p->moved_us = now_us;
 	}
 	if (now_us - p->moved_us < p->stall_us)
 		return p->target < p->pages ? UMBRA_BALLOON_DEFLATING : UMBRA_BALLOON_INFLATING;
-	if (v->unknown)
+	if (v->is_unknown)
 		return UMBRA_BALLOON_UNKNOWN;
 	return far < BALLOON_SLACK_PAGES ? arrived(p, v) : UMBRA_BALLOON_STALLED;
 }
@@ -79,31 +79,31 @@ unsigned int balloon_progress_step(struct balloon_progress *p, uint64_t now_us,
 {
 	enum umbra_balloon_phase before = p->phase;
 	uint64_t target = view->target, pages = view->pages;
-	bool anew = view->anew || target != p->target;
+	bool begins = view->is_set_again || target != p->target;
 	unsigned int tell = 0;
 
-	if (anew || (before == UMBRA_BALLOON_NO_DRIVER && view->driver)) {
-		p->nearest = UINT64_MAX;
+	if (begins || (before == UMBRA_BALLOON_NO_DRIVER && view->has_driver)) {
+		p->least_distance = UINT64_MAX;
 		p->moved_us = now_us;
-		p->tells_end = p->tells_end || anew;
+		p->end_is_untold = p->end_is_untold || begins;
 	}
 	p->target = target;
 	p->pages = pages;
 	/* Away from a target that had been met: the guest has helped itself. */
 	if (has_arrived(before) && pages_apart(target, pages) >= BALLOON_SLACK_PAGES &&
-	    p->nearest < pages_apart(target, pages)) {
-		p->nearest = UINT64_MAX;
+	    p->least_distance < pages_apart(target, pages)) {
+		p->least_distance = UINT64_MAX;
 		p->moved_us = now_us;
-		p->tells_end = true;
+		p->end_is_untold = true;
 	}
 	measure_rate(p, now_us);
 	p->phase = phase_judge(p, now_us, view);
 	*next_us = UINT64_MAX;
 	if (is_moving(p->phase))
 		*next_us = MIN(p->moved_us + p->stall_us, now_us + BALLOON_CHANGE_US);
-	if (!is_moving(p->phase) && p->phase != UMBRA_BALLOON_NO_DRIVER && p->tells_end) {
+	if (!is_moving(p->phase) && p->phase != UMBRA_BALLOON_NO_DRIVER && p->end_is_untold) {
 		tell |= BALLOON_TELL_SETTLED;
-		p->tells_end = false;
+		p->end_is_untold = false;
 	}
 	if (pages != p->told_pages) {
 		if (tell || now_us - p->told_us >= BALLOON_CHANGE_US) {

@@ -40,12 +40,12 @@
 struct balloon_progress {
 	uint64_t stall_us;
 	enum umbra_balloon_phase phase;
-	bool tells_end;      /* the end of this way has not been told yet */
-	uint64_t target;     /* pages that shall be in the balloon */
-	uint64_t pages;      /* that are */
-	uint64_t nearest;    /* distance that was the smallest on this way */
-	uint64_t moved_us;   /* when it became so */
-	uint64_t told_pages; /* in the last change event */
+	bool end_is_untold;      /* of this way */
+	uint64_t target;         /* pages that shall be in the balloon */
+	uint64_t pages;          /* that are */
+	uint64_t least_distance; /* between the two, on this way */
+	uint64_t moved_us;       /* when it became so */
+	uint64_t told_pages;     /* in the last change event */
 	uint64_t told_us;
 	uint64_t rate_pages, rate_us; /* where the window of the rate began */
 	uint64_t rate;                /* pages a second */
@@ -59,13 +59,13 @@ void balloon_progress_init(struct balloon_progress *p, uint64_t stall_us);
 /* Where everything is. */
 struct balloon_progress_view {
 	uint64_t target, pages;
-	bool driver;  /* one is there */
-	bool broken;  /* a queue of it */
-	bool unknown; /* `pages` are not all: the driver has more of which only it knows */
-	bool asked;   /* somebody wants the target */
-	bool unfreed; /* the host has not got all of `pages` */
-	bool waits;   /* the target hangs on what the guest is about to say */
-	bool anew;    /* it was set again */
+	bool has_driver;   /* one is there */
+	bool is_broken;    /* a queue of it */
+	bool is_unknown;   /* `pages` are not all: the driver has more of which only it knows */
+	bool is_wanted;    /* somebody wants the target */
+	bool has_unfreed;  /* the host has not got all of `pages` */
+	bool may_change;   /* the target hangs on what the guest is about to say */
+	bool is_set_again; /* the target: it may be the same */
 };
 
 /* Returns what to tell; *@next_us: when to step again at the latest, UINT64_MAX: when

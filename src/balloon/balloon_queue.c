@@ -138,7 +138,7 @@ static void read_records(struct balloon_queue *q)
 
 	while (balloon_batch_has_room(&s->batch, PAGE_RUN_RECORD_RUNS_MAX)) {
 		if (!page_run_decode_next(&s->decoder, s->runs, &record)) {
-			s->reads = false;
+			s->message_goes_on = false;
 			if (a->status.code == PAGE_RUN_OK)
 				a->status.record = s->decoder.records;
 			return;
@@ -168,7 +168,7 @@ static void take_records(struct balloon_queue *q, struct balloon_answer *a)
 		refuse_message(q, a, code);
 		return;
 	}
-	s->reads = true;
+	s->message_goes_on = true;
 	read_records(q);
 }
 
@@ -177,7 +177,7 @@ static void take_report(struct balloon_queue *q)
 {
 	struct balloon_shared *s = q->shared;
 
-	for (uint32_t i = q->chain.readable; i < q->chain.count && !s->reports_stay; i++) {
+	for (uint32_t i = q->chain.readable; i < q->chain.count && !s->leaves_reports; i++) {
 		const struct ring_seg *seg = &q->chain.segs[i];
 		uint64_t first = (seg->addr.v >> PAGE_RUN_SHIFT) + !!(seg->addr.v % PAGE_BYTES);
 		uint64_t end = (seg->addr.v + seg->len) >> PAGE_RUN_SHIFT;
@@ -259,13 +259,13 @@ static void batch_begin(struct balloon_queue *q, enum balloon_kind kind)
 
 	s->taken = 0;
 	s->refused_messages = s->refused_records = 0;
-	s->reads = false;
+	s->message_goes_on = false;
 	balloon_batch_begin(&s->batch);
-	while (s->taken < BALLOON_QUEUE_BATCH && !s->reads &&
+	while (s->taken < BALLOON_QUEUE_BATCH && !s->message_goes_on &&
 	       balloon_batch_has_room(&s->batch, BALLOON_QUEUE_CHAIN_RUNS) &&
 	       (rc = device_ring_take(&q->ring, &q->chain)) > 0)
 		take_chain(q, kind);
-	s->last_take = rc;
+	s->last_take_result = rc;
 	if (!s->taken)
 		return;
 	batch_give(s, q);
@@ -307,7 +307,7 @@ static bool batch_turn(struct balloon_queue *q, enum balloon_kind kind)
 
 	if (!balloon_batch_turn(&s->batch, kind))
 		return false;
-	if (!s->reads)
+	if (!s->message_goes_on)
 		return true;
 	read_records(q);
 	balloon_batch_close(&s->batch, kind);
@@ -327,7 +327,7 @@ static int pass_pages(struct balloon_queue *q, enum balloon_kind kind, unsigned 
 	if (!owner)
 		batch_begin(q, kind);
 	if (!s->taken)
-		return pass_end(q, 0, s->last_take, 0, notify);
+		return pass_end(q, 0, s->last_take_result, 0, notify);
 	if (kind != BALLOON_REPORT)
 		s->turns++;
 	done = batch_turn(q, kind);
@@ -340,7 +340,7 @@ static int pass_pages(struct balloon_queue *q, enum balloon_kind kind, unsigned 
 		s->host->ops->moved(s->host);
 	if (!done)
 		return QUEUE_MORE | QUEUE_YIELD;
-	return pass_end(q, s->taken, s->last_take, publish(q), notify);
+	return pass_end(q, s->taken, s->last_take_result, publish(q), notify);
 }
 
 /* The chain that was taken has them. */
@@ -349,16 +349,16 @@ static void take_stats(struct balloon_queue *q)
 	struct balloon_shared *s = q->shared;
 	uint8_t bytes[BALLOON_STATS_BYTES_MAX];
 	const struct balloon_stats_window window = {
-		.era = s->stats_era,
+		.generation = s->stats_generation,
 		.pages = s->counters.pages,
-		.still = s->stats_turns == s->turns,
+		.nothing_moved = s->stats_turns == s->turns,
 	};
 
 	balloon_stats_store(&s->stats, bytes,
 			    chain_read(&q->chain, q->ring.memory, bytes, sizeof(bytes)), &window,
 			    s->host->ops->now_us(s->host));
 	/* Who takes the same buffer again, after a stop, has not asked for it. */
-	s->stats_era = 0;
+	s->stats_generation = 0;
 	s->host->ops->moved(s->host); /* they say what the guest has */
 }
 
@@ -366,26 +366,27 @@ static int pass_stats(struct balloon_queue *q, unsigned int *notify)
 {
 	struct balloon_shared *s = q->shared;
 	unsigned int actions = 0, taken = 0;
-	uint64_t era;
+	uint64_t generation;
 	int rc = 0;
 
 	/* The wish is cleared only when it can be passed on. */
-	if (q->holds && (era = __atomic_exchange_n(&s->stats_wanted, 0, __ATOMIC_RELAXED))) {
-		s->stats_era = era;
+	if (q->holds_stats &&
+	    (generation = __atomic_exchange_n(&s->stats_wanted, 0, __ATOMIC_RELAXED))) {
+		s->stats_generation = generation;
 		s->stats_turns = s->turns;
-		device_ring_complete(&q->ring, q->held, 0);
-		q->holds = false;
+		device_ring_complete(&q->ring, q->stats_head, 0);
+		q->holds_stats = false;
 		actions = publish(q);
 	}
-	if (!q->holds)
+	if (!q->holds_stats)
 		rc = device_ring_take(&q->ring, &q->chain);
 	if (rc > 0) {
 		take_stats(q);
-		q->held = q->chain.head;
-		q->holds = true;
+		q->stats_head = q->chain.head;
+		q->holds_stats = true;
 		taken = 1;
 	}
-	if (q->holds && !taken)
+	if (q->holds_stats && !taken)
 		return (int)actions; /* a driver has one buffer here: nothing to be kicked for */
 	return pass_end(q, taken, rc, actions, notify);
 }
@@ -423,8 +424,8 @@ void balloon_queue_pause(struct balloon_queue *q)
 struct ring_position balloon_queue_stop(struct balloon_queue *q)
 {
 	/* What is held is taken anew by whoever goes on. */
-	if (q->holds)
+	if (q->holds_stats)
 		device_ring_untake(&q->ring, 1);
-	q->holds = false;
+	q->holds_stats = false;
 	return device_ring_position(&q->ring);
 }

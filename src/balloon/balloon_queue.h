@@ -50,20 +50,20 @@ struct balloon_shared {
 	struct balloon_batch batch;
 	struct balloon_counters counters;
 	struct balloon_stats stats;
-	uint64_t stats_wanted;          /* atomic; the era of the request, 0: there is none */
-	uint64_t stats_era;             /* of the request that the guest has; 0: it has none */
-	uint64_t stats_turns;           /* `turns` when it got it */
-	uint64_t turns;                 /* of batches that may move pages */
-	bool page_bitmap;               /* messages are of the page-bitmap protocol */
-	bool reports_stay;              /* reported pages are not discarded: see PAGE_POISON */
-	uint8_t *message;               /* PAGE_RUN_MESSAGE_BYTES_MAX bytes, for the copy */
-	struct page_run *runs;          /* PAGE_RUN_RECORD_RUNS_MAX, of one record */
+	uint64_t stats_wanted;     /* atomic; the generation of the request, 0: there is none */
+	uint64_t stats_generation; /* of the request that the guest has; 0: it has none */
+	uint64_t stats_turns;      /* `turns` when it got it */
+	uint64_t turns;            /* of batches that may move pages */
+	bool page_bitmap;          /* messages are of the page-bitmap protocol */
+	bool leaves_reports;       /* reported pages are not discarded: see PAGE_POISON */
+	uint8_t *message;          /* PAGE_RUN_MESSAGE_BYTES_MAX bytes, for the copy */
+	struct page_run *runs;     /* PAGE_RUN_RECORD_RUNS_MAX, of one record */
 	struct balloon_answer *answers; /* BALLOON_QUEUE_BATCH */
 	/* The batch that is under way. */
 	struct balloon_queue *owner; /* whose it is; NULL: there is none; see [batch-owner] */
 	unsigned int taken;          /* chains of it: the first of `answers` */
-	int last_take;               /* what the ring said when no more was taken */
-	bool reads;                  /* there is more in the last message: the decoder has it */
+	int last_take_result;        /* what the ring said when no more was taken */
+	bool message_goes_on;        /* there is more in the last one: the decoder has it */
 	struct page_run_decoder decoder;
 	uint32_t refused_messages, refused_records; /* of it */
 };
@@ -73,8 +73,8 @@ struct balloon_queue {
 	struct balloon_shared *shared;
 	struct device_ring ring;
 	struct ring_chain chain; /* chain.segs: ring.split.size entries */
-	bool holds;              /* STATS: the chain `held` waits to be completed */
-	uint16_t held;
+	bool holds_stats;        /* STATS: a chain waits to be completed, */
+	uint16_t stats_head;     /* this one */
 };
 
 UMBRA_MUST_CHECK int balloon_shared_init(struct balloon_shared *s, struct balloon_host *host,

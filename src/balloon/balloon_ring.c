@@ -167,7 +167,7 @@ void balloon_queues_resume(struct balloon_device *d)
 
 	s->page_bitmap = d->features & BIT64(PAGE_RUN_FEATURE_BIT);
 	/* A reported page must read as it was, or as the poison; we make zeros. */
-	s->reports_stay = FEATURE(d, PAGE_POISON) && d->poison;
+	s->leaves_reports = FEATURE(d, PAGE_POISON) && d->poison;
 	s->batch.memory = d->memory;
 	s->batch.ledger = d->ledger;
 	s->batch.whole_blocks = FEATURE(d, MUST_TELL_HOST);

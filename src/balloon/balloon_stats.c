@@ -46,9 +46,9 @@ void balloon_stats_store(struct balloon_stats *s, const uint8_t *bytes, size_t l
 		}
 		bytes += BALLOON_STAT_BYTES;
 	}
-	__atomic_store_n(&s->window.era, window->era, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->window.generation, window->generation, __ATOMIC_RELAXED);
 	__atomic_store_n(&s->window.pages, window->pages, __ATOMIC_RELAXED);
-	__atomic_store_n(&s->window.still, window->still, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->window.nothing_moved, window->nothing_moved, __ATOMIC_RELAXED);
 	__atomic_store_n(&s->present, present, __ATOMIC_RELAXED);
 	__atomic_store_n(&s->when_us, now_us ? now_us : 1, __ATOMIC_RELAXED);
 	write_end(s);
@@ -77,9 +77,9 @@ void balloon_stats_load(const struct balloon_stats *s, uint64_t now_us,
 			out->values[i] = out->present & 1u << i
 						 ? __atomic_load_n(&s->values[i], __ATOMIC_RELAXED)
 						 : 0;
-		in.era = __atomic_load_n(&s->window.era, __ATOMIC_RELAXED);
+		in.generation = __atomic_load_n(&s->window.generation, __ATOMIC_RELAXED);
 		in.pages = __atomic_load_n(&s->window.pages, __ATOMIC_RELAXED);
-		in.still = __atomic_load_n(&s->window.still, __ATOMIC_RELAXED);
+		in.nothing_moved = __atomic_load_n(&s->window.nothing_moved, __ATOMIC_RELAXED);
 		__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	} while (before & 1 || before != __atomic_load_n(&s->sequence, __ATOMIC_RELAXED));
 	if (window)

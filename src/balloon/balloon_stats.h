@@ -23,9 +23,9 @@
 
 /* From when the guest was asked to when its statistics came. */
 struct balloon_stats_window {
-	uint64_t era;   /* balloon_aim::era, of the request; 0: they came unasked */
-	uint64_t pages; /* in the ledger */
-	bool still;     /* no page came or went in it */
+	uint64_t generation; /* balloon_aim::generation, of the request; 0: they came unasked */
+	uint64_t pages;      /* in the ledger */
+	bool nothing_moved;  /* no page came or went in it */
 };
 
 struct balloon_stats {

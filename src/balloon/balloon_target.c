@@ -22,7 +22,7 @@ uint64_t balloon_target_floor(uint64_t configured, uint64_t base)
 	return MAX(base / FLOOR_PART, MIN(FLOOR_LEAST, base / 2));
 }
 
-static uint64_t wanted(const struct umbra_balloon_target *wish, uint64_t base)
+static uint64_t wished_bytes(const struct umbra_balloon_target *wish, uint64_t base)
 {
 	if (wish->take)
 		return wish->bytes;
@@ -32,7 +32,7 @@ static uint64_t wanted(const struct umbra_balloon_target *wish, uint64_t base)
 uint32_t balloon_target_pages(const struct umbra_balloon_target *wish,
 			      const struct balloon_base *base, uint64_t floor)
 {
-	uint64_t bytes = MIN(wanted(wish, base->bytes), base->within);
+	uint64_t bytes = MIN(wished_bytes(wish, base->bytes), base->within);
 	uint64_t spare = base->bytes > floor ? base->bytes - floor : 0;
 
 	/* "All but a little" of a base that is too small is not all of the table. */
@@ -43,7 +43,7 @@ uint32_t balloon_target_pages(const struct umbra_balloon_target *wish,
 int balloon_target_check(const struct umbra_balloon_target *wish, uint64_t base, uint64_t floor,
 			 struct umbra_error *err)
 {
-	uint64_t left = base - MIN(wanted(wish, base), base);
+	uint64_t left = base - MIN(wished_bytes(wish, base), base);
 
 	/* Nothing taken is never too much. */
 	if (wish->force || left >= floor || left == base)

@@ -73,40 +73,40 @@ uint64_t ledger_take(struct ledger *ledger, unsigned int index, uint64_t pfn, ui
 			continue;
 		changed += popcount(there);
 		r->bits[p.word] &= ~p.mask;
-		if (ledger->kept) {
-			ledger->kept -= popcount(there & r->kept[p.word]);
-			r->kept[p.word] &= ~there;
+		if (ledger->unfreed) {
+			ledger->unfreed -= popcount(there & r->unfreed[p.word]);
+			r->unfreed[p.word] &= ~there;
 		}
 	}
 	ledger->pages -= changed;
 	return changed;
 }
 
-void ledger_keep(struct ledger *ledger, unsigned int index, uint64_t pfn, uint64_t count)
+void ledger_mark_unfreed(struct ledger *ledger, unsigned int index, uint64_t pfn, uint64_t count)
 {
 	struct ledger_region *r = &ledger->regions[index];
 	struct word_part p = words_of(r, pfn, count);
 
 	while (word_next(&p)) {
-		uint64_t more = p.mask & r->bits[p.word] & ~r->kept[p.word];
+		uint64_t more = p.mask & r->bits[p.word] & ~r->unfreed[p.word];
 
-		ledger->kept += popcount(more);
+		ledger->unfreed += popcount(more);
 		if (more)
-			r->kept[p.word] |= more;
+			r->unfreed[p.word] |= more;
 	}
 }
 
-void ledger_give(struct ledger *ledger, unsigned int index, uint64_t pfn, uint64_t count)
+void ledger_mark_freed(struct ledger *ledger, unsigned int index, uint64_t pfn, uint64_t count)
 {
 	struct ledger_region *r = &ledger->regions[index];
 	struct word_part p = words_of(r, pfn, count);
 
-	while (ledger->kept && word_next(&p)) {
-		uint64_t less = p.mask & r->kept[p.word];
+	while (ledger->unfreed && word_next(&p)) {
+		uint64_t less = p.mask & r->unfreed[p.word];
 
-		ledger->kept -= popcount(less);
+		ledger->unfreed -= popcount(less);
 		if (less)
-			r->kept[p.word] &= ~less;
+			r->unfreed[p.word] &= ~less;
 	}
 }
 
@@ -207,8 +207,8 @@ static void region_inherit(struct ledger *ledger, unsigned int index,
 		for (uint64_t i = 0; word && i < n; i++)
 			if (word & BIT64(bit % WORD_BITS + i)) {
 				ledger_put(ledger, index, pfn + i, 1);
-				if (old->kept[bit / WORD_BITS] & BIT64(bit % WORD_BITS + i))
-					ledger_keep(ledger, index, pfn + i, 1);
+				if (old->unfreed[bit / WORD_BITS] & BIT64(bit % WORD_BITS + i))
+					ledger_mark_unfreed(ledger, index, pfn + i, 1);
 			}
 		pfn += n;
 	}
@@ -237,8 +237,8 @@ int ledger_create(const struct memory *memory, const struct ledger *before, stru
 		}
 		/* calloc() of much is mapped zeros: only what is written costs memory. */
 		r->bits = calloc(r->count / WORD_BITS + 1, sizeof(*r->bits));
-		r->kept = calloc(r->count / WORD_BITS + 1, sizeof(*r->kept));
-		if (!r->bits || !r->kept) {
+		r->unfreed = calloc(r->count / WORD_BITS + 1, sizeof(*r->unfreed));
+		if (!r->bits || !r->unfreed) {
 			l->count++;
 			ledger_destroy(&l);
 			return error_set(err, -ENOMEM,
@@ -262,7 +262,7 @@ void ledger_destroy(struct ledger **ledger)
 		return;
 	for (unsigned int i = 0; i < l->count; i++) {
 		free(l->regions[i].bits);
-		free(l->regions[i].kept);
+		free(l->regions[i].unfreed);
 	}
 	free(l);
 }

@@ -35,12 +35,12 @@ struct ledger_region {
 	uint64_t file_device, file_inode;
 	uint64_t file_offset; /* of the first page, bytes */
 	uint64_t *bits;
-	uint64_t *kept; /* of these, the pages that the host has not got back */
+	uint64_t *unfreed; /* of these, the pages that the host has not got back */
 };
 
 struct ledger {
-	uint64_t pages; /* that are in the balloon */
-	uint64_t kept;  /* of them: see ledger_keep() */
+	uint64_t pages;   /* that are in the balloon */
+	uint64_t unfreed; /* of them, that the host has not got back */
 	unsigned int count;
 	struct ledger_region regions[]; /* as in the memory table, in its order */
 };
@@ -66,8 +66,8 @@ uint64_t ledger_take(struct ledger *ledger, unsigned int index, uint64_t pfn, ui
 
 /* Note of what is in the balloon of [pfn, pfn + count), which region @index holds, that
  * the host has not got it back; or that it has. */
-void ledger_keep(struct ledger *ledger, unsigned int index, uint64_t pfn, uint64_t count);
-void ledger_give(struct ledger *ledger, unsigned int index, uint64_t pfn, uint64_t count);
+void ledger_mark_unfreed(struct ledger *ledger, unsigned int index, uint64_t pfn, uint64_t count);
+void ledger_mark_freed(struct ledger *ledger, unsigned int index, uint64_t pfn, uint64_t count);
 
 /* Is some file of memory in both? */
 bool ledger_is_related(const struct ledger *ledger, const struct ledger *other);

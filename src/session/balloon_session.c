@@ -46,7 +46,7 @@ struct umbra_balloon {
 			 const struct umbra_balloon_info *info);
 	void *opaque;
 	struct discard_policy policy;
-	char told_kept[UMBRA_ERROR_SIZE]; /* the thread's */
+	char kept_reason_logged[UMBRA_ERROR_SIZE]; /* the thread's */
 
 	/* Under the session's lock: */
 	struct request aim, ask_stats, look; /* news */
@@ -167,11 +167,11 @@ static void tell(struct umbra_balloon *u, enum umbra_balloon_event_kind kind)
 /* Say once for each reason that memory is not given back. */
 static void kept_tell(struct umbra_balloon *u)
 {
-	if (!strcmp(u->told_kept, u->info.kept_reason))
+	if (!strcmp(u->kept_reason_logged, u->info.kept_reason))
 		return;
-	snprintf(u->told_kept, sizeof(u->told_kept), "%s", u->info.kept_reason);
-	if (u->told_kept[0])
-		log_warning("guest memory is not given back: %s", u->told_kept);
+	snprintf(u->kept_reason_logged, sizeof(u->kept_reason_logged), "%s", u->info.kept_reason);
+	if (u->kept_reason_logged[0])
+		log_warning("guest memory is not given back: %s", u->kept_reason_logged);
 }
 
 /* See how far the balloon is. */

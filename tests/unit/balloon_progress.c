@@ -24,7 +24,8 @@ static int setup(void **state)
 
 static unsigned int step(uint64_t passed_us, uint64_t target, uint64_t pages)
 {
-	const struct balloon_progress_view view = { target, pages, .driver = true, .asked = true };
+	const struct balloon_progress_view view = { target, pages, .has_driver = true,
+						    .is_wanted = true };
 
 	now += passed_us;
 	return balloon_progress_step(&p, now, &view, &next);
@@ -33,8 +34,8 @@ static unsigned int step(uint64_t passed_us, uint64_t target, uint64_t pages)
 /* The same, with a target that is set again. */
 static unsigned int step_anew(uint64_t target, uint64_t pages, bool driver)
 {
-	const struct balloon_progress_view view = { target, pages, .driver = driver, .asked = true,
-						    .anew = true };
+	const struct balloon_progress_view view = { target, pages, .has_driver = driver,
+						    .is_wanted = true, .is_set_again = true };
 
 	return balloon_progress_step(&p, now, &view, &next);
 }
@@ -108,7 +109,7 @@ static void a_new_target_begins_a_new_way_also_the_same_again(void **state)
 
 static void without_a_driver_a_target_waits_for_one(void **state)
 {
-	const struct balloon_progress_view nobody = { 1000, 0, .driver = false };
+	const struct balloon_progress_view nobody = { 1000, 0, .has_driver = false };
 
 	(void)state;
 	assert_int_equal(step_anew(1000, 0, false), 0);
@@ -150,12 +151,12 @@ static void the_phase_is_the_first_that_holds(void **state)
 	for (unsigned int bits = 0; bits < 1024; bits++) {
 		struct balloon_progress_view view = {
 			.target = targets[bits >> 6 & 1],
-			.driver = bits & 1,
-			.broken = bits & 2,
-			.unknown = bits & 4,
-			.asked = bits & 8,
-			.unfreed = bits & 16,
-			.waits = bits & 32,
+			.has_driver = bits & 1,
+			.is_broken = bits & 2,
+			.is_unknown = bits & 4,
+			.is_wanted = bits & 8,
+			.has_unfreed = bits & 16,
+			.may_change = bits & 32,
 		};
 		enum umbra_balloon_phase want;
 		bool still = bits & 128;
@@ -167,21 +168,21 @@ static void the_phase_is_the_first_that_holds(void **state)
 		if (still)
 			now += STALL;
 		balloon_progress_step(&p, now, &view, &next);
-		if (!view.driver)
+		if (!view.has_driver)
 			want = UMBRA_BALLOON_NO_DRIVER;
-		else if (view.broken)
+		else if (view.is_broken)
 			want = UMBRA_BALLOON_QUEUE_BROKEN;
-		else if (view.unknown && (!view.asked || still))
+		else if (view.is_unknown && (!view.is_wanted || still))
 			want = UMBRA_BALLOON_UNKNOWN;
-		else if (!still && (view.unknown || view.waits || off))
+		else if (!still && (view.is_unknown || view.may_change || off))
 			want = view.target < view.pages ? UMBRA_BALLOON_DEFLATING
 							: UMBRA_BALLOON_INFLATING;
 		else if (off == 500)
 			want = UMBRA_BALLOON_STALLED;
-		else if (!view.asked && !view.target && !view.pages)
+		else if (!view.is_wanted && !view.target && !view.pages)
 			want = UMBRA_BALLOON_IDLE;
 		else
-			want = view.unfreed ? UMBRA_BALLOON_UNFREED : UMBRA_BALLOON_SETTLED;
+			want = view.has_unfreed ? UMBRA_BALLOON_UNFREED : UMBRA_BALLOON_SETTLED;
 		if (p.phase != want)
 			print_error("case 0x%x\n", bits);
 		assert_int_equal(p.phase, want);
@@ -190,29 +191,29 @@ static void the_phase_is_the_first_that_holds(void **state)
 
 static void every_end_of_a_way_is_told_and_no_driver_is_none(void **state)
 {
-	struct balloon_progress_view view = { 1000, 1000, .driver = true, .asked = true };
-	bool *const ends[] = { &view.broken, &view.unfreed };
+	struct balloon_progress_view view = { 1000, 1000, .has_driver = true, .is_wanted = true };
+	bool *const ends[] = { &view.is_broken, &view.has_unfreed };
 
 	(void)state;
 	for (unsigned int i = 0; i < 2; i++) {
-		*ends[i] = view.anew = true;
+		*ends[i] = view.is_set_again = true;
 		assert_true(balloon_progress_step(&p, now, &view, &next) & BALLOON_TELL_SETTLED);
-		view.anew = false;
+		view.is_set_again = false;
 		assert_false(balloon_progress_step(&p, now, &view, &next) & BALLOON_TELL_SETTLED);
 		*ends[i] = false;
 	}
-	view.driver = false;
-	view.anew = true;
+	view.has_driver = false;
+	view.is_set_again = true;
 	assert_false(balloon_progress_step(&p, now, &view, &next) & BALLOON_TELL_SETTLED);
-	view.driver = true;
-	view.anew = false;
+	view.has_driver = true;
+	view.is_set_again = false;
 	assert_true(balloon_progress_step(&p, now, &view, &next) & BALLOON_TELL_SETTLED);
 }
 
 static void a_target_that_hangs_on_the_guests_word_is_on_the_way_until_it_is_made(void **state)
 {
 	struct balloon_progress_view view = {
-		.driver = true, .asked = true, .waits = true, .anew = true
+		.has_driver = true, .is_wanted = true, .may_change = true, .is_set_again = true
 	};
 
 	(void)state;
@@ -225,7 +226,7 @@ static void a_target_that_hangs_on_the_guests_word_is_on_the_way_until_it_is_mad
 	view.target = view.pages = 1000;
 	now += STALL;
 	assert_int_equal(balloon_progress_step(&p, now, &view, &next) & BALLOON_TELL_SETTLED, 0);
-	view.anew = false;
+	view.is_set_again = false;
 	assert_true(next <= now + STALL);
 	now += STALL - 1;
 	assert_int_equal(balloon_progress_step(&p, now, &view, &next) & BALLOON_TELL_SETTLED, 0);
