@@ -203,6 +203,16 @@ struct umbra_queue_info {
 	char error[UMBRA_ERROR_SIZE]; /* why the queue is broken; "" if it is not */
 };
 
+/*
+ * The process behind a back-end's socket.  A connection that was closed does not say that
+ * nothing is written any more; the end of the process does, as far as the storage is local.
+ */
+enum umbra_process_state {
+	UMBRA_PROCESS_UNKNOWN, /* whether it ends cannot be seen; or there was none yet */
+	UMBRA_PROCESS_LIVES,
+	UMBRA_PROCESS_ENDED,
+};
+
 /* What is behind the device. */
 struct umbra_backend_info {
 	size_t struct_size;     /* that the library knows: UMBRA_KNOWS() */
@@ -217,6 +227,11 @@ struct umbra_backend_info {
 	bool translated;        /* it sees guest memory elsewhere than the guest does */
 	uint32_t mapped_ranges; /* vhost-vdpa: guest memory and the shadow's own */
 	uint64_t mapped_bytes;
+	/* vhost-user: the process behind the socket; also of a back-end that was lost. */
+	int32_t process; /* its number; 0: not known */
+	enum umbra_process_state process_state;
+	char process_name[64];  /* "pid 4711, virtiofsd", as it names itself; "" */
+	char process_doubt[96]; /* of UMBRA_PROCESS_UNKNOWN: why, a sentence; "" */
 };
 
 /* What a guest has said of one receive mode. */

@@ -182,6 +182,14 @@ static void show_control_queue(const json_t *control)
 	}
 }
 
+static void show_process(const json_t *process)
+{
+	show_member("  process", process, "name");
+	show_member("    state", process, "state");
+	if (json_object_get(process, "doubt"))
+		show_member("    because", process, "doubt");
+}
+
 void show_vhost(const json_t *vhost)
 {
 	const json_t *backend = json_object_get(vhost, "backend");
@@ -195,6 +203,8 @@ void show_vhost(const json_t *vhost)
 	show_features("  protocol", json_object_get(backend, "protocol-features"));
 	if (json_object_get(backend, "stop"))
 		show_member("  stopping", backend, "stop");
+	if (json_object_get(backend, "process"))
+		show_process(json_object_get(backend, "process"));
 	if (json_object_get(backend, "device-id"))
 		show_vdpa(backend);
 	show_features("guest", json_object_get(features, "guest"));

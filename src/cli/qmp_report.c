@@ -111,6 +111,29 @@ static json_t *with_vdpa(json_t *object, const struct umbra_backend_info *b)
 	return object;
 }
 
+/* Who is, or was, behind the socket. */
+static json_t *with_process(json_t *object, const struct umbra_backend_info *b)
+{
+	static const char *const states[] = {
+		[UMBRA_PROCESS_UNKNOWN] = "unknown",
+		[UMBRA_PROCESS_LIVES] = "lives",
+		[UMBRA_PROCESS_ENDED] = "ended",
+	};
+	json_t *process;
+
+	if (!b->process_name[0])
+		return object;
+	process = json_pack("{s:i, s:o, s:s}", "pid", (int)b->process, "name",
+			    json_text(b->process_name), "state", states[b->process_state]);
+	process = json_with_text(process, "doubt", b->process_doubt);
+	if (!object || !process || json_object_set(object, "process", process)) {
+		json_decref(object);
+		object = NULL;
+	}
+	json_decref(process);
+	return object;
+}
+
 static json_t *report_backend(const char *backend, const struct umbra_shadow_picture *picture)
 {
 	const struct umbra_shadow_info *info = umbra_shadow_picture_device(picture);
@@ -123,6 +146,7 @@ static json_t *report_backend(const char *backend, const struct umbra_shadow_pic
 			  protocol_features_json(info->protocol_features));
 
 	object = json_with_text(object, "stop", b->stops);
+	object = with_process(object, b);
 	return b->device_id ? with_vdpa(object, b) : object;
 }
 

@@ -3,6 +3,7 @@
 #include "session/back_end.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #include "base/clock.h"
 
@@ -20,6 +21,17 @@ unsigned int back_end_poll(const struct back_end *back, struct pollfd fds[BACKEN
 	for (unsigned int i = 0; i < count; i++)
 		fds[i] = (struct pollfd){ .fd = each[i], .events = POLLIN };
 	return count;
+}
+
+struct pollfd back_end_poll_process(const struct back_end *back)
+{
+	return (struct pollfd){ .fd = back->is_watched ? back->process.pidfd : -1,
+				.events = POLLIN };
+}
+
+void back_end_watch(struct back_end *back)
+{
+	back->is_watched = peer_process_look(&back->process) == PEER_PROCESS_LIVES;
 }
 
 int back_end_wait_ms(const struct back_end *back)
@@ -48,9 +60,11 @@ int back_end_try(struct back_end *back, int stop_fd, struct umbra_error *err)
 	if (!back->is_due)
 		return 0;
 	back->is_due = false;
-	rc = backend_source_try(back->source, stop_fd, CONNECT_TIMEOUT_MS, &back->device, err);
+	rc = backend_source_try(back->source, stop_fd, CONNECT_TIMEOUT_MS, &back->device,
+				&back->process, err);
 	if (!rc) {
 		back->state = BACK_END_THERE;
+		back_end_watch(back);
 		back->is_slow = false;
 		back->given_up.text[0] = '\0';
 		return 1;
@@ -64,13 +78,35 @@ int back_end_try(struct back_end *back, int stop_fd, struct umbra_error *err)
 	return 0;
 }
 
-void back_end_let_go(struct back_end *back)
+void back_end_show(const struct back_end *back, struct umbra_backend_info *info)
+{
+	const struct peer_process *p = &back->process;
+
+	*info = (struct umbra_backend_info){ 0 };
+	if (back->device)
+		back->device->ops->info(back->device, info);
+	info->process = p->pid;
+	info->process_state = p->pidfd < 0       ? UMBRA_PROCESS_UNKNOWN
+			      : back->is_watched ? UMBRA_PROCESS_LIVES
+						 : UMBRA_PROCESS_ENDED;
+	snprintf(info->process_name, sizeof(info->process_name), "%s", p->name);
+	snprintf(info->process_doubt, sizeof(info->process_doubt), "%s", p->doubt);
+}
+
+void back_end_lose(struct back_end *back)
 {
 	if (back->device)
 		back->device->ops->destroy(back->device);
 	back->device = NULL;
 	if (back->state != BACK_END_NEEDLESS)
 		back->state = BACK_END_ABSENT;
+}
+
+void back_end_let_go(struct back_end *back)
+{
+	back_end_lose(back);
+	peer_process_forget(&back->process);
+	back->is_watched = false;
 }
 
 int back_end_open(struct back_end *back, const char *spec, const struct umbra_socket_access *access,

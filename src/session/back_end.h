@@ -6,10 +6,11 @@
  *
  *	ABSENT -- back_end_seek() --> SOUGHT -- back_end_try() --> THERE
  *	  ^                             |                            |
- *	  +----------------------- back_end_let_go() ----------------+
+ *	  +--------------- back_end_let_go(), back_end_lose() -------+
  *
  * It comes and goes by itself: nothing here knows of a front-end.  When it is looked for is
- * the session's to say (session_thread.c).
+ * the session's to say (session_thread.c).  The process of one that was lost is watched
+ * until it ends, because only then it certainly writes no more.
  *
  * Ownership: the source and the connection are its own.
  * Threads: the device's, but for open and close.
@@ -22,8 +23,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "host/peer_process.h"
 #include "session/backend_source.h"
 #include "umbra/error.h"
+#include "umbra/shadow_device.h"
 #include "virtio/virtio_ops.h"
 
 enum back_end_state { BACK_END_NEEDLESS, BACK_END_ABSENT, BACK_END_SOUGHT, BACK_END_THERE };
@@ -39,9 +42,13 @@ struct back_end {
 	struct virtio_device *device;
 	bool is_slow;                /* the log says so */
 	struct umbra_error given_up; /* why its answer is no longer waited for; "" */
+	/* Of THERE, and of one that was lost since: */
+	struct peer_process process;
+	bool is_watched; /* it has not been seen to end */
 };
 
-#define BACK_END_NONE ((struct back_end){ .state = BACK_END_NEEDLESS })
+#define BACK_END_NONE                                                                              \
+	((struct back_end){ .state = BACK_END_NEEDLESS, .process = PEER_PROCESS_NONE })
 
 /* @spec NULL: the device needs none.  Errors of backend_source_open(). */
 UMBRA_MUST_CHECK int back_end_open(struct back_end *back, const char *spec,
@@ -49,8 +56,12 @@ UMBRA_MUST_CHECK int back_end_open(struct back_end *back, const char *spec,
 				   struct umbra_error *err);
 void back_end_close(struct back_end *back);
 
-/* What to poll, at most BACKEND_FDS_MAX; returns the number. */
+/* What to poll of the connection, at most BACKEND_FDS_MAX; returns the number. */
 unsigned int back_end_poll(const struct back_end *back, struct pollfd fds[BACKEND_FDS_MAX]);
+/* And of its process, which has ended when it is readable: then _watch() does not poll it
+ * again. */
+struct pollfd back_end_poll_process(const struct back_end *back);
+void back_end_watch(struct back_end *back);
 /* How long until an attempt is due, ms; -1: nothing is waited for. */
 int back_end_wait_ms(const struct back_end *back);
 
@@ -65,7 +76,12 @@ void back_end_look(struct back_end *back, bool is_readable);
  */
 UMBRA_MUST_CHECK int back_end_try(struct back_end *back, int stop_fd, struct umbra_error *err);
 
+/* What umbra_shadow_device_query() shows of it. */
+void back_end_show(const struct back_end *back, struct umbra_backend_info *info);
+
 /* Close the connection, or give up looking. */
 void back_end_let_go(struct back_end *back);
+/* The same, of one that is lost: its process is watched on, until the next one is THERE. */
+void back_end_lose(struct back_end *back);
 
 #endif

@@ -28,6 +28,7 @@ struct transport {
 	const char *prefix;
 	backend_opener *open;
 	const char *waited_for; /* with the path, a phrase */
+	bool is_process;        /* that is behind a socket, and ends when it likes */
 };
 
 struct backend_source {
@@ -85,9 +86,9 @@ static int listen_open(struct backend_source *source, int stop_fd, unsigned int 
 }
 
 static const struct transport transports[] = {
-	{ "unix:", unix_open, "for a back-end that listens at" },
-	{ "listen:", listen_open, "for a back-end that connects to" },
-	{ "vdpa:", vdpa_open, "for the vDPA device" },
+	{ "unix:", unix_open, "for a back-end that listens at", true },
+	{ "listen:", listen_open, "for a back-end that connects to", true },
+	{ "vdpa:", vdpa_open, "for the vDPA device", false },
 };
 
 static const struct transport *transport_find(const char *spec)
@@ -168,10 +169,15 @@ static bool is_early(int code)
 }
 
 int backend_source_try(struct backend_source *source, int stop_fd, unsigned int timeout_ms,
-		       struct virtio_device **out, struct umbra_error *err)
+		       struct virtio_device **out, struct peer_process *process,
+		       struct umbra_error *err)
 {
 	int rc = source->transport->open(source, stop_fd, timeout_ms, out, err);
 
+	if (!rc && source->transport->is_process)
+		peer_process_meet(process, vhost_user_client_fd(*out));
+	else if (!rc)
+		peer_process_forget(process);
 	if (!is_early(rc))
 		return rc;
 	backoff_failed(&source->backoff);

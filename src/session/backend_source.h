@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "host/peer_process.h"
 #include "umbra/error.h"
 #include "umbra/socket.h"
 #include "virtio/virtio_ops.h"
@@ -43,12 +44,13 @@ void backend_source_begin(struct backend_source *source);
 /*
  * An attempt.  @timeout_ms bounds this, and every later call of the back-end while nobody
  * listens.  @stop_fd (an eventfd, or -1) is borrowed until the back-end's destroy().
+ * @process: of a back-end that is there, who it is; that of "vdpa:" is the kernel, and NONE.
  * -EAGAIN: none is there yet, as @err says.  Else errors as of vhost_user_client_connect()
  * and vhost_vdpa_open(), which do not pass by themselves.
  */
 UMBRA_MUST_CHECK int backend_source_try(struct backend_source *source, int stop_fd,
 					unsigned int timeout_ms, struct virtio_device **out,
-					struct umbra_error *err);
+					struct peer_process *process, struct umbra_error *err);
 
 /* To be polled for reading between two attempts; -1: nothing will be heard. */
 int backend_source_fd(const struct backend_source *source);

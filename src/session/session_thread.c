@@ -120,7 +120,10 @@ static void part(struct session *s, const struct umbra_error *why)
 		log_error("%s; the front-end is disconnected", lost.text);
 	s->kind->detach(s);
 	front_end_part(&s->front, !lost.text[0]);
-	back_end_let_go(&s->back);
+	if (lost.text[0])
+		back_end_lose(&s->back);
+	else
+		back_end_let_go(&s->back);
 	if (s->kind->parted)
 		s->kind->parted(s, lost.text[0] ? lost.text : NULL);
 	s->result = lost.text[0] ? -ECONNRESET : 0;
@@ -185,6 +188,7 @@ enum heard {
 	HEARD_NOTICE,
 	HEARD_DOORWAY,
 	HEARD_FRONT,
+	HEARD_PROCESS,
 	HEARD_BACK,
 	HEARD_MAX = HEARD_BACK + BACKEND_FDS_MAX
 };
@@ -211,6 +215,7 @@ static unsigned int hear(struct session *s, struct pollfd fds[HEARD_MAX], int wa
 		fds[i] = (struct pollfd){ .fd = bells[i]->fd, .events = POLLIN };
 	fds[HEARD_DOORWAY] = front_end_poll_doorway(&s->front);
 	fds[HEARD_FRONT] = front_end_poll(&s->front);
+	fds[HEARD_PROCESS] = back_end_poll_process(&s->back);
 	count = back_end_poll(&s->back, fds + HEARD_BACK);
 	wait_ms = sooner(wait_ms, front_end_wait_ms(&s->front));
 	wait_ms = sooner(wait_ms, back_end_wait_ms(&s->back));
@@ -318,6 +323,8 @@ static void round_handle(struct session *s, const struct pollfd fds[HEARD_MAX], 
 	}
 	if (fds[HEARD_NOTICE].revents)
 		bell_hush(&s->notice);
+	if (fds[HEARD_PROCESS].revents)
+		back_end_watch(&s->back);
 	front_come(s, fds[HEARD_DOORWAY].revents);
 	if (s->front.state == FRONT_END_SERVED)
 		serve(s, fds, count);

@@ -293,13 +293,10 @@ static int tend(struct session *s)
 static void show(struct session *s)
 {
 	struct umbra_shadow_device *u = device_of_session(s);
-	const struct virtio_device *backend = s->back.device;
 
 	shadow_device_info(u->device, &u->picture);
 	u->picture.info.frontends = s->frontends;
-	u->picture.backend = (struct umbra_backend_info){ 0 };
-	if (backend)
-		backend->ops->info(backend, &u->picture.backend);
+	back_end_show(&s->back, &u->picture.backend);
 	if (u->picture.info.state == UMBRA_DEVICE_WAITING)
 		session_describe_wait(s, u->picture.info.reason, sizeof(u->picture.info.reason));
 }

@@ -74,6 +74,29 @@ def test_ctl_shows_it(real, program):
     assert run(program, "ctl", real.control, "shadow", "on").returncode == 0
 
 
+def test_the_process_of_a_lost_back_end_is_seen_to_end(bed, program):
+    backend = bed.backend()
+    umbra = bed.umbra(backend)
+    assert "process" not in umbra.vhost()["backend"]
+    with socket.socket(socket.AF_UNIX) as vm:
+        vm.connect(str(umbra.socket))
+        wait_until(lambda: umbra.state() == "negotiating", "the VM to be taken")
+        process = umbra.vhost()["backend"]["process"]
+        assert process["pid"] == backend.process.pid
+        assert process["name"].startswith(f"pid {backend.process.pid}, qemu-storage")
+        assert process["state"] == "lives"
+        backend.kill()
+        wait_until(lambda: umbra.vhost()["backend"].get("process") == {
+            **process, "state": "ended"}, "umbra to have seen its end")
+        assert "ended" in run(program, "ctl", umbra.control, "queues").stdout
+    backend.start()
+    with socket.socket(socket.AF_UNIX) as vm:
+        vm.connect(str(umbra.socket))
+        wait_until(lambda: umbra.vhost()["backend"]["process"]["pid"] == backend.process.pid,
+                   "umbra to have met the next one")
+    wait_until(lambda: "process" not in umbra.vhost()["backend"], "it to be let go")
+
+
 def test_a_socket_in_use_is_an_early_failure(real):
     done = run(real.bed.program, "shadow", f"--socket-path={real.socket}",
                "--backend=unix:/nowhere")

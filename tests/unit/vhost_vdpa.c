@@ -25,16 +25,18 @@
 static int attempt(const char *spec)
 {
 	static const struct umbra_socket_access any = { 0 };
+	struct peer_process process = PEER_PROCESS_NONE;
 	struct backend_source *source;
 	int rc = backend_source_open(spec, &any, &source, &err);
 
 	assert_int_equal(rc, 0);
 	backend_source_begin(source);
 	assert_int_equal(backend_source_wait_ms(source), 0);
-	rc = backend_source_try(source, -1, TIMEOUT_MS, &b, &err);
+	rc = backend_source_try(source, -1, TIMEOUT_MS, &b, &process, &err);
 	if (rc == -EAGAIN) /* the next one is not due at once, and soon */
 		assert_in_range(backend_source_wait_ms(source), 0, 10);
 	backend_source_close(&source);
+	assert_int_equal(process.pidfd, -1); /* of the kernel, or of nobody */
 	return rc;
 }
 
