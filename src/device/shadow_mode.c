@@ -34,11 +34,12 @@ int shadow_mode_check(const struct shadow_device *d, bool shadowed, struct umbra
 				"on the guest's ring",
 				i, ghosts);
 		if (shadowed && lane_has_left(r))
-			return error_set(err, -EOPNOTSUPP,
-					 "queue %u: the back-end has not used all that it had when "
-					 "the queue was passed through and stopped all the same, "
-					 "and would complete that on the shadow ring",
-					 i);
+			return error_set(
+				err, -EOPNOTSUPP,
+				"queue %u: the back-end has not used all that it had when "
+				"the queue was passed through and broke, or was stopped all "
+				"the same, and would complete that on the shadow ring",
+				i);
 	}
 	if (shadowed && d->no_shadow[0])
 		return error_set(err, -EOPNOTSUPP, "%s", d->no_shadow);

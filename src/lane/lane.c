@@ -281,6 +281,8 @@ void lane_break(struct lane *r, const struct lane_context *c, const char *reason
 		snprintf(r->error, sizeof(r->error), "%s", reason);
 	else
 		r->ops->error(r, r->error, sizeof(r->error));
+	if (r->ops && r->ops->broke)
+		r->ops->broke(r, c);
 	if (!lane_has_queue(r))
 		r->ops = &lane_untouched;
 	else

@@ -55,6 +55,8 @@ struct lane_ops {
 
 	/* The guest's ring was found elsewhere. */
 	void (*find)(struct lane *r, const struct lane_context *c);
+	/* It breaks: note what the back-end keeps, where no queue of ours knows it. */
+	void (*broke)(struct lane *r, const struct lane_context *c);
 	/* Never write to the guest's ring again. */
 	void (*abandon)(struct lane *r);
 	/* Why its queue is broken, as a sentence.  Returns @text.  NULL: it has none. */

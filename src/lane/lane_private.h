@@ -50,7 +50,8 @@ struct lane {
 	 * chains (these and lost ones) at its base. */
 	uint32_t *kept;
 	uint16_t kept_count, owed;
-	bool left; /* passed through, it was let go of before all that was taken was used */
+	bool left; /* passed through, it broke, or was let go of, before all that was taken was used
+		    */
 
 	/* Ids that chains of the last shadow had which was let go of before a vhost-user
 	 * back-end had used them: it may do it yet.  NULL: none.  Where it did, if no other shadow

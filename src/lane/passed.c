@@ -267,6 +267,13 @@ static void passed_finish(struct lane *r, const struct lane_context *c)
 	r->owed = split_outstanding(&r->front.split, r->front.base);
 }
 
+/* What it has taken of this ring it may complete later, wherever it says that it stopped. */
+static void passed_broke(struct lane *r, const struct lane_context *c)
+{
+	r->left |= !r->forgotten && !backend_runs_as_one(c->backend) &&
+		   ring_open(r, split_said(&r->front.split));
+}
+
 const struct lane_ops lane_passed = {
 	.start = passed_start,
 	.hush = hush_tell,
@@ -276,4 +283,5 @@ const struct lane_ops lane_passed = {
 	.left = passed_left,
 	.restart = passed_restart,
 	.finish = passed_finish,
+	.broke = passed_broke,
 };

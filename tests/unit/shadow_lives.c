@@ -269,6 +269,48 @@ static void chains_of_the_guests_ring_are_not_completed_on_a_shadow(void **state
 	sim_free(sim);
 }
 
+/* It has lied about where it stopped, or has no call fd any more: what it has done, and will do
+ * yet, nobody knows. */
+static void chains_of_a_passed_ring_that_broke_are_not_completed_on_a_shadow(void **state)
+{
+	(void)state;
+	for (int n = 0; n < 3; n++) {
+		const bool has_some = n < 2;
+		struct sim *sim = boot(8, V1 | EVENT, false);
+		struct umbra_error err = { "" };
+		int fd = sim->next_fd++;
+
+		ask(sim, 0);
+		assert_int_equal(sim_backend_take(sim, 0, 8), 1);
+		if (!has_some)
+			complete_oldest(sim, 1);
+		if (n == 0) {
+			sim->fail_fds = 2;
+			assert_int_not_equal(
+				sim->front->ops->ring_set_call(sim->front, 0, &fd, &err), 0);
+			assert_true(queue(sim)->error[0]);
+		} else {
+			sim->base_lie = 100;
+		}
+		stop(sim);
+		sim->base_lie = 0;
+		err.text[0] = '\0';
+		assert_int_equal(shadow_device_switch(sim->device, true, &err),
+				 has_some ? -EOPNOTSUPP : 0);
+		assert_true(!has_some || strstr(err.text, "queue 0"));
+		sim->queues[0].held_count = 0; /* it forgets them, which nobody knows */
+		driver_begins(sim);
+		if (has_some) {
+			assert_int_equal(shadow_device_switch(sim->device, true, &err),
+					 -EOPNOTSUPP);
+			assert_int_equal(shadow_device_state(sim->device),
+					 UMBRA_DEVICE_PASSTHROUGH);
+		}
+		serves_whatever_fits(sim);
+		sim_free(sim);
+	}
+}
+
 /* --- at random -------------------------------------------------------------------- */
 
 /* Serials are given once: what the guest gets it must have asked for in this life, and the
@@ -358,6 +400,7 @@ int main(void)
 		cmocka_unit_test(a_life_that_is_stopped_does_not_wait_for_an_earlier_one),
 		cmocka_unit_test(chains_of_a_shadow_are_not_completed_on_the_guests_ring),
 		cmocka_unit_test(chains_of_the_guests_ring_are_not_completed_on_a_shadow),
+		cmocka_unit_test(chains_of_a_passed_ring_that_broke_are_not_completed_on_a_shadow),
 		cmocka_unit_test(at_random_no_life_is_taken_for_another),
 	};
 
