@@ -441,17 +441,3 @@ void balloon_device_destroy(struct balloon_device **device)
 	balloon_shared_fini(&d->shared);
 	free(d);
 }
-
-/* --- looking after it ------------------------------------------------------------------ */
-
-int balloon_device_check_memory(const struct balloon_device *d, struct umbra_error *err)
-{
-	const struct memory_region *r = d->memory ? memory_find_cut(d->memory) : NULL;
-
-	if (!r)
-		return 0;
-	return error_set(err, -EFAULT,
-			 "the front-end has shrunk the memory file behind gpa 0x%" PRIx64
-			 ", or there was no memory for it",
-			 r->gpa.v);
-}

@@ -83,10 +83,6 @@ bool balloon_device_touches(const struct balloon_device_config *config, uint64_t
 /* A queue in service has set `broken`. */
 void balloon_device_check_queues(struct balloon_device *d);
 
-/* -EFAULT: the front-end has shrunk a memory file that it gave us. */
-UMBRA_MUST_CHECK int balloon_device_check_memory(const struct balloon_device *d,
-						 struct umbra_error *err);
-
 /*
  * See how far the balloon is.  Returns what to tell: a mask of 1 << enum
  * umbra_balloon_event_kind.  *@next_us: when to call again at the latest, or

@@ -151,12 +151,6 @@ int option_take_number(const struct option_row *row, const char *value, void *pl
 	return option_number(row->name, value, row->min, row->max, place, err);
 }
 
-int option_take_choice(const struct option_row *row, const char *value, void *place,
-		       struct umbra_error *err)
-{
-	return option_choice(row->name, value, row->words, place, err);
-}
-
 int option_take_size(const struct option_row *row, const char *value, void *place,
 		     struct umbra_error *err)
 {

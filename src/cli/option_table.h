@@ -59,9 +59,6 @@ UMBRA_MUST_CHECK int option_take_flag(const struct option_row *row, const char *
 /* An unsigned int, in [row->min, row->max]. */
 UMBRA_MUST_CHECK int option_take_number(const struct option_row *row, const char *value,
 					void *place, struct umbra_error *err);
-/* An unsigned int: which of row->words it is. */
-UMBRA_MUST_CHECK int option_take_choice(const struct option_row *row, const char *value,
-					void *place, struct umbra_error *err);
 /* A uint64_t. */
 UMBRA_MUST_CHECK int option_take_size(const struct option_row *row, const char *value, void *place,
 				      struct umbra_error *err);

@@ -80,7 +80,8 @@ static struct lane *control_ring_find(struct shadow_device *d)
 
 /* --- how long it is true --------------------------------------------------- */
 
-void shadow_control_forget(struct shadow_device *d)
+/* Nobody knows any more what the guest has said. */
+static void control_forget(struct shadow_device *d)
 {
 	struct shadow_control *c = &d->control;
 
@@ -114,11 +115,11 @@ int shadow_control_negotiate(struct shadow_device *d, uint64_t features, struct 
 	int rc;
 
 	if (!shadow_control_follows(d, features)) {
-		shadow_control_forget(d);
+		control_forget(d);
 		return 0;
 	}
 	rc = terms_read(d, features, &c->terms, err);
-	shadow_control_forget(d);
+	control_forget(d);
 	if (rc || !c->loaded)
 		return rc;
 	rc = net_control_load(&c->state, &c->terms, c->loaded, c->loaded_bytes, err);
@@ -135,7 +136,7 @@ void shadow_control_begins(struct shadow_device *d, const struct lane *r)
 	struct shadow_control *c = &d->control;
 
 	if (lane_is_new_to_guest(r)) {
-		shadow_control_forget(d);
+		control_forget(d);
 		c->is_known = true;
 	} else if (!c->is_known) {
 		log_warning("queue %u: the guest's control queue goes on at index %u, and what was "

@@ -70,10 +70,6 @@ UMBRA_MUST_CHECK int shadow_device_switch(struct shadow_device *d, bool shadowed
  * that it failed, for @reason.  It will be undone when the back-end answers. */
 void shadow_device_switch_overdue(struct shadow_device *d, const char *reason);
 
-/* -EFAULT: the front-end has shrunk a memory file that it gave us. */
-UMBRA_MUST_CHECK int shadow_device_check_memory(const struct shadow_device *d,
-						struct umbra_error *err);
-
 /* A queue in service has set `broken`. */
 void shadow_device_check_queues(struct shadow_device *d);
 

@@ -213,8 +213,6 @@ void shadow_control_init(struct shadow_device *d);
 void shadow_control_fini(struct shadow_device *d);
 /* Is the back-end one that is followed? */
 bool shadow_control_find(struct shadow_device *d);
-/* Nobody knows any more what the guest has said. */
-void shadow_control_forget(struct shadow_device *d);
 /* The guest is about to take @features: it begins anew, or with the state that was
  * loaded, which may be refused. */
 UMBRA_MUST_CHECK int shadow_control_negotiate(struct shadow_device *d, uint64_t features,

@@ -236,15 +236,3 @@ int shadow_remove_region(struct virtio_device *self, const struct memory_region 
 	free(table);
 	return rc ? rc : memory_replace(d, m, tell_removed, &removed, err);
 }
-
-int shadow_device_check_memory(const struct shadow_device *d, struct umbra_error *err)
-{
-	const struct memory_region *r = d->memory ? memory_find_cut(d->memory) : NULL;
-
-	if (!r)
-		return 0;
-	return error_set(err, -EFAULT,
-			 "the front-end has shrunk the memory file of its region at gpa 0x%" PRIx64
-			 ", 0x%" PRIx64 " bytes",
-			 r->gpa.v, r->size);
-}
