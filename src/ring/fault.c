@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A fault as a name and as a sentence: see fault.h.
+ * A fault as a sentence: see fault.h.
  *
  * The sentence is for the person who has to find out which driver or which
  * back-end is wrong, so it names who did it, the number, and the limit.
@@ -9,35 +9,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-
-static const char *const names[RING_FAULT_COUNT] = {
-	[RING_OK] = "ok",
-	[RING_AVAIL_JUMPED] = "avail-jumped",
-	[RING_HEAD_RANGE] = "head-range",
-	[RING_NEXT_RANGE] = "next-range",
-	[RING_CHAIN_TOO_LONG] = "chain-too-long",
-	[RING_READ_AFTER_WRITE] = "read-after-write",
-	[RING_ZERO_LENGTH] = "zero-length",
-	[RING_OUTSIDE_MEMORY] = "outside-memory",
-	[RING_INDIRECT_UNNEGOTIATED] = "indirect-unnegotiated",
-	[RING_INDIRECT_NESTED] = "indirect-nested",
-	[RING_INDIRECT_WITH_NEXT] = "indirect-with-next",
-	[RING_INDIRECT_EMPTY] = "indirect-empty",
-	[RING_INDIRECT_SIZE] = "indirect-size",
-	[RING_INDIRECT_TOO_LONG] = "indirect-too-long",
-	[RING_INDIRECT_OUTSIDE] = "indirect-outside",
-	[RING_USED_JUMPED] = "used-jumped",
-	[RING_USED_ID_RANGE] = "used-id-range",
-	[RING_USED_NOT_IN_FLIGHT] = "used-not-in-flight",
-	[RING_USED_OUT_OF_ORDER] = "used-out-of-order",
-};
-
-const char *ring_fault_name(enum ring_fault fault)
-{
-	if ((unsigned int)fault >= RING_FAULT_COUNT)
-		return "unknown";
-	return names[fault];
-}
 
 char *ring_error_text(const struct ring_error *e, char *text, size_t size)
 {

@@ -48,7 +48,4 @@ struct ring_error {
  * outside the ring of 256".  Returns @text. */
 char *ring_error_text(const struct ring_error *error, char *text, size_t size);
 
-/* The fault's stable short name, e.g. "head-range", for JSON and tests. */
-const char *ring_fault_name(enum ring_fault fault);
-
 #endif
