@@ -258,8 +258,10 @@ static int control_queue_forward(struct control_queue *q, unsigned int *notify)
 	return rc < 0 ? rc : (int)n;
 }
 
-int control_queue_move(struct control_queue *q, unsigned int *notify)
+/* These three as queue_service.h says. */
+static int control_queue_move(void *queue, unsigned int *notify)
 {
+	struct control_queue *q = queue;
 	unsigned int actions = 0;
 	int back, forth;
 
@@ -279,8 +281,9 @@ int control_queue_move(struct control_queue *q, unsigned int *notify)
 	return back + forth > 0 ? (int)(actions | QUEUE_MORE) : 0;
 }
 
-int control_queue_pass(struct control_queue *q, unsigned int *notify)
+static int control_queue_pass(void *queue, unsigned int *notify)
 {
+	struct control_queue *q = queue;
 	int actions = control_queue_move(q, notify);
 
 	if (actions)
@@ -296,66 +299,33 @@ int control_queue_pass(struct control_queue *q, unsigned int *notify)
 	return 0;
 }
 
-bool control_queue_has_work(const struct control_queue *q)
+static bool control_queue_has_work(const void *queue)
 {
+	const struct control_queue *q = queue;
+
 	return driver_ring_has_used(&q->back) ||
 	       (q->flight == CONTROL_IDLE && device_ring_has_avail(&q->guest));
 }
 
-static int service_pass(void *queue, unsigned int *notify)
-{
-	return control_queue_pass(queue, notify);
-}
-
-static int service_move(void *queue, unsigned int *notify)
-{
-	return control_queue_move(queue, notify);
-}
-
-static bool service_has_work(const void *queue)
-{
-	return control_queue_has_work(queue);
-}
-
 void control_queue_service(struct control_queue *q, struct queue_service *service)
 {
-	service->pass = service_pass;
-	service->move = service_move;
-	service->has_work = service_has_work;
+	service->pass = control_queue_pass;
+	service->move = control_queue_move;
+	service->has_work = control_queue_has_work;
 	service->queue = q;
 }
 
 /* ---- stopping ------------------------------------------------------------------ */
 
-/* What is at the device will not be answered.  Was it the guest's? */
-static bool command_untake(struct control_queue *q)
+bool control_queue_take_back(struct control_queue *q)
 {
 	bool guest = q->flight == CONTROL_GUEST;
 
-	if (guest)
+	if (guest) {
 		device_ring_untake(&q->guest, 1);
-	q->flight = CONTROL_IDLE;
-	return guest;
-}
-
-int control_queue_rewind(struct control_queue *q, struct ring_position base)
-{
-	uint16_t untaken = driver_ring_untaken(&q->back, base);
-
-	if (driver_ring_unadd(&q->back, untaken))
-		return -EPROTO;
-	if (untaken)
-		(void)command_untake(q);
-	control_counters_update(q);
-	return 0;
-}
-
-bool control_queue_take_back(struct control_queue *q)
-{
-	bool guest = command_untake(q);
-
-	if (guest)
 		counter_add(&q->counters->returned, 1);
+	}
+	q->flight = CONTROL_IDLE;
 	return guest;
 }
 

@@ -115,22 +115,12 @@ struct control_queue_config {
 UMBRA_MUST_CHECK int control_queue_init(struct control_queue *q,
 					const struct control_queue_config *config);
 
-/* As of shadow_queue.h. */
-UMBRA_MUST_CHECK int control_queue_pass(struct control_queue *q, unsigned int *notify);
-UMBRA_MUST_CHECK int control_queue_move(struct control_queue *q, unsigned int *notify);
-bool control_queue_has_work(const struct control_queue *q);
-UMBRA_MUST_CHECK int control_queue_drain(struct control_queue *q, unsigned int *notify);
-void control_queue_abandon(struct control_queue *q);
-
 /* Fill in how the queue is served: pass, move, has_work, queue. */
 void control_queue_service(struct control_queue *q, struct queue_service *service);
 
-/*
- * The device was suspended and says that it would have taken the entry @base.avail of
- * its ring next.  A command from there on goes back to the guest's ring.
- * -EPROTO: @base is not an index that the device can have reached.
- */
-UMBRA_MUST_CHECK int control_queue_rewind(struct control_queue *q, struct ring_position base);
+/* As of shadow_queue.h. */
+UMBRA_MUST_CHECK int control_queue_drain(struct control_queue *q, unsigned int *notify);
+void control_queue_abandon(struct control_queue *q);
 
 /*
  * The device was reset.  A command that it had and did not use goes back to the
@@ -156,12 +146,6 @@ UMBRA_MUST_CHECK int control_queue_replay(struct control_queue *q, struct shadow
 static inline bool control_queue_is_broken(const struct control_queue *q)
 {
 	return q->error.fault != RING_OK;
-}
-
-/* Commands that the device has and has not used: 0 or 1. */
-static inline uint16_t control_queue_in_flight(const struct control_queue *q)
-{
-	return driver_ring_in_flight(&q->back);
 }
 
 /* Why the queue is broken, as a sentence.  Returns @text. */

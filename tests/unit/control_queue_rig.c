@@ -90,6 +90,7 @@ struct rig *rig_at(uint16_t size, uint64_t features, uint16_t base)
 	};
 	assert_non_null(g->config.segs);
 	assert_int_equal(control_queue_init(&g->queue, &g->config), 0);
+	control_queue_service(&g->queue, &g->service);
 	device_begin(g);
 	g->deaf_at = g->no_at = g->lie_at = g->stop_at = UINT32_MAX;
 	return g;
@@ -169,13 +170,33 @@ void guest_gets_nothing(struct rig *g)
 
 /* --- the queue -------------------------------------------------------------------- */
 
+int pass(struct rig *g, unsigned int *owed)
+{
+	return g->service.pass(g->service.queue, owed);
+}
+
+int move(struct rig *g, unsigned int *owed)
+{
+	return g->service.move(g->service.queue, owed);
+}
+
+bool has_work(const struct rig *g)
+{
+	return g->service.has_work(g->service.queue);
+}
+
+uint16_t in_flight(const struct rig *g)
+{
+	return driver_ring_in_flight(&g->queue.back);
+}
+
 int run(struct rig *g)
 {
 	unsigned int owed;
 	int all = 0, actions;
 
 	do {
-		actions = control_queue_pass(&g->queue, &owed);
+		actions = pass(g, &owed);
 		if (actions < 0)
 			return actions;
 		all |= actions;

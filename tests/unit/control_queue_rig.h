@@ -35,6 +35,7 @@ struct rig {
 	void *guest_private;
 
 	struct control_queue queue;
+	struct queue_service service; /* how it is served */
 	struct control_queue_config config;
 	struct net_control_terms terms;
 	struct net_control *state;
@@ -88,8 +89,14 @@ void guest_say(struct rig *g, const void *bytes, uint32_t size, uint64_t token);
 void guest_gets(struct rig *g, uint64_t token, uint8_t answer);
 
 void guest_gets_nothing(struct rig *g);
+/* One pass of it, or a move, as its service does. */
+int pass(struct rig *g, unsigned int *owed);
+int move(struct rig *g, unsigned int *owed);
+bool has_work(const struct rig *g);
 /* All passes until the queue sleeps; what it wanted done meanwhile. */
 int run(struct rig *g);
+/* Commands that the device has and has not used. */
+uint16_t in_flight(const struct rig *g);
 /* Take a command, into g->seen.  All of it is in our own memory. */
 int device_take(struct rig *g);
 void device_use(struct rig *g, uint32_t len);

@@ -127,6 +127,28 @@ static void a_command_in_flight_at_a_switch_is_answered_once(void **state)
 		}
 }
 
+/* It begins anew behind a reset, so what it says of where it stood is not even looked at. */
+static void a_device_may_say_what_it_likes_of_where_its_control_ring_stands(void **state)
+{
+	static const int lies[] = { -1, 1, 5, 100 };
+
+	(void)state;
+	for (unsigned int n = 0; n < 2 * ARRAY_SIZE(lies); n++) {
+		struct sim *sim = net_boot(n & 1 ? SUSPENDING : RESETTING);
+
+		assert_int_equal(answer(sim, SAY(sim, PROMISC)), VIRTIO_NET_OK);
+		sim->base_lie = lies[n / 2];
+		sim->honest = ~(1u << CONTROL);
+		restart(sim);
+		assert_int_equal(told(sim), 1);
+		ASSERT_TOLD_AGAIN(sim, 0, PROMISC);
+		assert_int_equal(answer(sim, SAY(sim, MAC)), VIRTIO_NET_OK);
+		assert_string_equal(info_of(sim)->queues[CONTROL].error, "");
+		request_arrives(sim, 0, 1);
+		sim_free(sim);
+	}
+}
+
 static void a_shadow_that_is_switched_off_follows_the_control_queue(void **state)
 {
 	struct sim *sim = net_new(UMBRA_SHADOW_OFF, SUSPENDING);
@@ -368,6 +390,7 @@ int main(void)
 		cmocka_unit_test(a_device_is_told_again_before_its_data_rings_run),
 		cmocka_unit_test(a_device_that_was_told_nothing_is_told_nothing),
 		cmocka_unit_test(a_command_in_flight_at_a_switch_is_answered_once),
+		cmocka_unit_test(a_device_may_say_what_it_likes_of_where_its_control_ring_stands),
 		cmocka_unit_test(a_shadow_that_is_switched_off_follows_the_control_queue),
 		cmocka_unit_test(which_ring_it_is_follows_from_what_was_negotiated),
 		cmocka_unit_test(a_vhost_user_back_end_is_not_followed),
