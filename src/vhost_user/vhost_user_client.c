@@ -611,11 +611,6 @@ int vhost_user_client_check(struct virtio_device *b, struct umbra_error *err)
 	return vhost_user_requester_check(&client_of(b)->r, err);
 }
 
-int vhost_user_client_channel_fd(const struct virtio_device *b)
-{
-	return client_of(b)->r.channel.fd;
-}
-
 int vhost_user_client_channel_dispatch(struct virtio_device *b, struct umbra_error *err)
 {
 	return vhost_user_requester_dispatch(&client_of(b)->r, err);

@@ -20,8 +20,8 @@
  * every VHOST_USER_CLIENT_PATIENCE_MS.  To give up is final, so an owner with something to
  * lose (a guest's disk) would rather wait.
  *
- * Ownership: destroy() (of virtio_ops) closes both sockets.  The fds of the
- * two accessors stay open and the same until then, whatever happens.
+ * Ownership: destroy() (of virtio_ops) closes both sockets.  Their fds stay open
+ * and the same until then, whatever happens.
  * Threads: one.
  * Trust: the back-end is hostile.  A reply that is not the one that was asked
  * for, or bytes that nobody asked for, end the connection: the call returns
@@ -68,11 +68,8 @@ int vhost_user_client_fd(const struct virtio_device *b);
  */
 UMBRA_MUST_CHECK int vhost_user_client_check(struct virtio_device *b, struct umbra_error *err);
 
-/* The back-end's channel, to be polled for reading; -1: there is none. */
-int vhost_user_client_channel_fd(const struct virtio_device *b);
-
 /*
- * Handle one message of the channel.  1: handled.  0: the back-end has closed
+ * Handle one message of the back-end's channel.  1: handled.  0: the back-end has closed
  * it.  Negative: the channel is of no more use, and @err says why; the
  * connection itself lives on.  After 0 or less, poll it no more.
  */

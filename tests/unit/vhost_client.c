@@ -102,7 +102,7 @@ static void only_what_can_be_relayed_is_offered_and_what_we_need_is_added(void *
 	assert_int_equal(b->ops->set_protocol_features(b, P(LOG_SHMFD), &err), -EINVAL);
 	assert_int_equal(b->ops->set_protocol_features(b, P(MQ), &err), 0);
 	assert_int_equal(script.negotiated, P(MQ) | P(REPLY_ACK) | P(CONFIGURE_MEM_SLOTS));
-	assert_int_equal(vhost_user_client_channel_fd(b), -1);
+	assert_int_equal(channel_fd(), -1);
 }
 
 static void memory_goes_out_with_its_files_and_offsets(void **state)

@@ -52,7 +52,7 @@ static void connect_with_channel(unsigned int timeout_ms)
 	config_changes = 0;
 	b->ops->listen(b, &(struct backend_listener){ &config_changes, count_change, NULL });
 	negotiate(0);
-	assert_true(vhost_user_client_channel_fd(b) >= 0);
+	assert_true(channel_fd() >= 0);
 }
 
 static void a_back_end_that_asks_back_before_it_replies_is_answered(void **state)
@@ -132,7 +132,7 @@ static void a_flood_on_the_channel_does_not_move_the_deadline(void **state)
 	connect_with_channel(SOON_MS);
 	assert_int_equal(b->ops->get_queue_num(b, &count, &err), -ETIMEDOUT);
 	/* The flood ends when the channel does. */
-	shutdown(vhost_user_client_channel_fd(b), SHUT_RDWR);
+	shutdown(channel_fd(), SHUT_RDWR);
 	assert_true(config_changes > 0);
 }
 
@@ -146,7 +146,7 @@ static void a_flood_on_the_channel_does_not_keep_the_owner_from_giving_up(void *
 	connect_with_channel(LONG_MS);
 	b->ops->listen(b, &(struct backend_listener){ &config_changes, count_change, give_up });
 	assert_int_equal(b->ops->get_queue_num(b, &count, &err), -ECANCELED);
-	shutdown(vhost_user_client_channel_fd(b), SHUT_RDWR);
+	shutdown(channel_fd(), SHUT_RDWR);
 	assert_true(config_changes > 0);
 }
 

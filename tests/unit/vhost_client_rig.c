@@ -181,6 +181,14 @@ void assert_alive(void)
 	assert_int_equal(features, script.features);
 }
 
+int channel_fd(void)
+{
+	int fds[BACKEND_FDS_MAX];
+
+	assert_int_equal(b->ops->fds(b, fds), 2);
+	return fds[1];
+}
+
 void assert_lost(const char *why)
 {
 	uint64_t value;

@@ -50,6 +50,8 @@ int setup(void **state);
 int teardown(void **state);
 void negotiate(uint64_t features);
 void connect_and_negotiate(void);
+/* Of the back-end's own channel; -1: there is none. */
+int channel_fd(void);
 /* Ask something that is answered: the connection lives. */
 void assert_alive(void);
 /* Nothing works any more, and the text still says why. */
