@@ -113,12 +113,6 @@ static inline uint16_t ring_used_since(struct ring_position p, struct ring_posit
 	return ring_place_since(p.layout, p.used, before.used, size);
 }
 
-/* @n, at most @size, more are taken. */
-static inline void ring_position_take(struct ring_position *p, uint16_t n, uint32_t size)
-{
-	p->avail = ring_place_after(p->layout, p->avail, n, size);
-}
-
 /* @n, at most @size, more are completed. */
 static inline void ring_position_complete(struct ring_position *p, uint16_t n, uint32_t size)
 {

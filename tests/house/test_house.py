@@ -19,7 +19,7 @@ class House:
     def __init__(self, folder):
         self.root = folder / "house"
         self.script = self.root / "scripts/check-house"
-        for name in ("src", "include", "docs", "scripts"):
+        for name in ("src", "include", "kmod", "docs", "scripts"):
             shutil.copytree(REPOSITORY / name, self.root / name, symlinks=True)
         build = build_directory().resolve()
         self.plan = [entry | {"file": os.path.relpath(os.path.join(entry["directory"],
@@ -117,6 +117,37 @@ def test_a_name_that_something_else_has_is_found(house, line, kind, name):
         house.append("src/base/log.c", line)
     found = [line for line in house.check() if line.startswith("name: src/cli/main.c:")]
     assert len(found) == 1 and f": {name}: a {kind} of this name is in src/base/" in found[0]
+
+
+@pytest.mark.parametrize("name, line", [
+    pytest.param("src/base/log.c", "int nobody(void);\n\nint nobody(void)\n{\n\treturn 0;\n}",
+                 id="external"),
+    pytest.param("src/base/bits.h", "static inline int nobody(void)\n{\n\treturn 0;\n}",
+                 id="inline"),
+])
+def test_a_function_that_nobody_calls_is_found(house, name, line):
+    house.append(name, line)
+    (found,) = house.check()
+    assert found.startswith(f"caller: {name}:") and " nobody: has no caller" in found
+    house.append("kmod/codec.c", "int in_kmod(void)\n{\n\treturn nobody();\n}")
+    assert house.check() == []
+
+
+def test_a_function_that_another_file_calls_has_a_caller(house):
+    house.append("src/base/log.c", "int somebody(void);\n\nint somebody(void)\n{\n\treturn 0;\n}")
+    house.append("src/cli/main.c", "int somebody(void);\nint (*called)(void) = somebody;")
+    house.compile("src/base/log.c")
+    house.compile("src/cli/main.c")
+    assert house.check() == []
+
+
+def test_a_function_that_tests_ask_and_somebody_calls_stands_in_the_list_in_vain(house):
+    house.append("src/cli/main.c", "const void *asked(void);\n\nconst void *asked(void)\n{\n"
+                                   "\treturn asked;\n}")
+    house.replace("scripts/check-house", "ASKED_BY_TESTS = frozenset([",
+                  'ASKED_BY_TESTS = frozenset(["asked",')
+    (found,) = house.check()
+    assert found.startswith("caller: asked has a caller, or is gone: take it out of ")
 
 
 def test_functions_of_one_slot_may_share_a_name(house):
