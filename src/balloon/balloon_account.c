@@ -41,7 +41,7 @@ void balloon_account_adopt(struct balloon_device *d)
 		 d->actual >> (20 - PAGE_RUN_SHIFT),
 		 d->aim.wish_id ? "" : ", and left there until a target is set");
 	balloon_device_aim_adopt(d, (uint32_t)actual);
-	d->host->ops->config_changed(d->host);
+	device_host_config_changed(d->host->device);
 }
 
 /* The driver that filled the balloon is no more. */

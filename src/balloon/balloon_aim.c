@@ -40,7 +40,7 @@ void balloon_device_ask_stats(struct balloon_device *d)
 
 	__atomic_store_n(&d->shared.stats_wanted, d->aim.generation, __ATOMIC_RELAXED);
 	if (r->serving && r->queue.kind == BALLOON_QUEUE_STATS)
-		d->host->ops->notify(d->host, r->front.kick_fd);
+		device_host_notify(d->host->device, r->front.kick_fd);
 }
 
 /* --- the guest's memory ---------------------------------------------------------- */
@@ -235,7 +235,7 @@ static void pages_set(struct balloon_device *d, uint32_t pages)
 		return;
 	d->aim.pages = pages;
 	balloon_device_generation_begin(d);
-	d->host->ops->config_changed(d->host);
+	device_host_config_changed(d->host->device);
 }
 
 /* Make pages of the wish. */
@@ -288,7 +288,7 @@ bool balloon_device_aim_may_change(const struct balloon_device *d)
 uint64_t balloon_device_aim(struct balloon_device *d)
 {
 	struct balloon_aim *aim = &d->aim;
-	uint64_t now = d->host->ops->now_us(d->host);
+	uint64_t now = device_host_now_us(d->host->device);
 	struct balloon_base base;
 	enum reading news;
 
@@ -333,14 +333,14 @@ void balloon_device_set_target(struct balloon_device *d, const struct umbra_ball
 	aim->wish = *wish;
 	aim->wish_id = id;
 	aim->is_converted = false;
-	aim->wished_us = d->host->ops->now_us(d->host);
+	aim->wished_us = device_host_now_us(d->host->device);
 	d->target_is_set_again = true;
 	balloon_device_generation_begin(d);
 	total_ask(d);
 	balloon_device_aim(d);
 	/* Also if it is the same: the driver may have given up. */
 	if (aim->pages == before)
-		d->host->ops->config_changed(d->host);
+		device_host_config_changed(d->host->device);
 }
 
 void balloon_device_aim_adopt(struct balloon_device *d, uint32_t pages)

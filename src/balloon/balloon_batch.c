@@ -67,9 +67,9 @@ static void discards_flush(struct balloon_batch *b)
 
 	if (!b->discard_count)
 		return;
-	start = b->host->ops->now_us(b->host);
+	start = device_host_now_us(b->host->device);
 	freed = b->host->ops->discard(b->host, b->discards, b->discard_count);
-	counter_add(&b->counters->discard_us, b->host->ops->now_us(b->host) - start);
+	counter_add(&b->counters->discard_us, device_host_now_us(b->host->device) - start);
 	for (unsigned int i = 0; i < b->discard_count; i++) {
 		note_result(b, &b->discards[i]);
 		if (b->discards[i].result == BALLOON_KEPT)

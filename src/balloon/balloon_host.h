@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a balloon device needs of the system it runs on.
- *
- * Time, discarding, threads and notifications come in through these operations,
- * so that the device makes no system call and is tested with a simulated host.
+ * What a balloon device needs of the system it runs on, beside what every device does
+ * (ring/device_host.h; one thread serves all its queues): somebody who discards memory.
  *
  * Threads: the device's unless it says otherwise.
  */
@@ -13,7 +11,7 @@
 #include <stdint.h>
 
 #include "memory/memory.h"
-#include "ring/queue_service.h"
+#include "ring/device_host.h"
 #include "umbra/error.h"
 
 /* Why memory is not given back to the host: memory_backing::keeps. */
@@ -38,12 +36,11 @@ struct balloon_discard {
 };
 
 struct balloon_host {
+	struct device_host *device; /* who serves its queues; borrowed */
 	const struct balloon_host_ops *ops;
 };
 
 struct balloon_host_ops {
-	uint64_t (*now_us)(struct balloon_host *host);
-
 	/* May the memory of @region be discarded?  Sets its backing's `keeps`. */
 	void (*judge)(struct balloon_host *host, const struct memory_region *region);
 
@@ -55,23 +52,9 @@ struct balloon_host_ops {
 	uint64_t (*discard)(struct balloon_host *host, struct balloon_discard *list,
 			    unsigned int count);
 
-	/*
-	 * Begin to serve a queue (with one pass unasked); when one breaks, call
-	 * balloon_device_check_queues() soon.  All queues of a device are served by
-	 * one thread.  end: when it returns, no thread touches the queue any more.
-	 */
-	int (*serve_begin)(struct balloon_host *host, struct queue_service *service,
-			   struct umbra_error *err);
-	void (*serve_end)(struct balloon_host *host, struct queue_service *service);
-
-	/* Write to an eventfd (or a socket that stands for one); -1: nothing. */
-	void (*notify)(struct balloon_host *host, int fd);
-
 	/* The size of the balloon has changed, or statistics have come: call balloon_device_step()
 	 * soon.  On the queues' thread. */
 	void (*moved)(struct balloon_host *host);
-	/* The configuration space has changed: tell the front-end. */
-	void (*config_changed)(struct balloon_host *host);
 };
 
 #endif

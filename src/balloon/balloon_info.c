@@ -59,7 +59,7 @@ static void stats_prepare(struct balloon_device *d, uint64_t now_us)
 
 unsigned int balloon_device_step(struct balloon_device *d, uint64_t *next_us)
 {
-	uint64_t pages = balloon_device_pages(d), now = d->host->ops->now_us(d->host);
+	uint64_t pages = balloon_device_pages(d), now = device_host_now_us(d->host->device);
 	uint64_t aim_us = balloon_device_aim(d);
 	const struct balloon_progress_view view = {
 		.target = d->memory ? d->aim.pages : pages,
@@ -169,7 +169,7 @@ static void obstacle_tell(const struct balloon_device *d, struct umbra_balloon_i
 			 "since how much it has in the balloon");
 		break;
 	case UMBRA_BALLOON_STALLED:
-		stalled_tell(d, info, d->host->ops->now_us(d->host));
+		stalled_tell(d, info, device_host_now_us(d->host->device));
 		break;
 	case UMBRA_BALLOON_UNFREED:
 		unfreed_tell(d, info);
@@ -202,7 +202,8 @@ void balloon_device_freshen(const struct balloon_device *d, struct umbra_balloon
 	info->translate_us = COUNTER(translate_us);
 	info->discard_us = COUNTER(discard_us);
 #undef COUNTER
-	balloon_stats_load(&d->shared.stats, d->host->ops->now_us(d->host), &info->stats, NULL);
+	balloon_stats_load(&d->shared.stats, device_host_now_us(d->host->device), &info->stats,
+			   NULL);
 }
 
 const char *balloon_keep_text(const struct memory_region *region, char *text, unsigned int size)

@@ -323,7 +323,7 @@ static int pass_pages(struct balloon_queue *q, enum balloon_kind kind, unsigned 
 
 	if (owner && owner != q)
 		return QUEUE_MORE | QUEUE_YIELD; /* another queue's turn comes first */
-	start = s->host->ops->now_us(s->host);
+	start = device_host_now_us(s->host->device);
 	if (!owner)
 		batch_begin(q, kind);
 	if (!s->taken)
@@ -334,8 +334,8 @@ static int pass_pages(struct balloon_queue *q, enum balloon_kind kind, unsigned 
 	if (done)
 		batch_end(q, kind);
 	/* What the discards took of it has been counted already. */
-	counter_add(&s->counters.translate_us,
-		    s->host->ops->now_us(s->host) - start - (s->counters.discard_us - discard_us));
+	counter_add(&s->counters.translate_us, device_host_now_us(s->host->device) - start -
+						       (s->counters.discard_us - discard_us));
 	if (s->counters.pages != before)
 		s->host->ops->moved(s->host);
 	if (!done)
@@ -356,7 +356,7 @@ static void take_stats(struct balloon_queue *q)
 
 	balloon_stats_store(&s->stats, bytes,
 			    chain_read(&q->chain, q->ring.memory, bytes, sizeof(bytes)), &window,
-			    s->host->ops->now_us(s->host));
+			    device_host_now_us(s->host->device));
 	/* Who takes the same buffer again, after a stop, has not asked for it. */
 	s->stats_generation = 0;
 	s->host->ops->moved(s->host); /* they say what the guest has */

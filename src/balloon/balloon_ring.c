@@ -78,7 +78,7 @@ static int balloon_ring_start(struct balloon_device *d, struct balloon_ring *r,
 
 	if (rc == -EPROTO) {
 		balloon_ring_break(d, r, why.text);
-		d->host->ops->config_changed(d->host);
+		device_host_config_changed(d->host->device);
 		rc = 0;
 	} else if (rc) {
 		error_set(err, rc, "%s", why.text);
@@ -91,13 +91,13 @@ void balloon_ring_break(struct balloon_device *d, struct balloon_ring *r, const 
 {
 	snprintf(r->error, sizeof(r->error), "%s", reason);
 	log_error("queue %u is broken: %s", r->front.index, reason);
-	d->host->ops->notify(d->host, r->front.err_fd);
+	device_host_notify(d->host->device, r->front.err_fd);
 }
 
 static void ring_pause(struct balloon_device *d, struct balloon_ring *r)
 {
 	if (r->serving)
-		d->host->ops->serve_end(d->host, &r->service);
+		device_host_serve_end(d->host->device, &r->service);
 	r->serving = false;
 	balloon_queue_pause(&r->queue);
 }
@@ -120,7 +120,7 @@ static int ring_serve(struct balloon_device *d, struct balloon_ring *r, struct u
 		.call_out = r->front.call_fd,
 		.kicks_in = &d->shared.counters.kicks,
 	};
-	rc = d->host->ops->serve_begin(d->host, &r->service, err);
+	rc = device_host_serve_begin(d->host->device, &r->service, err);
 	r->serving = !rc;
 	return rc;
 }
@@ -359,6 +359,6 @@ void balloon_device_check_queues(struct balloon_device *d)
 		else
 			ring_error_text(&r->queue.ring.error, why, sizeof(why));
 		balloon_ring_break(d, r, why);
-		d->host->ops->config_changed(d->host);
+		device_host_config_changed(d->host->device);
 	}
 }

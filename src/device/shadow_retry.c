@@ -23,7 +23,7 @@
 void shadow_retry_soon(struct shadow_device *d)
 {
 	d->retry_us = RETRY_FIRST_US;
-	d->start_at = d->host->ops->now_us(d->host) + START_PAUSE_US;
+	d->start_at = device_host_now_us(d->host->device) + START_PAUSE_US;
 }
 
 void shadow_retry_later(struct shadow_device *d, const struct umbra_error *err)
@@ -32,7 +32,7 @@ void shadow_retry_later(struct shadow_device *d, const struct umbra_error *err)
 	log_error("%s; the queues that are wanted and do not run are tried again in %" PRIu64 " s",
 		  err->text, d->retry_us / 1000000u);
 	snprintf(d->start_error, sizeof(d->start_error), "%s", err->text);
-	d->start_at = d->host->ops->now_us(d->host) + d->retry_us;
+	d->start_at = device_host_now_us(d->host->device) + d->retry_us;
 	d->retry_us *= 2;
 }
 
@@ -42,6 +42,6 @@ int shadow_device_tend_ms(const struct shadow_device *d)
 
 	if (!d->start_at)
 		return -1;
-	now = d->host->ops->now_us(d->host);
+	now = device_host_now_us(d->host->device);
 	return now >= d->start_at ? 0 : (int)((d->start_at - now + 999) / 1000);
 }

@@ -346,7 +346,7 @@ int shadow_ring_set_kick(struct virtio_device *self, unsigned int index, int *fd
 		rc = ring_exchange_fd(d, r, VIRTIO_RING_KICK, fd, err);
 		/* A kick may have come before we listened. */
 		if (!rc && lane_is_passed(r))
-			d->host->ops->notify(d->host, lane_front(r)->kick_fd);
+			device_host_notify(d->host->device, lane_front(r)->kick_fd);
 		return rc;
 	}
 	fd_close(&lane_front(r)->kick_fd);
@@ -371,7 +371,7 @@ int shadow_ring_set_call(struct virtio_device *self, unsigned int index, int *fd
 	rc = ring_exchange_fd(d, r, VIRTIO_RING_CALL, fd, err);
 	/* A call may have gone to the old fd while nobody listened there. */
 	if (!rc && !lane_is_stopped(r))
-		d->host->ops->notify(d->host, lane_front(r)->call_fd);
+		device_host_notify(d->host->device, lane_front(r)->call_fd);
 	return rc;
 }
 

@@ -248,7 +248,7 @@ static void broken_report(void *opaque, const struct lane *r)
 	d->host->ops->event(d->host, &event);
 	if (d->protocol_features &
 	    BIT64(VHOST_USER_PROTOCOL_F_STATUS)) /* NEEDS_RESET is to be read */
-		d->host->ops->config_changed(d->host);
+		device_host_config_changed(d->host->device);
 }
 
 struct lane_context shadow_lanes_context(const struct shadow_device *d)

@@ -40,12 +40,12 @@ static const char *mode_name(bool shadowed)
 static int rings_switch(struct shadow_device *d, bool shadowed, struct umbra_error *err)
 {
 	struct lane_context c = shadow_lanes_context(d);
-	uint64_t start = d->host->ops->now_us(d->host);
+	uint64_t start = device_host_now_us(d->host->device);
 	struct umbra_error later;
 	int rc, back;
 
 	rc = lanes_quiesce(d->lanes, &c, NULL, false, err);
-	if (!rc && (d->overdue || d->host->ops->now_us(d->host) - start >= d->deadline_us))
+	if (!rc && (d->overdue || device_host_now_us(d->host->device) - start >= d->deadline_us))
 		rc = error_set(err, -ETIME,
 			       "the back-end took longer than %" PRIu64 " ms to stop its rings",
 			       d->deadline_us / 1000);
@@ -96,7 +96,7 @@ int shadow_switch_running(struct shadow_device *d, bool shadowed, struct umbra_e
 {
 	bool broken[UMBRA_QUEUES_MAX];
 	enum umbra_device_state before = d->state;
-	uint64_t start = d->host->ops->now_us(d->host);
+	uint64_t start = device_host_now_us(d->host->device);
 	int rc;
 
 	shadow_state_note(d, DEVICE_SWITCHES, shadowed ? "to shadowed" : "to passed through");
@@ -119,7 +119,7 @@ int shadow_switch_running(struct shadow_device *d, bool shadowed, struct umbra_e
 		d->switches_failed++;
 	else
 		d->switches++;
-	d->last_pause_us = d->host->ops->now_us(d->host) - start;
+	d->last_pause_us = device_host_now_us(d->host->device) - start;
 	if (d->last_pause_us > d->longest_pause_us)
 		d->longest_pause_us = d->last_pause_us;
 	log_debug("%s now, after a pause of %" PRIu64 " us (was %s)", mode_name(shadowed),

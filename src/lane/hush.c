@@ -20,7 +20,7 @@ int hush_tell(struct lane *r, const struct lane_context *c, struct umbra_error *
 		rc = c->backend->ops->ring_enable(c->backend, r->front.index, false, err);
 		/* When it has read this, the round that it may have been in is over. */
 		if (!rc)
-			c->host->ops->notify(c->host, back_kick_fd(r));
+			device_host_notify(c->host->device, back_kick_fd(r));
 		break;
 	}
 	r->hush.is_muted = !rc;

@@ -146,7 +146,7 @@ int lane_go(struct lane *r, const struct lane_context *c, struct umbra_error *er
 		return rc;
 	r->has_gone = true;
 	lane_take_step(r, LANE_GO);
-	c->host->ops->notify(c->host, back_kick_fd(r));
+	device_host_notify(c->host->device, back_kick_fd(r));
 	return 0;
 }
 
@@ -220,8 +220,8 @@ int lane_resume(struct lane *r, const struct lane_context *c, struct umbra_error
 		return rc;
 	lane_take_step(r, LANE_RESUME);
 	/* For what was kicked and called while nobody listened. */
-	c->host->ops->notify(c->host, back_kick_fd(r));
-	c->host->ops->notify(c->host, r->front.call_fd);
+	device_host_notify(c->host->device, back_kick_fd(r));
+	device_host_notify(c->host->device, r->front.call_fd);
 	return 0;
 }
 
@@ -244,7 +244,7 @@ void lane_finish(struct lane *r, const struct lane_context *c)
 	let_go(r, c);
 	lane_take_step(r, LANE_FINISH);
 	/* For what the back-end completed after it had let go of its call fd. */
-	c->host->ops->notify(c->host, r->front.call_fd);
+	device_host_notify(c->host->device, r->front.call_fd);
 }
 
 int lane_enable(struct lane *r, const struct lane_context *c, struct umbra_error *err)
@@ -288,6 +288,6 @@ void lane_break(struct lane *r, const struct lane_context *c, const char *reason
 	else
 		r->ops->abandon(r);
 	lane_take_step(r, LANE_BREAK);
-	c->host->ops->notify(c->host, r->front.err_fd);
+	device_host_notify(c->host->device, r->front.err_fd);
 	c->broke(c->device, r);
 }

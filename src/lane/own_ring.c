@@ -40,7 +40,7 @@ int own_ring_completed(const struct lane *r, const struct lane_context *c, int a
 		       unsigned int owed)
 {
 	if (actions < 0 ? owed & SHADOW_CALL_GUEST : (unsigned int)actions & SHADOW_CALL_GUEST)
-		c->host->ops->notify(c->host, r->front.call_fd);
+		device_host_notify(c->host->device, r->front.call_fd);
 	return actions < 0 ? actions : 0;
 }
 
@@ -60,7 +60,7 @@ int own_ring_serve(struct lane *r, const struct lane_context *c, struct umbra_er
 		.calls_in = &r->counters.calls_in,
 	};
 	r->ops->service(r, &r->service);
-	rc = c->host->ops->serve_begin(c->host, &r->service, err);
+	rc = device_host_serve_begin(c->host->device, &r->service, err);
 	if (!rc)
 		r->is_served = true;
 	return rc;
@@ -69,6 +69,6 @@ int own_ring_serve(struct lane *r, const struct lane_context *c, struct umbra_er
 void lane_pause(struct lane *r, const struct lane_context *c)
 {
 	if (r->is_served)
-		c->host->ops->serve_end(c->host, &r->service);
+		device_host_serve_end(c->host->device, &r->service);
 	r->is_served = false;
 }

@@ -44,10 +44,10 @@
 static int call_room_wait(const struct lane *r, const struct lane_context *c,
 			  struct umbra_error *err)
 {
-	uint64_t start = c->host->ops->now_us(c->host);
+	uint64_t start = device_host_now_us(c->host->device);
 
 	while (!c->host->ops->can_notify(c->host, r->front.call_fd) &&
-	       c->host->ops->now_us(c->host) - start < CALL_ROOM_WAIT_US)
+	       device_host_now_us(c->host->device) - start < CALL_ROOM_WAIT_US)
 		if (c->host->ops->wait_us(c->host, 1000))
 			return error_set(err, -ECANCELED, "the device is stopped");
 	return 0;
@@ -99,7 +99,7 @@ static int ring_sound(struct lane *r, const struct lane_context *c, struct ring_
 	if (r->hush.sounding == SOUNDING_NOT && r->hush.is_muted) {
 		r->hush.sounded = said;
 		r->hush.sounding = SOUNDING_KICKED;
-		c->host->ops->notify(c->host, r->quiet_fd);
+		device_host_notify(c->host->device, r->quiet_fd);
 	}
 	if (r->hush.sounding == SOUNDING_NOT || !c->host->ops->is_heard(c->host, r->quiet_fd))
 		return 0;

@@ -139,7 +139,7 @@ static int rings_await_idle(struct lanes *lanes, const struct lane_context *c,
 
 		if (rc <= 0)
 			return rc;
-		if (c->host->ops->now_us(c->host) - start >= c->deadline_us) {
+		if (device_host_now_us(c->host->device) - start >= c->deadline_us) {
 			if (left || c->backend->hush != BACKEND_HUSH_ENABLE)
 				return busy_error(busy, c, left, err);
 			log_warning("queue %u: the back-end has not read a kick of the disabled "
@@ -200,7 +200,7 @@ static int rings_drain(struct lanes *lanes, const struct lane_context *c, const 
 		}
 		if (!waiting)
 			return 0;
-		if (c->host->ops->now_us(c->host) - start >= c->deadline_us)
+		if (device_host_now_us(c->host->device) - start >= c->deadline_us)
 			return error_set(err, -ETIME,
 					 "queue %u: the back-end took %u chains and did not use "
 					 "them within %" PRIu64 " ms",
@@ -228,7 +228,7 @@ static int device_stop(struct lanes *lanes, const struct lane_context *c, struct
 int lanes_quiesce(struct lanes *lanes, const struct lane_context *c, struct lane *only,
 		  bool by_force, struct umbra_error *err)
 {
-	uint64_t start = c->host->ops->now_us(c->host);
+	uint64_t start = device_host_now_us(c->host->device);
 	bool runs_as_one = backend_runs_as_one(c->backend);
 	int rc;
 

@@ -364,10 +364,10 @@ static int replay_one(struct control_queue *q, struct shadow_host *host, int kic
 		return rc;
 	if (driver_ring_must_kick(&q->back)) {
 		counter_add(&q->counters->kicks_out, 1);
-		host->ops->notify(host, kick_fd);
+		device_host_notify(host->device, kick_fd);
 	}
 	while (!(rc = command_get(q, &ack))) {
-		if (host->ops->now_us(host) >= end_us)
+		if (device_host_now_us(host->device) >= end_us)
 			return error_set(err, -ETIME, "the device does not answer");
 		if (host->ops->wait_us(host, REPLAY_LOOK_US))
 			return error_set(err, -ECANCELED, "the device is stopped");
@@ -385,7 +385,7 @@ static int replay_one(struct control_queue *q, struct shadow_host *host, int kic
 int control_queue_replay(struct control_queue *q, struct shadow_host *host, int kick_fd,
 			 uint64_t deadline_us, struct umbra_error *err)
 {
-	uint64_t end_us = host->ops->now_us(host) + deadline_us;
+	uint64_t end_us = device_host_now_us(host->device) + deadline_us;
 	struct net_control_replay replay;
 	char text[UMBRA_ERROR_SIZE];
 	size_t size;

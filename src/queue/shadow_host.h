@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the state machine of a device needs of the system it runs on.
- *
- * Time, memory, eventfds and threads come in through these operations, so that
- * the state machine makes no system call and is tested with a simulated host.
+ * What a shadow device needs of the system it runs on, beside what every device does
+ * (ring/device_host.h): memory and eventfds of its own, to wait, and who hears of events.
  *
  * Threads: every call comes from the device's thread.
  */
@@ -15,15 +13,16 @@
 
 #include "memory/memory.h"
 #include "queue/shadow_queue.h"
+#include "ring/device_host.h"
 #include "umbra/error.h"
 #include "umbra/shadow_device.h"
 
 struct shadow_host {
+	struct device_host *device; /* who serves its queues; borrowed */
 	const struct shadow_host_ops *ops;
 };
 
 struct shadow_host_ops {
-	uint64_t (*now_us)(struct shadow_host *host);
 	/* Sleep about @us microseconds.  -ECANCELED: stop waiting for anything. */
 	int (*wait_us)(struct shadow_host *host, uint64_t us);
 
@@ -32,23 +31,12 @@ struct shadow_host_ops {
 	int (*make_memory)(struct shadow_host *host, uint64_t size, struct memory_region *out,
 			   struct umbra_error *err);
 	int (*make_eventfd)(struct shadow_host *host, int *out, struct umbra_error *err);
-	/* Write to an eventfd (or a socket that stands for one); -1: nothing. */
-	void (*notify)(struct shadow_host *host, int fd);
-	/* Has it room for a notification? */
+	/* Has an eventfd room for a notification? */
 	bool (*can_notify)(struct shadow_host *host, int fd);
 	/* Has its reader read all notifications?  -1: yes. */
 	bool (*is_heard)(struct shadow_host *host, int fd);
 
-	/* Begin to serve (with one pass unasked); when a queue breaks, call
-	 * shadow_device_check_queues() soon.  end: when it returns, no
-	 * thread touches the queue any more. */
-	int (*serve_begin)(struct shadow_host *host, struct queue_service *service,
-			   struct umbra_error *err);
-	void (*serve_end)(struct shadow_host *host, struct queue_service *service);
-
 	void (*event)(struct shadow_host *host, const struct umbra_event *event);
-	/* The configuration space (or the status) has changed: tell the front-end. */
-	void (*config_changed)(struct shadow_host *host);
 };
 
 #endif

@@ -28,7 +28,6 @@
 #include "base/sized.h"
 #include "host/discard_policy.h"
 #include "host/discarder.h"
-#include "host/notifier.h"
 #include "session/session.h"
 #include "umbra/balloon.h"
 
@@ -71,12 +70,6 @@ static struct umbra_balloon *balloon_of_session(struct session *s)
 						offsetof(struct umbra_balloon, session));
 }
 
-static uint64_t host_now_us(struct balloon_host *host)
-{
-	(void)host;
-	return clock_now_us();
-}
-
 static void host_judge(struct balloon_host *host, const struct memory_region *region)
 {
 	discard_policy_judge(&session_balloon(host)->policy, region->backing);
@@ -89,44 +82,16 @@ static uint64_t host_discard(struct balloon_host *host, struct balloon_discard *
 	return discarder_run(list, count);
 }
 
-static int host_serve_begin(struct balloon_host *host, struct queue_service *service,
-			    struct umbra_error *err)
-{
-	return session_serve_begin(&session_balloon(host)->session, service, err);
-}
-
-static void host_serve_end(struct balloon_host *host, struct queue_service *service)
-{
-	session_serve_end(&session_balloon(host)->session, service);
-}
-
-static void host_notify(struct balloon_host *host, int fd)
-{
-	(void)host;
-	/* Blocked, its counter is full: as good as a notification. */
-	(void)notifier_send_guarded(fd);
-}
-
 /* On the worker's thread. */
 static void host_moved(struct balloon_host *host)
 {
 	session_notice(&session_balloon(host)->session);
 }
 
-static void host_config_changed(struct balloon_host *host)
-{
-	session_config_changed(&session_balloon(host)->session);
-}
-
 static const struct balloon_host_ops host_ops = {
-	.now_us = host_now_us,
 	.judge = host_judge,
 	.discard = host_discard,
-	.serve_begin = host_serve_begin,
-	.serve_end = host_serve_end,
-	.notify = host_notify,
 	.moved = host_moved,
-	.config_changed = host_config_changed,
 };
 
 /* --- what others see ----------------------------------------------------------- */
@@ -430,6 +395,7 @@ static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_conf
 	for (unsigned int i = 0; i < config->only_count; i++)
 		device->only[i] = config->only[i];
 	u->target_id = config->target.bytes ? 1 : 0;
+	u->host.device = session_host(&u->session);
 	u->host.ops = &host_ops;
 	u->stats_us = config->stats_ms * UINT64_C(1000);
 	u->on_event = config->on_event;

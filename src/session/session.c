@@ -11,8 +11,9 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "host/mapping_guard.h"
+#include "host/notifier.h"
 #include "host/worker.h"
-#include "ring/queue_service.h"
+#include "ring/device_host.h"
 
 /* At the end, after the wait for requests: for a back-end to answer that its rings are
  * stopped all the same. */
@@ -64,14 +65,52 @@ static struct worker *worker_of(struct session *s, const struct queue_service *s
 	return s->workers[service->index % s->worker_count];
 }
 
-int session_serve_begin(struct session *s, struct queue_service *service, struct umbra_error *err)
+static struct session *session_of(struct device_host *host)
 {
-	return worker_begin(worker_of(s, service), service, err);
+	return (struct session *)(void *)((char *)host - offsetof(struct session, host));
 }
 
-void session_serve_end(struct session *s, struct queue_service *service)
+static uint64_t host_now_us(struct device_host *host)
 {
-	worker_end(worker_of(s, service), service);
+	(void)host;
+	return clock_now_us();
+}
+
+static void host_notify(struct device_host *host, int fd)
+{
+	(void)host;
+	/* Blocked, its counter is full: as good as a notification. */
+	(void)notifier_send_guarded(fd);
+}
+
+static int host_serve_begin(struct device_host *host, struct queue_service *service,
+			    struct umbra_error *err)
+{
+	return worker_begin(worker_of(session_of(host), service), service, err);
+}
+
+static void host_serve_end(struct device_host *host, struct queue_service *service)
+{
+	worker_end(worker_of(session_of(host), service), service);
+}
+
+static void host_config_changed(struct device_host *host)
+{
+	session_config_changed(session_of(host));
+}
+
+static const struct device_host_ops host_ops = {
+	.now_us = host_now_us,
+	.notify = host_notify,
+	.serve_begin = host_serve_begin,
+	.serve_end = host_serve_end,
+	.config_changed = host_config_changed,
+};
+
+struct device_host *session_host(struct session *s)
+{
+	s->host.ops = &host_ops;
+	return &s->host;
 }
 
 int session_sleep_us(struct session *s, uint64_t us)

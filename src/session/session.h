@@ -39,6 +39,7 @@
 #include <stdint.h>
 
 #include "host/doorway.h"
+#include "ring/device_host.h"
 #include "session/back_end.h"
 #include "session/bell.h"
 #include "session/front_end.h"
@@ -47,7 +48,6 @@
 #include "umbra/socket.h"
 #include "virtio/virtio_ops.h"
 
-struct queue_service;
 struct session;
 struct worker;
 
@@ -86,6 +86,7 @@ struct session_kind {
 struct session {
 	const struct session_kind *kind;
 	struct virtio_device *device;
+	struct device_host host; /* the device's: session_host() */
 	struct front_end front;
 	struct back_end back;
 	struct request_desk desk;
@@ -137,11 +138,9 @@ void session_stop(struct session *s);
 bool session_is_ending(struct session *s);
 bool session_is_overdue(struct session *s);
 
-/* What a device's host does: worker_begin() and worker_end() with the queue's worker; how
- * long it takes without being asked twice to end (-ECANCELED: wait no longer). */
-UMBRA_MUST_CHECK int session_serve_begin(struct session *s, struct queue_service *service,
-					 struct umbra_error *err);
-void session_serve_end(struct session *s, struct queue_service *service);
+/* What a device is created with; also before session_open(). */
+struct device_host *session_host(struct session *s);
+/* Without being asked twice to end.  -ECANCELED: wait no longer. */
 UMBRA_MUST_CHECK int session_sleep_us(struct session *s, uint64_t us);
 /* The configuration space has changed. */
 void session_config_changed(struct session *s);

@@ -17,14 +17,12 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/sized.h"
 #include "device/shadow_device.h"
 #include "host/fd_budget.h"
 #include "host/mapping.h"
-#include "host/notifier.h"
 #include "queue/shadow_host.h"
 #include "session/session.h"
 #include "umbra/ring.h"
@@ -70,12 +68,6 @@ static struct umbra_shadow_device *device_of_session(struct session *s)
 							       session));
 }
 
-static uint64_t host_now_us(struct shadow_host *host)
-{
-	(void)host;
-	return clock_now_us();
-}
-
 static int host_wait_us(struct shadow_host *host, uint64_t us)
 {
 	return session_sleep_us(&device_of(host)->session, us);
@@ -104,13 +96,6 @@ static int host_make_eventfd(struct shadow_host *host, int *out, struct umbra_er
 	return 0;
 }
 
-static void host_notify(struct shadow_host *host, int fd)
-{
-	(void)host;
-	/* Blocked, its counter is full: as good as a notification. */
-	(void)notifier_send_guarded(fd);
-}
-
 static bool host_can_notify(struct shadow_host *host, int fd)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
@@ -125,17 +110,6 @@ static bool host_is_heard(struct shadow_host *host, int fd)
 
 	(void)host;
 	return fd < 0 || poll(&p, 1, 0) != 1 || !(p.revents & POLLIN);
-}
-
-static int host_serve_begin(struct shadow_host *host, struct queue_service *service,
-			    struct umbra_error *err)
-{
-	return session_serve_begin(&device_of(host)->session, service, err);
-}
-
-static void host_serve_end(struct shadow_host *host, struct queue_service *service)
-{
-	session_serve_end(&device_of(host)->session, service);
 }
 
 /* A line for each change of the mode; broken and lost have lines of their own.  Limited,
@@ -169,23 +143,13 @@ static void host_event(struct shadow_host *host, const struct umbra_event *event
 	}
 }
 
-static void host_config_changed(struct shadow_host *host)
-{
-	session_config_changed(&device_of(host)->session);
-}
-
 static const struct shadow_host_ops host_ops = {
-	.now_us = host_now_us,
 	.wait_us = host_wait_us,
 	.make_memory = host_make_memory,
 	.make_eventfd = host_make_eventfd,
-	.notify = host_notify,
 	.can_notify = host_can_notify,
 	.is_heard = host_is_heard,
-	.serve_begin = host_serve_begin,
-	.serve_end = host_serve_end,
 	.event = host_event,
-	.config_changed = host_config_changed,
 };
 
 /* --- requests ------------------------------------------------------------- */
@@ -529,6 +493,7 @@ static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_
 	};
 	int rc;
 
+	u->host.device = session_host(&u->session);
 	u->host.ops = &host_ops;
 	u->on_event = config->on_event;
 	u->opaque = config->opaque;

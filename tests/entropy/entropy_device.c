@@ -73,7 +73,7 @@ static int pass(void *queue, unsigned int *owed)
 static void pause_queue(struct entropy_device *d)
 {
 	if (d->serving)
-		d->host->serve_end(d->host->opaque, &d->service);
+		device_host_serve_end(d->host, &d->service);
 	d->serving = false;
 }
 
@@ -92,7 +92,7 @@ static int resume_queue(struct entropy_device *d, struct umbra_error *err)
 		.call_out = d->front.call_fd,
 		.kicks_in = &d->kicks,
 	};
-	rc = d->host->serve_begin(d->host->opaque, &d->service, err);
+	rc = device_host_serve_begin(d->host, &d->service, err);
 	d->serving = !rc;
 	return rc;
 }
@@ -422,8 +422,8 @@ static const struct virtio_ops ops = {
 	.memory = memory_of,
 };
 
-void entropy_device_init(struct entropy_device *d, const struct entropy_host *host,
-			 const uint8_t *bytes, size_t size)
+void entropy_device_init(struct entropy_device *d, struct device_host *host, const uint8_t *bytes,
+			 size_t size)
 {
 	*d = (struct entropy_device){
 		.virtio = { .ops = &ops },

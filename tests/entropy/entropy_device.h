@@ -16,22 +16,15 @@
 #include <stdint.h>
 
 #include "ring/chain.h"
+#include "ring/device_host.h"
 #include "ring/device_ring.h"
-#include "ring/queue_service.h"
 #include "umbra/error.h"
 #include "virtio/guest_ring.h"
 #include "virtio/virtio_ops.h"
 
-/* What the device needs of the system: a thread for its queue. */
-struct entropy_host {
-	void *opaque;
-	int (*serve_begin)(void *opaque, struct queue_service *service, struct umbra_error *err);
-	void (*serve_end)(void *opaque, struct queue_service *service);
-};
-
 struct entropy_device {
 	struct virtio_device virtio; /* first: see virtio/virtio_ops.h */
-	const struct entropy_host *host;
+	struct device_host *host;
 	const uint8_t *bytes; /* that are given, one after the other, and again from the start */
 	size_t size, at;
 	uint64_t given, kicks; /* atomic */
@@ -47,8 +40,8 @@ struct entropy_device {
 	char broken[UMBRA_ERROR_SIZE]; /* why; "" */
 };
 
-void entropy_device_init(struct entropy_device *d, const struct entropy_host *host,
-			 const uint8_t *bytes, size_t size);
+void entropy_device_init(struct entropy_device *d, struct device_host *host, const uint8_t *bytes,
+			 size_t size);
 /* A front-end has gone: let go of everything of its. */
 void entropy_device_detach(struct entropy_device *d);
 void entropy_device_check_queues(struct entropy_device *d);

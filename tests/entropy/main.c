@@ -33,7 +33,6 @@ struct entropy {
 	struct program program;
 	struct options options;
 	struct session session;
-	struct entropy_host host;
 	struct entropy_device device;
 	uint8_t *bytes;
 	size_t size;
@@ -82,16 +81,6 @@ static const struct session_kind entropy_kind = {
 	.show = show,
 };
 
-static int serve_begin(void *session, struct queue_service *service, struct umbra_error *err)
-{
-	return session_serve_begin(session, service, err);
-}
-
-static void serve_end(void *session, struct queue_service *service)
-{
-	session_serve_end(session, service);
-}
-
 /* --- what a program needs of it ------------------------------------------------------------ */
 
 static int bytes_read(struct entropy *e, struct umbra_error *err)
@@ -123,8 +112,7 @@ static int entropy_create(void *opaque, struct qmp_target *target, struct umbra_
 	(void)target; /* it has no commands of its own */
 	if (rc)
 		return rc;
-	e->host = (struct entropy_host){ &e->session, serve_begin, serve_end };
-	entropy_device_init(&e->device, &e->host, e->bytes, e->size);
+	entropy_device_init(&e->device, session_host(&e->session), e->bytes, e->size);
 	return session_open(&e->session, &entropy_kind, &e->device.virtio, &config, err);
 }
 

@@ -35,7 +35,7 @@
 static uint8_t *memory;
 static struct queue_service *services[BALLOON_QUEUES];
 
-static uint64_t now_us(struct balloon_host *host)
+static uint64_t now_us(struct device_host *host)
 {
 	(void)host;
 	return 1;
@@ -63,7 +63,7 @@ static void judge(struct balloon_host *host, const struct memory_region *region)
 	(void)region;
 }
 
-static int serve_begin(struct balloon_host *host, struct queue_service *service,
+static int serve_begin(struct device_host *host, struct queue_service *service,
 		       struct umbra_error *err)
 {
 	(void)host;
@@ -73,33 +73,43 @@ static int serve_begin(struct balloon_host *host, struct queue_service *service,
 	return 0;
 }
 
-static void serve_end(struct balloon_host *host, struct queue_service *service)
+static void serve_end(struct device_host *host, struct queue_service *service)
 {
 	(void)host;
 	require(services[service->index] == service);
 	services[service->index] = NULL;
 }
 
-static void notify(struct balloon_host *host, int fd)
+static void notify(struct device_host *host, int fd)
 {
 	(void)host;
 	(void)fd;
 }
 
-static void nothing(struct balloon_host *host)
+static void moved(struct balloon_host *host)
 {
 	(void)host;
 }
 
-static const struct balloon_host_ops ops = {
+static void config_changed(struct device_host *host)
+{
+	(void)host;
+}
+
+static const struct device_host_ops device_host_ops = {
 	.now_us = now_us,
-	.judge = judge,
-	.discard = discard,
+	.notify = notify,
 	.serve_begin = serve_begin,
 	.serve_end = serve_end,
-	.notify = notify,
-	.moved = nothing,
-	.config_changed = nothing,
+	.config_changed = config_changed,
+};
+
+static struct device_host device_host = { &device_host_ops };
+
+static const struct balloon_host_ops host_ops = {
+	.judge = judge,
+	.discard = discard,
+	.moved = moved,
 };
 
 static void release(struct memory_backing *backing)
@@ -326,7 +336,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const struct balloon_device_config config = { .target = { .bytes = 1, .force = true },
 						      .stall_ms = 1 };
 	uint64_t features = BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_RING_F_INDIRECT_DESC);
-	struct balloon_host host = { .ops = &ops };
+	struct balloon_host host = { &device_host, &host_ops };
 	struct balloon_device *d;
 	struct umbra_error err;
 	struct input in;

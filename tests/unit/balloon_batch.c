@@ -17,7 +17,7 @@
 /* A host that counts, and a guest's memory that nobody touches. */
 static uint64_t discarded;
 
-static uint64_t now_us(struct balloon_host *host)
+static uint64_t now_us(struct device_host *host)
 {
 	(void)host;
 	return 0;
@@ -33,7 +33,9 @@ static uint64_t discard(struct balloon_host *host, struct balloon_discard *list,
 	return 0;
 }
 
-static const struct balloon_host_ops host_ops = { .now_us = now_us, .discard = discard };
+static const struct device_host_ops device_host_ops = { .now_us = now_us };
+static struct device_host device_host = { &device_host_ops };
+static const struct balloon_host_ops host_ops = { .discard = discard };
 
 struct world {
 	struct balloon_host host;
@@ -53,7 +55,7 @@ static void world_begin(struct world *w)
 	};
 	struct umbra_error err;
 
-	*w = (struct world){ .host.ops = &host_ops };
+	*w = (struct world){ .host = { &device_host, &host_ops } };
 	discarded = 0;
 	assert_int_equal(memory_create(&region, 1, &w->memory, &err), 0);
 	assert_int_equal(ledger_create(w->memory, NULL, &w->ledger, &err), 0);

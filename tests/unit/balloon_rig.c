@@ -28,9 +28,14 @@ static struct rig *rig_of(struct balloon_host *host)
 	return (struct rig *)(void *)((char *)host - offsetof(struct rig, host));
 }
 
-static uint64_t host_now_us(struct balloon_host *host)
+static struct rig *rig_of_device(struct device_host *host)
 {
-	struct rig *g = rig_of(host);
+	return (struct rig *)(void *)((char *)host - offsetof(struct rig, device_host));
+}
+
+static uint64_t host_now_us(struct device_host *host)
+{
+	struct rig *g = rig_of_device(host);
 
 	return g->now_us += g->read_us;
 }
@@ -81,10 +86,10 @@ static void host_judge(struct balloon_host *host, const struct memory_region *re
 	(void)region; /* a test sets `keeps` itself */
 }
 
-static int host_serve_begin(struct balloon_host *host, struct queue_service *service,
+static int host_serve_begin(struct device_host *host, struct queue_service *service,
 			    struct umbra_error *err)
 {
-	struct rig *g = rig_of(host);
+	struct rig *g = rig_of_device(host);
 
 	REQUIRE(service->index < BALLOON_QUEUES && !g->services[service->index]);
 	if (g->fail_serves && g->fail_serves--)
@@ -95,17 +100,17 @@ static int host_serve_begin(struct balloon_host *host, struct queue_service *ser
 	return 0;
 }
 
-static void host_serve_end(struct balloon_host *host, struct queue_service *service)
+static void host_serve_end(struct device_host *host, struct queue_service *service)
 {
-	struct rig *g = rig_of(host);
+	struct rig *g = rig_of_device(host);
 
 	REQUIRE(g->services[service->index] == service);
 	g->services[service->index] = NULL;
 }
 
-static void host_notify(struct balloon_host *host, int fd)
+static void host_notify(struct device_host *host, int fd)
 {
-	struct rig *g = rig_of(host);
+	struct rig *g = rig_of_device(host);
 
 	for (unsigned int i = 0; i < BALLOON_QUEUES; i++)
 		if (fd == KICK_FD(i))
@@ -117,20 +122,23 @@ static void host_moved(struct balloon_host *host)
 	rig_of(host)->moved++;
 }
 
-static void host_config_changed(struct balloon_host *host)
+static void host_config_changed(struct device_host *host)
 {
-	rig_of(host)->configs_changed++;
+	rig_of_device(host)->configs_changed++;
 }
 
-static const struct balloon_host_ops host_ops = {
+static const struct device_host_ops device_host_ops = {
 	.now_us = host_now_us,
-	.judge = host_judge,
-	.discard = host_discard,
 	.serve_begin = host_serve_begin,
 	.serve_end = host_serve_end,
 	.notify = host_notify,
-	.moved = host_moved,
 	.config_changed = host_config_changed,
+};
+
+static const struct balloon_host_ops host_ops = {
+	.judge = host_judge,
+	.discard = host_discard,
+	.moved = host_moved,
 };
 
 /* --- memory ------------------------------------------------------------------ */
@@ -235,7 +243,8 @@ struct rig *rig_make(const struct balloon_device_config *config)
 	struct umbra_error err = { "" };
 
 	REQUIRE(g);
-	g->host.ops = &host_ops;
+	g->device_host.ops = &device_host_ops;
+	g->host = (struct balloon_host){ &g->device_host, &host_ops };
 	g->low = pages_make(LOW_BYTES);
 	g->high = pages_make(HIGH_BYTES);
 	g->low_file = file_make(1);

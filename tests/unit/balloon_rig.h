@@ -37,6 +37,7 @@ struct rig_discard {
 };
 
 struct rig {
+	struct device_host device_host;
 	struct balloon_host host;
 	struct balloon_device *device;
 	struct virtio_device *virtio; /* the same, as a front-end sees it */

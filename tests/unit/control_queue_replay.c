@@ -19,9 +19,14 @@ static struct rig *rig_of(struct shadow_host *host)
 	return (struct rig *)(void *)((char *)host - offsetof(struct rig, host));
 }
 
-static uint64_t host_now(struct shadow_host *host)
+static struct rig *rig_of_device(struct device_host *host)
 {
-	return rig_of(host)->now;
+	return (struct rig *)(void *)((char *)host - offsetof(struct rig, device_host));
+}
+
+static uint64_t host_now(struct device_host *host)
+{
+	return rig_of_device(host)->now;
 }
 
 /* While the host waits, the device does the next command. */
@@ -42,18 +47,21 @@ static int host_wait(struct shadow_host *host, uint64_t us)
 	return 0;
 }
 
-static void host_notify(struct shadow_host *host, int fd)
+static void host_notify(struct device_host *host, int fd)
 {
-	struct rig *g = rig_of(host);
+	struct rig *g = rig_of_device(host);
 
 	assert_int_equal(fd, g->kick_fd);
 	g->kicks++;
 }
 
-static const struct shadow_host_ops host_ops = {
+static const struct device_host_ops device_host_ops = {
 	.now_us = host_now,
-	.wait_us = host_wait,
 	.notify = host_notify,
+};
+
+static const struct shadow_host_ops host_ops = {
+	.wait_us = host_wait,
 };
 
 #define DEADLINE_US 1000000u
@@ -66,7 +74,8 @@ static struct rig *rig_told(void)
 
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
 		net_control_commit(g->state, commands[i], i == 1 ? 3 : 4);
-	g->host.ops = &host_ops;
+	g->device_host.ops = &device_host_ops;
+	g->host = (struct shadow_host){ &g->device_host, &host_ops };
 	g->kick_fd = 42;
 	return g;
 }
@@ -102,7 +111,8 @@ static void a_fresh_device_has_to_be_told_nothing_if_nothing_was_said(void **sta
 	struct umbra_error err;
 
 	(void)state;
-	g->host.ops = &host_ops;
+	g->device_host.ops = &device_host_ops;
+	g->host = (struct shadow_host){ &g->device_host, &host_ops };
 	assert_int_equal(control_queue_replay(&g->queue, &g->host, 42, DEADLINE_US, &err), 0);
 	assert_int_equal(g->kicks, 0);
 	assert_int_equal(g->now, 0);

@@ -53,6 +53,7 @@ struct rig {
 	uint16_t head;
 
 	/* The host, while a replay runs. */
+	struct device_host device_host;
 	struct shadow_host host;
 	uint64_t now;
 	unsigned int kicks;

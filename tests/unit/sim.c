@@ -26,6 +26,11 @@ static struct sim *sim_of_host(struct shadow_host *host)
 	return (struct sim *)(void *)((char *)host - offsetof(struct sim, host));
 }
 
+static struct sim *sim_of_device(struct device_host *host)
+{
+	return (struct sim *)(void *)((char *)host - offsetof(struct sim, device_host));
+}
+
 static struct sim *sim_of(struct virtio_device *b)
 {
 	return (struct sim *)(void *)((char *)b - offsetof(struct sim, backend));
@@ -33,9 +38,9 @@ static struct sim *sim_of(struct virtio_device *b)
 
 /* --- host ------------------------------------------------------------------ */
 
-static uint64_t host_now_us(struct shadow_host *host)
+static uint64_t host_now_us(struct device_host *host)
 {
-	return sim_of_host(host)->now_us;
+	return sim_of_device(host)->now_us;
 }
 
 static int host_wait_us(struct shadow_host *host, uint64_t us)
@@ -80,10 +85,10 @@ static int host_make_eventfd(struct shadow_host *host, int *out, struct umbra_er
 	return 0;
 }
 
-static void host_notify(struct shadow_host *host, int fd)
+static void host_notify(struct device_host *host, int fd)
 {
 	if (fd >= 0)
-		sim_of_host(host)->notified[fd]++;
+		sim_of_device(host)->notified[fd]++;
 }
 
 static bool host_can_notify(struct shadow_host *host, int fd)
@@ -106,10 +111,10 @@ static bool host_is_heard(struct shadow_host *host, int fd)
 	return true;
 }
 
-static int host_serve_begin(struct shadow_host *host, struct queue_service *service,
+static int host_serve_begin(struct device_host *host, struct queue_service *service,
 			    struct umbra_error *err)
 {
-	struct sim *sim = sim_of_host(host);
+	struct sim *sim = sim_of_device(host);
 
 	assert_true(service->index < SIM_QUEUES);
 	assert_null(sim->services[service->index]);
@@ -121,9 +126,9 @@ static int host_serve_begin(struct shadow_host *host, struct queue_service *serv
 	return 0;
 }
 
-static void host_serve_end(struct shadow_host *host, struct queue_service *service)
+static void host_serve_end(struct device_host *host, struct queue_service *service)
 {
-	struct sim *sim = sim_of_host(host);
+	struct sim *sim = sim_of_device(host);
 
 	assert_ptr_equal(sim->services[service->index], service);
 	sim->services[service->index] = NULL;
@@ -137,23 +142,26 @@ static void host_event(struct shadow_host *host, const struct umbra_event *event
 		sim->events[sim->event_count++] = *event;
 }
 
-static void host_config_changed(struct shadow_host *host)
+static void host_config_changed(struct device_host *host)
 {
-	sim_of_host(host)->configs_changed++;
+	sim_of_device(host)->configs_changed++;
 }
 
-static const struct shadow_host_ops host_ops = {
+static const struct device_host_ops device_host_ops = {
 	.now_us = host_now_us,
+	.notify = host_notify,
+	.serve_begin = host_serve_begin,
+	.serve_end = host_serve_end,
+	.config_changed = host_config_changed,
+};
+
+static const struct shadow_host_ops host_ops = {
 	.wait_us = host_wait_us,
 	.make_memory = host_make_memory,
 	.make_eventfd = host_make_eventfd,
-	.notify = host_notify,
 	.can_notify = host_can_notify,
 	.is_heard = host_is_heard,
-	.serve_begin = host_serve_begin,
-	.serve_end = host_serve_end,
 	.event = host_event,
-	.config_changed = host_config_changed,
 };
 
 void sim_run(struct sim *sim)
@@ -183,9 +191,9 @@ void sim_run(struct sim *sim)
 				sim->services_heard[i] = heard;
 			}
 			if (actions & SHADOW_KICK_BACKEND)
-				host_notify(&sim->host, s->kick_out);
+				host_notify(&sim->device_host, s->kick_out);
 			if (actions & SHADOW_CALL_GUEST)
-				host_notify(&sim->host, s->call_out);
+				host_notify(&sim->device_host, s->call_out);
 		}
 	}
 	shadow_device_check_queues(sim->device);
@@ -578,7 +586,7 @@ void sim_backend_complete(struct sim *sim, unsigned int queue, unsigned int whic
 		/* A stopped one has let go of its call fd, and hangs up now. */
 		assert_true(q->started || sim->backend.hush != BACKEND_HUSH_KICK ||
 			    !q->held[which].asks || sim->is_silent);
-		host_notify(&sim->host, q->started ? q->told.call_fd : -1);
+		host_notify(&sim->device_host, q->started ? q->told.call_fd : -1);
 	}
 	memmove(&q->held[which], &q->held[which + 1],
 		(q->held_count - which - 1) * sizeof(q->held[0]));
@@ -614,7 +622,7 @@ int sim_guest_add(struct sim *sim, unsigned int queue, unsigned int out, unsigne
 	if (rc) {
 		driver_ring_publish(&q->driver);
 		if (driver_ring_must_kick(&q->driver))
-			host_notify(&sim->host, q->kick_fd);
+			host_notify(&sim->device_host, q->kick_fd);
 	}
 	return rc;
 }
@@ -651,7 +659,8 @@ struct sim *sim_new(enum umbra_shadow_mode mode, uint16_t size, uint64_t feature
 	struct sim *sim = calloc(1, sizeof(*sim));
 
 	assert_non_null(sim);
-	sim->host.ops = &host_ops;
+	sim->device_host.ops = &device_host_ops;
+	sim->host = (struct shadow_host){ &sim->device_host, &host_ops };
 	sim->ops = backend_ops;
 	sim->backend.ops = &sim->ops;
 	sim->backend.hush = BACKEND_HUSH_KICK;

@@ -61,6 +61,7 @@ struct sim_queue {
 };
 
 struct sim {
+	struct device_host device_host;
 	struct shadow_host host;
 	struct virtio_device backend;
 	struct virtio_ops ops;

@@ -289,9 +289,14 @@ static struct rig *rig_of_host(struct shadow_host *host)
 	return (struct rig *)(void *)((char *)host - offsetof(struct rig, host));
 }
 
-static uint64_t host_now_us(struct shadow_host *host)
+static struct rig *rig_of_device(struct device_host *host)
 {
-	return rig_of_host(host)->now_us;
+	return (struct rig *)(void *)((char *)host - offsetof(struct rig, device_host));
+}
+
+static uint64_t host_now_us(struct device_host *host)
+{
+	return rig_of_device(host)->now_us;
 }
 
 /* Meanwhile the disk gets on. */
@@ -334,7 +339,7 @@ static int host_make_eventfd(struct shadow_host *host, int *out, struct umbra_er
 	return *out < 0 ? error_set(err, -errno, "eventfd: %s", strerror(errno)) : 0;
 }
 
-static void host_notify(struct shadow_host *host, int fd)
+static void host_notify(struct device_host *host, int fd)
 {
 	struct notifier n = notifier_make(fd);
 
@@ -356,10 +361,10 @@ static bool host_is_heard(struct shadow_host *host, int fd)
 	return true;
 }
 
-static int host_serve_begin(struct shadow_host *host, struct queue_service *service,
+static int host_serve_begin(struct device_host *host, struct queue_service *service,
 			    struct umbra_error *err)
 {
-	struct rig_queue *q = &rig_of_host(host)->queues[service->index];
+	struct rig_queue *q = &rig_of_device(host)->queues[service->index];
 
 	(void)err;
 	assert_null(q->service);
@@ -368,9 +373,9 @@ static int host_serve_begin(struct shadow_host *host, struct queue_service *serv
 	return 0;
 }
 
-static void host_serve_end(struct shadow_host *host, struct queue_service *service)
+static void host_serve_end(struct device_host *host, struct queue_service *service)
 {
-	struct rig_queue *q = &rig_of_host(host)->queues[service->index];
+	struct rig_queue *q = &rig_of_device(host)->queues[service->index];
 
 	assert_ptr_equal(q->service, service);
 	q->service = NULL;
@@ -386,23 +391,26 @@ static void host_event(struct shadow_host *host, const struct umbra_event *event
 	snprintf(rig->broken_reason, sizeof(rig->broken_reason), "%s", event->reason);
 }
 
-static void host_config_changed(struct shadow_host *host)
+static void host_config_changed(struct device_host *host)
 {
-	rig_of_host(host)->configs_told++;
+	rig_of_device(host)->configs_told++;
 }
 
-static const struct shadow_host_ops host_ops = {
+static const struct device_host_ops device_host_ops = {
 	.now_us = host_now_us,
+	.notify = host_notify,
+	.serve_begin = host_serve_begin,
+	.serve_end = host_serve_end,
+	.config_changed = host_config_changed,
+};
+
+static const struct shadow_host_ops host_ops = {
 	.wait_us = host_wait_us,
 	.make_memory = host_make_memory,
 	.make_eventfd = host_make_eventfd,
-	.notify = host_notify,
 	.can_notify = host_can_notify,
 	.is_heard = host_is_heard,
-	.serve_begin = host_serve_begin,
-	.serve_end = host_serve_end,
 	.event = host_event,
-	.config_changed = host_config_changed,
 };
 
 static bool was_notified(int fd)
@@ -433,9 +441,9 @@ static bool host_serve(struct rig *rig, struct rig_queue *q)
 	else
 		owed = (unsigned int)rc;
 	if (owed & QUEUE_KICK_BACKEND)
-		host_notify(&rig->host, s->kick_out);
+		host_notify(&rig->device_host, s->kick_out);
 	if (owed & QUEUE_CALL_GUEST)
-		host_notify(&rig->host, s->call_out);
+		host_notify(&rig->device_host, s->call_out);
 	return true;
 }
 
@@ -704,7 +712,8 @@ void rig_init(struct rig *rig)
 	memset(rig, 0, sizeof(*rig));
 	rig->fds = open_fds();
 	rig->mappings = count_mappings();
-	rig->host.ops = &host_ops;
+	rig->device_host.ops = &device_host_ops;
+	rig->host = (struct shadow_host){ &rig->device_host, &host_ops };
 	vdpa_sim_init(&rig->sim);
 	rig->sim.features |= BIT64(VIRTIO_RING_F_EVENT_IDX) | BIT64(VIRTIO_RING_F_INDIRECT_DESC);
 	rig->sim.ring_count = RIG_QUEUES;

@@ -58,6 +58,7 @@ struct rig_queue {
 };
 
 struct rig {
+	struct device_host device_host;
 	struct shadow_host host;
 	struct vdpa_sim sim;
 	struct virtio_device *backend;
