@@ -37,19 +37,6 @@ static struct sim *sim_as_one(unsigned int traits, unsigned int rings)
 	return sim;
 }
 
-static int switch_to(struct sim *sim, bool shadowed, struct umbra_error *err)
-{
-	return shadow_device_switch(sim->device, shadowed, err);
-}
-
-static const struct umbra_shadow_picture *info_of(const struct sim *sim)
-{
-	static struct umbra_shadow_picture info;
-
-	shadow_device_info(sim->device, &info);
-	return &info;
-}
-
 static uint64_t lost(const struct sim *sim, unsigned int queue)
 {
 	return shadow_device_counters(sim->device, queue)->lost;
@@ -264,7 +251,7 @@ static void a_suspended_device_is_not_waited_for(void **state)
 		uint64_t got, start;
 		uint32_t len;
 
-		assert_int_equal(switch_to(sim, true, &err), 0);
+		assert_int_equal(sim_switch(sim, true, &err), 0);
 		request(sim, 0, 1);
 		request(sim, 0, 2);
 		sim_run(sim);
@@ -294,13 +281,13 @@ static void receive_buffers_that_the_device_never_used_come_again(void **state)
 	uint32_t len;
 
 	(void)state;
-	assert_int_equal(switch_to(sim, true, &err), 0);
+	assert_int_equal(sim_switch(sim, true, &err), 0);
 	for (uint64_t i = 0; i < 5; i++)
 		room(sim, 0, i);
 	sim_run(sim);
 	assert_int_equal(sim_backend_take(sim, 0, 3), 3);
 	start = sim->now_us;
-	assert_int_equal(switch_to(sim, false, &err), 0);
+	assert_int_equal(sim_switch(sim, false, &err), 0);
 	assert_int_equal(sim->now_us, start); /* nothing was waited for */
 	assert_int_equal(lost(sim, 0), 0);
 	assert_int_equal(returned(sim, 0), 3);
@@ -308,7 +295,7 @@ static void receive_buffers_that_the_device_never_used_come_again(void **state)
 		arrives(sim, 0, i);
 
 	/* Out of order: 1 and 3 stay with the device, 4 was never taken. */
-	assert_int_equal(switch_to(sim, true, &err), 0);
+	assert_int_equal(sim_switch(sim, true, &err), 0);
 	for (uint64_t i = 0; i < 5; i++)
 		room(sim, 0, i);
 	sim_run(sim);
@@ -320,7 +307,7 @@ static void receive_buffers_that_the_device_never_used_come_again(void **state)
 	assert_int_equal(got, 2);
 	assert_int_equal(sim_guest_get(sim, 0, &got, &len), 1);
 	assert_int_equal(got, 0);
-	assert_int_equal(switch_to(sim, false, &err), -EOPNOTSUPP);
+	assert_int_equal(sim_switch(sim, false, &err), -EOPNOTSUPP);
 	assert_non_null(strstr(err.text, "1 chains"));
 	assert_non_null(strstr(err.text, "not the newest"));
 	assert_non_null(strstr(err.text, "stays shadowed"));
@@ -330,7 +317,7 @@ static void receive_buffers_that_the_device_never_used_come_again(void **state)
 	arrives(sim, 0, 3);
 	arrives(sim, 0, 4);
 	nothing_arrives(sim, 0);
-	assert_int_equal(switch_to(sim, false, &err), 0);
+	assert_int_equal(sim_switch(sim, false, &err), 0);
 	assert_int_equal(lost(sim, 0), 0);
 	sim_free(sim);
 }
@@ -380,13 +367,13 @@ static void requests_are_waited_for_before_a_reset(void **state)
 		uint64_t got;
 		uint32_t len;
 
-		assert_int_equal(switch_to(sim, shadowed, &err), 0);
+		assert_int_equal(sim_switch(sim, shadowed, &err), 0);
 		sim->while_waiting = complete_late;
 		request(sim, 0, 1);
 		request(sim, 0, 2);
 		sim_run(sim);
 		assert_int_equal(sim_backend_take(sim, 0, 2), 2);
-		assert_int_equal(switch_to(sim, !shadowed, &err), 0);
+		assert_int_equal(sim_switch(sim, !shadowed, &err), 0);
 		assert_true(sim->now_us >= 20000);
 		assert_int_equal(sim->requests_lost, 0);
 		assert_int_equal(sim_guest_get(sim, 0, &got, &len), 1);
@@ -444,7 +431,7 @@ static void a_device_that_is_about_to_take_is_asked_twice(void **state)
 	sim->answers_first = true;
 	sim_backend_take(sim, 0, 1); /* nothing: it sleeps */
 	request(sim, 0, 1);
-	assert_int_equal(switch_to(sim, true, &err), 0);
+	assert_int_equal(sim_switch(sim, true, &err), 0);
 	assert_int_equal(sim->requests_lost, 0);
 	assert_int_equal(sim_guest_get(sim, 0, &got, &len), 1);
 	sim_free(sim);
@@ -457,20 +444,20 @@ static void a_device_that_keeps_a_request_for_ever_is_not_reset_under_it(void **
 		struct sim *sim = sim_as_one(RESETTING, 2);
 		struct umbra_error err = { "" };
 
-		assert_int_equal(switch_to(sim, shadowed, &err), 0);
+		assert_int_equal(sim_switch(sim, shadowed, &err), 0);
 		request(sim, 0, 1);
 		sim_run(sim);
 		assert_int_equal(sim_backend_take(sim, 0, 1), 1);
-		assert_int_equal(switch_to(sim, !shadowed, &err), -ETIME);
+		assert_int_equal(sim_switch(sim, !shadowed, &err), -ETIME);
 		assert_non_null(strstr(err.text, "queue 0"));
 		assert_non_null(strstr(err.text, "VHOST_BACKEND_F_SUSPEND"));
 		assert_non_null(strstr(err.text, "1 requests are still with it"));
 		assert_int_equal(sim->device_stops, shadowed); /* of the first switch */
-		assert_int_equal(info_of(sim)->info.shadow_wanted, shadowed);
+		assert_int_equal(sim_info(sim)->info.shadow_wanted, shadowed);
 		request(sim, 1, 2);
 		arrives(sim, 1, 2);
 		arrives(sim, 0, 1);
-		assert_int_equal(switch_to(sim, !shadowed, &err), 0);
+		assert_int_equal(sim_switch(sim, !shadowed, &err), 0);
 
 		/* The front-end that stops the ring gets it, at the deadline. */
 		request(sim, 0, 3);
@@ -496,7 +483,7 @@ static void a_request_that_outlives_a_turn_of_the_index_is_not_taken_for_a_new_o
 	uint32_t len;
 
 	(void)state;
-	assert_int_equal(switch_to(sim, true, &err), 0);
+	assert_int_equal(sim_switch(sim, true, &err), 0);
 	request(sim, 0, 0);
 	sim_run(sim);
 	assert_int_equal(sim_backend_take(sim, 0, 1), 1);
@@ -528,7 +515,7 @@ static void what_a_device_that_cannot_be_asked_has_is_not_guessed(void **state)
 	request(sim, 0, 1);
 	arrives(sim, 0, 1);
 	start = sim->now_us;
-	assert_int_equal(switch_to(sim, true, &err), -ETIME);
+	assert_int_equal(sim_switch(sim, true, &err), -ETIME);
 	assert_non_null(strstr(err.text, "as far as it can be asked"));
 	assert_true(sim->now_us - start >= 100000);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_PASSTHROUGH);
@@ -551,14 +538,14 @@ static void a_device_that_is_suspended_and_keeps_requests_lies(void **state)
 	struct umbra_error err = { "" };
 
 	(void)state;
-	assert_int_equal(switch_to(sim, true, &err), 0);
+	assert_int_equal(sim_switch(sim, true, &err), 0);
 	sim->is_liar = true;
 	request(sim, 0, 1);
 	room(sim, 0, 2);
 	request(sim, 0, 3);
 	sim_run(sim);
 	assert_int_equal(sim_backend_take(sim, 0, 2), 2);
-	assert_int_equal(switch_to(sim, false, &err), -ETIME);
+	assert_int_equal(sim_switch(sim, false, &err), -ETIME);
 	assert_non_null(strstr(err.text, "took 2 chains"));
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_SHADOWED);
 	assert_int_equal(lost(sim, 0), 1);
@@ -576,14 +563,14 @@ static void a_device_without_ring_state_is_always_shadowed_and_says_why(void **s
 
 	(void)state;
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_SHADOWED);
-	assert_int_equal(switch_to(sim, false, &err), -EOPNOTSUPP);
+	assert_int_equal(sim_switch(sim, false, &err), -EOPNOTSUPP);
 	assert_non_null(strstr(err.text, "keeps no ring state"));
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_SHADOWED);
 
 	sim_run_as_one(off, FORGETFUL);
 	sim_boot(off, 1, V1);
 	assert_int_equal(shadow_device_state(off->device), UMBRA_DEVICE_NEGOTIATING);
-	assert_non_null(strstr(info_of(off)->info.reason, "keeps no ring state"));
+	assert_non_null(strstr(sim_info(off)->info.reason, "keeps no ring state"));
 	sim_free(sim);
 	sim_free(off);
 }
@@ -601,23 +588,23 @@ static void whatever_step_of_a_switch_fails_the_old_mode_goes_on(void **state)
 			int *const fails[] = { &sim->fail_device_stop, &sim->fail_start,
 					       &sim->fail_start, &sim->fail_device_start };
 
-			assert_int_equal(switch_to(sim, shadowed, &err), 0);
+			assert_int_equal(sim_switch(sim, shadowed, &err), 0);
 			sim->fail_device_stop_code = sim->fail_start_code =
 				sim->fail_device_start_code = -EREMOTEIO;
 			*fails[step] = step == 2 ? 2 : 1;
 			room(sim, 1, 1);
 			request(sim, 0, 2);
-			assert_int_equal(switch_to(sim, !shadowed, &err), -EREMOTEIO);
+			assert_int_equal(sim_switch(sim, !shadowed, &err), -EREMOTEIO);
 			assert_non_null(strstr(err.text, shadowed ? "stays shadowed"
 								  : "stays passed through"));
 			assert_non_null(strstr(err.text, "simulated"));
-			assert_int_equal(info_of(sim)->info.switches_failed, 1);
+			assert_int_equal(sim_info(sim)->info.switches_failed, 1);
 			assert_int_equal(shadow_device_state(sim->device),
 					 shadowed ? UMBRA_DEVICE_SHADOWED
 						  : UMBRA_DEVICE_PASSTHROUGH);
 			arrives(sim, 0, 2);
 			arrives(sim, 1, 1);
-			assert_int_equal(switch_to(sim, !shadowed, &err), 0);
+			assert_int_equal(sim_switch(sim, !shadowed, &err), 0);
 			sim_free(sim);
 		}
 }
@@ -639,9 +626,9 @@ static void a_device_that_starts_in_neither_mode_is_tried_again(void **state)
 	(void)state;
 	request(sim, 0, 1);
 	sim->ops.device_start = fail_again;
-	assert_int_equal(switch_to(sim, true, &err), -ENOMEM);
+	assert_int_equal(sim_switch(sim, true, &err), -ENOMEM);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_NEGOTIATING);
-	assert_non_null(strstr(info_of(sim)->info.reason, "out of memory"));
+	assert_non_null(strstr(sim_info(sim)->info.reason, "out of memory"));
 	for (int i = 0; i < 3; i++) {
 		before = sim->now_us;
 		sim_pause(sim);
@@ -651,7 +638,7 @@ static void a_device_that_starts_in_neither_mode_is_tried_again(void **state)
 	sim->ops.device_start = device_start;
 	sim_pause(sim);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_PASSTHROUGH);
-	assert_string_equal(info_of(sim)->info.reason, "");
+	assert_string_equal(sim_info(sim)->info.reason, "");
 	arrives(sim, 0, 1);
 	sim_free(sim);
 }
@@ -665,12 +652,12 @@ static void a_device_that_is_lost_leaves_nothing_running(void **state)
 		int *const fails[] = { &sim->fail_device_stop, &sim->fail_start, &sim->fail_stop,
 				       &sim->fail_device_start };
 
-		assert_int_equal(switch_to(sim, true, &err), 0);
+		assert_int_equal(sim_switch(sim, true, &err), 0);
 		sim->fail_device_stop_code = sim->fail_start_code = sim->fail_stop_code =
 			sim->fail_device_start_code = -ECONNRESET;
 		*fails[step] = 1;
 		request(sim, 0, 1);
-		assert_int_equal(switch_to(sim, false, &err), -ECONNRESET);
+		assert_int_equal(sim_switch(sim, false, &err), -ECONNRESET);
 		assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_BACKEND_LOST);
 		for (unsigned int q = 0; q < 2; q++)
 			assert_null(sim->services[q]);
@@ -690,13 +677,13 @@ static void a_ring_that_does_not_say_where_it_stopped_goes_on(void **state)
 		bool shadowed = n & 2;
 		struct umbra_error err = { "" };
 
-		assert_int_equal(switch_to(sim, shadowed, &err), 0);
+		assert_int_equal(sim_switch(sim, shadowed, &err), 0);
 		request(sim, 0, 1);
 		sim->fail_stop = 1;
 		sim->fail_stop_code = -EREMOTEIO;
 		if (shadowed)
 			arrives(sim, 0, 1);
-		assert_int_equal(switch_to(sim, !shadowed, &err), 0);
+		assert_int_equal(sim_switch(sim, !shadowed, &err), 0);
 		if (!shadowed)
 			arrives(sim, 0, 1);
 		request(sim, 0, 2);
@@ -716,13 +703,13 @@ static void a_broken_ring_is_left_out_of_what_follows(void **state)
 		struct umbra_error err = { "" };
 
 		if (kinds[k] & BACKEND_KEEPS_INDEX)
-			assert_int_equal(switch_to(sim, true, &err), 0);
+			assert_int_equal(sim_switch(sim, true, &err), 0);
 		shm_store16(&q->driver.split.avail->idx, 101);
 		sim->notified[q->kick_fd]++;
 		sim_run(sim);
 		assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_BROKEN);
 		if (kinds[k] & BACKEND_KEEPS_INDEX)
-			assert_int_equal(switch_to(sim, false, &err), 0);
+			assert_int_equal(sim_switch(sim, false, &err), 0);
 		assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_BROKEN);
 		request(sim, 1, 1);
 		arrives(sim, 1, 1);
@@ -760,7 +747,7 @@ static void a_table_that_needs_translation_is_refused_while_passed_through(void 
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_SHADOWED);
 	request(sim, 0, 1);
 	arrives(sim, 0, 1);
-	assert_int_equal(switch_to(sim, false, &err), -EOPNOTSUPP);
+	assert_int_equal(sim_switch(sim, false, &err), -EOPNOTSUPP);
 	assert_non_null(strstr(err.text, "translated"));
 	sim_free(sim);
 }

@@ -54,37 +54,11 @@ static struct sim *boot(const struct family *family)
 	return sim;
 }
 
-static const struct umbra_queue_info *queue(struct sim *sim, unsigned int which)
-{
-	static struct umbra_shadow_picture info;
-
-	shadow_device_info(sim->device, &info);
-	return &info.queues[which];
-}
-
-/* The device serves one request of the queue. */
-static void serve(struct sim *sim, unsigned int which, uint64_t serial)
-{
-	uint64_t got;
-	uint32_t len;
-
-	assert_int_equal(sim_guest_add(sim, which, 1, 1, serial), 1);
-	sim->queues[which].guest_awake = true;
-	sim_run(sim);
-	assert_int_equal(sim_backend_take(sim, which, 8), 1);
-	assert_int_equal(sim->queues[which].held[0].serial, serial);
-	sim_backend_complete(sim, which, 0);
-	sim_run(sim);
-	assert_int_equal(sim_guest_get(sim, which, &got, &len), 1);
-	assert_int_equal(got, serial);
-	assert_int_equal(sim_guest_get(sim, which, &got, &len), 0);
-}
-
 /* Queue 0 is broken with these three numbers; queue 1 serves. */
 static void is_broken(struct sim *sim, uint16_t base, uint16_t used, uint16_t avail)
 {
 	char at[32], between[64];
-	const char *error = queue(sim, 0)->error;
+	const char *error = sim_info(sim)->queues[0].error;
 
 	snprintf(at, sizeof(at), "at index %u,", base);
 	snprintf(between, sizeof(between), "used %u and available %u", used, avail);
@@ -94,7 +68,7 @@ static void is_broken(struct sim *sim, uint16_t base, uint16_t used, uint16_t av
 	assert_false(sim->queues[0].started);
 	assert_null(sim->services[0]);
 	sim_pause(sim);
-	serve(sim, 1, 100);
+	sim_serve(sim, 1, 100);
 }
 
 /* The guest's driver resets queue 0 and begins anew, at index 0.  The back-end had been given
@@ -102,25 +76,18 @@ static void is_broken(struct sim *sim, uint16_t base, uint16_t used, uint16_t av
 static void driver_begins_anew(struct sim *sim, unsigned int left)
 {
 	struct sim_queue *q = &sim->queues[0];
-	struct driver_ring_config config = {
-		.size = SIZE,
-		.features = V1 | EVENT,
-		.shared = sim->guest.host,
-		.shared_addr = { SIM_GPA },
-		.private = q->private,
-	};
 	struct umbra_error err;
 	uint16_t base;
 
 	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
-	assert_int_equal(driver_ring_init(&q->driver, &config), 0);
+	sim_driver_begin(sim, 0, V1 | EVENT);
 	q->held_count = left;
 	assert_int_equal(sim_ring_start(sim, 0, 0), 0);
 	sim_pause(sim);
 	q->held_count = 0;
-	assert_int_equal(queue(sim, 0)->error[0], 0);
+	assert_int_equal(sim_info(sim)->queues[0].error[0], 0);
 	for (uint64_t i = 0; i < 20; i++)
-		serve(sim, 0, i);
+		sim_serve(sim, 0, i);
 }
 
 /* --- the front-end's ----------------------------------------------------------- */
@@ -178,7 +145,7 @@ static void a_base_of_the_front_end_that_cannot_be_breaks_the_ring(void **state)
 			sim_pause(sim);
 			if (cases[n / 4].can_be) {
 				assert_true(sim->queues[0].starts > starts);
-				assert_int_equal(queue(sim, 0)->error[0], 0);
+				assert_int_equal(sim_info(sim)->queues[0].error[0], 0);
 			} else {
 				is_broken(sim, base, used, avail);
 				assert_int_equal(sim->queues[0].starts, starts);
@@ -199,7 +166,7 @@ static void be_in_the_midst(struct sim *sim, bool shadowed)
 
 	assert_int_equal(shadow_device_switch(sim->device, shadowed, &err), 0);
 	for (uint64_t i = 0; i < 3; i++)
-		serve(sim, 0, i);
+		sim_serve(sim, 0, i);
 	assert_int_equal(sim_guest_add(sim, 0, 0, 1, 3), 1);
 	sim_run(sim);
 	assert_int_equal(sim_backend_take(sim, 0, 1), 1);
@@ -224,7 +191,7 @@ static void nothing_is_done_twice(struct sim *sim, uint16_t avail, uint16_t had)
 
 	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 	assert_int_equal(base, avail);
-	assert_int_equal(queue(sim, 0)->error[0], 0);
+	assert_int_equal(sim_info(sim)->queues[0].error[0], 0);
 	sim->base_lie = 0;
 	q->held_count = had;
 	assert_int_equal(sim_ring_start(sim, 0, base), 0);
@@ -331,7 +298,7 @@ static void indices_that_move_on_while_they_are_looked_at_are_no_lie(void **stat
 		be_in_the_midst(sim, shadowed);
 		sim->ops.ring_stop = stop_late;
 		assert_int_equal(shadow_device_switch(sim->device, !shadowed, &err), 0);
-		assert_int_equal(queue(sim, 0)->error[0], 0);
+		assert_int_equal(sim_info(sim)->queues[0].error[0], 0);
 		sim_run(sim);
 		sim->queues[0].awake = true;
 		assert_int_equal(sim_backend_take(sim, 0, 8), 4);
@@ -360,7 +327,7 @@ static void what_an_earlier_life_had_and_uses_late_is_no_lie(void **state)
 	assert_int_equal(base, 5);
 	assert_int_equal(sim->now_us, 0); /* nothing is waited for */
 	assert_int_equal(sim_ring_start(sim, 0, base), 0);
-	assert_int_equal(queue(sim, 0)->error[0], 0);
+	assert_int_equal(sim_info(sim)->queues[0].error[0], 0);
 	assert_int_equal(sim_backend_take(sim, 0, 8), 1);
 	assert_int_equal(sim->queues[0].held[0].serial, 5);
 	sim_free(sim);

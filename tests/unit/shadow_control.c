@@ -26,9 +26,9 @@ static void commands_reach_the_device_in_either_mode(void **state)
 
 		assert_int_equal(shadow_device_state(sim->device),
 				 is_passed ? UMBRA_DEVICE_PASSTHROUGH : UMBRA_DEVICE_SHADOWED);
-		assert_int_equal(info_of(sim)->queues[0].shadowed, !is_passed);
-		assert_true(info_of(sim)->queues[CONTROL].shadowed);
-		assert_true(info_of(sim)->control.is_followed);
+		assert_int_equal(sim_info(sim)->queues[0].shadowed, !is_passed);
+		assert_true(sim_info(sim)->queues[CONTROL].shadowed);
+		assert_true(sim_info(sim)->control.is_followed);
 		for (int i = 0; i < 40; i++) /* beyond the ring's size */
 			assert_int_equal(answer(sim, SAY(sim, PROMISC)), VIRTIO_NET_OK);
 		assert_int_equal(told(sim), 40);
@@ -37,13 +37,13 @@ static void commands_reach_the_device_in_either_mode(void **state)
 		assert_int_equal(told(sim), 1);
 		assert_int_equal(answer(sim, SAY(sim, MAC)), VIRTIO_NET_OK);
 		assert_int_equal(told(sim), 2);
-		assert_int_equal(info_of(sim)->control.accepted, 41);
-		assert_int_equal(info_of(sim)->control.replayed, 1);
-		assert_int_equal(info_of(sim)->control.modes[0], UMBRA_NET_MODE_ON);
-		assert_int_equal(info_of(sim)->control.modes[1], UMBRA_NET_MODE_UNSAID);
-		assert_true(info_of(sim)->control.has_mac);
-		assert_int_equal(info_of(sim)->control.mac[5], 7);
-		request_arrives(sim, 0, 1);
+		assert_int_equal(sim_info(sim)->control.accepted, 41);
+		assert_int_equal(sim_info(sim)->control.replayed, 1);
+		assert_int_equal(sim_info(sim)->control.modes[0], UMBRA_NET_MODE_ON);
+		assert_int_equal(sim_info(sim)->control.modes[1], UMBRA_NET_MODE_UNSAID);
+		assert_true(sim_info(sim)->control.has_mac);
+		assert_int_equal(sim_info(sim)->control.mac[5], 7);
+		sim_serve(sim, 0, 1);
 		sim_free(sim);
 	}
 }
@@ -63,15 +63,15 @@ static void a_device_is_told_again_before_its_data_rings_run(void **state)
 		assert_int_equal(answer(sim, SAY(sim, ALLMULTI)), VIRTIO_NET_ERR);
 		assert_int_equal(told(sim), 3);
 		for (int i = 0; i < 5; i++) {
-			request_arrives(sim, 0, 1);
+			sim_serve(sim, 0, 1);
 			restart(sim);
 			assert_int_equal(told(sim), 2);
 			ASSERT_TOLD_AGAIN(sim, 0, PROMISC);
 			ASSERT_TOLD_AGAIN(sim, 1, MAC);
-			request_arrives(sim, 1, 2);
+			sim_serve(sim, 1, 2);
 		}
-		assert_int_equal(info_of(sim)->control.refused, 1);
-		assert_int_equal(info_of(sim)->control.failed, 1);
+		assert_int_equal(sim_info(sim)->control.refused, 1);
+		assert_int_equal(sim_info(sim)->control.failed, 1);
 		sim_free(sim);
 	}
 }
@@ -84,7 +84,7 @@ static void a_device_that_was_told_nothing_is_told_nothing(void **state)
 
 		dev.is_deaf = true;
 		restart(sim);
-		request_arrives(sim, 0, 1);
+		sim_serve(sim, 0, 1);
 		sim_free(sim);
 	}
 }
@@ -116,9 +116,9 @@ static void a_command_in_flight_at_a_switch_is_answered_once(void **state)
 			ASSERT_TOLD_AGAIN(sim, 0, PROMISC);
 			assert_int_equal(answer(sim, first), VIRTIO_NET_OK);
 			assert_int_equal(answer(sim, second), VIRTIO_NET_OK);
-			assert_int_equal(info_of(sim)->control.accepted, 3);
+			assert_int_equal(sim_info(sim)->control.accepted, 3);
 			assert_int_equal(answer(sim, 0), UNANSWERED);
-			request_arrives(sim, 0, 1);
+			sim_serve(sim, 0, 1);
 			restart(sim);
 			assert_int_equal(told(sim), 3);
 			ASSERT_TOLD_AGAIN(sim, 1, MAC);
@@ -143,8 +143,8 @@ static void a_device_may_say_what_it_likes_of_where_its_control_ring_stands(void
 		assert_int_equal(told(sim), 1);
 		ASSERT_TOLD_AGAIN(sim, 0, PROMISC);
 		assert_int_equal(answer(sim, SAY(sim, MAC)), VIRTIO_NET_OK);
-		assert_string_equal(info_of(sim)->queues[CONTROL].error, "");
-		request_arrives(sim, 0, 1);
+		assert_string_equal(sim_info(sim)->queues[CONTROL].error, "");
+		sim_serve(sim, 0, 1);
 		sim_free(sim);
 	}
 }
@@ -159,12 +159,12 @@ static void a_shadow_that_is_switched_off_follows_the_control_queue(void **state
 	sim_boot(sim, 3, NET);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_PASSTHROUGH);
 	assert_int_equal(answer(sim, SAY(sim, MAC)), VIRTIO_NET_OK);
-	assert_int_equal(switch_to(sim, true, &err), -EPERM);
+	assert_int_equal(sim_switch(sim, true, &err), -EPERM);
 	assert_int_equal(ring_stop_at(sim->front, 1, &base, &err), 0);
 	assert_int_equal(sim_ring_start(sim, 1, base), 0);
 	sim_pause(sim);
 	ASSERT_TOLD_AGAIN(sim, 0, MAC);
-	request_arrives(sim, 0, 1);
+	sim_serve(sim, 0, 1);
 	sim_free(sim);
 }
 
@@ -177,15 +177,15 @@ static void which_ring_it_is_follows_from_what_was_negotiated(void **state)
 	dev.max_pairs = 2;
 	sim->features |= F(MQ);
 	sim_boot(sim, 3, NET | F(MQ));
-	assert_false(info_of(sim)->queues[CONTROL].shadowed); /* it is ring 4 */
-	request_arrives(sim, CONTROL, 1);
+	assert_false(sim_info(sim)->queues[CONTROL].shadowed); /* it is ring 4 */
+	sim_serve(sim, CONTROL, 1);
 	sim_free(sim);
 
 	sim = net_new(UMBRA_SHADOW_AUTO, SUSPENDING);
 	sim->device_id = VIRTIO_ID_BLOCK;
 	sim_boot(sim, 3, NET);
-	assert_false(info_of(sim)->control.is_followed);
-	assert_false(info_of(sim)->queues[CONTROL].shadowed);
+	assert_false(sim_info(sim)->control.is_followed);
+	assert_false(sim_info(sim)->queues[CONTROL].shadowed);
 	sim_free(sim);
 }
 
@@ -199,11 +199,11 @@ static void a_vhost_user_back_end_is_not_followed(void **state)
 	(void)state;
 	memset(&dev, 0, sizeof(dev));
 	sim_boot(sim, 3, NET);
-	assert_false(info_of(sim)->control.is_followed);
-	assert_false(info_of(sim)->queues[CONTROL].shadowed);
-	request_arrives(sim, CONTROL, 1);
-	assert_int_equal(switch_to(sim, true, &err), 0);
-	request_arrives(sim, CONTROL, 2);
+	assert_false(sim_info(sim)->control.is_followed);
+	assert_false(sim_info(sim)->queues[CONTROL].shadowed);
+	sim_serve(sim, CONTROL, 1);
+	assert_int_equal(sim_switch(sim, true, &err), 0);
+	sim_serve(sim, CONTROL, 2);
 	assert_int_equal(shadow_device_save_control(sim->device, &bytes, &size, &err), -EOPNOTSUPP);
 	assert_int_equal(shadow_device_load_control(sim->device, (const uint8_t *)"", 0, &err),
 			 -EOPNOTSUPP);
@@ -222,10 +222,10 @@ static void a_guest_that_breaks_its_control_ring_breaks_nothing_else(void **stat
 	sim->notified[q->kick_fd]++;
 	sim_run(sim);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_BROKEN);
-	assert_non_null(strstr(info_of(sim)->queues[CONTROL].error, "made 100 chains"));
-	assert_int_equal(switch_to(sim, true, &err), 0);
+	assert_non_null(strstr(sim_info(sim)->queues[CONTROL].error, "made 100 chains"));
+	assert_int_equal(sim_switch(sim, true, &err), 0);
 	assert_int_equal(told(sim), 0);
-	request_arrives(sim, 0, 1);
+	sim_serve(sim, 0, 1);
 	sim_free(sim);
 }
 
@@ -241,10 +241,10 @@ static void a_refused_replay_leaves_the_old_mode(void **state)
 
 		assert_int_equal(answer(sim, SAY(sim, PROMISC)), VIRTIO_NET_OK);
 		assert_int_equal(answer(sim, SAY(sim, MAC)), VIRTIO_NET_OK);
-		assert_int_equal(switch_to(sim, shadowed, &err), 0);
+		assert_int_equal(sim_switch(sim, shadowed, &err), 0);
 		assert_int_equal(sim_guest_add(sim, 0, 1, 1, 7), 1); /* not yet there */
 		dev.refuses = 1;
-		assert_int_equal(switch_to(sim, !shadowed, &err), -EREMOTEIO);
+		assert_int_equal(sim_switch(sim, !shadowed, &err), -EREMOTEIO);
 		assert_non_null(strstr(err.text, "VIRTIO_NET_CTRL_RX_PROMISC cannot be replayed"));
 		assert_non_null(strstr(err.text, shadowed ? "stays shadowed" : "stays passed"));
 		assert_int_equal(shadow_device_state(sim->device),
@@ -254,7 +254,7 @@ static void a_refused_replay_leaves_the_old_mode(void **state)
 		assert_int_equal(sim_backend_take(sim, 0, 2), 1);
 		sim_backend_complete(sim, 0, 0);
 		assert_int_equal(answer(sim, SAY(sim, ALLMULTI)), VIRTIO_NET_OK);
-		assert_int_equal(switch_to(sim, !shadowed, &err), 0);
+		assert_int_equal(sim_switch(sim, !shadowed, &err), 0);
 		assert_int_equal(told(sim), 3);
 		assert_int_equal(sim->requests_lost, 0);
 		sim_free(sim);
@@ -271,15 +271,15 @@ static void a_device_that_lies_at_the_replay_leaves_the_old_mode(void **state)
 		struct umbra_error err = { "" };
 
 		assert_int_equal(answer(sim, SAY(sim, MAC)), VIRTIO_NET_OK);
-		assert_int_equal(switch_to(sim, shadowed, &err), 0);
+		assert_int_equal(sim_switch(sim, shadowed, &err), 0);
 		dev.lies = 1;
-		assert_int_equal(switch_to(sim, !shadowed, &err), -EREMOTEIO);
+		assert_int_equal(sim_switch(sim, !shadowed, &err), -EREMOTEIO);
 		assert_non_null(strstr(err.text, "cannot be replayed"));
 		assert_non_null(strstr(err.text, shadowed ? "stays shadowed" : "stays passed"));
-		assert_int_equal(info_of(sim)->info.shadow_wanted, shadowed);
-		assert_int_equal(info_of(sim)->queues[0].shadowed, shadowed);
-		assert_non_null(strstr(info_of(sim)->queues[CONTROL].error, "the device used id"));
-		request_arrives(sim, 0, 1);
+		assert_int_equal(sim_info(sim)->info.shadow_wanted, shadowed);
+		assert_int_equal(sim_info(sim)->queues[0].shadowed, shadowed);
+		assert_non_null(strstr(sim_info(sim)->queues[CONTROL].error, "the device used id"));
+		sim_serve(sim, 0, 1);
 		sim_free(sim);
 	}
 }
@@ -299,15 +299,15 @@ static void a_device_that_refuses_for_ever_is_tried_again(void **state)
 		dev.is_deaf = k == 0; /* or says nothing at all */
 		sim_pause(sim);
 		assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_NEGOTIATING);
-		assert_non_null(strstr(info_of(sim)->info.reason, "VIRTIO_NET_CTRL_MAC_ADDR_SET"));
-		assert_non_null(strstr(info_of(sim)->info.reason, "cannot be replayed"));
+		assert_non_null(strstr(sim_info(sim)->info.reason, "VIRTIO_NET_CTRL_MAC_ADDR_SET"));
+		assert_non_null(strstr(sim_info(sim)->info.reason, "cannot be replayed"));
 		assert_false(sim->runs);
 		dev.refuses = 0;
 		dev.is_deaf = false;
 		sim_pause(sim);
 		assert_true(sim->runs);
 		ASSERT_TOLD_AGAIN(sim, 0, MAC);
-		request_arrives(sim, 0, 1);
+		sim_serve(sim, 0, 1);
 		assert_int_equal(answer(sim, SAY(sim, PROMISC)), VIRTIO_NET_OK);
 		sim_free(sim);
 	}
@@ -323,13 +323,13 @@ static void a_data_ring_that_is_not_enabled_afterwards_stops_the_device(void **s
 
 			assert_int_equal(answer(sim, SAY(sim, MAC)), VIRTIO_NET_OK);
 			dev.fail_enable = which;
-			assert_int_equal(switch_to(sim, true, &err), -EREMOTEIO);
+			assert_int_equal(sim_switch(sim, true, &err), -EREMOTEIO);
 			assert_non_null(strstr(err.text, "is not enabled"));
 			assert_int_equal(shadow_device_state(sim->device),
 					 UMBRA_DEVICE_PASSTHROUGH);
-			request_arrives(sim, 0, 1);
-			request_arrives(sim, 1, 2);
-			assert_int_equal(switch_to(sim, true, &err), 0);
+			sim_serve(sim, 0, 1);
+			sim_serve(sim, 1, 2);
+			assert_int_equal(sim_switch(sim, true, &err), 0);
 			sim_free(sim);
 		}
 }

@@ -69,7 +69,7 @@ static void a_guest_that_resets_has_forgotten_and_one_that_was_stopped_has_not(v
 		base[CONTROL] = 0;
 		all_start(sim, base);
 		assert_int_equal(told(sim), 0);
-		assert_int_equal(info_of(sim)->control.modes[0], UMBRA_NET_MODE_UNSAID);
+		assert_int_equal(sim_info(sim)->control.modes[0], UMBRA_NET_MODE_UNSAID);
 		assert_int_equal(answer(sim, SAY(sim, MAC)), VIRTIO_NET_OK);
 		restart(sim);
 		assert_int_equal(told(sim), 1);
@@ -91,7 +91,7 @@ static void a_control_queue_alone_says_nothing_of_the_mode(void **state)
 	sim_pause(sim);
 	assert_true(sim->queues[CONTROL].started);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_PASSTHROUGH);
-	assert_int_equal(switch_to(sim, true, &err), 0);
+	assert_int_equal(sim_switch(sim, true, &err), 0);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_SHADOWED);
 	sim_free(sim);
 }
@@ -113,7 +113,7 @@ static void a_ring_that_lacks_an_answer_goes_on(void **state)
 	assert_int_equal(answer(sim, dev.said - 1), VIRTIO_NET_OK);
 	assert_int_equal(told(sim), 2); /* with the replayed one */
 	assert_int_equal(shm_load16(&ring->used->idx), 2);
-	assert_int_equal(info_of(sim)->control.modes[1], UMBRA_NET_MODE_ON);
+	assert_int_equal(sim_info(sim)->control.modes[1], UMBRA_NET_MODE_ON);
 	sim_free(sim);
 }
 
@@ -231,14 +231,14 @@ static void a_saved_state_is_told_to_another_device(void **state)
 		if (early) {
 			assert_int_equal(shadow_device_load_control(sim->device, bytes, size, &err),
 					 0);
-			assert_true(info_of(sim)->control.is_waiting);
+			assert_true(sim_info(sim)->control.is_waiting);
 		}
 		sim_boot(sim, 2, NET);
-		assert_false(info_of(sim)->control.is_waiting);
+		assert_false(sim_info(sim)->control.is_waiting);
 		if (!early)
 			assert_int_equal(shadow_device_load_control(sim->device, bytes, size, &err),
 					 0);
-		assert_int_equal(info_of(sim)->control.modes[0], UMBRA_NET_MODE_ON);
+		assert_int_equal(sim_info(sim)->control.modes[0], UMBRA_NET_MODE_ON);
 		/* The ring as it came from there: two commands were served. */
 		q->private = aligned_alloc(
 			64, align_up(driver_ring_layout(sim->size, NET, 0).private_bytes, 64));
@@ -251,7 +251,7 @@ static void a_saved_state_is_told_to_another_device(void **state)
 		assert_int_equal(told(sim), 2);
 		ASSERT_TOLD_AGAIN(sim, 0, PROMISC);
 		ASSERT_TOLD_AGAIN(sim, 1, MAC);
-		request_arrives(sim, 0, 1);
+		sim_serve(sim, 0, 1);
 		sim_free(sim);
 	}
 	free(bytes);
@@ -269,17 +269,17 @@ static void a_saved_state_that_does_not_fit_is_refused_when_that_is_known(void *
 	memset(&dev, 0, sizeof(dev));
 	assert_int_equal(shadow_device_load_control(sim->device, bytes, size - 1, &err), -EINVAL);
 	assert_int_equal(shadow_device_load_control(sim->device, bytes, 0, &err), -EINVAL);
-	assert_false(info_of(sim)->control.is_waiting);
+	assert_false(sim_info(sim)->control.is_waiting);
 	assert_int_equal(shadow_device_load_control(sim->device, bytes, size, &err), 0);
 	assert_int_equal(sim->front->ops->get_features(sim->front, &offered, &err), 0);
 	assert_int_equal(sim->front->ops->set_features(sim->front, NET & ~F(CTRL_RX), &err),
 			 -EOPNOTSUPP);
 	assert_non_null(strstr(err.text, "VIRTIO_NET_CTRL_RX_PROMISC"));
-	assert_true(info_of(sim)->control.is_waiting);
-	assert_int_equal(info_of(sim)->info.guest_features, 0);
+	assert_true(sim_info(sim)->control.is_waiting);
+	assert_int_equal(sim_info(sim)->info.guest_features, 0);
 	assert_int_equal(sim->front->ops->set_features(sim->front, NET, &err), 0);
-	assert_false(info_of(sim)->control.is_waiting);
-	assert_int_equal(info_of(sim)->control.modes[0], UMBRA_NET_MODE_ON);
+	assert_false(sim_info(sim)->control.is_waiting);
+	assert_int_equal(sim_info(sim)->control.modes[0], UMBRA_NET_MODE_ON);
 	sim_free(sim);
 
 	/* What was negotiated before holds at once, and a refusal changes nothing. */
@@ -287,7 +287,7 @@ static void a_saved_state_that_does_not_fit_is_refused_when_that_is_known(void *
 	assert_int_equal(sim->front->ops->set_features(sim->front, NET & ~F(CTRL_RX), &err), 0);
 	assert_int_equal(shadow_device_load_control(sim->device, bytes, size, &err), -EOPNOTSUPP);
 	assert_non_null(strstr(err.text, "VIRTIO_NET_CTRL_RX_PROMISC"));
-	assert_false(info_of(sim)->control.is_waiting);
+	assert_false(sim_info(sim)->control.is_waiting);
 	sim_free(sim);
 	free(bytes);
 }
@@ -304,7 +304,7 @@ static void bits_whose_commands_cannot_be_followed_are_not_offered(void **state)
 	sim->features |= BIT64(52); /* VIRTIO_NET_F_VQ_NOTF_COAL */
 	assert_int_equal(sim->front->ops->get_features(sim->front, &offered, &err), 0);
 	assert_int_equal(offered & (BIT64(52) | F(CTRL_VQ)), F(CTRL_VQ));
-	assert_non_null(strstr(info_of(sim)->info.dropped_features,
+	assert_non_null(strstr(sim_info(sim)->info.dropped_features,
 			       "bit (52): its control commands are not followed"));
 	sim->features &= ~F(CTRL_VQ);
 	assert_int_equal(sim->front->ops->get_features(sim->front, &offered, &err), 0);

@@ -139,31 +139,7 @@ unsigned int answer(struct sim *sim, unsigned int which)
 	return command_place(sim, which)[COMMAND_STRIDE - 1];
 }
 
-void request_arrives(struct sim *sim, unsigned int queue, uint64_t serial)
-{
-	uint64_t got;
-	uint32_t len;
-
-	assert_int_equal(sim_guest_add(sim, queue, 1, 1, serial), 1);
-	sim->queues[queue].guest_awake = true;
-	sim_run(sim);
-	assert_int_equal(sim_backend_take(sim, queue, 1), 1);
-	sim_backend_complete(sim, queue, 0);
-	sim_run(sim);
-	assert_int_equal(sim_guest_get(sim, queue, &got, &len), 1);
-	assert_int_equal(got, serial);
-}
-
 /* --- what is expected ------------------------------------------------------------ */
-
-const struct umbra_shadow_picture *info_of(const struct sim *sim)
-{
-	static struct umbra_shadow_picture info;
-
-	shadow_device_info(sim->device, &info);
-	shadow_device_look_control(sim->device, &info.control);
-	return &info;
-}
 
 unsigned int told(const struct sim *sim)
 {
@@ -184,18 +160,13 @@ void assert_told(const struct sim *sim, unsigned int place, const uint8_t *bytes
 	assert_false(dev.told[i].data_is_enabled);
 }
 
-int switch_to(struct sim *sim, bool shadowed, struct umbra_error *err)
-{
-	return shadow_device_switch(sim->device, shadowed, err);
-}
-
 void restart(struct sim *sim)
 {
 	struct umbra_error err = { "" };
 	uint16_t base;
 
 	if (sim->backend.traits & BACKEND_KEEPS_INDEX) {
-		assert_int_equal(switch_to(sim, !info_of(sim)->info.shadow_wanted, &err), 0);
+		assert_int_equal(sim_switch(sim, !sim_info(sim)->info.shadow_wanted, &err), 0);
 		return;
 	}
 	assert_int_equal(ring_stop_at(sim->front, 1, &base, &err), 0);

@@ -63,8 +63,6 @@ uint8_t *command_place(const struct sim *sim, unsigned int which);
 unsigned int guest_say(struct sim *sim, const uint8_t *bytes, size_t size);
 /* The answer to the guest's oldest command, which is @which; UNANSWERED: none yet. */
 unsigned int answer(struct sim *sim, unsigned int which);
-void request_arrives(struct sim *sim, unsigned int queue, uint64_t serial);
-const struct umbra_shadow_picture *info_of(const struct sim *sim);
 /* In its present life the device was told so many commands. */
 unsigned int told(const struct sim *sim);
 
@@ -75,7 +73,6 @@ unsigned int told(const struct sim *sim);
 /* Command number @place of this life was these bytes, and no data ring ran. */
 void assert_told(const struct sim *sim, unsigned int place, const uint8_t *bytes, size_t size);
 
-int switch_to(struct sim *sim, bool shadowed, struct umbra_error *err);
 /* The device is stopped and started, whatever it can. */
 void restart(struct sim *sim);
 

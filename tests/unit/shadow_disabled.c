@@ -22,13 +22,6 @@
 static const enum backend_hush families[] = { BACKEND_HUSH_NOT, BACKEND_HUSH_KICK,
 					      BACKEND_HUSH_ENABLE };
 
-static void switch_to(struct sim *sim, bool shadowed)
-{
-	struct umbra_error err = { "" };
-
-	assert_int_equal(shadow_device_switch(sim->device, shadowed, &err), 0);
-}
-
 static void enable(struct sim *sim, unsigned int queue, bool enabled)
 {
 	struct umbra_error err = { "" };
@@ -69,7 +62,7 @@ static struct sim *boot(enum backend_hush family, bool shadowed)
 	sim->backend.hush = family;
 	sim->while_waiting = backend_works;
 	sim_boot(sim, 2, FEATURES);
-	switch_to(sim, shadowed);
+	assert_int_equal(sim_switch(sim, shadowed, NULL), 0);
 	request_goes_round(sim, 0, 1);
 	request_goes_round(sim, 1, 2);
 	return sim;
@@ -90,10 +83,10 @@ static void a_disabled_ring_takes_no_part_in_a_switch_and_is_neither_read_nor_ki
 			memset(ring, 0xee, sizeof(before));
 			memcpy(before, ring, sizeof(before));
 			for (int i = 0; i < 5; i++) {
-				switch_to(sim, !shadowed);
+				assert_int_equal(sim_switch(sim, !shadowed, NULL), 0);
 				backend_works(sim);
 				request_goes_round(sim, 1, (uint64_t)(10 + 2 * i));
-				switch_to(sim, shadowed);
+				assert_int_equal(sim_switch(sim, shadowed, NULL), 0);
 				backend_works(sim);
 				request_goes_round(sim, 1, (uint64_t)(11 + 2 * i));
 			}
@@ -117,7 +110,7 @@ static void it_starts_where_it_stood_and_in_the_mode_of_the_day_when_it_is_enabl
 				bool mode = i % 2 ? shadowed : !shadowed;
 
 				enable(sim, 0, false);
-				switch_to(sim, mode);
+				assert_int_equal(sim_switch(sim, mode, NULL), 0);
 				enable(sim, 0, true);
 				assert_true(q->started);
 				assert_int_equal(q->told.kick_fd != q->kick_fd, mode);
@@ -167,7 +160,7 @@ static void a_ring_that_is_set_up_before_it_is_enabled_begins_then(void **state)
 		request_goes_round(sim, 0, 1);
 		/* unbound and bound again */
 		enable(sim, 0, false);
-		switch_to(sim, true);
+		assert_int_equal(sim_switch(sim, true, NULL), 0);
 		memset(sim->guest.host, 0, 4096);
 		{
 			struct driver_ring_config config = {

@@ -75,16 +75,7 @@ static uint16_t stop(struct sim *sim)
 /* A driver that knows nothing of an earlier one begins. */
 static void driver_begins(struct sim *sim)
 {
-	struct sim_queue *q = &sim->queues[0];
-	struct driver_ring_config config = {
-		.size = sim->size,
-		.features = sim->accepted & ~BIT64(VIRTIO_F_ACCESS_PLATFORM),
-		.shared = sim->guest.host,
-		.shared_addr = { SIM_GPA },
-		.private = q->private,
-	};
-
-	assert_int_equal(driver_ring_init(&q->driver, &config), 0);
+	sim_driver_begin(sim, 0, sim->accepted & ~BIT64(VIRTIO_F_ACCESS_PLATFORM));
 	assert_int_equal(sim_ring_start(sim, 0, 0), 0);
 }
 
@@ -104,14 +95,6 @@ static void serves_whatever_fits(struct sim *sim)
 		complete_oldest(sim, sim->size);
 		expect(sim, 100, sim->size);
 	}
-}
-
-static const struct umbra_queue_info *queue(struct sim *sim)
-{
-	static struct umbra_shadow_picture info;
-
-	shadow_device_info(sim->device, &info);
-	return &info.queues[0];
 }
 
 /* --- one after the other ----------------------------------------------------- */
@@ -139,7 +122,7 @@ static void a_late_completion_of_an_earlier_life_completes_nothing_of_a_later_on
 		expect(sim, 0, 0);
 		complete_oldest(sim, 3);
 		expect(sim, 10, 3);
-		assert_int_equal(queue(sim)->error[0], 0);
+		assert_int_equal(sim_info(sim)->queues[0].error[0], 0);
 		if (anew) /* the other has its first three yet */
 			serves_whatever_fits(sim);
 		sim_free(sim);
@@ -288,7 +271,7 @@ static void chains_of_a_passed_ring_that_broke_are_not_completed_on_a_shadow(voi
 			sim->fail_fds = 2;
 			assert_int_not_equal(
 				sim->front->ops->ring_set_call(sim->front, 0, &fd, &err), 0);
-			assert_true(queue(sim)->error[0]);
+			assert_true(sim_info(sim)->queues[0].error[0]);
 		} else {
 			sim->base_lie = 100;
 		}

@@ -49,24 +49,6 @@ static struct umbra_error err;
 
 /* --- small things ----------------------------------------------------------- */
 
-/* The device serves one request of the queue. */
-static void serve(struct sim *sim, unsigned int which, uint64_t serial)
-{
-	uint64_t got;
-	uint32_t len;
-
-	assert_int_equal(sim_guest_add(sim, which, 1, 1, serial), 1);
-	sim->queues[which].guest_awake = true;
-	sim_run(sim);
-	assert_int_equal(sim_backend_take(sim, which, 8), 1);
-	assert_int_equal(sim->queues[which].held[0].serial, serial);
-	sim_backend_complete(sim, which, 0);
-	sim_run(sim);
-	assert_int_equal(sim_guest_get(sim, which, &got, &len), 1);
-	assert_int_equal(got, serial);
-	assert_int_equal(sim_guest_get(sim, which, &got, &len), 0);
-}
-
 /* The back-end goes on while we wait for it. */
 static void backend_works(struct sim *sim)
 {
@@ -93,32 +75,22 @@ static struct sim *boot(const struct family *family, bool shadowed)
 	assert_int_equal(sim->front->ops->add_region(sim->front, &again, &err), 0);
 	assert_int_equal(shadow_device_switch(sim->device, shadowed, &err), 0);
 	for (uint64_t i = 0; i < SERVED; i++)
-		serve(sim, 0, i);
+		sim_serve(sim, 0, i);
 	return sim;
 }
 
 /* Say of queue @which that it lies @away from where it was. */
 static int move(struct sim *sim, unsigned int which, uint64_t away)
 {
-	struct split_offsets o = split_offsets(SIZE);
-	uint64_t at = SIM_UVA + which * SIM_SLOT + away;
-	const struct virtio_ring_addr addr = {
-		.desc = { at + o.desc },
-		.avail = { at + o.avail },
-		.used = { at + o.used },
-	};
-	int rc = sim->front->ops->ring_set_addr(sim->front, which, &addr, &err);
+	struct virtio_ring_addr addr = sim_ring_addr(sim, which);
+	int rc;
 
+	addr.desc.v += away;
+	addr.avail.v += away;
+	addr.used.v += away;
+	rc = sim->front->ops->ring_set_addr(sim->front, which, &addr, &err);
 	sim_pause(sim); /* a device that starts as a whole does it then */
 	return rc;
-}
-
-static const char *error_of(struct sim *sim, unsigned int which)
-{
-	static struct umbra_shadow_picture info;
-
-	shadow_device_info(sim->device, &info);
-	return info.queues[which].error;
 }
 
 #define EACH_FAMILY_AND_MODE(family, shadowed)                                                     \
@@ -142,7 +114,7 @@ static void the_same_addresses_change_nothing(void **state)
 		assert_int_equal(sim->fail_serves, 1);
 		assert_int_equal(sim->queues[0].starts, starts);
 		assert_int_equal(sim->queues[0].stops, stops);
-		serve(sim, 0, 100);
+		sim_serve(sim, 0, 100);
 		sim_free(sim);
 	}
 }
@@ -159,13 +131,13 @@ static void a_ring_that_was_moved_goes_on_where_it_stood(void **state)
 			unsigned int starts = sim->queues[0].starts;
 
 			assert_int_equal(move(sim, 0, i % 2 ? 0 : AGAIN), 0);
-			assert_string_equal(error_of(sim, 0), "");
+			assert_string_equal(sim_info(sim)->queues[0].error, "");
 			assert_int_equal(sim->queues[0].starts, starts + 1);
 			if (!shadowed)
 				assert_int_equal(sim->queues[0].told.addr.desc.v,
 						 SIM_UVA + (i % 2 ? 0 : AGAIN));
-			serve(sim, 0, 100 + i);
-			serve(sim, 1, 200 + i);
+			sim_serve(sim, 0, 100 + i);
+			sim_serve(sim, 1, 200 + i);
 		}
 		assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 		assert_int_equal(base, SERVED + 4);
@@ -188,7 +160,7 @@ static void a_ring_that_is_moved_loses_and_repeats_nothing(void **state)
 		sim_run(sim);
 		assert_int_equal(sim_backend_take(sim, 0, 2), 2);
 		assert_int_equal(move(sim, 0, AGAIN), 0);
-		assert_string_equal(error_of(sim, 0), "");
+		assert_string_equal(sim_info(sim)->queues[0].error, "");
 		sim->queues[0].guest_awake = true;
 		for (unsigned int rounds = 0; rounds < 20 && next < 104; rounds++) {
 			sim_run(sim);
@@ -198,7 +170,7 @@ static void a_ring_that_is_moved_loses_and_repeats_nothing(void **state)
 				assert_int_equal(got, next++);
 		}
 		assert_int_equal(next, 104);
-		serve(sim, 0, 200);
+		sim_serve(sim, 0, 200);
 		sim_free(sim);
 	}
 }
@@ -216,12 +188,12 @@ static void a_ring_that_is_not_in_memory_is_refused_and_goes_on(void **state)
 		for (size_t i = 0; i < ARRAY_SIZE(away); i++) {
 			assert_int_equal(move(sim, 0, away[i]), -EINVAL);
 			assert_non_null(strstr(err.text, "queue 0"));
-			serve(sim, 0, 100 + i);
+			sim_serve(sim, 0, 100 + i);
 		}
 		assert_int_equal(sim->queues[0].starts, starts);
 		assert_int_equal(sim->queues[0].stops, stops);
 		assert_int_equal(move(sim, 0, AGAIN), 0);
-		serve(sim, 0, 200);
+		sim_serve(sim, 0, 200);
 		sim_free(sim);
 	}
 }
@@ -234,16 +206,16 @@ static void a_ring_that_cannot_stand_there_is_broken_and_no_other(void **state)
 		struct sim *sim = boot(family, shadowed);
 
 		assert_int_equal(move(sim, 0, ZEROS), 0);
-		assert_non_null(strstr(error_of(sim, 0), "at index 5,"));
-		assert_non_null(strstr(error_of(sim, 0), "used 0 and available 0"));
+		assert_non_null(strstr(sim_info(sim)->queues[0].error, "at index 5,"));
+		assert_non_null(strstr(sim_info(sim)->queues[0].error, "used 0 and available 0"));
 		assert_null(sim->services[0]);
 		for (uint64_t i = 0; i < 10; i++)
-			serve(sim, 1, i);
+			sim_serve(sim, 1, i);
 		/* Where it can stand, it lives again. */
 		assert_int_equal(move(sim, 0, AGAIN), 0);
-		assert_string_equal(error_of(sim, 0), "");
+		assert_string_equal(sim_info(sim)->queues[0].error, "");
 		for (uint64_t i = 0; i < 10; i++)
-			serve(sim, 0, 100 + i);
+			sim_serve(sim, 0, 100 + i);
 		sim_free(sim);
 	}
 }
@@ -262,19 +234,19 @@ static void a_ring_that_the_back_end_does_not_take_there_goes_on_where_it_was(vo
 		sim->fail_start = 1;
 		sim->fail_start_code = -EREMOTEIO;
 		assert_int_equal(move(sim, 0, AGAIN), -EREMOTEIO);
-		assert_string_equal(error_of(sim, 0), "");
-		serve(sim, 0, 100);
+		assert_string_equal(sim_info(sim)->queues[0].error, "");
+		sim_serve(sim, 0, 100);
 		if (!shadowed)
 			assert_int_equal(sim->queues[0].told.addr.desc.v, SIM_UVA);
 		/* Nor there any more. */
 		sim->fail_start = 1;
 		sim->fail_start_again = 1;
 		assert_int_equal(move(sim, 0, AGAIN), -EREMOTEIO);
-		assert_non_null(strstr(error_of(sim, 0), "does not start"));
-		serve(sim, 1, 101);
+		assert_non_null(strstr(sim_info(sim)->queues[0].error, "does not start"));
+		sim_serve(sim, 1, 101);
 		sim->fail_start = sim->fail_start_again = 0;
 		assert_int_equal(move(sim, 0, AGAIN), 0);
-		serve(sim, 0, 102);
+		sim_serve(sim, 0, 102);
 		sim_free(sim);
 	}
 }
@@ -293,13 +265,13 @@ static void a_ring_whose_back_end_lies_meanwhile_stays_broken(void **state)
 		sim->base_lie = 5;
 		sim->honest = 1u << 1;
 		assert_int_equal(move(sim, 0, AGAIN), 0);
-		assert_non_null(strstr(error_of(sim, 0), "stopped at index 10"));
-		assert_string_equal(error_of(sim, 1), "");
-		serve(sim, 1, 100);
+		assert_non_null(strstr(sim_info(sim)->queues[0].error, "stopped at index 10"));
+		assert_string_equal(sim_info(sim)->queues[1].error, "");
+		sim_serve(sim, 1, 100);
 		sim->base_lie = 0;
 		assert_int_equal(move(sim, 0, 0), 0);
-		assert_string_equal(error_of(sim, 0), "");
-		serve(sim, 0, 100);
+		assert_string_equal(sim_info(sim)->queues[0].error, "");
+		sim_serve(sim, 0, 100);
 		sim_free(sim);
 	}
 }
@@ -314,12 +286,12 @@ static void a_disabled_ring_is_moved_when_it_is_enabled(void **state)
 
 		assert_int_equal(sim->front->ops->ring_enable(sim->front, 0, false, &err), 0);
 		assert_int_equal(move(sim, 0, ZEROS), 0);
-		assert_string_equal(error_of(sim, 0), "");
+		assert_string_equal(sim_info(sim)->queues[0].error, "");
 		assert_int_equal(move(sim, 0, AGAIN), 0);
 		assert_int_equal(sim->front->ops->ring_enable(sim->front, 0, true, &err), 0);
 		sim_pause(sim);
-		assert_string_equal(error_of(sim, 0), "");
-		serve(sim, 0, 100);
+		assert_string_equal(sim_info(sim)->queues[0].error, "");
+		sim_serve(sim, 0, 100);
 		sim_free(sim);
 	}
 }

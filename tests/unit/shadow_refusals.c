@@ -31,23 +31,6 @@ static struct sim *boot(unsigned int rings, bool shadowed)
 	return sim;
 }
 
-/* The queue serves a request, woken by its eventfds alone. */
-static void serve(struct sim *sim, unsigned int queue, uint64_t serial)
-{
-	uint64_t got;
-	uint32_t len;
-
-	while (sim_guest_get(sim, queue, &got, &len)) /* it goes to sleep */
-		;
-	assert_int_equal(sim_guest_add(sim, queue, 1, 1, serial), 1);
-	sim_run(sim);
-	assert_int_equal(sim_backend_take(sim, queue, 8), 1);
-	sim_backend_complete(sim, queue, 0);
-	sim_run(sim);
-	assert_int_equal(sim_guest_get(sim, queue, &got, &len), 1);
-	assert_int_equal(got, serial);
-}
-
 static enum umbra_device_state state_of(struct sim *sim)
 {
 	return shadow_device_state(sim->device);
@@ -89,17 +72,17 @@ static void an_eventfd_that_is_refused_leaves_the_old_one(void **state)
 		assert_int_equal(state_of(sim),
 				 shadowed ? UMBRA_DEVICE_SHADOWED : UMBRA_DEVICE_PASSTHROUGH);
 		for (uint64_t i = 0; i < 20; i++)
-			serve(sim, 0, i);
-		serve(sim, 1, 50);
+			sim_serve(sim, 0, i);
+		sim_serve(sim, 1, 50);
 		/* And the next one that is good is taken. */
 		sim->queues[0].kick_fd = n / 2 == 0 ? given : sim->queues[0].kick_fd;
 		sim->queues[0].call_fd = n / 2 == 1 ? given : sim->queues[0].call_fd;
 		sim->queues[0].calls_heard = sim_notified(sim, sim->queues[0].call_fd);
 		assert_int_equal(set_fd(sim, n / 2, 0, &fd, &err), 0);
 		assert_int_equal(fd, -1);
-		serve(sim, 0, 60);
+		sim_serve(sim, 0, 60);
 		assert_int_equal(shadow_device_switch(sim->device, !shadowed, &err), 0);
-		serve(sim, 0, 61);
+		sim_serve(sim, 0, 61);
 		sim_free(sim);
 	}
 }
@@ -112,7 +95,6 @@ static void a_queue_whose_old_eventfd_cannot_be_had_back_is_broken(void **state)
 		bool shadowed = n % 2;
 		struct sim *sim = boot(2, shadowed);
 		struct umbra_error err = { "" };
-		static struct umbra_shadow_picture info;
 		int fd = sim->next_fd++;
 		uint16_t base;
 
@@ -122,13 +104,12 @@ static void a_queue_whose_old_eventfd_cannot_be_had_back_is_broken(void **state)
 			sim->fail_fds = 2;
 		assert_int_not_equal(set_fd(sim, n / 2, 0, &fd, &err), 0);
 		assert_int_equal(state_of(sim), UMBRA_DEVICE_BROKEN);
-		shadow_device_info(sim->device, &info);
-		assert_non_null(strstr(info.queues[0].error, "simulated"));
-		serve(sim, 1, 1);
+		assert_non_null(strstr(sim_info(sim)->queues[0].error, "simulated"));
+		sim_serve(sim, 1, 1);
 		/* The front-end stops it, and starts it anew. */
 		assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 		assert_int_equal(sim_ring_start(sim, 0, base), 0);
-		serve(sim, 0, 2);
+		sim_serve(sim, 0, 2);
 		sim_free(sim);
 	}
 }
@@ -149,6 +130,7 @@ static void a_queue_too_many_is_refused_and_the_others_do_not_notice(void **stat
 		struct umbra_error err = { "" };
 		unsigned int events;
 		int fd;
+		struct virtio_ring_addr addr;
 
 		sim->queue_num = 2;
 		sim->tells_base = true;
@@ -156,25 +138,15 @@ static void a_queue_too_many_is_refused_and_the_others_do_not_notice(void **stat
 			sim_run_as_one(sim, traits[n]);
 		sim_boot(sim, 2, V1 | EVENT);
 		assert_int_equal(shadow_device_switch(sim->device, true, &err), 0);
-		serve(sim, 0, 1);
+		sim_serve(sim, 0, 1);
 		events = sim->event_count;
 		for (unsigned int q = 0; q < 2; q++)
 			sim->queues[q].starts = sim->queues[q].stops = 0;
 		sim->fail_start = 1; /* a back-end that is asked would refuse as well */
 		sim->fail_start_code = -EREMOTEIO;
-		{
-			struct split_offsets o = split_offsets(8);
-			uint64_t at = SIM_UVA + 2 * SIM_SLOT;
-
-			assert_int_equal(sim->front->ops->ring_set_size(sim->front, 2, 8, &err), 0);
-			assert_int_equal(sim->front->ops->ring_set_addr(
-						 sim->front, 2,
-						 &(struct virtio_ring_addr){ { at + o.desc },
-									     { at + o.avail },
-									     { at + o.used } },
-						 &err),
-					 0);
-		}
+		addr = sim_ring_addr(sim, 2);
+		assert_int_equal(sim->front->ops->ring_set_size(sim->front, 2, 8, &err), 0);
+		assert_int_equal(sim->front->ops->ring_set_addr(sim->front, 2, &addr, &err), 0);
 		fd = sim->next_fd++;
 		assert_int_equal(sim->front->ops->ring_enable(sim->front, 2, true, &err), 0);
 		assert_int_not_equal(sim->front->ops->ring_set_kick(sim->front, 2, &fd, &err), 0);
@@ -189,11 +161,11 @@ static void a_queue_too_many_is_refused_and_the_others_do_not_notice(void **stat
 		assert_int_equal(state_of(sim), UMBRA_DEVICE_SHADOWED);
 		assert_int_equal(sim->event_count, events);
 		assert_int_equal(shadow_device_tend_ms(sim->device), -1);
-		serve(sim, 0, 2);
-		serve(sim, 1, 3);
+		sim_serve(sim, 0, 2);
+		sim_serve(sim, 1, 3);
 		sim->fail_start = 0;
 		assert_int_equal(shadow_device_switch(sim->device, false, &err), 0);
-		serve(sim, 0, 4);
+		sim_serve(sim, 0, 4);
 		sim_free(sim);
 	}
 }
@@ -206,9 +178,9 @@ static void a_switch_in_which_a_queue_breaks_is_no_success(void **state)
 	for (int shadowed = 0; shadowed < 2; shadowed++) {
 		struct sim *sim = boot(2, shadowed);
 		struct umbra_error err = { "" };
-		static struct umbra_shadow_picture info;
+		const struct umbra_shadow_picture *info;
 
-		serve(sim, 0, 1);
+		sim_serve(sim, 0, 1);
 		sim->honest = 1u << 1;
 		sim->base_lie = 5;
 		assert_int_equal(shadow_device_switch(sim->device, !shadowed, &err), -EPROTO);
@@ -216,14 +188,14 @@ static void a_switch_in_which_a_queue_breaks_is_no_success(void **state)
 		assert_non_null(strstr(err.text, "stopped at index 6"));
 		assert_non_null(strstr(err.text, shadowed ? "others are passed through"
 							  : "others are shadowed"));
-		shadow_device_info(sim->device, &info);
-		assert_int_equal(info.queues[1].shadowed, !shadowed);
-		assert_int_equal(info.info.shadow_wanted, !shadowed);
-		assert_int_equal(info.info.switches_failed, 1);
-		serve(sim, 1, 2);
+		info = sim_info(sim);
+		assert_int_equal(info->queues[1].shadowed, !shadowed);
+		assert_int_equal(info->info.shadow_wanted, !shadowed);
+		assert_int_equal(info->info.switches_failed, 1);
+		sim_serve(sim, 1, 2);
 		/* What is broken already breaks no further switch. */
 		assert_int_equal(shadow_device_switch(sim->device, shadowed, &err), 0);
-		serve(sim, 1, 3);
+		sim_serve(sim, 1, 3);
 		sim_free(sim);
 	}
 }
@@ -244,7 +216,7 @@ static void a_switch_that_is_given_up_is_no_backend_that_is_lost(void **state)
 		assert_true(rc < 0);
 		assert_false(backend_is_lost(rc));
 		assert_non_null(strstr(err.text, "the device stays"));
-		serve(sim, 0, 1);
+		sim_serve(sim, 0, 1);
 		/* One that does not answer is. */
 		sim_backend_complete(sim, 1, 0);
 		sim->fail_start = 1;
@@ -267,9 +239,11 @@ static void a_queue_that_is_tried_again_does_not_end_the_others(void **state)
 	struct memory_region table[8];
 	struct umbra_error err = { "" };
 	uint16_t base;
+	uint64_t got;
+	uint32_t len;
 
 	(void)state;
-	serve(sim, 1, 1);
+	sim_serve(sim, 1, 1);
 	sim->fail_start = sim->fail_start_again = 1;
 	sim->fail_start_code = -EREMOTEIO;
 	assert_int_equal(shadow_device_switch(sim->device, false, &err), -EREMOTEIO);
@@ -289,10 +263,12 @@ static void a_queue_that_is_tried_again_does_not_end_the_others(void **state)
 	assert_non_null(strstr(err.text, "no room at the back-end"));
 	sim_pause(sim);
 	assert_int_not_equal(state_of(sim), UMBRA_DEVICE_BACKEND_LOST);
-	serve(sim, 0, 2); /* the table that stands has room */
+	sim_serve(sim, 0, 2); /* the table that stands has room */
 	sim_backend_complete(sim, 1, 0);
 	sim_run(sim);
-	serve(sim, 1, 3);
+	assert_int_equal(sim_guest_get(sim, 1, &got, &len), 1);
+	assert_int_equal(got, 7);
+	sim_serve(sim, 1, 3);
 	sim_free(sim);
 }
 
@@ -305,8 +281,8 @@ static void a_stopped_queue_whose_resume_is_refused_is_tried_again(void **state)
 		struct sim *sim = boot(2, shadowed);
 		struct umbra_error err = { "" };
 
-		serve(sim, 0, 1);
-		serve(sim, 1, 2);
+		sim_serve(sim, 0, 1);
+		sim_serve(sim, 1, 2);
 		sim->fail_stop = 2; /* the second */
 		sim->fail_stop_code = -EREMOTEIO;
 		sim->fail_start = 1;
@@ -318,8 +294,8 @@ static void a_stopped_queue_whose_resume_is_refused_is_tried_again(void **state)
 		sim_pause(sim);
 		assert_true(sim->queues[0].started);
 		sim_run(sim);
-		serve(sim, 0, 3);
-		serve(sim, 1, 4);
+		sim_serve(sim, 0, 3);
+		sim_serve(sim, 1, 4);
 		sim_free(sim);
 	}
 }

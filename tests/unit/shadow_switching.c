@@ -20,13 +20,6 @@
 #define INDIRECT BIT64(VIRTIO_RING_F_INDIRECT_DESC)
 #define EVENT BIT64(VIRTIO_RING_F_EVENT_IDX)
 
-static int switch_to(struct sim *sim, bool shadowed)
-{
-	struct umbra_error err = { "" };
-
-	return shadow_device_switch(sim->device, shadowed, &err);
-}
-
 /* --- everything at random ------------------------------------------------------ */
 
 #define SERIALS 4096u /* per queue in one run */
@@ -237,18 +230,17 @@ static void fault_choose(struct load *l)
 
 static void try_switch(struct load *l)
 {
-	static struct umbra_shadow_picture info;
+	const struct umbra_shadow_picture *info;
 	struct sim *sim = l->sim;
 	bool shadowed;
 	int rc;
 
-	shadow_device_info(sim->device, &info);
-	shadowed = !info.info.shadow_wanted;
+	shadowed = !sim_info(sim)->info.shadow_wanted;
 	fault_choose(l);
-	rc = switch_to(sim, shadowed);
-	shadow_device_info(sim->device, &info);
+	rc = sim_switch(sim, shadowed, NULL);
+	info = sim_info(sim);
 	if (!l->family->can_pass) {
-		assert_int_equal(rc, info.info.shadow_wanted ? -EOPNOTSUPP : 0);
+		assert_int_equal(rc, info->info.shadow_wanted ? -EOPNOTSUPP : 0);
 	} else if (!sim->backend.traits) {
 		assert_int_equal(rc, 0);
 	} else if (rc == -EREMOTEIO) {

@@ -19,13 +19,6 @@
 #define INDIRECT BIT64(VIRTIO_RING_F_INDIRECT_DESC)
 #define EVENT BIT64(VIRTIO_RING_F_EVENT_IDX)
 
-static int switch_to(struct sim *sim, bool shadowed)
-{
-	struct umbra_error err = { "" };
-
-	return shadow_device_switch(sim->device, shadowed, &err);
-}
-
 /* Everybody acts until nothing moves; the back-end completes all it takes. */
 static void settle(struct sim *sim, unsigned int queue, uint64_t *got)
 {
@@ -62,10 +55,10 @@ static void chains_that_the_backend_never_took_go_back_and_come_again(void **sta
 		assert_int_equal(sim_guest_add(sim, 0, 0, 3, i), 1);
 	/* a receive queue: nobody will use these for a long time */
 	for (int i = 0; i < 10; i++) {
-		assert_int_equal(switch_to(sim, true), 0);
+		assert_int_equal(sim_switch(sim, true, NULL), 0);
 		sim_run(sim);
 		assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_SHADOWED);
-		assert_int_equal(switch_to(sim, false), 0);
+		assert_int_equal(sim_switch(sim, false, NULL), 0);
 		assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_PASSTHROUGH);
 	}
 	assert_int_equal(sim->now_us, 0); /* nothing was waited for */
@@ -99,7 +92,7 @@ static void chains_that_the_backend_took_are_waited_for(void **state)
 			assert_int_equal(sim_guest_add(sim, 0, 1, 1, i), 1);
 		sim_run(sim);
 		assert_int_equal(sim_backend_take(sim, 0, 3), 3);
-		assert_int_equal(switch_to(sim, round % 2 == 0), 0);
+		assert_int_equal(sim_switch(sim, round % 2 == 0, NULL), 0);
 		assert_true(sim->now_us - before >= 1000);
 		assert_int_equal(sim->queues[0].held_count, 0);
 		settle(sim, 0, &got);
@@ -130,7 +123,7 @@ static void where_nobody_knows_what_was_taken_the_switch_fails_rather_than_race(
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_PASSTHROUGH);
 	settle(sim, 0, &got);
 	assert_int_equal(got, 4);
-	assert_int_equal(switch_to(sim, true), 0);
+	assert_int_equal(sim_switch(sim, true, NULL), 0);
 	sim_free(sim);
 }
 
@@ -160,10 +153,10 @@ static void a_ring_without_event_idx_under_load_is_sounded(void **state)
 	for (int round = 0; round < 20; round++) {
 		sim_backend_take(sim, 0, 8);
 		sim->now_us = 0;
-		assert_int_equal(switch_to(sim, true), 0);
+		assert_int_equal(sim_switch(sim, true, NULL), 0);
 		assert_true(sim->now_us < 100000);
 		sim_run(sim);
-		assert_int_equal(switch_to(sim, false), 0);
+		assert_int_equal(sim_switch(sim, false, NULL), 0);
 	}
 	assert_int_equal(sim->queues[0].driver.error.fault, RING_OK);
 	sim_free(sim);
@@ -184,12 +177,12 @@ static void a_backend_that_leaves_kicks_unread_is_waited_for_once(void **state)
 	sim_boot(sim, 1, V1 | EVENT);
 	sim_backend_take(sim, 0, 1);
 	sim->while_waiting = backend_never_wakes;
-	assert_int_equal(switch_to(sim, true), -ETIME); /* later than it was promised */
+	assert_int_equal(sim_switch(sim, true, NULL), -ETIME); /* later than it was promised */
 	assert_true(sim->now_us >= 100000);
 	assert_true(sim->backend.leaves_kicks);
 	sim->now_us = 0;
-	assert_int_equal(switch_to(sim, true), 0);
-	assert_int_equal(switch_to(sim, false), 0);
+	assert_int_equal(sim_switch(sim, true, NULL), 0);
+	assert_int_equal(sim_switch(sim, false, NULL), 0);
 	assert_int_equal(sim->now_us, 0);
 	sim_free(sim);
 }
@@ -203,7 +196,7 @@ static void a_backend_that_keeps_chains_makes_the_switch_fail_and_the_old_mode_g
 		uint64_t got = 0;
 
 		sim_boot(sim, 1, V1 | EVENT);
-		assert_int_equal(switch_to(sim, shadowed), 0);
+		assert_int_equal(sim_switch(sim, shadowed, NULL), 0);
 		for (uint64_t i = 0; i < 6; i++)
 			assert_int_equal(sim_guest_add(sim, 0, 1, 0, i), 1);
 		sim_run(sim);
@@ -220,7 +213,7 @@ static void a_backend_that_keeps_chains_makes_the_switch_fail_and_the_old_mode_g
 		assert_int_equal(sim->queues[0].told.kick_fd == sim->queues[0].kick_fd, !shadowed);
 		settle(sim, 0, &got);
 		assert_int_equal(got, 6);
-		assert_int_equal(switch_to(sim, !shadowed), 0);
+		assert_int_equal(sim_switch(sim, !shadowed, NULL), 0);
 		sim_free(sim);
 	}
 }
@@ -243,7 +236,7 @@ static void a_ring_that_does_not_start_in_the_new_mode_goes_on_in_the_old_one(vo
 			assert_true(sim->queues[q].started);
 		settle(sim, 1, &got);
 		assert_int_equal(got, 1);
-		assert_int_equal(switch_to(sim, true), 0);
+		assert_int_equal(sim_switch(sim, true, NULL), 0);
 		sim_free(sim);
 	}
 }
@@ -257,7 +250,7 @@ static void a_backend_that_is_lost_in_a_switch_leaves_nothing_running(void **sta
 		uint16_t base;
 
 		sim_boot(sim, 2, V1);
-		assert_int_equal(switch_to(sim, true), 0);
+		assert_int_equal(sim_switch(sim, true, NULL), 0);
 		sim->fail_stop = which;
 		sim->fail_stop_code = -ECONNRESET;
 		assert_int_equal(shadow_device_switch(sim->device, false, &err), -ECONNRESET);
@@ -274,20 +267,17 @@ static void a_backend_that_is_lost_in_a_switch_leaves_nothing_running(void **sta
 static void a_backend_that_lies_about_its_base_breaks_that_ring_alone(void **state)
 {
 	struct sim *sim = sim_new(UMBRA_SHADOW_AUTO, 8, V1);
-	struct umbra_shadow_picture *info = calloc(1, sizeof(*info));
 	struct umbra_error err = { "" };
 
 	(void)state;
 	sim_boot(sim, 2, V1);
-	assert_int_equal(switch_to(sim, true), 0);
+	assert_int_equal(sim_switch(sim, true, NULL), 0);
 	assert_int_equal(sim_guest_add(sim, 0, 0, 2, 1), 1);
 	sim_run(sim);
 	sim->base_lie = 5; /* more than it was given, on both */
 	assert_int_equal(shadow_device_switch(sim->device, false, &err), -EPROTO);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_BROKEN);
-	shadow_device_info(sim->device, info);
-	assert_non_null(strstr(info->queues[0].error, "stopped at index 5"));
-	free(info);
+	assert_non_null(strstr(sim_info(sim)->queues[0].error, "stopped at index 5"));
 	sim_free(sim);
 }
 
@@ -320,7 +310,7 @@ static void a_guest_that_breaks_its_ring_keeps_its_other_rings(void **state)
 
 	(void)state;
 	sim_boot(sim, 2, V1);
-	assert_int_equal(switch_to(sim, true), 0);
+	assert_int_equal(sim_switch(sim, true, NULL), 0);
 	assert_int_equal(sim_guest_add(sim, 0, 1, 1, 1), 1);
 	sim_run(sim);
 	assert_int_equal(sim_backend_take(sim, 0, 1), 1);
@@ -346,21 +336,15 @@ static void a_guest_that_breaks_its_ring_keeps_its_other_rings(void **state)
 static void messages_that_repeat_what_is_known_do_not_touch_the_backend(void **state)
 {
 	struct sim *sim = sim_new(UMBRA_SHADOW_AUTO, 8, V1);
+	struct virtio_ring_addr addr = sim_ring_addr(sim, 0);
 	struct umbra_error err = { "" };
-	struct split_offsets o = split_offsets(8);
 
 	(void)state;
 	sim_boot(sim, 1, V1);
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(sim->front->ops->set_features(sim->front, V1, &err), 0);
 		assert_int_equal(sim->front->ops->ring_set_size(sim->front, 0, 8, &err), 0);
-		assert_int_equal(sim->front->ops->ring_set_addr(
-					 sim->front, 0,
-					 &(struct virtio_ring_addr){ { SIM_UVA + o.desc },
-								     { SIM_UVA + o.avail },
-								     { SIM_UVA + o.used } },
-					 &err),
-				 0);
+		assert_int_equal(sim->front->ops->ring_set_addr(sim->front, 0, &addr, &err), 0);
 	}
 	assert_int_equal(sim->queues[0].starts, 1);
 	assert_int_equal(sim->queues[0].stops, 0);
@@ -386,7 +370,7 @@ static void a_stopped_ring_goes_on_where_it_was_whatever_its_mode(void **state)
 		assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 		assert_int_equal(base, got);
 		if (i % 3 == 0)
-			assert_int_equal(switch_to(sim, i % 6 == 0), 0);
+			assert_int_equal(sim_switch(sim, i % 6 == 0, NULL), 0);
 		assert_int_equal(sim_ring_start(sim, 0, base), 0);
 	}
 	settle(sim, 0, &got);
@@ -408,7 +392,7 @@ static void a_kick_fd_that_is_exchanged_under_a_running_ring_is_heard(void **sta
 		sim->backend.hush = hushes[i / 2];
 		sim->while_waiting = complete_oldest;
 		sim_boot(sim, 1, V1 | EVENT);
-		assert_int_equal(switch_to(sim, i % 2), 0);
+		assert_int_equal(sim_switch(sim, i % 2, NULL), 0);
 		sim->now_us = 1000;
 		for (int round = 0; round < 10; round++) {
 			int fd = sim->next_fd++;
@@ -453,14 +437,14 @@ static void a_backend_that_ends_at_a_late_kick_is_not_stopped_under_a_running_gu
 	/* The front-end, whose guest stands still, stops it; then it is shadowed, and back,
 	 * since those kicks are ours. */
 	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
-	assert_int_equal(switch_to(sim, true), 0);
+	assert_int_equal(sim_switch(sim, true, NULL), 0);
 	assert_int_equal(sim_ring_start(sim, 0, base), 0);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_SHADOWED);
 	assert_int_equal(sim_guest_add(sim, 0, 1, 1, 7), 1);
 	settle(sim, 0, &got);
 	assert_int_equal(got, 1);
 	sim->now_us = 1000;
-	assert_int_equal(switch_to(sim, false), 0);
+	assert_int_equal(sim_switch(sim, false, NULL), 0);
 	assert_int_equal(shadow_device_switch(sim->device, true, &err), -EOPNOTSUPP);
 	sim_free(sim);
 }
@@ -508,7 +492,7 @@ static void the_table_can_change_under_running_rings(void **state)
 	extra.uva.v = SIM_UVA + SIM_QUEUES * SIM_SLOT;
 	extra.size = 4096;
 	for (uint64_t i = 0; i < 20; i++) {
-		assert_int_equal(switch_to(sim, i % 2), 0);
+		assert_int_equal(sim_switch(sim, i % 2, NULL), 0);
 		assert_int_equal(sim_guest_add(sim, 0, 1, 1, i), 1);
 		assert_int_equal(sim->front->ops->add_region(sim->front, &extra, &err), 0);
 		settle(sim, 0, &got);

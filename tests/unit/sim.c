@@ -705,17 +705,19 @@ void sim_pause(struct sim *sim)
 	shadow_device_tend(sim->device);
 }
 
+struct virtio_ring_addr sim_ring_addr(const struct sim *sim, unsigned int queue)
+{
+	struct split_offsets o = split_offsets(sim->size);
+	uint64_t at = SIM_UVA + slot_offset(queue);
+
+	return (struct virtio_ring_addr){ { at + o.desc }, { at + o.avail }, { at + o.used } };
+}
+
 int sim_ring_start(struct sim *sim, unsigned int queue, uint16_t base)
 {
 	struct virtio_device *d = sim->front;
 	struct sim_queue *q = &sim->queues[queue];
-	struct split_offsets o = split_offsets(sim->size);
-	uint64_t at = SIM_UVA + slot_offset(queue);
-	const struct virtio_ring_addr addr = {
-		.desc = { at + o.desc },
-		.avail = { at + o.avail },
-		.used = { at + o.used },
-	};
+	const struct virtio_ring_addr addr = sim_ring_addr(sim, queue);
 	struct umbra_error err = { "" };
 	int kick, call, rc;
 
@@ -737,6 +739,20 @@ int sim_ring_start(struct sim *sim, unsigned int queue, uint16_t base)
 	return rc;
 }
 
+void sim_driver_begin(struct sim *sim, unsigned int queue, uint64_t features)
+{
+	struct sim_queue *q = &sim->queues[queue];
+	struct driver_ring_config config = {
+		.size = sim->size,
+		.features = features,
+		.shared = sim->guest.host + slot_offset(queue),
+		.shared_addr = { SIM_GPA + slot_offset(queue) },
+		.private = q->private,
+	};
+
+	assert_int_equal(driver_ring_init(&q->driver, &config), 0);
+}
+
 void sim_boot(struct sim *sim, unsigned int count, uint64_t guest_features)
 {
 	struct virtio_device *d = sim->front;
@@ -749,20 +765,46 @@ void sim_boot(struct sim *sim, unsigned int count, uint64_t guest_features)
 	for (unsigned int i = 0; i < count; i++) {
 		struct sim_queue *q = &sim->queues[i];
 		struct driver_layout l = driver_ring_layout(sim->size, guest_features & offered, 0);
-		struct driver_ring_config config = {
-			.size = sim->size,
-			.features = guest_features & offered,
-			.shared = sim->guest.host + slot_offset(i),
-			.shared_addr = { SIM_GPA + slot_offset(i) },
-		};
 
 		assert_true(l.shared_bytes <= DATA_OFFSET);
 		free(q->private); /* of a boot before */
 		q->private = aligned_alloc(64, align_up(l.private_bytes, 64));
 		assert_non_null(q->private);
-		config.private = q->private;
-		assert_int_equal(driver_ring_init(&q->driver, &config), 0);
+		sim_driver_begin(sim, i, guest_features & offered);
 		assert_int_equal(sim_ring_start(sim, i, 0), 0);
 	}
 	sim_pause(sim);
+}
+
+int sim_switch(struct sim *sim, bool shadowed, struct umbra_error *err)
+{
+	struct umbra_error why = { "" };
+
+	return shadow_device_switch(sim->device, shadowed, err ? err : &why);
+}
+
+const struct umbra_shadow_picture *sim_info(const struct sim *sim)
+{
+	static struct umbra_shadow_picture info;
+
+	shadow_device_info(sim->device, &info);
+	shadow_device_look_control(sim->device, &info.control);
+	return &info;
+}
+
+void sim_serve(struct sim *sim, unsigned int queue, uint64_t serial)
+{
+	uint64_t got;
+	uint32_t len;
+
+	assert_int_equal(sim_guest_get(sim, queue, &got, &len), 0); /* it goes to sleep */
+	assert_int_equal(sim_guest_add(sim, queue, 1, 1, serial), 1);
+	sim_run(sim);
+	assert_int_equal(sim_backend_take(sim, queue, 8), 1);
+	assert_int_equal(sim->queues[queue].held[0].serial, serial);
+	sim_backend_complete(sim, queue, 0);
+	sim_run(sim);
+	assert_int_equal(sim_guest_get(sim, queue, &got, &len), 1);
+	assert_int_equal(got, serial);
+	assert_int_equal(sim_guest_get(sim, queue, &got, &len), 0);
 }

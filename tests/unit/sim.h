@@ -136,8 +136,17 @@ void sim_boot(struct sim *sim, unsigned int count, uint64_t guest_features);
 /* The front-end pauses, or waits for a retry: the clock moves on, and the device is
  * tended. */
 void sim_pause(struct sim *sim);
+/* Where the front-end sees the ring. */
+struct virtio_ring_addr sim_ring_addr(const struct sim *sim, unsigned int queue);
 /* (Re)start one ring at the guest's present index. */
 int sim_ring_start(struct sim *sim, unsigned int queue, uint16_t base);
+/* A driver that knows nothing of an earlier one lays its ring out. */
+void sim_driver_begin(struct sim *sim, unsigned int queue, uint64_t features);
+/* Switch all rings: the device's answer.  @err may be NULL. */
+int sim_switch(struct sim *sim, bool shadowed, struct umbra_error *err);
+
+/* All that can be seen of the device, until the next call. */
+const struct umbra_shadow_picture *sim_info(const struct sim *sim);
 
 /* Guest: add a chain of @out readable and @in writable segments that carries
  * @serial in the first; 1, or 0 if the ring is full. */
@@ -152,6 +161,10 @@ int sim_guest_get(struct sim *sim, unsigned int queue, uint64_t *serial, uint32_
 unsigned int sim_backend_take(struct sim *sim, unsigned int queue, unsigned int max);
 /* Back-end: complete held chain number @which (0: the oldest). */
 void sim_backend_complete(struct sim *sim, unsigned int queue, unsigned int which);
+
+/* The back-end serves one request of the guest's, which waits to be called; nothing else is
+ * on the ring. */
+void sim_serve(struct sim *sim, unsigned int queue, uint64_t serial);
 
 /* Let all queues in service pass, if they were notified, until they sleep. */
 void sim_run(struct sim *sim);
