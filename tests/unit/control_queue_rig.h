@@ -7,13 +7,11 @@
 #define UMBRA_TESTS_CONTROL_QUEUE_RIG_H
 
 #include <linux/virtio_net.h>
-#include <linux/virtio_ring.h>
 
+#include "feature_bits.h"
 #include "net/control_queue.h"
 
 #define F(name) BIT64(VIRTIO_NET_F_##name)
-#define EVENT BIT64(VIRTIO_RING_F_EVENT_IDX)
-#define INDIRECT BIT64(VIRTIO_RING_F_INDIRECT_DESC)
 
 /* The guest's memory: two regions that adjoin for the guest and nowhere else. */
 #define RAM_GPA UINT64_C(0x40000000)

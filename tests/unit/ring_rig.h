@@ -18,9 +18,9 @@
 
 #include <cmocka.h>
 
-#include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
 
+#include "feature_bits.h"
 #include "memory/memory.h"
 #include "ring/device_ring.h"
 #include "ring/driver_ring.h"
@@ -32,8 +32,6 @@
 #define RING_AT 0x40000u  /* offset of the ring; RAM_BYTES is enough for size 32768 */
 
 #define EVENT_IDX BIT64(VIRTIO_RING_F_EVENT_IDX)
-#define INDIRECT BIT64(VIRTIO_RING_F_INDIRECT_DESC)
-#define IN_ORDER BIT64(VIRTIO_F_IN_ORDER)
 
 #define F_NEXT VRING_DESC_F_NEXT
 #define F_WRITE VRING_DESC_F_WRITE

@@ -15,7 +15,6 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -27,10 +26,6 @@
 #include "base/shm.h"
 #include "random.h"
 #include "sim.h"
-
-#define V1 BIT64(VIRTIO_F_VERSION_1)
-#define INDIRECT BIT64(VIRTIO_RING_F_INDIRECT_DESC)
-#define EVENT BIT64(VIRTIO_RING_F_EVENT_IDX)
 
 #define SIZE 8u
 #define STEPS 3000u
@@ -507,17 +502,15 @@ static const struct kind {
 	{ .name = "NOT", .hush = BACKEND_HUSH_NOT },
 	{ .name = "KICK", .hush = BACKEND_HUSH_KICK },
 	{ .name = "ENABLE", .hush = BACKEND_HUSH_ENABLE },
-	{ .name = "suspends, keeps index",
-	  .hush = BACKEND_HUSH_KICK,
-	  .traits = BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX },
+	{ .name = "suspends, keeps index", .hush = BACKEND_HUSH_KICK, .traits = SUSPENDING },
 	{ .name = "keeps index",
 	  .hush = BACKEND_HUSH_KICK,
-	  .traits = BACKEND_MAPS | BACKEND_KEEPS_INDEX,
+	  .traits = RESETTING,
 	  .tells_base = true },
 	{ .name = "neither", .hush = BACKEND_HUSH_KICK, .traits = BACKEND_MAPS },
 	{ .name = "translated",
 	  .hush = BACKEND_HUSH_KICK,
-	  .traits = BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX,
+	  .traits = SUSPENDING,
 	  .iova_offset = 1ull << 40 },
 };
 

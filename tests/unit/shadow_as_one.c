@@ -8,24 +8,12 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <linux/virtio_config.h>
-#include <linux/virtio_ring.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/shm.h"
 #include "sim.h"
-
-#define V1 BIT64(VIRTIO_F_VERSION_1)
-#define EVENT BIT64(VIRTIO_RING_F_EVENT_IDX)
-
-/* The three kinds that there are. */
-#define SUSPENDING (BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX)
-#define RESETTING (BACKEND_MAPS | BACKEND_KEEPS_INDEX)
-#define FORGETFUL BACKEND_MAPS
-
-static const unsigned int kinds[] = { SUSPENDING, RESETTING, FORGETFUL };
 
 static struct sim *sim_as_one(unsigned int traits, unsigned int rings)
 {
@@ -95,16 +83,16 @@ static uint16_t ring_stop(struct sim *sim, unsigned int queue)
 static void rings_that_start_one_by_one_start_the_device_once(void **state)
 {
 	(void)state;
-	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct sim *sim = sim_as_one(kinds[k], 4);
+	for (size_t k = 0; k < SIM_KINDS; k++) {
+		struct sim *sim = sim_as_one(sim_kinds[k], 4);
 
 		assert_int_equal(sim->device_starts, 1);
 		for (unsigned int q = 0; q < 4; q++)
 			assert_int_equal(sim->queues[q].starts, 1);
 		assert_int_equal(shadow_device_tend_ms(sim->device), -1);
 		assert_int_equal(shadow_device_state(sim->device),
-				 kinds[k] & BACKEND_KEEPS_INDEX ? UMBRA_DEVICE_PASSTHROUGH
-								: UMBRA_DEVICE_SHADOWED);
+				 sim_kinds[k] & BACKEND_KEEPS_INDEX ? UMBRA_DEVICE_PASSTHROUGH
+								    : UMBRA_DEVICE_SHADOWED);
 		sim_free(sim);
 	}
 }
@@ -145,8 +133,8 @@ static void a_device_is_not_started_before_the_pause_or_driver_ok(void **state)
 static void a_ring_that_comes_late_restarts_the_device_and_nothing_is_lost(void **state)
 {
 	(void)state;
-	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct sim *sim = sim_as_one(kinds[k], 2);
+	for (size_t k = 0; k < SIM_KINDS; k++) {
+		struct sim *sim = sim_as_one(sim_kinds[k], 2);
 		uint16_t base = ring_stop(sim, 1);
 
 		sim_pause(sim);
@@ -156,7 +144,7 @@ static void a_ring_that_comes_late_restarts_the_device_and_nothing_is_lost(void 
 		arrives(sim, 0, 1);
 		room(sim, 0, 2);
 		sim_run(sim);
-		if (kinds[k] != RESETTING) /* passed through, it would be waited for */
+		if (sim_kinds[k] != RESETTING) /* passed through, it would be waited for */
 			assert_int_equal(sim_backend_take(sim, 0, 1), 1);
 		assert_int_equal(sim_ring_start(sim, 1, base), 0);
 		assert_true(sim->queues[0].started); /* not yet */
@@ -173,8 +161,8 @@ static void a_ring_that_comes_late_restarts_the_device_and_nothing_is_lost(void 
 static void a_disabled_ring_is_left_out_until_it_is_enabled(void **state)
 {
 	(void)state;
-	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct sim *sim = sim_as_one(kinds[k], 2);
+	for (size_t k = 0; k < SIM_KINDS; k++) {
+		struct sim *sim = sim_as_one(sim_kinds[k], 2);
 		struct umbra_error err = { "" };
 
 		assert_int_equal(sim->front->ops->ring_enable(sim->front, 1, false, &err), 0);
@@ -198,8 +186,8 @@ static void a_disabled_ring_is_left_out_until_it_is_enabled(void **state)
 static void rings_that_stop_in_a_row_stop_the_device_once(void **state)
 {
 	(void)state;
-	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct sim *sim = sim_as_one(kinds[k], 3);
+	for (size_t k = 0; k < SIM_KINDS; k++) {
+		struct sim *sim = sim_as_one(sim_kinds[k], 3);
 
 		request(sim, 1, 1);
 		arrives(sim, 1, 1);
@@ -218,8 +206,8 @@ static void rings_that_stop_in_a_row_stop_the_device_once(void **state)
 static void one_ring_of_two_stops_and_the_other_goes_on(void **state)
 {
 	(void)state;
-	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct sim *sim = sim_as_one(kinds[k], 2);
+	for (size_t k = 0; k < SIM_KINDS; k++) {
+		struct sim *sim = sim_as_one(sim_kinds[k], 2);
 
 		for (uint64_t i = 0; i < 20; i++) { /* beyond the ring's size */
 			request(sim, 0, i);
@@ -386,14 +374,14 @@ static void requests_are_waited_for_before_a_reset(void **state)
 static void a_guest_ring_too_large_for_the_device_is_shadowed_by_a_smaller_one(void **state)
 {
 	(void)state;
-	for (unsigned int i = 0; i < ARRAY_SIZE(kinds); i++) {
+	for (unsigned int i = 0; i < SIM_KINDS; i++) {
 		struct sim *sim = sim_new(UMBRA_SHADOW_ON, 8, V1 | EVENT);
 		struct umbra_error err = { "" };
 		uint64_t serial = 0, got;
 		uint32_t len;
 
 		sim->backend.ring_max = 7; /* no power of two */
-		sim_run_as_one(sim, kinds[i]);
+		sim_run_as_one(sim, sim_kinds[i]);
 		sim_boot(sim, 1, V1 | EVENT);
 		for (int round = 0; round < 20; round++) {
 			for (int n = 0; n < 8; n++)
@@ -697,18 +685,18 @@ static void a_ring_that_does_not_say_where_it_stopped_goes_on(void **state)
 static void a_broken_ring_is_left_out_of_what_follows(void **state)
 {
 	(void)state;
-	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct sim *sim = sim_as_one(kinds[k], 2);
+	for (size_t k = 0; k < SIM_KINDS; k++) {
+		struct sim *sim = sim_as_one(sim_kinds[k], 2);
 		struct sim_queue *q = &sim->queues[0];
 		struct umbra_error err = { "" };
 
-		if (kinds[k] & BACKEND_KEEPS_INDEX)
+		if (sim_kinds[k] & BACKEND_KEEPS_INDEX)
 			assert_int_equal(sim_switch(sim, true, &err), 0);
 		shm_store16(&q->driver.split.avail->idx, 101);
 		sim->notified[q->kick_fd]++;
 		sim_run(sim);
 		assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_BROKEN);
-		if (kinds[k] & BACKEND_KEEPS_INDEX)
+		if (sim_kinds[k] & BACKEND_KEEPS_INDEX)
 			assert_int_equal(sim_switch(sim, false, &err), 0);
 		assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_BROKEN);
 		request(sim, 1, 1);
@@ -718,7 +706,7 @@ static void a_broken_ring_is_left_out_of_what_follows(void **state)
 		request(sim, 1, 2);
 		arrives(sim, 1, 2);
 		assert_true(shadow_device_state(sim->device) == UMBRA_DEVICE_PASSTHROUGH ||
-			    kinds[k] == FORGETFUL);
+			    sim_kinds[k] == FORGETFUL);
 		sim_free(sim);
 	}
 }

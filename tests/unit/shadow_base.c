@@ -10,8 +10,6 @@
 
 #include <cmocka.h>
 
-#include <linux/virtio_config.h>
-#include <linux/virtio_ring.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +17,6 @@
 #include "base/shm.h"
 #include "sim.h"
 
-#define V1 BIT64(VIRTIO_F_VERSION_1)
-#define EVENT BIT64(VIRTIO_RING_F_EVENT_IDX)
 #define SIZE 8u
 
 /* Back-ends as they are found. */
@@ -31,10 +27,9 @@ static const struct family {
 	bool can_pass;
 } families[] = {
 	{ "vhost-user", 0, true, true },
-	{ "suspends, keeps index",
-	  BACKEND_RUNS_AS_ONE | BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX, true, true },
-	{ "keeps index", BACKEND_RUNS_AS_ONE | BACKEND_MAPS | BACKEND_KEEPS_INDEX, true, true },
-	{ "neither", BACKEND_RUNS_AS_ONE | BACKEND_MAPS, false, false },
+	{ "suspends, keeps index", SUSPENDING, true, true },
+	{ "keeps index", RESETTING, true, true },
+	{ "neither", FORGETFUL, false, false },
 };
 
 /* --- small things ----------------------------------------------------------- */
@@ -268,7 +263,7 @@ static void a_base_of_the_back_end_that_cannot_be_breaks_a_shadowed_ring_at_once
 static int stop_late(struct virtio_device *b, unsigned int index, struct ring_position *base,
 		     struct umbra_error *err)
 {
-	struct sim *sim = (struct sim *)(void *)((char *)b - offsetof(struct sim, backend));
+	struct sim *sim = sim_of(b);
 	static int (*real)(struct virtio_device *, unsigned int, struct ring_position *,
 			   struct umbra_error *);
 	int rc;

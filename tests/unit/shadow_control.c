@@ -20,9 +20,9 @@
 static void commands_reach_the_device_in_either_mode(void **state)
 {
 	(void)state;
-	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct sim *sim = net_boot(kinds[k]);
-		bool is_passed = kinds[k] & BACKEND_KEEPS_INDEX;
+	for (size_t k = 0; k < SIM_KINDS; k++) {
+		struct sim *sim = net_boot(sim_kinds[k]);
+		bool is_passed = sim_kinds[k] & BACKEND_KEEPS_INDEX;
 
 		assert_int_equal(shadow_device_state(sim->device),
 				 is_passed ? UMBRA_DEVICE_PASSTHROUGH : UMBRA_DEVICE_SHADOWED);
@@ -52,8 +52,8 @@ static void commands_reach_the_device_in_either_mode(void **state)
 static void a_device_is_told_again_before_its_data_rings_run(void **state)
 {
 	(void)state;
-	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct sim *sim = net_boot(kinds[k]);
+	for (size_t k = 0; k < SIM_KINDS; k++) {
+		struct sim *sim = net_boot(sim_kinds[k]);
 
 		assert_int_equal(answer(sim, SAY(sim, PROMISC)), VIRTIO_NET_OK);
 		assert_int_equal(answer(sim, SAY(sim, 99, 1)), VIRTIO_NET_ERR);
@@ -79,8 +79,8 @@ static void a_device_is_told_again_before_its_data_rings_run(void **state)
 static void a_device_that_was_told_nothing_is_told_nothing(void **state)
 {
 	(void)state;
-	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct sim *sim = net_boot(kinds[k]);
+	for (size_t k = 0; k < SIM_KINDS; k++) {
+		struct sim *sim = net_boot(sim_kinds[k]);
 
 		dev.is_deaf = true;
 		restart(sim);
@@ -93,9 +93,9 @@ static void a_device_that_was_told_nothing_is_told_nothing(void **state)
 static void a_command_in_flight_at_a_switch_is_answered_once(void **state)
 {
 	(void)state;
-	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++)
+	for (size_t k = 0; k < SIM_KINDS; k++)
 		for (int is_taken = 0; is_taken < 2; is_taken++) {
-			struct sim *sim = net_boot(kinds[k]);
+			struct sim *sim = net_boot(sim_kinds[k]);
 			uint64_t start = sim->now_us;
 			unsigned int first, second;
 
@@ -287,8 +287,8 @@ static void a_device_that_lies_at_the_replay_leaves_the_old_mode(void **state)
 static void a_device_that_refuses_for_ever_is_tried_again(void **state)
 {
 	(void)state;
-	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct sim *sim = net_boot(kinds[k]);
+	for (size_t k = 0; k < SIM_KINDS; k++) {
+		struct sim *sim = net_boot(sim_kinds[k]);
 		struct umbra_error err = { "" };
 		uint16_t base;
 

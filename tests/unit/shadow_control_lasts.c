@@ -50,8 +50,8 @@ static void control_ring_renew(struct sim *sim)
 static void a_guest_that_resets_has_forgotten_and_one_that_was_stopped_has_not(void **state)
 {
 	(void)state;
-	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct sim *sim = net_boot(kinds[k]);
+	for (size_t k = 0; k < SIM_KINDS; k++) {
+		struct sim *sim = net_boot(sim_kinds[k]);
 		struct umbra_error err = { "" };
 		uint16_t base[3];
 
@@ -121,8 +121,8 @@ static void a_ring_that_lacks_an_answer_goes_on(void **state)
 static void a_guest_that_resets_is_not_written_to(void **state)
 {
 	(void)state;
-	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
-		struct sim *sim = net_boot(kinds[k]);
+	for (size_t k = 0; k < SIM_KINDS; k++) {
+		struct sim *sim = net_boot(sim_kinds[k]);
 		struct umbra_error err = { "" };
 		unsigned int which = SAY(sim, MAC);
 

@@ -14,8 +14,6 @@
 
 #include "shadow_control_rig.h"
 
-const unsigned int kinds[KINDS] = { SUSPENDING, RESETTING, FORGETFUL };
-
 struct net_device dev;
 
 void device_take(struct sim *sim)
@@ -53,7 +51,7 @@ void device_take(struct sim *sim)
 static int enable(struct virtio_device *b, unsigned int index, bool enabled,
 		  struct umbra_error *err)
 {
-	struct sim *sim = (struct sim *)(void *)((char *)b - offsetof(struct sim, backend));
+	struct sim *sim = sim_of(b);
 
 	assert_true(sim->runs);
 	if (dev.fail_enable && --dev.fail_enable == 0)

@@ -16,14 +16,6 @@
 	(BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_RING_F_EVENT_IDX) | F(CTRL_VQ) | F(CTRL_RX) |    \
 	 F(CTRL_VLAN) | F(CTRL_MAC_ADDR))
 
-/* The three kinds that there are. */
-#define SUSPENDING (BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX)
-#define RESETTING (BACKEND_MAPS | BACKEND_KEEPS_INDEX)
-#define FORGETFUL BACKEND_MAPS
-
-#define KINDS 3u
-extern const unsigned int kinds[KINDS];
-
 #define CONTROL 2u /* its ring, behind those of one pair of queues */
 #define COMMAND_AT (CONTROL * SIM_SLOT + (3ull << 20))
 #define COMMAND_STRIDE 256u

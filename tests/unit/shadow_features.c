@@ -11,20 +11,16 @@
 #include <linux/vhost_types.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
-#include <linux/virtio_ring.h>
 #include <string.h>
 
 #include "base/bits.h"
 #include "device/features.h"
+#include "feature_bits.h"
 #include "virtio/protocol_features.h"
 
-#define V1 BIT64(VIRTIO_F_VERSION_1)
-#define EVENT BIT64(VIRTIO_RING_F_EVENT_IDX)
-#define INDIRECT BIT64(VIRTIO_RING_F_INDIRECT_DESC)
 #define PROTOCOL BIT64(VHOST_USER_F_PROTOCOL_FEATURES)
 #define PACKED BIT64(VIRTIO_F_RING_PACKED)
 #define PLATFORM BIT64(VIRTIO_F_ACCESS_PLATFORM)
-#define IN_ORDER BIT64(VIRTIO_F_IN_ORDER)
 #define LOG BIT64(VHOST_F_LOG_ALL)
 #define FLUSH BIT64(VIRTIO_BLK_F_FLUSH)
 #define HIGH BIT64(63) /* of the device type */

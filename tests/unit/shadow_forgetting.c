@@ -22,8 +22,6 @@
 #include "base/error.h"
 #include "sim.h"
 
-#define V1 BIT64(VIRTIO_F_VERSION_1)
-#define EVENT BIT64(VIRTIO_RING_F_EVENT_IDX)
 #define FEATURES (V1 | EVENT)
 #define DRIVER_OK 0xfu
 

@@ -15,7 +15,6 @@
 
 #include <errno.h>
 #include <linux/virtio_config.h>
-#include <linux/virtio_ring.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,10 +23,6 @@
 #include "base/shm.h"
 #include "random.h"
 #include "sim.h"
-
-#define V1 BIT64(VIRTIO_F_VERSION_1)
-#define INDIRECT BIT64(VIRTIO_RING_F_INDIRECT_DESC)
-#define EVENT BIT64(VIRTIO_RING_F_EVENT_IDX)
 
 static struct sim *boot(uint16_t size, uint64_t features, bool shadowed)
 {

@@ -12,15 +12,11 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <linux/virtio_config.h>
-#include <linux/virtio_ring.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "sim.h"
 
-#define V1 BIT64(VIRTIO_F_VERSION_1)
-#define EVENT BIT64(VIRTIO_RING_F_EVENT_IDX)
 #define SIZE 8u
 #define SERVED 5u
 
@@ -38,11 +34,9 @@ static const struct family {
 	{ "vhost-user, not hushed", 0, BACKEND_HUSH_NOT, true },
 	{ "vhost-user, by kick", 0, BACKEND_HUSH_KICK, true },
 	{ "vhost-user, by enable", 0, BACKEND_HUSH_ENABLE, true },
-	{ "suspends", BACKEND_RUNS_AS_ONE | BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX,
-	  BACKEND_HUSH_NOT, true },
-	{ "keeps index", BACKEND_RUNS_AS_ONE | BACKEND_MAPS | BACKEND_KEEPS_INDEX, BACKEND_HUSH_NOT,
-	  true },
-	{ "neither", BACKEND_RUNS_AS_ONE | BACKEND_MAPS, BACKEND_HUSH_NOT, false },
+	{ "suspends", SUSPENDING, BACKEND_HUSH_NOT, true },
+	{ "keeps index", RESETTING, BACKEND_HUSH_NOT, true },
+	{ "neither", FORGETFUL, BACKEND_HUSH_NOT, false },
 };
 
 static struct umbra_error err;

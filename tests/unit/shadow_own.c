@@ -10,16 +10,12 @@
 
 #include <errno.h>
 #include <linux/virtio_config.h>
-#include <linux/virtio_ring.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/shm.h"
 #include "sim.h"
 
-#define V1 BIT64(VIRTIO_F_VERSION_1)
-#define INDIRECT BIT64(VIRTIO_RING_F_INDIRECT_DESC)
-#define EVENT BIT64(VIRTIO_RING_F_EVENT_IDX)
 #define FEATURES (V1 | INDIRECT | EVENT)
 #define MIB (1ull << 20)
 
@@ -239,7 +235,7 @@ static void a_device_that_is_mapped_gets_a_larger_region_before_it_starts(void *
 	unsigned int count;
 
 	(void)state;
-	sim_run_as_one(sim, BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX);
+	sim_run_as_one(sim, SUSPENDING);
 	sim_boot(sim, 2, FEATURES);
 	sim_pause(sim);
 	assert_int_equal(own_bytes(sim, &count), 2 * MIB);
@@ -303,7 +299,7 @@ static void a_region_over_our_own_moves_it_and_the_backend_is_told(void **state)
 		uint8_t *host;
 
 		if (whole[i])
-			sim_run_as_one(sim, BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX);
+			sim_run_as_one(sim, SUSPENDING);
 		sim_boot(sim, 1, FEATURES);
 		sim_pause(sim);
 		own = own_region(sim);

@@ -6,8 +6,6 @@
 
 #include <cmocka.h>
 #include <errno.h>
-#include <linux/virtio_config.h>
-#include <linux/virtio_ring.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,8 +13,6 @@
 #include "device/shadow_device_private.h"
 #include "sim.h"
 
-#define V1 BIT64(VIRTIO_F_VERSION_1)
-#define EVENT BIT64(VIRTIO_RING_F_EVENT_IDX)
 #define STATES ((unsigned int)UMBRA_DEVICE_BROKEN + 1)
 
 #define WAITING UMBRA_DEVICE_WAITING
@@ -270,7 +266,7 @@ static int (*start_in_time)(struct virtio_device *b, unsigned int index,
 static int start_late(struct virtio_device *b, unsigned int index, const struct virtio_ring *ring,
 		      struct umbra_error *why)
 {
-	struct sim *sim = (struct sim *)(void *)((char *)b - offsetof(struct sim, backend));
+	struct sim *sim = sim_of(b);
 
 	shadow_device_switch_overdue(sim->device, "simulated: slow");
 	is_told(sim, SWITCHING);

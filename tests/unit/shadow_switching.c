@@ -8,17 +8,11 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <linux/virtio_config.h>
-#include <linux/virtio_ring.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "random.h"
 #include "sim.h"
-
-#define V1 BIT64(VIRTIO_F_VERSION_1)
-#define INDIRECT BIT64(VIRTIO_RING_F_INDIRECT_DESC)
-#define EVENT BIT64(VIRTIO_RING_F_EVENT_IDX)
 
 /* --- everything at random ------------------------------------------------------ */
 
@@ -28,7 +22,7 @@
 struct family {
 	const char *name;
 	enum backend_hush hush;
-	unsigned int traits; /* with BACKEND_RUNS_AS_ONE: sim_run_as_one() */
+	unsigned int traits; /* of a device that is started as a whole */
 	bool tells_base;
 	uint64_t iova_offset;
 	bool can_pass;
@@ -47,26 +41,26 @@ static const struct family families[] = {
 	  .rounds = 4 },
 	{ .name = "suspends, keeps index (vdpa_sim)",
 	  .hush = BACKEND_HUSH_KICK,
-	  .traits = BACKEND_RUNS_AS_ONE | BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX,
+	  .traits = SUSPENDING,
 	  .can_pass = true,
 	  .rounds = 2 },
 	{ .name = "keeps index (VDUSE)",
 	  .hush = BACKEND_HUSH_KICK,
-	  .traits = BACKEND_RUNS_AS_ONE | BACKEND_MAPS | BACKEND_KEEPS_INDEX,
+	  .traits = RESETTING,
 	  .tells_base = true,
 	  .can_pass = true,
 	  .rounds = 2 },
 	{ .name = "neither (vp_vdpa)",
 	  .hush = BACKEND_HUSH_KICK,
-	  .traits = BACKEND_RUNS_AS_ONE | BACKEND_MAPS,
+	  .traits = FORGETFUL,
 	  .rounds = 1 },
 	{ .name = "suspends, keeps no index",
 	  .hush = BACKEND_HUSH_KICK,
-	  .traits = BACKEND_RUNS_AS_ONE | BACKEND_MAPS | BACKEND_SUSPENDS,
+	  .traits = BACKEND_MAPS | BACKEND_SUSPENDS,
 	  .rounds = 1 },
 	{ .name = "keeps index, translated",
 	  .hush = BACKEND_HUSH_KICK,
-	  .traits = BACKEND_RUNS_AS_ONE | BACKEND_MAPS | BACKEND_KEEPS_INDEX,
+	  .traits = RESETTING,
 	  .tells_base = true,
 	  .iova_offset = 1ull << 40,
 	  .rounds = 1 },

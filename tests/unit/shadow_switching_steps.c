@@ -7,17 +7,11 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <linux/virtio_config.h>
-#include <linux/virtio_ring.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/shm.h"
 #include "sim.h"
-
-#define V1 BIT64(VIRTIO_F_VERSION_1)
-#define INDIRECT BIT64(VIRTIO_RING_F_INDIRECT_DESC)
-#define EVENT BIT64(VIRTIO_RING_F_EVENT_IDX)
 
 /* Everybody acts until nothing moves; the back-end completes all it takes. */
 static void settle(struct sim *sim, unsigned int queue, uint64_t *got)

@@ -31,11 +31,6 @@ static struct sim *sim_of_device(struct device_host *host)
 	return (struct sim *)(void *)((char *)host - offsetof(struct sim, device_host));
 }
 
-static struct sim *sim_of(struct virtio_device *b)
-{
-	return (struct sim *)(void *)((char *)b - offsetof(struct sim, backend));
-}
-
 /* --- host ------------------------------------------------------------------ */
 
 static uint64_t host_now_us(struct device_host *host)

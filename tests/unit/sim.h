@@ -18,12 +18,21 @@
 #define UMBRA_TESTS_UNIT_SIM_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "device/shadow_device.h"
+#include "feature_bits.h"
 #include "positions.h"
 #include "queue/shadow_host.h"
 #include "ring/driver_ring.h"
+
+/* The three kinds of devices that are started as a whole: traits for sim_run_as_one(). */
+#define SUSPENDING (BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX)
+#define RESETTING (BACKEND_MAPS | BACKEND_KEEPS_INDEX)
+#define FORGETFUL BACKEND_MAPS
+#define SIM_KINDS 3u
+extern const unsigned int sim_kinds[SIM_KINDS];
 
 #define SIM_QUEUES 4u
 #define SIM_GPA 0x10000000ull
@@ -116,6 +125,11 @@ struct sim {
 	struct umbra_event events[SIM_EVENTS_MAX];
 	unsigned int event_count;
 };
+
+static inline struct sim *sim_of(struct virtio_device *backend)
+{
+	return (struct sim *)(void *)((char *)backend - offsetof(struct sim, backend));
+}
 
 /* A device in front of a back-end, nothing negotiated yet. */
 struct sim *sim_new(enum umbra_shadow_mode mode, uint16_t size, uint64_t features);

@@ -21,12 +21,10 @@
 
 #define NO_BASE 0xdeadu /* what a device answers that keeps no index */
 
-static struct sim *sim_of(struct virtio_device *b)
-{
-	return (struct sim *)(void *)((char *)b - offsetof(struct sim, backend));
-}
-
 /* Nothing is programmed while it runs, and nothing twice. */
+
+const unsigned int sim_kinds[SIM_KINDS] = { SUSPENDING, RESETTING, FORGETFUL };
+
 int sim_whole_ring_start(struct sim *sim, unsigned int index, const struct virtio_ring *ring,
 			 struct umbra_error *err)
 {
