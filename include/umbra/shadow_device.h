@@ -147,7 +147,7 @@ UMBRA_API void umbra_shadow_device_stop(struct umbra_shadow_device *device);
  *  -ETIMEDOUT  the back-end did not finish in time; the old mode goes on
  *  -ECONNRESET the back-end is lost: it has gone, or does not answer
  *  -EPROTO     a queue broke on the way; the others run in the new mode
- *  -ECANCELED  the device was stopped
+ *  -ECANCELED  the device was stopped, or the front-end has gone
  * Returns 0 if @done will be called, -ECANCELED if the device is stopped, -ENOMEM.
  */
 typedef void umbra_switch_done(void *opaque, int result, const struct umbra_error *err);

@@ -123,7 +123,12 @@ int session_sleep_us(struct session *s, uint64_t us)
 
 	if (ppoll(&stop, 1, &timeout, NULL) > 0 || session_is_overdue(s))
 		return -ECANCELED;
-	return 0;
+	/* The end brings rings to rest for the back-end's sake as well, and has its own deadline.
+	 */
+	if (session_is_ending(s) || !front_end_has_gone(&s->front))
+		return 0;
+	return error_set(&s->back.given_up, -ECANCELED,
+			 "the front-end has gone, while its rings were started or brought to rest");
 }
 
 void session_config_changed(struct session *s)

@@ -8,7 +8,7 @@ import contextlib
 import threading
 
 import pytest
-from bed import QmpError, SimulatedBackend, SimulatedVmm
+from bed import QmpClient, QmpError, SimulatedBackend, SimulatedVmm
 from bed.peers import (CONFIG_CHANGE, GET_FEATURES, GET_VRING_BASE, SET_VRING_ENABLE,
                        encode)
 from bed.wait import PATIENCE, wait_until
@@ -80,6 +80,46 @@ def test_a_vmm_that_leaves_a_mute_back_end_has_left(umbra, backend, vmm):
     vmm.send(SET_VRING_ENABLE, bytes(8))
     backend.wait_seen(SET_VRING_ENABLE, 2)
     check_that_an_end_is_heard(umbra, vmm)
+
+
+class Asked(threading.Thread):
+    """A switch that is asked for on a connection of its own; `refused` says why it failed."""
+
+    def __init__(self, umbra, enable):
+        super().__init__(daemon=True)
+        self.umbra, self.enable, self.refused = umbra, enable, None
+        self.start()
+
+    def run(self):
+        with QmpClient(self.umbra.control) as qmp:
+            try:
+                qmp.execute("x-vhost-enable-shadow-vq",
+                            {"name": self.umbra.name, "enable": self.enable})
+            except QmpError as error:
+                self.refused = error.reason
+
+
+@pytest.mark.parametrize("why", ["stop", "switch"])
+def test_a_vmm_that_leaves_rings_that_come_to_no_rest_has_left(bed, backend, why):
+    umbra = bed.umbra(backend, options=["--switch-deadline=3600000"])
+    vmm = SimulatedVmm(bed, umbra).negotiate()
+    ring = vmm.ring(0).start()
+    umbra.shadow(True)
+    ring.offer()
+    wait_until(lambda: backend.take(0), "the back-end to have a request")
+    if why == "stop":
+        vmm.send(GET_VRING_BASE, bytes(8))
+    else:
+        asked = Asked(umbra, False)
+        umbra.wait_state("switching")
+    vmm.leave()
+    umbra.wait_state("waiting")
+    assert "error" not in umbra.process.output()
+    assert "the front-end has gone, while" in umbra.process.output()
+    if why == "switch":
+        asked.join(PATIENCE)
+        assert "queue 0" in asked.refused
+    umbra.terminate()
 
 
 def test_an_operator_is_answered_while_a_message_waits_for_a_mute_back_end(
