@@ -13,6 +13,7 @@
 
 int shadow_mode_check(const struct shadow_device *d, bool shadowed, struct umbra_error *err)
 {
+	struct umbra_error why = { "" };
 	bool is_possible = shadowed ? d->features.can_shadow : d->features.can_passthrough;
 
 	if (shadowed && d->mode == UMBRA_SHADOW_OFF)
@@ -43,12 +44,12 @@ int shadow_mode_check(const struct shadow_device *d, bool shadowed, struct umbra
 	}
 	if (shadowed && d->no_shadow[0])
 		return error_set(err, -EOPNOTSUPP, "%s", d->no_shadow);
-	if (shadowed && d->backend && d->backend->ends_at_late_kick &&
-	    lanes_any(d->lanes, lane_is_passed))
+	if (shadowed && d->backend && d->backend->ops->check_hush &&
+	    lanes_any(d->lanes, lane_is_passed) && d->backend->ops->check_hush(d->backend, &why))
 		return error_set(err, -EOPNOTSUPP,
-				 "the back-end (passt) would end at a kick of the guest that comes "
-				 "as its rings are stopped: it can be shadowed from the start "
-				 "(shadow=on), or when the guest has stopped its rings");
+				 "%s: it can be shadowed from the start (shadow=on), or when the "
+				 "guest has stopped its rings",
+				 why.text);
 	if (!shadowed && d->backend && !backend_keeps_index(d->backend))
 		return error_set(
 			err, -EOPNOTSUPP,

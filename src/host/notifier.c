@@ -8,10 +8,13 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/error.h"
+#include "host/fd_budget.h"
 #include "host/interrupter.h"
 
 bool is_eventfd(int fd)
@@ -100,4 +103,26 @@ int notifier_drain(int fd)
 	if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))
 		return -EPIPE;
 	return n < 0 && errno == EINTR ? -EINTR : 0;
+}
+
+bool notifier_is_heard(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return fd < 0 || poll(&p, 1, 0) != 1 || !(p.revents & POLLIN);
+}
+
+int notifier_make_eventfd(int *out, struct umbra_error *err)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	if (fd < 0)
+		return error_set(err, -errno, "eventfd: %s", strerror(errno));
+	/* Rings are as many as a front-end makes them. */
+	if (fd_budget_claim(&fd))
+		return error_set(err, -EMFILE,
+				 "the limit of open files (RLIMIT_NOFILE) leaves no room for an "
+				 "eventfd");
+	*out = fd;
+	return 0;
 }

@@ -17,6 +17,8 @@
 
 #include <stdbool.h>
 
+#include "umbra/error.h"
+
 enum notifier_kind { NOTIFIER_NONE, NOTIFIER_EVENTFD, NOTIFIER_ASK_FIRST, NOTIFIER_SOCKET };
 
 struct notifier {
@@ -41,6 +43,13 @@ int notifier_send_guarded(int fd);
 /* Read what is there of @fd.  0; -EINTR, as above; -EPIPE: the other end is closed,
  * nothing will ever come, and @fd stays readable. */
 int notifier_drain(int fd);
+
+/* Has its reader read all notifications of @fd?  -1, or nobody knows: yes. */
+bool notifier_is_heard(int fd);
+
+/* An eventfd of our own, one of those that a peer can make us open: -EMFILE, if the limit of open
+ * files leaves no room for more of them, or what eventfd(2) says. */
+UMBRA_MUST_CHECK int notifier_make_eventfd(int *out, struct umbra_error *err);
 
 /* True if @fd is an eventfd, which need not be drained to be heard again by an
  * edge-triggered epoll. */

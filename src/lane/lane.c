@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "base/fd.h"
-#include "lane/hush.h"
 #include "lane/own_ring.h"
 #include "lane/past.h"
 
@@ -81,8 +80,6 @@ static int eventfds_make(struct lane *r, const struct lane_context *c, struct um
 		rc = c->host->ops->make_eventfd(c->host, &r->back_kick_fd, err);
 	if (!rc && r->back_call_fd < 0)
 		rc = c->host->ops->make_eventfd(c->host, &r->back_call_fd, err);
-	if (!rc && r->quiet_fd < 0)
-		rc = c->host->ops->make_eventfd(c->host, &r->quiet_fd, err);
 	return rc;
 }
 
@@ -213,7 +210,8 @@ int lane_resume(struct lane *r, const struct lane_context *c, struct umbra_error
 	int rc;
 
 	lane_expect_step(r, LANE_RESUME);
-	rc = r->state == LANE_HUSHED ? hush_end(r, c, err) : r->ops->restart(r, c, err);
+	rc = r->state == LANE_HUSHED ? c->backend->ops->ring_unhush(c->backend, r->front.index, err)
+				     : r->ops->restart(r, c, err);
 	if (!rc && r->ops->service)
 		rc = own_ring_serve(r, c, err);
 	if (rc)

@@ -9,15 +9,12 @@
 #include "lane/lane_state.h"
 
 /* How far it is known what the back-end has taken of a ring without EVENT_IDX. */
-enum ring_sounding { SOUNDING_NOT, SOUNDING_KICKED, SOUNDING_DONE };
+enum ring_sounding { SOUNDING_NOT, SOUNDING_BEGUN, SOUNDING_DONE };
 
-/* On its way to a standstill. */
+/* Passed through, on its way to a standstill. */
 struct lane_hush {
-	bool is_muted; /* the back-end was told to take no more */
-
-	/* Passed through. */
 	enum ring_sounding sounding;
-	struct ring_position sounded; /* what was available at the kick: DONE: it has taken it */
+	struct ring_position sounded; /* what was available as it began; DONE: it has taken it */
 	unsigned int quiet_looks;     /* lane_is_idle() found it quiet so often in a row */
 	struct ring_position quiet;   /* and stood here */
 };
@@ -71,7 +68,6 @@ struct lane {
 	struct ring_seg *segs;
 	uva_t shadow_desc, shadow_avail, shadow_used;
 	int back_kick_fd, back_call_fd; /* ours; made once, kept */
-	int quiet_fd;                   /* an eventfd that nobody kicks */
 	struct queue_service service;
 	bool is_served;
 

@@ -14,7 +14,6 @@ static void forget(struct lane *r)
 	/* Ours, too: no front-end leaves anything behind for the next. */
 	fd_close(&r->back_kick_fd);
 	fd_close(&r->back_call_fd);
-	fd_close(&r->quiet_fd);
 	r->gap = 0;
 	r->error[0] = '\0';
 	r->kept_count = 0;
@@ -35,7 +34,6 @@ static void init(struct lane *r, unsigned int index)
 	*r = (struct lane){
 		.back_kick_fd = -1,
 		.back_call_fd = -1,
-		.quiet_fd = -1,
 	};
 	guest_ring_init(&r->front, index);
 }

@@ -3,7 +3,7 @@
  * A lane that is passed through: the back-end has the guest's ring and eventfds.
  *
  * Theory of operation.  The guest goes on adding chains whatever happens, so before a stop
- * the back-end is told to take no more, in the way that its family bears (hush.h).  Then its
+ * the back-end is told to take no more, in the way that it bears (virtio_ops.h).  Then its
  * ring tells when it has used what it took, or is sounded (ring_is_quiet()).
  *
  * Of a device that is reset by its stop only the device knows.  It is hushed, and asked how
@@ -28,7 +28,6 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "lane/hush.h"
 #include "lane/lane_ops.h"
 #include "lane/lane_private.h"
 #include "ring/split_look.h"
@@ -82,10 +81,8 @@ static int passed_start(struct lane *r, const struct lane_context *c, bool enabl
  * Sound a hushed ring whose guest has no EVENT_IDX, so that the ring does not tell how far the
  * back-end has taken.  1: @taken->avail says how far; 0: not known yet; errors as of virtio_ops.h.
  *
- * The back-end's thread takes all that is available when it hears a kick, before it turns
- * to the next message.  So it is kicked once, on the fd on which nobody else kicks, and when
- * it has read that, it is told what it knows already, which it answers.  If the guest has made
- * nothing available in between, just that is taken; otherwise it is tried again.
+ * The back-end takes once all that is available.  If the guest has made nothing available in
+ * between, just that is taken; otherwise it is tried again.
  */
 static int ring_sound(struct lane *r, const struct lane_context *c, struct ring_position *taken,
 		      struct umbra_error *err)
@@ -96,16 +93,12 @@ static int ring_sound(struct lane *r, const struct lane_context *c, struct ring_
 	taken->avail = r->hush.sounded.avail;
 	if (r->hush.sounding == SOUNDING_DONE)
 		return 1;
-	if (r->hush.sounding == SOUNDING_NOT && r->hush.is_muted) {
+	if (r->hush.sounding == SOUNDING_NOT) {
 		r->hush.sounded = said;
-		r->hush.sounding = SOUNDING_KICKED;
-		device_host_notify(c->host->device, r->quiet_fd);
+		r->hush.sounding = SOUNDING_BEGUN;
 	}
-	if (r->hush.sounding == SOUNDING_NOT || !c->host->ops->is_heard(c->host, r->quiet_fd))
-		return 0;
-	rc = c->backend->ops->ring_exchange(c->backend, r->front.index, VIRTIO_RING_KICK,
-					    r->quiet_fd, err);
-	if (rc)
+	rc = c->backend->ops->ring_sound(c->backend, r->front.index, err);
+	if (rc <= 0)
 		return rc;
 	r->hush.sounding =
 		ring_taken_since(split_said(&r->front.split), r->hush.sounded, r->front.size)
@@ -126,11 +119,11 @@ static uint16_t ring_open(const struct lane *r, struct ring_position taken)
  *
  * All that is available being used is a proof in itself.  Otherwise one must know how far
  * the back-end has taken.  With EVENT_IDX it asks to be kicked for the first chain that it
- * has not taken.  Without, one family bears completions after its stop, whose answer
- * tells; the other is sounded.
+ * has not taken.  Without, it may bear completions after its stop, whose answer
+ * tells; else it is sounded.
  */
-static int ring_is_quiet(struct lane *r, const struct lane_context *c, uint16_t *left,
-			 struct umbra_error *err)
+static int ring_is_quiet(struct lane *r, const struct lane_context *c, enum ring_rest rest,
+			 uint16_t *left, struct umbra_error *err)
 {
 	struct ring_position taken = split_said(&r->front.split);
 	int rc = 1;
@@ -140,7 +133,7 @@ static int ring_is_quiet(struct lane *r, const struct lane_context *c, uint16_t 
 		return 1;
 	if (c->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX))
 		taken = split_said_taken(&r->front.split);
-	else if (c->backend->hush == BACKEND_HUSH_ENABLE)
+	else if (rest == RING_MAY_USE_LATER)
 		taken = ring_position_with(taken, r->gap, r->front.size);
 	else
 		rc = ring_sound(r, c, &taken, err);
@@ -211,17 +204,24 @@ static int passed_halt(struct lane *r, const struct lane_context *c, int answer,
 	return 0;
 }
 
+static int passed_hush(struct lane *r, const struct lane_context *c, struct umbra_error *err)
+{
+	return c->backend->ops->ring_hush(c->backend, r->front.index, true, err);
+}
+
 static int passed_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
 			  struct umbra_error *err)
 {
-	if (!last_round_is_over(r, c))
+	bool runs_as_one = backend_runs_as_one(c->backend);
+	enum ring_rest rest = runs_as_one ? RING_USES_BEFORE_STOP
+					  : c->backend->ops->ring_rest(c->backend, r->front.index);
+
+	if (rest == RING_MAY_TAKE)
 		return 0;
 	/* A ring whose memory may be something else by now is not looked at. */
-	if (r->forgotten)
+	if (r->forgotten || rest == RING_STOPS_AT_REST)
 		return 1;
-	if (backend_is_reset_by_stop(c->backend))
-		return reset_is_idle(r, c, left, err);
-	return c->backend->hush == BACKEND_HUSH_NOT ? 1 : ring_is_quiet(r, c, left, err);
+	return runs_as_one ? reset_is_idle(r, c, left, err) : ring_is_quiet(r, c, rest, left, err);
 }
 
 static uint16_t passed_undrained(const struct lane *r)
@@ -276,7 +276,7 @@ static void passed_broke(struct lane *r, const struct lane_context *c)
 
 const struct lane_ops lane_passed = {
 	.start = passed_start,
-	.hush = hush_tell,
+	.hush = passed_hush,
 	.is_idle = passed_is_idle,
 	.halt = passed_halt,
 	.undrained = passed_undrained,

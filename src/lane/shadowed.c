@@ -28,7 +28,6 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "lane/hush.h"
 #include "lane/own_ring.h"
 #include "lane/past.h"
 
@@ -173,15 +172,16 @@ static int shadowed_drain(struct lane *r, const struct lane_context *c)
 static int shadowed_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
 			    struct umbra_error *err)
 {
+	const struct virtio_ops *ops = c->backend->ops;
 	int rc = shadowed_drain(r, c);
 
 	if (rc < 0)
 		return rc;
 	*left = shadow_queue_asking(r->queue, 0);
-	if (*left || c->backend->hush != BACKEND_HUSH_ENABLE)
+	if (*left || backend_runs_as_one(c->backend))
 		return !*left;
-	rc = r->hush.is_muted ? 0 : hush_tell(r, c, err);
-	return rc ? rc : last_round_is_over(r, c);
+	rc = ops->ring_hush(c->backend, r->front.index, false, err);
+	return rc ? rc : ops->ring_rest(c->backend, r->front.index) != RING_MAY_TAKE;
 }
 
 static void shadowed_silence(struct lane *r)

@@ -7,7 +7,7 @@
  * whole (lane.h says why each):
  *
  *  1. Hush: a ring that is shadowed is fed no more; before one that is passed through
- *     the back-end is told to take no more, in the way of its family (virtio_ops.h).
+ *     the back-end is told to take no more, in the way that it bears (virtio_ops.h).
  *  2. Idle: wait until nothing is there that a stop would lose, or race with.  Only a
  *     device that can be suspended, and a back-end whose answer to a stop comes after
  *     the last completion, are not waited for.
@@ -140,13 +140,10 @@ static int rings_await_idle(struct lanes *lanes, const struct lane_context *c,
 		if (rc <= 0)
 			return rc;
 		if (device_host_now_us(c->host->device) - start >= c->deadline_us) {
-			if (left || c->backend->hush != BACKEND_HUSH_ENABLE)
+			if (left || backend_runs_as_one(c->backend) ||
+			    !c->backend->ops->ring_presume_rest(c->backend, lane_index(busy),
+								c->deadline_us / 1000))
 				return busy_error(busy, c, left, err);
-			log_warning("queue %u: the back-end has not read a kick of the disabled "
-				    "queue for %" PRIu64 " ms, so from here on that is not waited "
-				    "for",
-				    lane_index(busy), c->deadline_us / 1000);
-			c->backend->leaves_kicks = true;
 			continue;
 		}
 		rc = c->host->ops->wait_us(c->host, DRAIN_LOOK_US);

@@ -33,8 +33,6 @@ struct shadow_host_ops {
 	int (*make_eventfd)(struct shadow_host *host, int *out, struct umbra_error *err);
 	/* Has an eventfd room for a notification? */
 	bool (*can_notify)(struct shadow_host *host, int fd);
-	/* Has its reader read all notifications?  -1: yes. */
-	bool (*is_heard)(struct shadow_host *host, int fd);
 
 	void (*event)(struct shadow_host *host, const struct umbra_event *event);
 };

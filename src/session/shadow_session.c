@@ -15,14 +15,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 #include "base/error.h"
 #include "base/log.h"
 #include "base/sized.h"
 #include "device/shadow_device.h"
-#include "host/fd_budget.h"
 #include "host/mapping.h"
+#include "host/notifier.h"
 #include "queue/shadow_host.h"
 #include "session/session.h"
 #include "umbra/ring.h"
@@ -82,18 +81,8 @@ static int host_make_memory(struct shadow_host *host, uint64_t size, struct memo
 
 static int host_make_eventfd(struct shadow_host *host, int *out, struct umbra_error *err)
 {
-	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-
 	(void)host;
-	if (fd < 0)
-		return error_set(err, -errno, "eventfd: %s", strerror(errno));
-	/* Rings are as many as a front-end makes them. */
-	if (fd_budget_claim(&fd))
-		return error_set(err, -EMFILE,
-				 "the limit of open files (RLIMIT_NOFILE) leaves no room for an "
-				 "eventfd");
-	*out = fd;
-	return 0;
+	return notifier_make_eventfd(out, err);
 }
 
 static bool host_can_notify(struct shadow_host *host, int fd)
@@ -102,14 +91,6 @@ static bool host_can_notify(struct shadow_host *host, int fd)
 
 	(void)host;
 	return fd < 0 || poll(&p, 1, 0) != 0;
-}
-
-static bool host_is_heard(struct shadow_host *host, int fd)
-{
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-
-	(void)host;
-	return fd < 0 || poll(&p, 1, 0) != 1 || !(p.revents & POLLIN);
 }
 
 /* A line for each change of the mode; broken and lost have lines of their own.  Limited,
@@ -148,7 +129,6 @@ static const struct shadow_host_ops host_ops = {
 	.make_memory = host_make_memory,
 	.make_eventfd = host_make_eventfd,
 	.can_notify = host_can_notify,
-	.is_heard = host_is_heard,
 	.event = host_event,
 };
 

@@ -45,7 +45,7 @@ int vdpa_call_fd(struct vdpa *v, unsigned long request, const char *name, unsign
 /* The fd on which the device shall wait for kicks. */
 static int ring_kick_fd(const struct vdpa *v, const struct vdpa_ring *r)
 {
-	return r->noted.enabled ? r->noted.kick_fd : v->quiet_fd;
+	return r->noted.enabled && !r->is_hushed ? r->noted.kick_fd : v->quiet_fd;
 }
 
 /* Whatever was kicked before the device listened is not lost. */
@@ -222,4 +222,35 @@ int vdpa_ring_exchange(struct virtio_device *b, unsigned int index, enum virtio_
 	if (rc)
 		*slot = before;
 	return rc;
+}
+
+/* By a kick fd on which nobody kicks. */
+static int ring_hush_set(struct vdpa *v, unsigned int index, bool is_hushed,
+			 struct umbra_error *err)
+{
+	struct vdpa_ring *r = vdpa_find_ring(v, index, err);
+	int rc = 0;
+
+	if (!r)
+		return -EINVAL;
+	if (!r->is_noted || r->is_hushed == is_hushed)
+		return 0;
+	r->is_hushed = is_hushed;
+	if (v->is_running)
+		rc = vdpa_tell_kick(v, index, err);
+	if (rc)
+		r->is_hushed = !is_hushed;
+	return rc;
+}
+
+/* What is fed no more takes no more. */
+int vdpa_ring_hush(struct virtio_device *b, unsigned int index, bool is_fed,
+		   struct umbra_error *err)
+{
+	return is_fed ? ring_hush_set(vdpa_of(b), index, true, err) : 0;
+}
+
+int vdpa_ring_unhush(struct virtio_device *b, unsigned int index, struct umbra_error *err)
+{
+	return ring_hush_set(vdpa_of(b), index, false, err);
 }

@@ -309,6 +309,8 @@ static const struct virtio_ops vdpa_ops = {
 	.ring_base = vdpa_ring_base,
 	.ring_enable = vdpa_ring_enable,
 	.ring_exchange = vdpa_ring_exchange,
+	.ring_hush = vdpa_ring_hush,
+	.ring_unhush = vdpa_ring_unhush,
 	.device_start = vdpa_device_start,
 	.device_stop = vdpa_device_stop,
 	.get_config = vdpa_get_config,
@@ -346,8 +348,7 @@ static int learn_traits(struct vdpa *v, struct umbra_error *err)
 	struct vhost_vring_state state = { .index = 0 };
 	int rc = vdpa_chardev_call(&v->chardev, VDPA_REQUEST(VHOST_GET_VRING_BASE), &state, err);
 
-	v->backend.traits = BACKEND_MAPS | BACKEND_RUNS_AS_ONE;
-	v->backend.hush = BACKEND_HUSH_KICK;
+	v->backend.traits = BACKEND_MAPS | BACKEND_RUNS_AS_ONE | BACKEND_HEARS_NEW_KICKS;
 	if (vdpa_can(v, VHOST_BACKEND_F_SUSPEND))
 		v->backend.traits |= BACKEND_SUSPENDS;
 	if (rc == -EOPNOTSUPP)

@@ -41,6 +41,7 @@
 struct vdpa_ring {
 	bool is_noted;
 	bool is_on;                /* enabled at the device, which runs */
+	bool is_hushed;            /* it is kicked where nobody kicks */
 	struct virtio_ring noted;  /* fds are borrowed */
 	struct ring_position base; /* after a stop: where it stood */
 };
@@ -112,6 +113,9 @@ int vdpa_ring_enable(struct virtio_device *b, unsigned int index, bool enabled,
 		     struct umbra_error *err);
 int vdpa_ring_exchange(struct virtio_device *b, unsigned int index, enum virtio_ring_fd which,
 		       int fd, struct umbra_error *err);
+int vdpa_ring_hush(struct virtio_device *b, unsigned int index, bool is_fed,
+		   struct umbra_error *err);
+int vdpa_ring_unhush(struct virtio_device *b, unsigned int index, struct umbra_error *err);
 
 /* --- vdpa_run.c ------------------------------------------------------------- */
 

@@ -16,10 +16,12 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "host/notifier.h"
 #include "umbra/shadow_device.h"
 #include "vhost_user/message.h"
 #include "vhost_user/names.h"
 #include "vhost_user/vhost_user_family.h"
+#include "vhost_user/vhost_user_hush.h"
 #include "vhost_user/vhost_user_requester.h"
 
 /* What callers may be offered of a back-end's protocol features.  The rest
@@ -51,6 +53,7 @@ struct client {
 	uint64_t features;                      /* of these, the last that were set */
 	const struct vhost_user_family *family; /* NULL: not known yet */
 	bool terms_known;                       /* r.terms.offered is valid */
+	struct vhost_user_hush hush;
 	int late_call_fd; /* an eventfd on which nobody listens: client_ring_stop() */
 };
 
@@ -125,8 +128,9 @@ static int client_learn_terms(struct client *c, struct umbra_error *err)
 	}
 	c->terms_known = true;
 	c->family = vhost_user_family_find(c->features_offered, c->r.terms.offered);
-	c->backend.hush = c->family->hush;
-	c->backend.ends_at_late_kick = c->family->ends_at_late_kick;
+	c->hush.way = c->family->hush;
+	if (c->hush.way == HUSH_BY_KICK)
+		c->backend.traits |= BACKEND_HEARS_NEW_KICKS;
 	return 0;
 }
 
@@ -379,11 +383,12 @@ static int client_ring_stop(struct virtio_device *b, unsigned int index, struct 
 	if (rc)
 		return rc;
 	state_message(&burst[n++], VHOST_USER_GET_VRING_BASE, index, 0);
-	if (b->hush == BACKEND_HUSH_KICK)
+	if (c->hush.way == HUSH_BY_KICK)
 		fd_message(&burst[n++], VHOST_USER_SET_VRING_CALL, index, c->late_call_fd);
 	rc = vhost_user_requester_burst(&c->r, burst, n, err);
 	if (rc)
 		return error_prefix(err, rc, "queue %u", index);
+	vhost_user_hush_note(&c->hush, index, -1);
 	m = burst[0];
 	if (m.payload.state.index != index ||
 	    ring_position_from_wire(RING_SPLIT, m.payload.state.num, base)) {
@@ -425,7 +430,10 @@ static int client_ring_start(struct virtio_device *b, unsigned int index,
 	 * must not run on what it had before. */
 	if (rc == -EREMOTEIO && client_ring_stop(b, index, &base, NULL))
 		rc = -ECONNRESET;
-	return rc ? error_prefix(err, rc, "queue %u", index) : 0;
+	if (rc)
+		return error_prefix(err, rc, "queue %u", index);
+	vhost_user_hush_note(&c->hush, index, ring->kick_fd);
+	return 0;
 }
 
 static int client_ring_enable(struct virtio_device *b, unsigned int index, bool enabled,
@@ -465,7 +473,100 @@ static int client_ring_exchange(struct virtio_device *b, unsigned int index,
 		return rc;
 	fd_message(&m, requests[which], index, fd);
 	rc = client_set_confirmed(c, &m, err);
+	if (rc)
+		return error_prefix(err, rc, "queue %u", index);
+	if (which == VIRTIO_RING_KICK)
+		vhost_user_hush_note(&c->hush, index, fd);
+	return 0;
+}
+
+/* --- hushed ---------------------------------------------------------------- */
+
+static int hush_set_kick(void *opaque, unsigned int index, int fd, struct umbra_error *err)
+{
+	struct client *c = opaque;
+	struct vhost_user_message m;
+	int rc;
+
+	fd_message(&m, VHOST_USER_SET_VRING_KICK, index, fd);
+	rc = client_set_confirmed(c, &m, err);
 	return rc ? error_prefix(err, rc, "queue %u", index) : 0;
+}
+
+static int hush_set_enabled(void *opaque, unsigned int index, bool enabled, struct umbra_error *err)
+{
+	struct client *c = opaque;
+
+	return client_ring_enable(&c->backend, index, enabled, err);
+}
+
+static int hush_make_eventfd(void *opaque, int *out, struct umbra_error *err)
+{
+	(void)opaque;
+	return notifier_make_eventfd(out, err);
+}
+
+static void hush_notify(void *opaque, int fd)
+{
+	(void)opaque;
+	/* Blocked, its counter is full: as good as a notification. */
+	(void)notifier_send_guarded(fd);
+}
+
+static bool hush_is_heard(void *opaque, int fd)
+{
+	(void)opaque;
+	return notifier_is_heard(fd);
+}
+
+static const struct vhost_user_hush_means hush_means = {
+	.set_kick = hush_set_kick,
+	.set_enabled = hush_set_enabled,
+	.make_eventfd = hush_make_eventfd,
+	.notify = hush_notify,
+	.is_heard = hush_is_heard,
+};
+
+static int client_ring_hush(struct virtio_device *b, unsigned int index, bool is_fed,
+			    struct umbra_error *err)
+{
+	int rc = ring_check_index(index, err);
+
+	return rc ? rc : vhost_user_hush_begin(&client_of(b)->hush, index, is_fed, err);
+}
+
+static int client_ring_unhush(struct virtio_device *b, unsigned int index, struct umbra_error *err)
+{
+	int rc = ring_check_index(index, err);
+
+	return rc ? rc : vhost_user_hush_end(&client_of(b)->hush, index, err);
+}
+
+static enum ring_rest client_ring_rest(const struct virtio_device *b, unsigned int index)
+{
+	return vhost_user_hush_rest(&client_of(b)->hush, index);
+}
+
+static int client_ring_sound(struct virtio_device *b, unsigned int index, struct umbra_error *err)
+{
+	int rc = ring_check_index(index, err);
+
+	return rc ? rc : vhost_user_hush_sound(&client_of(b)->hush, index, err);
+}
+
+static bool client_ring_presume_rest(struct virtio_device *b, unsigned int index,
+				     uint64_t waited_ms)
+{
+	return vhost_user_hush_presume(&client_of(b)->hush, index, waited_ms);
+}
+
+static int client_check_hush(const struct virtio_device *b, struct umbra_error *err)
+{
+	const struct vhost_user_family *family = client_of(b)->family;
+
+	return family && family->not_while_kicked
+		       ? error_set(err, -EOPNOTSUPP, "%s", family->not_while_kicked)
+		       : 0;
 }
 
 /* --- the device ---------------------------------------------------------- */
@@ -659,6 +760,7 @@ static void client_destroy(struct virtio_device *b)
 	struct client *c = client_of(b);
 
 	vhost_user_requester_close(&c->r);
+	vhost_user_hush_fini(&c->hush);
 	fd_close(&c->late_call_fd);
 	free(c);
 }
@@ -689,6 +791,12 @@ static const struct virtio_ops client_ops = {
 	.info = client_info,
 	.ring_start = client_ring_start,
 	.ring_exchange = client_ring_exchange,
+	.ring_hush = client_ring_hush,
+	.ring_unhush = client_ring_unhush,
+	.ring_rest = client_ring_rest,
+	.ring_sound = client_ring_sound,
+	.ring_presume_rest = client_ring_presume_rest,
+	.check_hush = client_check_hush,
 	.destroy = client_destroy,
 };
 
@@ -702,6 +810,7 @@ int vhost_user_client_attach(int *socket_fd, int stop_fd, unsigned int timeout_m
 	if (!c)
 		return error_set(err, -ENOMEM, "back-end: no memory for a connection");
 	c->backend.ops = &client_ops;
+	vhost_user_hush_init(&c->hush, &hush_means, c);
 	c->late_call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (c->late_call_fd < 0) {
 		rc = error_set(err, -errno, "back-end: eventfd: %s", strerror(errno));

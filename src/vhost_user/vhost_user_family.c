@@ -12,7 +12,7 @@
  */
 static const struct vhost_user_family poller = {
 	.name = "polling (DPDK)",
-	.hush = BACKEND_HUSH_NOT,
+	.hush = HUSH_NOT,
 	.stops = "each queue by itself, with GET_VRING_BASE, which it answers when it is at rest",
 };
 
@@ -23,7 +23,7 @@ static const struct vhost_user_family poller = {
  */
 static const struct vhost_user_family own_balloon = {
 	.name = "umbra balloon",
-	.hush = BACKEND_HUSH_NOT,
+	.hush = HUSH_NOT,
 	.stops = "each queue by itself, with GET_VRING_BASE, which it answers when it is at rest",
 };
 
@@ -32,14 +32,14 @@ static const struct vhost_user_family own_balloon = {
 /* Nothing is known of it, and nothing but the oldest messages may be said. */
 static const struct vhost_user_family plain = {
 	.name = "plain",
-	.hush = BACKEND_HUSH_NOT,
+	.hush = HUSH_NOT,
 	.stops = "each queue by itself, with GET_VRING_BASE",
 };
 
 /* QEMU's library (qemu-storage-daemon, contrib/vhost-user-*): always offers its doorbell. */
 static const struct vhost_user_family libvhost_user = {
 	.name = "libvhost-user (QEMU)",
-	.hush = BACKEND_HUSH_KICK,
+	.hush = HUSH_BY_KICK,
 	.stops = "each queue by itself, with GET_VRING_BASE, when it has used what it took",
 };
 
@@ -52,8 +52,10 @@ static const struct vhost_user_family libvhost_user = {
  */
 static const struct vhost_user_family passt = {
 	.name = "passt",
-	.hush = BACKEND_HUSH_ENABLE,
-	.ends_at_late_kick = true,
+	.hush = HUSH_BY_ENABLE,
+	.not_while_kicked =
+		"the back-end (passt) would end at a kick of the guest that comes as its "
+		"rings are stopped",
 	.stops = "each queue by itself, with GET_VRING_BASE, while nobody kicks",
 };
 
@@ -63,7 +65,7 @@ static const struct vhost_user_family passt = {
  */
 static const struct vhost_user_family by_enable = {
 	.name = "stopped as by QEMU (rust-vmm and others)",
-	.hush = BACKEND_HUSH_ENABLE,
+	.hush = HUSH_BY_ENABLE,
 	.stops = "each queue by itself, with SET_VRING_ENABLE 0 and GET_VRING_BASE",
 };
 

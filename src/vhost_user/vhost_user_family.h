@@ -20,7 +20,7 @@
  *   SET_VRING_ENABLE 0, a kick,      all others     rust-vmm's work in rounds, and spin or end
  *   later GET_VRING_BASE                            where the ring is gone in the midst of one
  *   one kick on that eventfd, and    libvhost-user  a ring without EVENT_IDX does not tell what
- *   the same SET_VRING_KICK again                   was taken (passed.c, ring_sound())
+ *   the same SET_VRING_KICK again                   was taken (vhost_user_hush.c)
  *   ADD_MEM_REG of umbra's own       those with     its own rings need more memory; QEMU says it
  *   memory as a ring starts          memory slots   when memory is plugged in (shadow_own.c)
  *   SET_FEATURES, the same again     all            before a ring starts after a status of 0, by
@@ -43,13 +43,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "virtio/virtio_ops.h"
+#include "vhost_user/vhost_user_hush.h"
 
 struct vhost_user_family {
-	const char *name;       /* as people know it */
-	enum backend_hush hush; /* how a ring is brought to rest */
-	bool ends_at_late_kick; /* virtio_ops.h */
-	const char *stops;      /* the same, as a sentence for people */
+	const char *name;   /* as people know it */
+	enum hush_way hush; /* how a ring is brought to rest */
+	/* Why a ring is stopped for nobody but the front-end, whose guest stands still, as long as
+	 * the kicks are the guest's; NULL: it is. */
+	const char *not_while_kicked;
+	const char *stops; /* the same, as a sentence for people */
 };
 
 /* The family of a back-end that offers @features (virtio's and bit 30) and @protocol (0

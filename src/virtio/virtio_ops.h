@@ -101,30 +101,28 @@ enum backend_traits {
 	 * it stopped.  Without this trait every ring starts at 0 and ring_stop()
 	 * sets *@base to nothing that means anything. */
 	BACKEND_KEEPS_INDEX = 0x8,
+	/* A ring that runs and is given another kick fd by ring_exchange() hears the kicks.
+	 * Without this trait it is stopped, and started with the new fd. */
+	BACKEND_HEARS_NEW_KICKS = 0x10,
 };
 
 /*
- * How a running ring of a back-end that stops each ring by itself is brought to take no
- * more, before it is stopped.  It matters because a guest that is passed through goes on
- * adding chains, and few back-ends bear to be stopped in the midst of their work.  The
- * transport knows which family it talks to (vhost_user_family.h).
+ * What is known of a ring that was hushed (ring_hush()), on a back-end that stops each ring by
+ * itself.  It matters because a guest that is passed through goes on adding chains, and few
+ * back-ends bear to be stopped in the midst of their work.
  */
-enum backend_hush {
-	/* Not at all: ring_stop() is answered when all that was taken is used. */
-	BACKEND_HUSH_NOT,
-	/* By a kick fd on which nobody kicks.  A completion after ring_stop() may end the
-	 * connection, so what it took has to be used before.  With EVENT_IDX it stores
-	 * avail_event at each chain that it takes, so its ring tells what it has.  A kick
-	 * makes it take all that is available before it answers its next message.  It alone
-	 * hears the kicks of a fd that it is given while the ring runs: see
-	 * backend_hears_new_kicks(). */
-	BACKEND_HUSH_KICK,
-	/* By ring_enable(false).  It works in rounds, and a ring that is stopped in the midst
-	 * of one may end it.  It reads a kick of a disabled ring, and takes nothing for it:
-	 * so once a kick that was sent after ring_enable(false) is read, its last round is
-	 * over, and (with EVENT_IDX) its ring tells what it has.  Completions after
-	 * ring_stop() are silent, and harm nobody. */
-	BACKEND_HUSH_ENABLE,
+enum ring_rest {
+	/* It may take more, and must not be stopped: ask again. */
+	RING_MAY_TAKE,
+	/* It may be stopped whatever it has: ring_stop() is answered when all that is used. */
+	RING_STOPS_AT_REST,
+	/* It takes no more, and what it took has to be used before ring_stop(), since a completion
+	 * afterwards may end the connection.  What that is its ring says with EVENT_IDX
+	 * (avail_event is stored at each chain that is taken), and without it ring_sound(). */
+	RING_USES_BEFORE_STOP,
+	/* It takes no more, and with EVENT_IDX its ring says what it took.  Without, the answer to
+	 * ring_stop() does, and what is completed after that is silent, and harms nobody. */
+	RING_MAY_USE_LATER,
 };
 
 struct virtio_ops;
@@ -133,15 +131,8 @@ struct virtio_ops;
  * a back-end's: its traits. */
 struct virtio_device {
 	const struct virtio_ops *ops;
-	unsigned int traits;    /* of enum backend_traits */
-	uint16_t ring_max;      /* entries of a ring at most; 0: not known */
-	enum backend_hush hush; /* known when features have been set */
-	/* A kick that it hears of as it stops the ring ends it.  The kicks of a ring that is
-	 * passed through are the guest's, so such a ring is stopped for nobody but the
-	 * front-end, whose guest stands still. */
-	bool ends_at_late_kick;
-	bool leaves_kicks; /* of BACKEND_HUSH_ENABLE: it has been seen not to read the kicks of a
-			      disabled ring, so that they tell nothing */
+	unsigned int traits; /* of enum backend_traits, known when features have been set */
+	uint16_t ring_max;   /* entries of a ring at most; 0: not known */
 };
 
 struct umbra_backend_info;
@@ -269,6 +260,29 @@ struct virtio_ops {
 	int (*ring_exchange)(struct virtio_device *self, unsigned int index,
 			     enum virtio_ring_fd which, int fd, struct umbra_error *err);
 
+	/* Have the back-end take no more of ring @index, which runs and will be stopped, in the way
+	 * that it bears.  @is_fed: a guest goes on making chains available there; else nobody
+	 * does, and what asks for something has been used.  It may take more for a while, see
+	 * ring_rest().  Over with ring_unhush() and ring_stop(). */
+	int (*ring_hush)(struct virtio_device *self, unsigned int index, bool is_fed,
+			 struct umbra_error *err);
+	/* Let it take again; of one that is not hushed, nothing. */
+	int (*ring_unhush)(struct virtio_device *self, unsigned int index, struct umbra_error *err);
+	/* Of a back-end that stops each ring by itself: how ring @index stands, which was hushed.
+	 */
+	enum ring_rest (*ring_rest)(const struct virtio_device *self, unsigned int index);
+	/* Of one whose ring RING_USES_BEFORE_STOP: have it take all that is available, once.  1: it
+	 * has taken what was there at the first of these calls, at least, and takes no more;
+	 * 0: not yet, ask again. */
+	int (*ring_sound)(struct virtio_device *self, unsigned int index, struct umbra_error *err);
+	/* It was RING_MAY_TAKE for @waited_ms, which is as long as anybody waits.  True: from here
+	 * on it is taken for hushed, and that is logged. */
+	bool (*ring_presume_rest)(struct virtio_device *self, unsigned int index,
+				  uint64_t waited_ms);
+	/* Can rings be hushed whose kicks are a running guest's?  0; -EOPNOTSUPP: no, and why.
+	 * NULL: 0. */
+	int (*check_hush)(const struct virtio_device *self, struct umbra_error *err);
+
 	/* BACKEND_RUNS_AS_ONE: the rings that were noted and are enabled run from here on; the
 	 * others from ring_enable() on. */
 	int (*device_start)(struct virtio_device *self, struct umbra_error *err);
@@ -290,11 +304,9 @@ static inline bool backend_is_reset_by_stop(const struct virtio_device *b)
 	return backend_runs_as_one(b) && !(b->traits & BACKEND_SUSPENDS);
 }
 
-/* Of a ring that runs and is given another kick fd by ring_exchange(), it hears the kicks.  The
- * ring of another one is stopped, and started with the new fd. */
 static inline bool backend_hears_new_kicks(const struct virtio_device *b)
 {
-	return b->hush == BACKEND_HUSH_KICK;
+	return b->traits & BACKEND_HEARS_NEW_KICKS;
 }
 
 /* A ring starts at any index. */

@@ -494,22 +494,19 @@ static void step(void)
 
 static const struct kind {
 	const char *name;
-	enum backend_hush hush;
+	enum hush_way hush;
 	unsigned int traits;
 	bool tells_base;
 	uint64_t iova_offset;
 } kinds[] = {
-	{ .name = "NOT", .hush = BACKEND_HUSH_NOT },
-	{ .name = "KICK", .hush = BACKEND_HUSH_KICK },
-	{ .name = "ENABLE", .hush = BACKEND_HUSH_ENABLE },
-	{ .name = "suspends, keeps index", .hush = BACKEND_HUSH_KICK, .traits = SUSPENDING },
-	{ .name = "keeps index",
-	  .hush = BACKEND_HUSH_KICK,
-	  .traits = RESETTING,
-	  .tells_base = true },
-	{ .name = "neither", .hush = BACKEND_HUSH_KICK, .traits = BACKEND_MAPS },
+	{ .name = "NOT", .hush = HUSH_NOT },
+	{ .name = "KICK", .hush = HUSH_BY_KICK },
+	{ .name = "ENABLE", .hush = HUSH_BY_ENABLE },
+	{ .name = "suspends, keeps index", .hush = HUSH_BY_KICK, .traits = SUSPENDING },
+	{ .name = "keeps index", .hush = HUSH_BY_KICK, .traits = RESETTING, .tells_base = true },
+	{ .name = "neither", .hush = HUSH_BY_KICK, .traits = BACKEND_MAPS },
 	{ .name = "translated",
-	  .hush = BACKEND_HUSH_KICK,
+	  .hush = HUSH_BY_KICK,
 	  .traits = SUSPENDING,
 	  .iova_offset = 1ull << 40 },
 };
@@ -550,7 +547,7 @@ static void world_begin(const struct kind *kind, enum umbra_shadow_mode mode, ui
 	struct sim *sim = sim_new(mode, SIZE, features);
 
 	world = (struct world){ .sim = sim, .guest_features = features };
-	sim->backend.hush = kind->hush;
+	sim_hush_by(sim, kind->hush);
 	if (kind->traits)
 		sim_run_as_one(sim, kind->traits);
 	sim->iova_offset = kind->iova_offset;

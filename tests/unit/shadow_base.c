@@ -41,7 +41,7 @@ static struct sim *boot(const struct family *family)
 	if (family->traits)
 		sim_run_as_one(sim, family->traits);
 	else /* it is stopped in the midst of its work, and answers at once all the same */
-		sim->backend.hush = BACKEND_HUSH_NOT;
+		sim_hush_by(sim, HUSH_NOT);
 	sim->answers_at_once = true;
 	sim->tells_base = family->tells_base;
 	sim_boot(sim, 2, V1 | EVENT);

@@ -19,8 +19,7 @@
 
 #define FEATURES (BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_RING_F_EVENT_IDX))
 
-static const enum backend_hush families[] = { BACKEND_HUSH_NOT, BACKEND_HUSH_KICK,
-					      BACKEND_HUSH_ENABLE };
+static const enum hush_way families[] = { HUSH_NOT, HUSH_BY_KICK, HUSH_BY_ENABLE };
 
 static void enable(struct sim *sim, unsigned int queue, bool enabled)
 {
@@ -55,11 +54,11 @@ static void request_goes_round(struct sim *sim, unsigned int queue, uint64_t ser
 	assert_int_equal(got, serial);
 }
 
-static struct sim *boot(enum backend_hush family, bool shadowed)
+static struct sim *boot(enum hush_way family, bool shadowed)
 {
 	struct sim *sim = sim_new(UMBRA_SHADOW_AUTO, 8, FEATURES);
 
-	sim->backend.hush = family;
+	sim_hush_by(sim, family);
 	sim->while_waiting = backend_works;
 	sim_boot(sim, 2, FEATURES);
 	assert_int_equal(sim_switch(sim, shadowed, NULL), 0);
@@ -155,7 +154,7 @@ static void a_ring_that_is_set_up_before_it_is_enabled_begins_then(void **state)
 		struct sim *sim = sim_new(UMBRA_SHADOW_AUTO, 8, FEATURES);
 		const struct sim_queue *q = &sim->queues[0];
 
-		sim->backend.hush = families[k];
+		sim_hush_by(sim, families[k]);
 		sim_boot(sim, 1, FEATURES);
 		request_goes_round(sim, 0, 1);
 		/* unbound and bound again */

@@ -28,15 +28,15 @@
 static const struct family {
 	const char *name;
 	unsigned int traits;
-	enum backend_hush hush;
+	enum hush_way hush;
 	bool can_pass;
 } families[] = {
-	{ "vhost-user, not hushed", 0, BACKEND_HUSH_NOT, true },
-	{ "vhost-user, by kick", 0, BACKEND_HUSH_KICK, true },
-	{ "vhost-user, by enable", 0, BACKEND_HUSH_ENABLE, true },
-	{ "suspends", SUSPENDING, BACKEND_HUSH_NOT, true },
-	{ "keeps index", RESETTING, BACKEND_HUSH_NOT, true },
-	{ "neither", FORGETFUL, BACKEND_HUSH_NOT, false },
+	{ "vhost-user, not hushed", 0, HUSH_NOT, true },
+	{ "vhost-user, by kick", 0, HUSH_BY_KICK, true },
+	{ "vhost-user, by enable", 0, HUSH_BY_ENABLE, true },
+	{ "suspends", SUSPENDING, HUSH_NOT, true },
+	{ "keeps index", RESETTING, HUSH_NOT, true },
+	{ "neither", FORGETFUL, HUSH_NOT, false },
 };
 
 static struct umbra_error err;
@@ -60,7 +60,7 @@ static struct sim *boot(const struct family *family, bool shadowed)
 
 	if (family->traits)
 		sim_run_as_one(sim, family->traits);
-	sim->backend.hush = family->hush;
+	sim_hush_by(sim, family->hush);
 	sim->tells_base = true;
 	sim->while_waiting = backend_works;
 	sim_boot(sim, 2, V1 | EVENT);

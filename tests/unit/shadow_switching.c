@@ -21,7 +21,7 @@
 /* Back-ends as they are found. */
 struct family {
 	const char *name;
-	enum backend_hush hush;
+	enum hush_way hush;
 	unsigned int traits; /* of a device that is started as a whole */
 	bool tells_base;
 	uint64_t iova_offset;
@@ -32,34 +32,31 @@ struct family {
 static const struct family families[] = {
 	{ .name = "completes before it stops (DPDK)", .can_pass = true, .rounds = 2 },
 	{ .name = "hushed by its kick fd (libvhost-user)",
-	  .hush = BACKEND_HUSH_KICK,
+	  .hush = HUSH_BY_KICK,
 	  .can_pass = true,
 	  .rounds = 4 },
 	{ .name = "hushed by being disabled (rust-vmm)",
-	  .hush = BACKEND_HUSH_ENABLE,
+	  .hush = HUSH_BY_ENABLE,
 	  .can_pass = true,
 	  .rounds = 4 },
 	{ .name = "suspends, keeps index (vdpa_sim)",
-	  .hush = BACKEND_HUSH_KICK,
+	  .hush = HUSH_BY_KICK,
 	  .traits = SUSPENDING,
 	  .can_pass = true,
 	  .rounds = 2 },
 	{ .name = "keeps index (VDUSE)",
-	  .hush = BACKEND_HUSH_KICK,
+	  .hush = HUSH_BY_KICK,
 	  .traits = RESETTING,
 	  .tells_base = true,
 	  .can_pass = true,
 	  .rounds = 2 },
-	{ .name = "neither (vp_vdpa)",
-	  .hush = BACKEND_HUSH_KICK,
-	  .traits = FORGETFUL,
-	  .rounds = 1 },
+	{ .name = "neither (vp_vdpa)", .hush = HUSH_BY_KICK, .traits = FORGETFUL, .rounds = 1 },
 	{ .name = "suspends, keeps no index",
-	  .hush = BACKEND_HUSH_KICK,
+	  .hush = HUSH_BY_KICK,
 	  .traits = BACKEND_MAPS | BACKEND_SUSPENDS,
 	  .rounds = 1 },
 	{ .name = "keeps index, translated",
-	  .hush = BACKEND_HUSH_KICK,
+	  .hush = HUSH_BY_KICK,
 	  .traits = RESETTING,
 	  .tells_base = true,
 	  .iova_offset = 1ull << 40,
@@ -295,7 +292,7 @@ static void run_load(const struct family *family, uint16_t size, uint64_t featur
 	l->queues = 2;
 	random_begin(seed);
 	current = l;
-	sim->backend.hush = family->hush;
+	sim_hush_by(sim, family->hush);
 	if (family->traits)
 		sim_run_as_one(sim, family->traits);
 	sim->tells_base = family->tells_base;

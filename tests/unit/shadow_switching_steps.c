@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "base/shm.h"
 #include "sim.h"
 
@@ -167,13 +168,13 @@ static void a_backend_that_leaves_kicks_unread_is_waited_for_once(void **state)
 	struct sim *sim = sim_new(UMBRA_SHADOW_AUTO, 8, V1 | EVENT);
 
 	(void)state;
-	sim->backend.hush = BACKEND_HUSH_ENABLE;
+	sim_hush_by(sim, HUSH_BY_ENABLE);
 	sim_boot(sim, 1, V1 | EVENT);
 	sim_backend_take(sim, 0, 1);
 	sim->while_waiting = backend_never_wakes;
 	assert_int_equal(sim_switch(sim, true, NULL), -ETIME); /* later than it was promised */
 	assert_true(sim->now_us >= 100000);
-	assert_true(sim->backend.leaves_kicks);
+	assert_true(sim->hush.leaves_kicks);
 	sim->now_us = 0;
 	assert_int_equal(sim_switch(sim, true, NULL), 0);
 	assert_int_equal(sim_switch(sim, false, NULL), 0);
@@ -374,8 +375,7 @@ static void a_stopped_ring_goes_on_where_it_was_whatever_its_mode(void **state)
 
 static void a_kick_fd_that_is_exchanged_under_a_running_ring_is_heard(void **state)
 {
-	static const enum backend_hush hushes[] = { BACKEND_HUSH_NOT, BACKEND_HUSH_KICK,
-						    BACKEND_HUSH_ENABLE };
+	static const enum hush_way hushes[] = { HUSH_NOT, HUSH_BY_KICK, HUSH_BY_ENABLE };
 
 	(void)state;
 	for (size_t i = 0; i < 2 * ARRAY_SIZE(hushes); i++) {
@@ -383,7 +383,7 @@ static void a_kick_fd_that_is_exchanged_under_a_running_ring_is_heard(void **sta
 		struct umbra_error err = { "" };
 		uint64_t got = 0, given = 0;
 
-		sim->backend.hush = hushes[i / 2];
+		sim_hush_by(sim, hushes[i / 2]);
 		sim->while_waiting = complete_oldest;
 		sim_boot(sim, 1, V1 | EVENT);
 		assert_int_equal(sim_switch(sim, i % 2, NULL), 0);
@@ -410,6 +410,12 @@ static void a_kick_fd_that_is_exchanged_under_a_running_ring_is_heard(void **sta
 	}
 }
 
+static int passt_check_hush(const struct virtio_device *b, struct umbra_error *err)
+{
+	(void)b;
+	return error_set(err, -EOPNOTSUPP, "simulated: it ends at a kick");
+}
+
 /* passt; its guest's kicks are in nobody's hand. */
 static void a_backend_that_ends_at_a_late_kick_is_not_stopped_under_a_running_guest(void **state)
 {
@@ -419,12 +425,13 @@ static void a_backend_that_ends_at_a_late_kick_is_not_stopped_under_a_running_gu
 	uint16_t base;
 
 	(void)state;
-	sim->backend.hush = BACKEND_HUSH_ENABLE;
-	sim->backend.ends_at_late_kick = true;
+	sim_hush_by(sim, HUSH_BY_ENABLE);
+	sim->ops.check_hush = passt_check_hush;
 	sim->while_waiting = complete_oldest;
 	sim_boot(sim, 1, V1);
 	sim_backend_take(sim, 0, 1);
 	assert_int_equal(shadow_device_switch(sim->device, true, &err), -EOPNOTSUPP);
+	assert_non_null(strstr(err.text, "it ends at a kick: "));
 	assert_non_null(strstr(err.text, "shadow=on"));
 	assert_int_equal(sim->queues[0].stops, 0);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_PASSTHROUGH);

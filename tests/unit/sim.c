@@ -93,9 +93,9 @@ static bool host_can_notify(struct shadow_host *host, int fd)
 	return true;
 }
 
-static bool host_is_heard(struct shadow_host *host, int fd)
+static bool hush_is_heard(void *opaque, int fd)
 {
-	const struct sim *sim = sim_of_host(host);
+	const struct sim *sim = opaque;
 
 	for (unsigned int i = 0; i < SIM_QUEUES; i++) {
 		const struct sim_queue *q = &sim->queues[i];
@@ -155,7 +155,6 @@ static const struct shadow_host_ops host_ops = {
 	.make_memory = host_make_memory,
 	.make_eventfd = host_make_eventfd,
 	.can_notify = host_can_notify,
-	.is_heard = host_is_heard,
 	.event = host_event,
 };
 
@@ -360,6 +359,7 @@ static int backend_ring_start(struct virtio_device *b, unsigned int index,
 		return error_set(err, sim->fail_start_code, "simulated: queue %u does not start",
 				 index);
 	}
+	vhost_user_hush_note(&sim->hush, index, ring->kick_fd);
 	if (b->traits & BACKEND_RUNS_AS_ONE)
 		return sim_whole_ring_start(sim, index, ring, err);
 	q->told = *ring;
@@ -378,16 +378,16 @@ static void ring_close(struct sim *sim, unsigned int index)
 {
 	struct sim_queue *q = &sim->queues[index];
 
-	switch (sim->backend.hush) {
-	case BACKEND_HUSH_NOT:
+	switch (sim->hush.way) {
+	case HUSH_NOT:
 		while (q->held_count && !sim->answers_at_once)
 			sim_backend_complete(sim, index, 0);
 		break;
-	case BACKEND_HUSH_KICK: /* answer at once, complete what is held later */
+	case HUSH_BY_KICK: /* answer at once, complete what is held later */
 		break;
-	case BACKEND_HUSH_ENABLE:
+	case HUSH_BY_ENABLE:
 		assert_false(q->awake);
-		assert_false(!sim->backend.leaves_kicks && has_kick(sim, q));
+		assert_false(!sim->hush.leaves_kicks && has_kick(sim, q));
 		break;
 	}
 	q->started = false;
@@ -406,6 +406,7 @@ static int backend_ring_stop(struct virtio_device *b, unsigned int index,
 		return error_set(err, sim->fail_stop_code, "simulated: ring %u does not stop",
 				 index);
 	}
+	vhost_user_hush_note(&sim->hush, index, -1);
 	if (b->traits & BACKEND_RUNS_AS_ONE)
 		return sim_whole_ring_stop(sim, index, base, err);
 	ring_close(sim, index);
@@ -439,10 +440,10 @@ static int ring_exchange_kick(struct virtio_device *b, unsigned int index, int f
 	struct sim *sim = sim_of(b);
 	struct sim_queue *q = &sim->queues[index];
 
-	assert_int_equal(b->hush, BACKEND_HUSH_KICK); /* others do not bear it */
+	assert_int_equal(sim->hush.way, HUSH_BY_KICK); /* others do not bear it */
 	if (refuses_fd(sim, &q->told.kick_fd))
 		return error_set(err, -EREMOTEIO, "simulated: ring %u: no such fd", index);
-	if (b->traits) /* what came on the old one has been heard */
+	if (b->traits & BACKEND_RUNS_AS_ONE) /* what came on the old one has been heard */
 		q->awake |= has_kick(sim, q);
 	else if (q->awake && sim->before_answer) /* it is in the midst of a kick's work */
 		sim->before_answer(sim, index);
@@ -458,14 +459,86 @@ static int backend_ring_exchange(struct virtio_device *b, unsigned int index,
 {
 	struct virtio_ring *told = &sim_of(b)->queues[index].told;
 	int *slot = which == VIRTIO_RING_CALL ? &told->call_fd : &told->err_fd;
+	int rc;
 
-	if (which == VIRTIO_RING_KICK)
-		return ring_exchange_kick(b, index, fd, err);
+	if (which == VIRTIO_RING_KICK) {
+		rc = ring_exchange_kick(b, index, fd, err);
+		if (!rc)
+			vhost_user_hush_note(&sim_of(b)->hush, index, fd);
+		return rc;
+	}
 	if (refuses_fd(sim_of(b), slot))
 		return error_set(err, -EREMOTEIO, "simulated: ring %u: no such fd", index);
 	*slot = fd;
 	return 0;
 }
+
+/* --- it is hushed as the vhost-user client does it -------------------------------- */
+
+static int hush_set_kick(void *opaque, unsigned int index, int fd, struct umbra_error *err)
+{
+	return ring_exchange_kick(&((struct sim *)opaque)->backend, index, fd, err);
+}
+
+static int hush_set_enabled(void *opaque, unsigned int index, bool enabled, struct umbra_error *err)
+{
+	return backend_ring_enable(&((struct sim *)opaque)->backend, index, enabled, err);
+}
+
+static int hush_make_eventfd(void *opaque, int *fd, struct umbra_error *err)
+{
+	return host_make_eventfd(&((struct sim *)opaque)->host, fd, err);
+}
+
+static void hush_notify(void *opaque, int fd)
+{
+	host_notify(&((struct sim *)opaque)->device_host, fd);
+}
+
+static const struct vhost_user_hush_means hush_means = {
+	.set_kick = hush_set_kick,
+	.set_enabled = hush_set_enabled,
+	.make_eventfd = hush_make_eventfd,
+	.notify = hush_notify,
+	.is_heard = hush_is_heard,
+};
+
+static int backend_ring_hush(struct virtio_device *b, unsigned int index, bool is_fed,
+			     struct umbra_error *err)
+{
+	return vhost_user_hush_begin(&sim_of(b)->hush, index, is_fed, err);
+}
+
+static int backend_ring_unhush(struct virtio_device *b, unsigned int index, struct umbra_error *err)
+{
+	return vhost_user_hush_end(&sim_of(b)->hush, index, err);
+}
+
+static enum ring_rest backend_ring_rest(const struct virtio_device *b, unsigned int index)
+{
+	return vhost_user_hush_rest(&sim_of((struct virtio_device *)b)->hush, index);
+}
+
+static int backend_ring_sound(struct virtio_device *b, unsigned int index, struct umbra_error *err)
+{
+	return vhost_user_hush_sound(&sim_of(b)->hush, index, err);
+}
+
+static bool backend_ring_presume_rest(struct virtio_device *b, unsigned int index,
+				      uint64_t waited_ms)
+{
+	return vhost_user_hush_presume(&sim_of(b)->hush, index, waited_ms);
+}
+
+void sim_hush_by(struct sim *sim, enum hush_way way)
+{
+	sim->hush.way = way;
+	sim->backend.traits &= ~BACKEND_HEARS_NEW_KICKS;
+	if (way == HUSH_BY_KICK)
+		sim->backend.traits |= BACKEND_HEARS_NEW_KICKS;
+}
+
+/* --- all that it is asked ------------------------------------------------------ */
 
 static int backend_set_protocol(struct virtio_device *b, uint64_t features, struct umbra_error *err)
 {
@@ -527,6 +600,11 @@ static const struct virtio_ops backend_ops = {
 	.ring_stop = backend_ring_stop,
 	.ring_enable = backend_ring_enable,
 	.ring_exchange = backend_ring_exchange,
+	.ring_hush = backend_ring_hush,
+	.ring_unhush = backend_ring_unhush,
+	.ring_rest = backend_ring_rest,
+	.ring_sound = backend_ring_sound,
+	.ring_presume_rest = backend_ring_presume_rest,
 	.set_status = backend_set_status,
 	.get_status = backend_get_status,
 	.reset = backend_reset_device,
@@ -536,7 +614,7 @@ unsigned int sim_backend_take(struct sim *sim, unsigned int queue, unsigned int 
 {
 	struct sim_queue *q = &sim->queues[queue];
 	struct ring_chain chain = { .segs = q->segs };
-	bool is_by_round = sim->backend.hush == BACKEND_HUSH_ENABLE;
+	bool is_by_round = sim->hush.way == HUSH_BY_ENABLE;
 	unsigned int hint = 0, n = 0;
 
 	/* One of the ENABLE family is busy with its round before it reads the next kick, and
@@ -563,7 +641,7 @@ unsigned int sim_backend_take(struct sim *sim, unsigned int queue, unsigned int 
 		q->held_count++;
 		n++;
 		/* libvhost-user's way */
-		if (!sim->backend.traits && sim->backend.hush == BACKEND_HUSH_KICK &&
+		if (!(sim->backend.traits & BACKEND_RUNS_AS_ONE) && sim->hush.way == HUSH_BY_KICK &&
 		    q->device.event_idx)
 			shm_store16(split_avail_event(&q->device.split), q->device.last_avail);
 	}
@@ -579,8 +657,8 @@ void sim_backend_complete(struct sim *sim, unsigned int queue, unsigned int whic
 	device_ring_publish(&q->device);
 	if (device_ring_must_call(&q->device)) {
 		/* A stopped one has let go of its call fd, and hangs up now. */
-		assert_true(q->started || sim->backend.hush != BACKEND_HUSH_KICK ||
-			    !q->held[which].asks || sim->is_silent);
+		assert_true(q->started || sim->hush.way != HUSH_BY_KICK || !q->held[which].asks ||
+			    sim->is_silent);
 		host_notify(&sim->device_host, q->started ? q->told.call_fd : -1);
 	}
 	memmove(&q->held[which], &q->held[which + 1],
@@ -658,7 +736,8 @@ struct sim *sim_new(enum umbra_shadow_mode mode, uint16_t size, uint64_t feature
 	sim->host = (struct shadow_host){ &sim->device_host, &host_ops };
 	sim->ops = backend_ops;
 	sim->backend.ops = &sim->ops;
-	sim->backend.hush = BACKEND_HUSH_KICK;
+	vhost_user_hush_init(&sim->hush, &hush_means, sim);
+	sim_hush_by(sim, HUSH_BY_KICK);
 	sim->features = features;
 	sim->queue_num = SIM_QUEUES;
 	sim->slots = 8;
@@ -685,6 +764,7 @@ void sim_free(struct sim *sim)
 		assert_null(sim->services[i]);
 		free(sim->queues[i].private);
 	}
+	vhost_user_hush_fini(&sim->hush);
 	memory_unref(&sim->backend_memory);
 	free(sim->guest.host);
 	free(sim);

@@ -7,12 +7,11 @@
  * takes chains and completes them when the test says so, and can be told to
  * misbehave as real back-ends do not: that is what it is for.
  *
- * It is a vhost-user back-end of one of three families (virtio_ops.h, enum backend_hush):
- * KICK, as libvhost-user, hangs up where it has to call for a chain of a ring that was
- * stopped; ENABLE, as those of the rust-vmm crates, dies where a ring is stopped in the
- * midst of a round, or with a kick that is not read; NOT, as DPDK, completes what it has
- * before it answers to a stop.  With traits it is a device that is started as a
- * whole: sim_as_one.c.
+ * It is a vhost-user back-end of one of three families (vhost_user_hush.h, enum hush_way), and
+ * hushed as by the client: KICK, as libvhost-user, hangs up where it has to call for a chain of a
+ * ring that was stopped; ENABLE, as those of the rust-vmm crates, dies where a ring is stopped in
+ * the midst of a round, or with a kick that is not read; NOT, as DPDK, completes what it has before
+ * it answers to a stop.  With traits it is a device that is started as a whole: sim_as_one.c.
  */
 #ifndef UMBRA_TESTS_UNIT_SIM_H
 #define UMBRA_TESTS_UNIT_SIM_H
@@ -26,6 +25,7 @@
 #include "positions.h"
 #include "queue/shadow_host.h"
 #include "ring/driver_ring.h"
+#include "vhost_user/vhost_user_hush.h"
 
 /* The three kinds of devices that are started as a whole: traits for sim_run_as_one(). */
 #define SUSPENDING (BACKEND_MAPS | BACKEND_SUSPENDS | BACKEND_KEEPS_INDEX)
@@ -74,6 +74,7 @@ struct sim {
 	struct shadow_host host;
 	struct virtio_device backend;
 	struct virtio_ops ops;
+	struct vhost_user_hush hush;
 	struct shadow_device *device;
 	struct virtio_device *front; /* the same, as a front-end sees it */
 	uint64_t features;           /* offered by the back-end */
@@ -135,6 +136,8 @@ static inline struct sim *sim_of(struct virtio_device *backend)
 struct sim *sim_new(enum umbra_shadow_mode mode, uint16_t size, uint64_t features);
 void sim_free(struct sim *sim);
 
+/* Before booting: it is of another family. */
+void sim_hush_by(struct sim *sim, enum hush_way way);
 /* Before booting: it is a device that is started as a whole, with @traits beside. */
 void sim_run_as_one(struct sim *sim, unsigned int traits);
 /* The back-end's side of it, for sim.c's own operations. */

@@ -141,7 +141,7 @@ static void whole_info(const struct virtio_device *b, struct umbra_backend_info 
 
 void sim_run_as_one(struct sim *sim, unsigned int traits)
 {
-	sim->backend.traits = BACKEND_RUNS_AS_ONE | traits;
+	sim->backend.traits = BACKEND_RUNS_AS_ONE | BACKEND_HEARS_NEW_KICKS | traits;
 	sim->ops.device_start = whole_device_start;
 	sim->ops.device_stop = whole_device_stop;
 	sim->ops.ring_base = whole_ring_base;
@@ -153,5 +153,8 @@ void sim_run_as_one(struct sim *sim, unsigned int traits)
 	/* Nothing for the front-end's words: a call is a crash. */
 	sim->ops.set_status = NULL;
 	sim->ops.get_status = NULL;
+	sim->ops.ring_rest = NULL;
+	sim->ops.ring_sound = NULL;
+	sim->ops.ring_presume_rest = NULL;
 	sim->ops.ring_enable = NULL;
 }

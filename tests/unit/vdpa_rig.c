@@ -354,13 +354,6 @@ static bool host_can_notify(struct shadow_host *host, int fd)
 	return true;
 }
 
-static bool host_is_heard(struct shadow_host *host, int fd)
-{
-	(void)host;
-	(void)fd;
-	return true;
-}
-
 static int host_serve_begin(struct device_host *host, struct queue_service *service,
 			    struct umbra_error *err)
 {
@@ -409,7 +402,6 @@ static const struct shadow_host_ops host_ops = {
 	.make_memory = host_make_memory,
 	.make_eventfd = host_make_eventfd,
 	.can_notify = host_can_notify,
-	.is_heard = host_is_heard,
 	.event = host_event,
 };
 
