@@ -14,57 +14,35 @@
 
 /* --- replaying -------------------------------------------------------------------- */
 
-static struct rig *rig_of(struct shadow_host *host)
-{
-	return (struct rig *)(void *)((char *)host - offsetof(struct rig, host));
-}
-
-static struct rig *rig_of_device(struct device_host *host)
-{
-	return (struct rig *)(void *)((char *)host - offsetof(struct rig, device_host));
-}
-
-static uint64_t host_now(struct device_host *host)
-{
-	return rig_of_device(host)->now;
-}
+#define DEADLINE_US 1000000u
 
 /* While the host waits, the device does the next command. */
-static int host_wait(struct shadow_host *host, uint64_t us)
+static void device_works(struct sim_host *host)
 {
-	struct rig *g = rig_of(host);
+	struct rig *g = (struct rig *)(void *)((char *)host - offsetof(struct rig, host));
 
-	g->now += us;
 	if (g->obeyed == g->stop_at)
-		return -ECANCELED;
-	if (g->obeyed == g->deaf_at || !device_take(g))
-		return 0;
+		host->stopped = -ECANCELED;
+	if (g->obeyed == g->stop_at || g->obeyed == g->deaf_at || !device_take(g))
+		return;
 	if (g->obeyed == g->lie_at)
 		device_lies(g, 7, (uint16_t)(g->obeyed + 1));
 	else
 		device_answers(g, g->obeyed == g->no_at ? VIRTIO_NET_ERR : VIRTIO_NET_OK);
 	g->obeyed++;
-	return 0;
 }
 
-static void host_notify(struct device_host *host, int fd)
+/* The device is told all, and nobody else is notified. */
+static int replay(struct rig *g, struct umbra_error *err)
 {
-	struct rig *g = rig_of_device(host);
+	int rc;
 
-	assert_int_equal(fd, g->kick_fd);
-	g->kicks++;
+	g->host.while_waiting = device_works;
+	rc = control_queue_replay(&g->queue, &g->host.shadow, KICK_FD, DEADLINE_US, err);
+	for (int fd = 0; fd < SIM_FIRST_FD; fd++)
+		assert_true(fd == KICK_FD || !g->host.notified[fd]);
+	return rc;
 }
-
-static const struct device_host_ops device_host_ops = {
-	.now_us = host_now,
-	.notify = host_notify,
-};
-
-static const struct shadow_host_ops host_ops = {
-	.wait_us = host_wait,
-};
-
-#define DEADLINE_US 1000000u
 
 /* The state is: VLAN 5, all multicasts, three queue pairs. */
 static struct rig *rig_told(void)
@@ -74,9 +52,6 @@ static struct rig *rig_told(void)
 
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
 		net_control_commit(g->state, commands[i], i == 1 ? 3 : 4);
-	g->device_host.ops = &device_host_ops;
-	g->host = (struct shadow_host){ &g->device_host, &host_ops };
-	g->kick_fd = 42;
 	return g;
 }
 
@@ -87,11 +62,11 @@ static void a_fresh_device_is_told_all_before_the_guest_goes_on(void **state)
 
 	(void)state;
 	SAY(g, 1, PROMISC(1)); /* waits for its turn */
-	assert_int_equal(control_queue_replay(&g->queue, &g->host, 42, DEADLINE_US, &err), 0);
+	assert_int_equal(replay(g, &err), 0);
 	assert_int_equal(g->obeyed, 3);
 	assert_int_equal(g->seen_bytes, 4);
 	assert_memory_equal(g->seen, ((uint8_t[]){ PAIRS(3) }), 4);
-	assert_true(g->kicks > 0);
+	assert_true(g->host.notified[KICK_FD] > 0);
 	assert_int_equal(g->control_counters.replayed, 3);
 	assert_int_equal(g->control_counters.accepted, 0);
 	assert_int_equal(in_flight(g), 0);
@@ -111,11 +86,9 @@ static void a_fresh_device_has_to_be_told_nothing_if_nothing_was_said(void **sta
 	struct umbra_error err;
 
 	(void)state;
-	g->device_host.ops = &device_host_ops;
-	g->host = (struct shadow_host){ &g->device_host, &host_ops };
-	assert_int_equal(control_queue_replay(&g->queue, &g->host, 42, DEADLINE_US, &err), 0);
-	assert_int_equal(g->kicks, 0);
-	assert_int_equal(g->now, 0);
+	assert_int_equal(replay(g, &err), 0);
+	assert_int_equal(g->host.notified[KICK_FD], 0);
+	assert_int_equal(g->host.now_us, 0);
 	rig_free(g);
 }
 
@@ -136,7 +109,7 @@ static void a_command_in_flight_at_a_reset_is_told_after_the_replay(void **state
 	assert_int_equal(g->config.guest.at.avail, 0);
 	assert_int_equal(control_queue_init(&g->queue, &g->config), 0);
 	device_begin(g);
-	assert_int_equal(control_queue_replay(&g->queue, &g->host, 42, DEADLINE_US, &err), 0);
+	assert_int_equal(replay(g, &err), 0);
 	assert_memory_equal(g->seen, ((uint8_t[]){ PAIRS(3) }), 4);
 	run(g);
 	TAKES(g, PAIRS(4));
@@ -154,7 +127,7 @@ static void replay_fails(struct rig *g, int code, const char *why)
 	unsigned int owed;
 
 	SAY(g, 1, PROMISC(1));
-	assert_int_equal(control_queue_replay(&g->queue, &g->host, 42, DEADLINE_US, &err), code);
+	assert_int_equal(replay(g, &err), code);
 	if (!strstr(err.text, why))
 		fail_msg("\"%s\" does not say \"%s\"", err.text, why);
 	/* What of it comes back later, or is taken back, is not the guest's. */

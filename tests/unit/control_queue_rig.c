@@ -92,6 +92,7 @@ struct rig *rig_at(uint16_t size, uint64_t features, uint16_t base)
 	assert_int_equal(control_queue_init(&g->queue, &g->config), 0);
 	control_queue_service(&g->queue, &g->service);
 	device_begin(g);
+	sim_host_init(&g->host, NULL);
 	g->deaf_at = g->no_at = g->lie_at = g->stop_at = UINT32_MAX;
 	return g;
 }
@@ -103,6 +104,7 @@ struct rig *rig_new(void)
 
 void rig_free(struct rig *g)
 {
+	sim_host_fini(&g->host);
 	memory_unref(&g->memory);
 	memory_unref(&g->own_memory);
 	free(g->ram);

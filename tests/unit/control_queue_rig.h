@@ -10,6 +10,7 @@
 
 #include "feature_bits.h"
 #include "net/control_queue.h"
+#include "sim_host.h"
 
 #define F(name) BIT64(VIRTIO_NET_F_##name)
 
@@ -24,6 +25,7 @@
 /* Where the device sees our own memory.  It sees nothing else. */
 #define OWN_IOVA UINT64_C(0x7000000000)
 
+#define KICK_FD 42      /* the device's, of its control queue */
 #define UNANSWERED 0xee /* in the guest's byte for the answer */
 
 struct rig {
@@ -51,11 +53,7 @@ struct rig {
 	uint16_t head;
 
 	/* The host, while a replay runs. */
-	struct device_host device_host;
-	struct shadow_host host;
-	uint64_t now;
-	unsigned int kicks;
-	int kick_fd;
+	struct sim_host host;
 	unsigned int obeyed;  /* commands that the device has used */
 	unsigned int deaf_at; /* it does not use this one */
 	unsigned int no_at;   /* it answers no to this one */

@@ -105,7 +105,7 @@ static void rig_open(struct rig *rig, enum lane_kind kind)
 	rig->control =
 		(struct ring_control){ &rig->terms, &rig->state, &rig->counters, &rig->view };
 	rig->c = (struct lane_context){
-		.host = &rig->sim->host,
+		.host = &rig->sim->host.shadow,
 		.backend = &rig->sim->backend,
 		.guest_features = FEATURES,
 		.shadow_features = FEATURES,

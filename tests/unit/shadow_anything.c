@@ -260,7 +260,7 @@ static void backend_writes(unsigned int queue)
 	else
 		shm_store16(&used->idx, (uint16_t)(shm_load16(&used->idx) + 1));
 	if (told->call_fd >= 0 && sometimes(2))
-		world.sim->notified[told->call_fd]++;
+		world.sim->host.notified[told->call_fd]++;
 }
 
 static void world_goes_on(struct sim *sim)
@@ -276,8 +276,8 @@ static void world_goes_on(struct sim *sim)
 
 static int fd_new(void)
 {
-	assert_true(world.sim->next_fd < (int)SIM_FDS);
-	return sometimes(8) ? -1 : world.sim->next_fd++;
+	assert_true(world.sim->host.next_fd < (int)SIM_FDS);
+	return sometimes(8) ? -1 : world.sim->host.next_fd++;
 }
 
 static struct virtio_ring_addr addresses(unsigned int queue)
@@ -394,7 +394,7 @@ static void connect_anew(const char *lost)
 	shadow_device_detach(sim->device);
 	shadow_device_await(sim->device, lost);
 	for (unsigned int i = 0; i < SIM_QUEUES; i++)
-		assert_null(sim->services[i]);
+		assert_null(sim->host.services[i]);
 	memory_unref(&sim->backend_memory);
 	memset(world.has, 0, sizeof(world.has));
 	world.lost_in = NULL;
@@ -450,7 +450,7 @@ static void boot(void)
 		struct virtio_ring_addr addr = { { at + o.desc },
 						 { at + o.avail },
 						 { at + o.used } };
-		int kick = world.sim->next_fd++, call = world.sim->next_fd++;
+		int kick = world.sim->host.next_fd++, call = world.sim->host.next_fd++;
 
 		(void)!d->ops->ring_set_size(d, q, SIZE, &err);
 		(void)!d->ops->ring_set_base(d, q, ring_position_split(shm_load16(&s.used->idx)),

@@ -244,9 +244,10 @@ static void a_suspended_device_is_not_waited_for(void **state)
 		request(sim, 0, 2);
 		sim_run(sim);
 		assert_int_equal(sim_backend_take(sim, 0, 1), 1);
-		start = sim->now_us;
+		start = sim->host.now_us;
 		assert_int_equal(ring_stop(sim, 0), 1);
-		assert_true(sim->now_us - start < 50000); /* the hush at most, not the deadline */
+		assert_true(sim->host.now_us - start <
+			    50000); /* the hush at most, not the deadline */
 		assert_int_equal(sim_guest_get(sim, 0, &got, &len), 1);
 		assert_int_equal(got, 1);
 		assert_int_equal(lost(sim, 0), 0);
@@ -274,9 +275,9 @@ static void receive_buffers_that_the_device_never_used_come_again(void **state)
 		room(sim, 0, i);
 	sim_run(sim);
 	assert_int_equal(sim_backend_take(sim, 0, 3), 3);
-	start = sim->now_us;
+	start = sim->host.now_us;
 	assert_int_equal(sim_switch(sim, false, &err), 0);
-	assert_int_equal(sim->now_us, start); /* nothing was waited for */
+	assert_int_equal(sim->host.now_us, start); /* nothing was waited for */
 	assert_int_equal(lost(sim, 0), 0);
 	assert_int_equal(returned(sim, 0), 3);
 	for (uint64_t i = 0; i < 5; i++)
@@ -342,7 +343,7 @@ static void kept_buffers_outlive_a_stop_but_not_a_reset(void **state)
 
 static void complete_late(struct sim *sim)
 {
-	if (sim->now_us >= 20000 && sim->queues[0].held_count)
+	if (sim->host.now_us >= 20000 && sim->queues[0].held_count)
 		sim_backend_complete(sim, 0, 0);
 }
 
@@ -362,7 +363,7 @@ static void requests_are_waited_for_before_a_reset(void **state)
 		sim_run(sim);
 		assert_int_equal(sim_backend_take(sim, 0, 2), 2);
 		assert_int_equal(sim_switch(sim, !shadowed, &err), 0);
-		assert_true(sim->now_us >= 20000);
+		assert_true(sim->host.now_us >= 20000);
 		assert_int_equal(sim->requests_lost, 0);
 		assert_int_equal(sim_guest_get(sim, 0, &got, &len), 1);
 		assert_int_equal(sim_guest_get(sim, 0, &got, &len), 1);
@@ -502,10 +503,10 @@ static void what_a_device_that_cannot_be_asked_has_is_not_guessed(void **state)
 	sim->tells_base = false;
 	request(sim, 0, 1);
 	arrives(sim, 0, 1);
-	start = sim->now_us;
+	start = sim->host.now_us;
 	assert_int_equal(sim_switch(sim, true, &err), -ETIME);
 	assert_non_null(strstr(err.text, "as far as it can be asked"));
-	assert_true(sim->now_us - start >= 100000);
+	assert_true(sim->host.now_us - start >= 100000);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_PASSTHROUGH);
 	request(sim, 0, 2);
 	arrives(sim, 0, 2);
@@ -618,9 +619,9 @@ static void a_device_that_starts_in_neither_mode_is_tried_again(void **state)
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_NEGOTIATING);
 	assert_non_null(strstr(sim_info(sim)->info.reason, "out of memory"));
 	for (int i = 0; i < 3; i++) {
-		before = sim->now_us;
+		before = sim->host.now_us;
 		sim_pause(sim);
-		assert_int_equal(sim->now_us - before, 1000000u << i);
+		assert_int_equal(sim->host.now_us - before, 1000000u << i);
 		assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_NEGOTIATING);
 	}
 	sim->ops.device_start = device_start;
@@ -648,7 +649,7 @@ static void a_device_that_is_lost_leaves_nothing_running(void **state)
 		assert_int_equal(sim_switch(sim, false, &err), -ECONNRESET);
 		assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_BACKEND_LOST);
 		for (unsigned int q = 0; q < 2; q++)
-			assert_null(sim->services[q]);
+			assert_null(sim->host.services[q]);
 		shadow_device_tend(sim->device);
 		assert_int_equal(shadow_device_tend_ms(sim->device), -1);
 		sim_free(sim);
@@ -693,7 +694,7 @@ static void a_broken_ring_is_left_out_of_what_follows(void **state)
 		if (sim_kinds[k] & BACKEND_KEEPS_INDEX)
 			assert_int_equal(sim_switch(sim, true, &err), 0);
 		shm_store16(&q->driver.split.avail->idx, 101);
-		sim->notified[q->kick_fd]++;
+		sim->host.notified[q->kick_fd]++;
 		sim_run(sim);
 		assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_BROKEN);
 		if (sim_kinds[k] & BACKEND_KEEPS_INDEX)

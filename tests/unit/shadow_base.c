@@ -61,7 +61,7 @@ static void is_broken(struct sim *sim, uint16_t base, uint16_t used, uint16_t av
 		fail_msg("\"%s\" lacks \"%s\" or \"%s\"", error, at, between);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_BROKEN);
 	assert_false(sim->queues[0].started);
-	assert_null(sim->services[0]);
+	assert_null(sim->host.services[0]);
 	sim_pause(sim);
 	sim_serve(sim, 1, 100);
 }
@@ -172,7 +172,7 @@ static void be_in_the_midst(struct sim *sim, bool shadowed)
 
 static void use_it(struct sim *sim)
 {
-	if (sim->queues[0].held_count && sim->now_us > 200)
+	if (sim->queues[0].held_count && sim->host.now_us > 200)
 		sim_backend_complete(sim, 0, 0);
 }
 
@@ -231,7 +231,7 @@ static void a_base_of_the_back_end_that_cannot_be_breaks_a_passed_ring_at_once(v
 						 families[k].traits ? UMBRA_DEVICE_SHADOWED
 								    : UMBRA_DEVICE_PASSTHROUGH);
 			}
-			assert_true(sim->now_us < 100000); /* not waited for */
+			assert_true(sim->host.now_us < 100000); /* not waited for */
 			sim_free(sim);
 		}
 }
@@ -252,7 +252,7 @@ static void a_base_of_the_back_end_that_cannot_be_breaks_a_shadowed_ring_at_once
 		(void)!shadow_device_switch(sim->device, false, &err);
 		sim->base_lie = 0;
 		is_broken(sim, (uint16_t)(4 + lies[n]), 4, 6);
-		assert_true(sim->now_us < 100000);
+		assert_true(sim->host.now_us < 100000);
 		driver_begins_anew(sim, 2);
 		sim_free(sim);
 	}
@@ -317,10 +317,10 @@ static void what_an_earlier_life_had_and_uses_late_is_no_lie(void **state)
 	sim_backend_complete(sim, 0, 0); /* the one that was given up */
 	assert_int_equal(sim_backend_take(sim, 0, 1), 1);
 	sim_backend_complete(sim, 0, 0);
-	sim->now_us = 0;
+	sim->host.now_us = 0;
 	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 	assert_int_equal(base, 5);
-	assert_int_equal(sim->now_us, 0); /* nothing is waited for */
+	assert_int_equal(sim->host.now_us, 0); /* nothing is waited for */
 	assert_int_equal(sim_ring_start(sim, 0, base), 0);
 	assert_int_equal(sim_info(sim)->queues[0].error[0], 0);
 	assert_int_equal(sim_backend_take(sim, 0, 8), 1);

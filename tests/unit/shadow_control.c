@@ -96,7 +96,7 @@ static void a_command_in_flight_at_a_switch_is_answered_once(void **state)
 	for (size_t k = 0; k < SIM_KINDS; k++)
 		for (int is_taken = 0; is_taken < 2; is_taken++) {
 			struct sim *sim = net_boot(sim_kinds[k]);
-			uint64_t start = sim->now_us;
+			uint64_t start = sim->host.now_us;
 			unsigned int first, second;
 
 			assert_int_equal(answer(sim, SAY(sim, PROMISC)), VIRTIO_NET_OK);
@@ -112,7 +112,7 @@ static void a_command_in_flight_at_a_switch_is_answered_once(void **state)
 			}
 			sim->while_waiting = device_take;
 			restart(sim);
-			assert_true(sim->now_us - start < 100000);
+			assert_true(sim->host.now_us - start < 100000);
 			ASSERT_TOLD_AGAIN(sim, 0, PROMISC);
 			assert_int_equal(answer(sim, first), VIRTIO_NET_OK);
 			assert_int_equal(answer(sim, second), VIRTIO_NET_OK);
@@ -219,7 +219,7 @@ static void a_guest_that_breaks_its_control_ring_breaks_nothing_else(void **stat
 	(void)state;
 	assert_int_equal(answer(sim, SAY(sim, PROMISC)), VIRTIO_NET_OK);
 	shm_store16(&q->driver.split.avail->idx, 101);
-	sim->notified[q->kick_fd]++;
+	sim->host.notified[q->kick_fd]++;
 	sim_run(sim);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_BROKEN);
 	assert_non_null(strstr(sim_info(sim)->queues[CONTROL].error, "made 100 chains"));

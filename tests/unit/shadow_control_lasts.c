@@ -162,7 +162,7 @@ static void a_command_in_new_memory_is_read(void **state)
 	assert_int_equal(sim->front->ops->add_region(sim->front, &extra, &err), 0);
 	assert_int_equal(driver_ring_add(ring, segs, 2, dev.said), 1);
 	driver_ring_publish(ring);
-	sim->notified[sim->queues[CONTROL].kick_fd]++;
+	sim->host.notified[sim->queues[CONTROL].kick_fd]++;
 	(void)answer(sim, dev.said);
 	assert_int_equal(told(sim), 2);
 	assert_int_equal(extra.host[64], VIRTIO_NET_OK);

@@ -45,7 +45,7 @@ void device_take(struct sim *sim)
 	device_ring_complete(&q->device, (uint16_t)(chain.head + (dev.lies > 0)), 1);
 	dev.lies -= dev.lies > 0;
 	device_ring_publish(&q->device);
-	sim->notified[q->told.call_fd]++;
+	sim->host.notified[q->told.call_fd]++;
 }
 
 static int enable(struct virtio_device *b, unsigned int index, bool enabled,
@@ -117,7 +117,7 @@ unsigned int guest_say(struct sim *sim, const uint8_t *bytes, size_t size)
 	command_place(sim, which)[COMMAND_STRIDE - 1] = UNANSWERED;
 	assert_int_equal(driver_ring_add(ring, segs, 2, which), 1);
 	driver_ring_publish(ring);
-	sim->notified[sim->queues[CONTROL].kick_fd]++;
+	sim->host.notified[sim->queues[CONTROL].kick_fd]++;
 	return which;
 }
 

@@ -92,7 +92,7 @@ static void a_disabled_ring_takes_no_part_in_a_switch_and_is_neither_read_nor_ki
 			assert_memory_equal(ring, before, sizeof(before));
 			assert_int_equal(sim_notified(sim, sim->queues[0].kick_fd), kicks);
 			assert_false(sim->queues[0].started);
-			assert_true(sim->now_us < 100000); /* nor waited for */
+			assert_true(sim->host.now_us < 100000); /* nor waited for */
 			sim_free(sim);
 		}
 }

@@ -229,7 +229,7 @@ static void after_a_reset_no_ring_starts_before_its_features(void **state)
 	(void)state;
 	sim_boot(sim, 1, FEATURES);
 	assert_int_equal(sim->front->ops->reset(sim->front, &err), 0);
-	fd = sim->next_fd++;
+	fd = sim->host.next_fd++;
 	assert_int_equal(sim->front->ops->ring_set_kick(sim->front, 0, &fd, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "before SET_FEATURES"));
 	assert_false(sim->queues[0].started);
@@ -249,7 +249,7 @@ static void a_reset_ring_begins_at_0_and_disabled(void **state)
 	assert_int_equal(ring_set_base_at(sim->front, 0, 3, &err), 0);
 	assert_int_equal(sim->front->ops->reset(sim->front, &err), 0);
 	assert_int_equal(sim->front->ops->set_features(sim->front, FEATURES | BIT64(30), &err), 0);
-	fd = sim->next_fd++;
+	fd = sim->host.next_fd++;
 	assert_int_equal(sim->front->ops->ring_set_kick(sim->front, 0, &fd, &err), 0);
 	assert_int_equal(sim->queues[0].told.base.avail, 0);
 	assert_false(sim->queues[0].told.enabled);

@@ -181,9 +181,9 @@ static void a_life_that_is_stopped_does_not_wait_for_an_earlier_one(void **state
 		assert_int_equal(sim_backend_take(sim, 0, 8), 1);
 		sim_backend_complete(sim, 0, 1);
 		expect(sim, 10, 1);
-		start = sim->now_us;
+		start = sim->host.now_us;
 		stop(sim);
-		assert_int_equal(sim->now_us, start);
+		assert_int_equal(sim->host.now_us, start);
 	}
 	driver_begins(sim);
 	complete_oldest(sim, 1);
@@ -256,7 +256,7 @@ static void chains_of_a_passed_ring_that_broke_are_not_completed_on_a_shadow(voi
 		const bool has_some = n < 2;
 		struct sim *sim = boot(8, V1 | EVENT, false);
 		struct umbra_error err = { "" };
-		int fd = sim->next_fd++;
+		int fd = sim->host.next_fd++;
 
 		ask(sim, 0);
 		assert_int_equal(sim_backend_take(sim, 0, 8), 1);

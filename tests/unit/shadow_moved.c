@@ -102,10 +102,10 @@ static void the_same_addresses_change_nothing(void **state)
 		struct sim *sim = boot(family, shadowed);
 		unsigned int starts = sim->queues[0].starts, stops = sim->queues[0].stops;
 
-		sim->fail_serves = 1; /* a host that is asked would refuse */
+		sim->host.fail_serves = 1; /* a host that is asked would refuse */
 		for (unsigned int i = 0; i < 3; i++)
 			assert_int_equal(move(sim, 0, 0), 0);
-		assert_int_equal(sim->fail_serves, 1);
+		assert_int_equal(sim->host.fail_serves, 1);
 		assert_int_equal(sim->queues[0].starts, starts);
 		assert_int_equal(sim->queues[0].stops, stops);
 		sim_serve(sim, 0, 100);
@@ -202,7 +202,7 @@ static void a_ring_that_cannot_stand_there_is_broken_and_no_other(void **state)
 		assert_int_equal(move(sim, 0, ZEROS), 0);
 		assert_non_null(strstr(sim_info(sim)->queues[0].error, "at index 5,"));
 		assert_non_null(strstr(sim_info(sim)->queues[0].error, "used 0 and available 0"));
-		assert_null(sim->services[0]);
+		assert_null(sim->host.services[0]);
 		for (uint64_t i = 0; i < 10; i++)
 			sim_serve(sim, 1, i);
 		/* Where it can stand, it lives again. */

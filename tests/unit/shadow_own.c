@@ -403,7 +403,7 @@ static void a_shadowed_guest_cannot_name_our_memory(void **state)
 	seg.addr.v = own_region(sim)->gpa.v;
 	assert_int_equal(driver_ring_add(&sim->queues[0].driver, &seg, 1, 1), 1);
 	driver_ring_publish(&sim->queues[0].driver);
-	sim->notified[sim->queues[0].kick_fd]++;
+	sim->host.notified[sim->queues[0].kick_fd]++;
 	sim_run(sim);
 	assert_int_equal(sim_backend_take(sim, 0, 1), 0);
 	shadow_device_check_queues(sim->device);

@@ -55,10 +55,10 @@ static void an_eventfd_that_is_refused_leaves_the_old_one(void **state)
 		bool shadowed = n % 2, here = shadowed && n / 2 < 2;
 		struct sim *sim = boot(2, shadowed);
 		struct umbra_error err = { "" };
-		int fd = sim->next_fd++, given = fd;
+		int fd = sim->host.next_fd++, given = fd;
 
 		if (here)
-			sim->fail_serves = 1;
+			sim->host.fail_serves = 1;
 		else
 			sim->fail_fds = 1;
 		assert_int_equal(set_fd(sim, n / 2, 0, &fd, &err), here ? -EPERM : -EREMOTEIO);
@@ -90,11 +90,11 @@ static void a_queue_whose_old_eventfd_cannot_be_had_back_is_broken(void **state)
 		bool shadowed = n % 2;
 		struct sim *sim = boot(2, shadowed);
 		struct umbra_error err = { "" };
-		int fd = sim->next_fd++;
+		int fd = sim->host.next_fd++;
 		uint16_t base;
 
 		if (shadowed)
-			sim->fail_serves = 2;
+			sim->host.fail_serves = 2;
 		else
 			sim->fail_fds = 2;
 		assert_int_not_equal(set_fd(sim, n / 2, 0, &fd, &err), 0);
@@ -134,7 +134,7 @@ static void a_queue_too_many_is_refused_and_the_others_do_not_notice(void **stat
 		sim_boot(sim, 2, V1 | EVENT);
 		assert_int_equal(shadow_device_switch(sim->device, true, &err), 0);
 		sim_serve(sim, 0, 1);
-		events = sim->event_count;
+		events = sim->host.event_count;
 		for (unsigned int q = 0; q < 2; q++)
 			sim->queues[q].starts = sim->queues[q].stops = 0;
 		sim->fail_start = 1; /* a back-end that is asked would refuse as well */
@@ -142,7 +142,7 @@ static void a_queue_too_many_is_refused_and_the_others_do_not_notice(void **stat
 		addr = sim_ring_addr(sim, 2);
 		assert_int_equal(sim->front->ops->ring_set_size(sim->front, 2, 8, &err), 0);
 		assert_int_equal(sim->front->ops->ring_set_addr(sim->front, 2, &addr, &err), 0);
-		fd = sim->next_fd++;
+		fd = sim->host.next_fd++;
 		assert_int_equal(sim->front->ops->ring_enable(sim->front, 2, true, &err), 0);
 		assert_int_not_equal(sim->front->ops->ring_set_kick(sim->front, 2, &fd, &err), 0);
 		assert_non_null(strstr(err.text, "queue 2"));
@@ -154,7 +154,7 @@ static void a_queue_too_many_is_refused_and_the_others_do_not_notice(void **stat
 			assert_int_equal(sim->queues[q].stops, 0);
 		}
 		assert_int_equal(state_of(sim), UMBRA_DEVICE_SHADOWED);
-		assert_int_equal(sim->event_count, events);
+		assert_int_equal(sim->host.event_count, events);
 		assert_int_equal(shadow_device_tend_ms(sim->device), -1);
 		sim_serve(sim, 0, 2);
 		sim_serve(sim, 1, 3);
@@ -285,7 +285,7 @@ static void a_stopped_queue_whose_resume_is_refused_is_tried_again(void **state)
 		assert_int_equal(shadow_device_switch(sim->device, !shadowed, &err), -EREMOTEIO);
 		assert_int_equal(sim->fail_stop + sim->fail_start, 0);
 		assert_false(sim->queues[0].started);
-		sim->now_us += 1000000; /* the first retry */
+		sim->host.now_us += 1000000; /* the first retry */
 		sim_pause(sim);
 		assert_true(sim->queues[0].started);
 		sim_run(sim);

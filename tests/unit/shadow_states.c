@@ -39,8 +39,8 @@ static bool table_has(unsigned int from, unsigned int to)
 /* What the host was told since it was last looked at is in the table, and ends at @state. */
 static void is_told(struct sim *sim, enum umbra_device_state state)
 {
-	for (unsigned int i = 0; i < sim->event_count; i++) {
-		const struct umbra_event *event = &sim->events[i];
+	for (unsigned int i = 0; i < sim->host.event_count; i++) {
+		const struct umbra_event *event = &sim->host.events[i];
 
 		if (event->kind != UMBRA_EVENT_STATE)
 			continue;
@@ -49,7 +49,7 @@ static void is_told(struct sim *sim, enum umbra_device_state state)
 				 umbra_device_state_name(event->to));
 		seen[event->from][event->to] = true;
 	}
-	sim->event_count = 0;
+	sim->host.event_count = 0;
 	assert_string_equal(umbra_device_state_name(shadow_device_state(sim->device)),
 			    umbra_device_state_name(state));
 }

@@ -56,7 +56,7 @@ static void chains_that_the_backend_never_took_go_back_and_come_again(void **sta
 		assert_int_equal(sim_switch(sim, false, NULL), 0);
 		assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_PASSTHROUGH);
 	}
-	assert_int_equal(sim->now_us, 0); /* nothing was waited for */
+	assert_int_equal(sim->host.now_us, 0); /* nothing was waited for */
 	settle(sim, 0, &got);
 	assert_int_equal(got, 5);
 	sim_free(sim);
@@ -64,7 +64,7 @@ static void chains_that_the_backend_never_took_go_back_and_come_again(void **sta
 
 static void complete_oldest(struct sim *sim)
 {
-	if (sim->now_us < 1000)
+	if (sim->host.now_us < 1000)
 		return;
 	sim_backend_take(sim, 0, 1);
 	if (sim->queues[0].held_count)
@@ -81,14 +81,14 @@ static void chains_that_the_backend_took_are_waited_for(void **state)
 	sim_boot(sim, 1, V1 | EVENT);
 	sim->while_waiting = complete_oldest;
 	for (int round = 0; round < 4; round++) {
-		uint64_t before = sim->now_us = 0;
+		uint64_t before = sim->host.now_us = 0;
 
 		for (uint64_t i = 0; i < 4; i++)
 			assert_int_equal(sim_guest_add(sim, 0, 1, 1, i), 1);
 		sim_run(sim);
 		assert_int_equal(sim_backend_take(sim, 0, 3), 3);
 		assert_int_equal(sim_switch(sim, round % 2 == 0, NULL), 0);
-		assert_true(sim->now_us - before >= 1000);
+		assert_true(sim->host.now_us - before >= 1000);
 		assert_int_equal(sim->queues[0].held_count, 0);
 		settle(sim, 0, &got);
 		assert_int_equal(got, 4 * (round + 1));
@@ -130,7 +130,7 @@ static void busy_guest(struct sim *sim)
 
 	sim->queues[0].guest_awake = true;
 	sim_backend_take(sim, 0, 8); /* once for each kick */
-	if (sim->now_us % 400 == 0 && sim->queues[0].held_count)
+	if (sim->host.now_us % 400 == 0 && sim->queues[0].held_count)
 		sim_backend_complete(sim, 0, 0);
 	if (sim_guest_get(sim, 0, &serial, &len))
 		assert_int_equal(sim_guest_add(sim, 0, 1, 1, serial), 1);
@@ -147,9 +147,9 @@ static void a_ring_without_event_idx_under_load_is_sounded(void **state)
 		assert_int_equal(sim_guest_add(sim, 0, 1, 1, i), 1);
 	for (int round = 0; round < 20; round++) {
 		sim_backend_take(sim, 0, 8);
-		sim->now_us = 0;
+		sim->host.now_us = 0;
 		assert_int_equal(sim_switch(sim, true, NULL), 0);
-		assert_true(sim->now_us < 100000);
+		assert_true(sim->host.now_us < 100000);
 		sim_run(sim);
 		assert_int_equal(sim_switch(sim, false, NULL), 0);
 	}
@@ -173,12 +173,12 @@ static void a_backend_that_leaves_kicks_unread_is_waited_for_once(void **state)
 	sim_backend_take(sim, 0, 1);
 	sim->while_waiting = backend_never_wakes;
 	assert_int_equal(sim_switch(sim, true, NULL), -ETIME); /* later than it was promised */
-	assert_true(sim->now_us >= 100000);
+	assert_true(sim->host.now_us >= 100000);
 	assert_true(sim->hush.leaves_kicks);
-	sim->now_us = 0;
+	sim->host.now_us = 0;
 	assert_int_equal(sim_switch(sim, true, NULL), 0);
 	assert_int_equal(sim_switch(sim, false, NULL), 0);
-	assert_int_equal(sim->now_us, 0);
+	assert_int_equal(sim->host.now_us, 0);
 	sim_free(sim);
 }
 
@@ -200,7 +200,7 @@ static void a_backend_that_keeps_chains_makes_the_switch_fail_and_the_old_mode_g
 		assert_non_null(strstr(err.text, "queue 0"));
 		assert_non_null(strstr(err.text, "6 chains"));
 		assert_non_null(strstr(err.text, "100 ms"));
-		assert_true(sim->now_us >= 100000 && sim->now_us < 110000);
+		assert_true(sim->host.now_us >= 100000 && sim->host.now_us < 110000);
 		assert_int_equal(shadow_device_state(sim->device),
 				 shadowed ? UMBRA_DEVICE_SHADOWED : UMBRA_DEVICE_PASSTHROUGH);
 		/* no fd of the mode that was not reached is left behind */
@@ -251,7 +251,7 @@ static void a_backend_that_is_lost_in_a_switch_leaves_nothing_running(void **sta
 		assert_int_equal(shadow_device_switch(sim->device, false, &err), -ECONNRESET);
 		assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_BACKEND_LOST);
 		for (unsigned int q = 0; q < 2; q++)
-			assert_null(sim->services[q]);
+			assert_null(sim->host.services[q]);
 		/* whatever the front-end asks now gets an answer */
 		assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 		assert_int_equal(shadow_device_switch(sim->device, true, &err), 0);
@@ -311,7 +311,7 @@ static void a_guest_that_breaks_its_ring_keeps_its_other_rings(void **state)
 	assert_int_equal(sim_backend_take(sim, 0, 1), 1);
 	/* 100 chains at once on a ring of 8 */
 	shm_store16(&q->driver.split.avail->idx, 101);
-	sim->notified[q->kick_fd]++;
+	sim->host.notified[q->kick_fd]++;
 	sim_run(sim);
 	assert_int_equal(shadow_device_state(sim->device), UMBRA_DEVICE_BROKEN);
 
@@ -387,9 +387,9 @@ static void a_kick_fd_that_is_exchanged_under_a_running_ring_is_heard(void **sta
 		sim->while_waiting = complete_oldest;
 		sim_boot(sim, 1, V1 | EVENT);
 		assert_int_equal(sim_switch(sim, i % 2, NULL), 0);
-		sim->now_us = 1000;
+		sim->host.now_us = 1000;
 		for (int round = 0; round < 10; round++) {
-			int fd = sim->next_fd++;
+			int fd = sim->host.next_fd++;
 
 			/* one in its hands, one that it has not seen */
 			assert_int_equal(sim_guest_add(sim, 0, 1, 1, given++), 1);
@@ -444,7 +444,7 @@ static void a_backend_that_ends_at_a_late_kick_is_not_stopped_under_a_running_gu
 	assert_int_equal(sim_guest_add(sim, 0, 1, 1, 7), 1);
 	settle(sim, 0, &got);
 	assert_int_equal(got, 1);
-	sim->now_us = 1000;
+	sim->host.now_us = 1000;
 	assert_int_equal(sim_switch(sim, false, NULL), 0);
 	assert_int_equal(shadow_device_switch(sim->device, true, &err), -EOPNOTSUPP);
 	sim_free(sim);

@@ -21,181 +21,31 @@
 #define DATA_OFFSET (2ull << 20) /* in a queue's slot of guest memory */
 #define SEG_BYTES 64u
 
-static struct sim *sim_of_host(struct shadow_host *host)
+/* --- host ------------------------------------------------------------------ */
+
+static struct sim *sim_of_host(struct sim_host *host)
 {
 	return (struct sim *)(void *)((char *)host - offsetof(struct sim, host));
 }
 
-static struct sim *sim_of_device(struct device_host *host)
-{
-	return (struct sim *)(void *)((char *)host - offsetof(struct sim, device_host));
-}
-
-/* --- host ------------------------------------------------------------------ */
-
-static uint64_t host_now_us(struct device_host *host)
-{
-	return sim_of_device(host)->now_us;
-}
-
-static int host_wait_us(struct shadow_host *host, uint64_t us)
+static void sim_waits(struct sim_host *host)
 {
 	struct sim *sim = sim_of_host(host);
 
-	sim->now_us += us;
 	if (sim->while_waiting)
 		sim->while_waiting(sim);
-	return sim->stopped;
 }
-
-static void own_release(struct memory_backing *backing)
-{
-	free(*(void **)(backing + 1));
-	free(backing);
-}
-
-static int host_make_memory(struct shadow_host *host, uint64_t size, struct memory_region *out,
-			    struct umbra_error *err)
-{
-	struct memory_backing *backing = calloc(1, sizeof(*backing) + sizeof(void *));
-	void *memory = aligned_alloc(4096, size);
-
-	(void)host;
-	(void)err;
-	assert_non_null(backing);
-	assert_non_null(memory);
-	memset(memory, 0xa5, size); /* the ring layer must not count on zeros */
-	*(void **)(backing + 1) = memory;
-	backing->refs = 1;
-	backing->fd = -1;
-	backing->release = own_release;
-	*out = (struct memory_region){ .host = memory, .size = size, .backing = backing };
-	return 0;
-}
-
-static int host_make_eventfd(struct shadow_host *host, int *out, struct umbra_error *err)
-{
-	(void)err;
-	*out = sim_of_host(host)->next_fd++;
-	return 0;
-}
-
-static void host_notify(struct device_host *host, int fd)
-{
-	if (fd >= 0)
-		sim_of_device(host)->notified[fd]++;
-}
-
-static bool host_can_notify(struct shadow_host *host, int fd)
-{
-	(void)host;
-	(void)fd;
-	return true;
-}
-
-static bool hush_is_heard(void *opaque, int fd)
-{
-	const struct sim *sim = opaque;
-
-	for (unsigned int i = 0; i < SIM_QUEUES; i++) {
-		const struct sim_queue *q = &sim->queues[i];
-
-		if (q->started && q->told.kick_fd == fd && q->kicks_heard != sim_notified(sim, fd))
-			return false;
-	}
-	return true;
-}
-
-static int host_serve_begin(struct device_host *host, struct queue_service *service,
-			    struct umbra_error *err)
-{
-	struct sim *sim = sim_of_device(host);
-
-	assert_true(service->index < SIM_QUEUES);
-	assert_null(sim->services[service->index]);
-	if (sim->fail_serves && sim->fail_serves--)
-		return error_set(err, -EPERM, "simulated: queue %u's eventfds cannot be watched",
-				 service->index);
-	sim->services[service->index] = service;
-	sim->services_heard[service->index] = UINT64_MAX; /* one pass unasked */
-	return 0;
-}
-
-static void host_serve_end(struct device_host *host, struct queue_service *service)
-{
-	struct sim *sim = sim_of_device(host);
-
-	assert_ptr_equal(sim->services[service->index], service);
-	sim->services[service->index] = NULL;
-}
-
-static void host_event(struct shadow_host *host, const struct umbra_event *event)
-{
-	struct sim *sim = sim_of_host(host);
-
-	if (sim->event_count < SIM_EVENTS_MAX)
-		sim->events[sim->event_count++] = *event;
-}
-
-static void host_config_changed(struct device_host *host)
-{
-	sim_of_device(host)->configs_changed++;
-}
-
-static const struct device_host_ops device_host_ops = {
-	.now_us = host_now_us,
-	.notify = host_notify,
-	.serve_begin = host_serve_begin,
-	.serve_end = host_serve_end,
-	.config_changed = host_config_changed,
-};
-
-static const struct shadow_host_ops host_ops = {
-	.wait_us = host_wait_us,
-	.make_memory = host_make_memory,
-	.make_eventfd = host_make_eventfd,
-	.can_notify = host_can_notify,
-	.event = host_event,
-};
 
 void sim_run(struct sim *sim)
 {
-	bool again = true;
-	unsigned int owed;
-
-	while (again) {
-		again = false;
-		for (unsigned int i = 0; i < SIM_QUEUES; i++) {
-			struct queue_service *s = sim->services[i];
-			uint64_t heard;
-			int actions;
-
-			if (!s || s->broken)
-				continue;
-			heard = sim_notified(sim, s->kick_in) + sim_notified(sim, s->call_in);
-			if (heard == sim->services_heard[i])
-				continue;
-			actions = s->pass(s->queue, &owed);
-			if (actions < 0) {
-				s->broken = true;
-				actions = (int)owed;
-			} else if (actions & SHADOW_MORE) {
-				again = true;
-			} else {
-				sim->services_heard[i] = heard;
-			}
-			if (actions & SHADOW_KICK_BACKEND)
-				host_notify(&sim->device_host, s->kick_out);
-			if (actions & SHADOW_CALL_GUEST)
-				host_notify(&sim->device_host, s->call_out);
-		}
-	}
+	while (sim_host_serve(&sim->host))
+		;
 	shadow_device_check_queues(sim->device);
 }
 
 uint64_t sim_notified(const struct sim *sim, int fd)
 {
-	return fd < 0 ? 0 : sim->notified[fd];
+	return sim_host_notified(&sim->host, fd);
 }
 
 /* --- back-end ---------------------------------------------------------------- */
@@ -487,12 +337,29 @@ static int hush_set_enabled(void *opaque, unsigned int index, bool enabled, stru
 
 static int hush_make_eventfd(void *opaque, int *fd, struct umbra_error *err)
 {
-	return host_make_eventfd(&((struct sim *)opaque)->host, fd, err);
+	struct sim *sim = opaque;
+
+	return sim->host.fds->make(&sim->host, fd, err);
+}
+
+static bool hush_is_heard(void *opaque, int fd)
+{
+	const struct sim *sim = opaque;
+
+	for (unsigned int i = 0; i < SIM_QUEUES; i++) {
+		const struct sim_queue *q = &sim->queues[i];
+
+		if (q->started && q->told.kick_fd == fd && q->kicks_heard != sim_notified(sim, fd))
+			return false;
+	}
+	return true;
 }
 
 static void hush_notify(void *opaque, int fd)
 {
-	host_notify(&((struct sim *)opaque)->device_host, fd);
+	struct sim *sim = opaque;
+
+	sim->host.fds->notify(&sim->host, fd);
 }
 
 static const struct vhost_user_hush_means hush_means = {
@@ -659,7 +526,7 @@ void sim_backend_complete(struct sim *sim, unsigned int queue, unsigned int whic
 		/* A stopped one has let go of its call fd, and hangs up now. */
 		assert_true(q->started || sim->hush.way != HUSH_BY_KICK || !q->held[which].asks ||
 			    sim->is_silent);
-		host_notify(&sim->device_host, q->started ? q->told.call_fd : -1);
+		sim->host.fds->notify(&sim->host, q->started ? q->told.call_fd : -1);
 	}
 	memmove(&q->held[which], &q->held[which + 1],
 		(q->held_count - which - 1) * sizeof(q->held[0]));
@@ -695,7 +562,7 @@ int sim_guest_add(struct sim *sim, unsigned int queue, unsigned int out, unsigne
 	if (rc) {
 		driver_ring_publish(&q->driver);
 		if (driver_ring_must_kick(&q->driver))
-			host_notify(&sim->device_host, q->kick_fd);
+			sim->host.fds->notify(&sim->host, q->kick_fd);
 	}
 	return rc;
 }
@@ -732,8 +599,8 @@ struct sim *sim_new(enum umbra_shadow_mode mode, uint16_t size, uint64_t feature
 	struct sim *sim = calloc(1, sizeof(*sim));
 
 	assert_non_null(sim);
-	sim->device_host.ops = &device_host_ops;
-	sim->host = (struct shadow_host){ &sim->device_host, &host_ops };
+	sim_host_init(&sim->host, NULL);
+	sim->host.while_waiting = sim_waits;
 	sim->ops = backend_ops;
 	sim->backend.ops = &sim->ops;
 	vhost_user_hush_init(&sim->hush, &hush_means, sim);
@@ -742,7 +609,6 @@ struct sim *sim_new(enum umbra_shadow_mode mode, uint16_t size, uint64_t feature
 	sim->queue_num = SIM_QUEUES;
 	sim->slots = 8;
 	sim->size = size;
-	sim->next_fd = 1000; /* no real fds: the device closes what it is given */
 	sim->guest = (struct memory_region){
 		.gpa = { SIM_GPA },
 		.uva = { SIM_UVA },
@@ -751,7 +617,7 @@ struct sim *sim_new(enum umbra_shadow_mode mode, uint16_t size, uint64_t feature
 	};
 	assert_non_null(sim->guest.host);
 	memset(sim->guest.host, 0, sim->guest.size);
-	assert_int_equal(shadow_device_create(&sim->host, mode, 100, &sim->device), 0);
+	assert_int_equal(shadow_device_create(&sim->host.shadow, mode, 100, &sim->device), 0);
 	sim->front = shadow_device_virtio(sim->device);
 	shadow_device_attach(sim->device, &sim->backend);
 	return sim;
@@ -760,10 +626,9 @@ struct sim *sim_new(enum umbra_shadow_mode mode, uint16_t size, uint64_t feature
 void sim_free(struct sim *sim)
 {
 	shadow_device_destroy(&sim->device);
-	for (unsigned int i = 0; i < SIM_QUEUES; i++) {
-		assert_null(sim->services[i]);
+	sim_host_fini(&sim->host);
+	for (unsigned int i = 0; i < SIM_QUEUES; i++)
 		free(sim->queues[i].private);
-	}
 	vhost_user_hush_fini(&sim->hush);
 	memory_unref(&sim->backend_memory);
 	free(sim->guest.host);
@@ -776,7 +641,7 @@ void sim_pause(struct sim *sim)
 
 	if (ms < 0)
 		return;
-	sim->now_us += (uint64_t)ms * 1000;
+	sim->host.now_us += (uint64_t)ms * 1000;
 	shadow_device_tend(sim->device);
 }
 
@@ -796,10 +661,10 @@ int sim_ring_start(struct sim *sim, unsigned int queue, uint16_t base)
 	struct umbra_error err = { "" };
 	int kick, call, rc;
 
-	q->kick_fd = sim->next_fd++;
-	q->call_fd = sim->next_fd++;
+	q->kick_fd = sim->host.next_fd++;
+	q->call_fd = sim->host.next_fd++;
 	q->calls_heard = 0;
-	assert_true(sim->next_fd < (int)SIM_FDS);
+	assert_true(sim->host.next_fd < (int)SIM_FDS);
 	kick = q->kick_fd;
 	call = q->call_fd;
 	assert_int_equal(d->ops->ring_set_size(d, queue, sim->size, &err), 0);

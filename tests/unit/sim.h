@@ -23,8 +23,8 @@
 #include "device/shadow_device.h"
 #include "feature_bits.h"
 #include "positions.h"
-#include "queue/shadow_host.h"
 #include "ring/driver_ring.h"
+#include "sim_host.h"
 #include "vhost_user/vhost_user_hush.h"
 
 /* The three kinds of devices that are started as a whole: traits for sim_run_as_one(). */
@@ -34,13 +34,11 @@
 #define SIM_KINDS 3u
 extern const unsigned int sim_kinds[SIM_KINDS];
 
-#define SIM_QUEUES 4u
+#define SIM_QUEUES SIM_HOST_QUEUES
 #define SIM_GPA 0x10000000ull
 #define SIM_UVA 0x7f0000000000ull
 #define SIM_SLOT (4ull << 20) /* guest memory per queue: its ring, then its data */
 #define SIM_HELD_MAX 1024u
-#define SIM_EVENTS_MAX 64u
-#define SIM_FDS (1u << 18)
 
 struct sim_held {
 	uint16_t head;
@@ -70,8 +68,7 @@ struct sim_queue {
 };
 
 struct sim {
-	struct device_host device_host;
-	struct shadow_host host;
+	struct sim_host host;
 	struct virtio_device backend;
 	struct virtio_ops ops;
 	struct vhost_user_hush hush;
@@ -92,24 +89,17 @@ struct sim {
 	unsigned int device_starts, device_stops;
 	uint64_t requests_lost; /* that it had when it was reset */
 
-	uint64_t now_us;
-	int stopped;                            /* what wait_us returns */
 	void (*while_waiting)(struct sim *sim); /* the world goes on */
 	/* The back-end takes all that is available of the queue, before it answers. */
 	void (*before_answer)(struct sim *sim, unsigned int queue);
-	struct queue_service *services[SIM_QUEUES];
-	uint64_t services_heard[SIM_QUEUES]; /* notifications of theirs that were heard */
-	uint64_t notified[SIM_FDS];          /* by fd number */
-	int next_fd;
 
 	/* faults: what the call returns once, counted down to 0 */
 	int fail_start, fail_start_code, fail_start_again;
 	int fail_stop, fail_stop_code;
 	int fail_device_start, fail_device_start_code;
 	int fail_device_stop, fail_device_stop_code;
-	bool is_silent;  /* a completion after a stop does not end the connection */
-	int fail_serves; /* the host does not serve so many rings */
-	int fail_fds;    /* so many fds are refused */
+	bool is_silent; /* a completion after a stop does not end the connection */
+	int fail_fds;   /* so many fds are refused */
 	int fail_memory_code;
 	int fail_add, fail_add_code;
 	int fail_reset_code;  /* though it forgets all the same */
@@ -121,10 +111,6 @@ struct sim {
 	unsigned int tables, adds, removes; /* how often it was told: whole, a region */
 	struct memory_region guest;         /* the one region of the guest */
 	struct sim_queue queues[SIM_QUEUES];
-	unsigned int configs_changed;
-
-	struct umbra_event events[SIM_EVENTS_MAX];
-	unsigned int event_count;
 };
 
 static inline struct sim *sim_of(struct virtio_device *backend)

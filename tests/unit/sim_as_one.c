@@ -73,7 +73,7 @@ static int whole_device_stop(struct virtio_device *b, struct umbra_error *err)
 	for (unsigned int i = 0; i < SIM_QUEUES; i++) {
 		struct sim_queue *q = &sim->queues[i];
 
-		assert_null(sim->services[i]); /* nobody feeds it any more */
+		assert_null(sim->host.services[i]); /* nobody feeds it any more */
 		while (q->held_count && b->traits & BACKEND_SUSPENDS && !sim->is_liar)
 			sim_backend_complete(sim, i, 0);
 		for (unsigned int h = 0; h < q->held_count; h++)

@@ -403,7 +403,7 @@ static void a_config_interrupt_in_the_middle_of_a_switch_is_told_afterwards(void
 		begin_booted(&kinds[k]);
 		rig.before = interrupt;
 		for (unsigned int at = 1; !is_over; at += shadowed ? 0 : 1) {
-			unsigned int told = rig.configs_told;
+			unsigned int told = rig.host.configs_changed;
 			uint8_t value = 0;
 
 			is_busy(2);
@@ -414,9 +414,9 @@ static void a_config_interrupt_in_the_middle_of_a_switch_is_told_afterwards(void
 			is_in(mode_state(shadowed), NULL);
 			is_over = interrupt_at && !shadowed;
 			interrupt_at = 0;
-			assert_int_equal(rig.configs_told, told);
+			assert_int_equal(rig.host.configs_changed, told);
 			assert_int_equal(rig_dispatch(&rig), 0);
-			assert_int_equal(rig.configs_told, told + has_interrupted);
+			assert_int_equal(rig.host.configs_changed, told + has_interrupted);
 			assert_int_equal(
 				rig.front->ops->get_config(rig.front, 0, &value, 1, &rig.err), 0);
 			assert_int_equal(value, rig.sim.config[0]);

@@ -31,15 +31,15 @@ static void break_queue_0(const struct kind *kind)
 	served(3);
 	is_busy(2);
 	rig.holds = false;
-	rig.configs_told = 0;
+	rig.host.configs_changed = 0;
 	rig_lie_used(&rig, 0, 0x12345);
 	rig_run(&rig);
 	is_in(UMBRA_DEVICE_BROKEN, "74565");
-	assert_int_equal(rig.queues_broken, 1);
-	assert_non_null(strstr(rig.broken_reason, "74565"));
-	assert_string_equal(info()->queues[0].error, rig.broken_reason);
+	assert_int_equal(rig.host.queues_broken, 1);
+	assert_non_null(strstr(rig.host.broken_reason, "74565"));
+	assert_string_equal(info()->queues[0].error, rig.host.broken_reason);
 	assert_string_equal(info()->queues[1].error, "");
-	assert_int_equal(rig.configs_told, 1); /* NEEDS_RESET is to be read */
+	assert_int_equal(rig.host.configs_changed, 1); /* NEEDS_RESET is to be read */
 	assert_int_equal(eventfd_read(rig.queues[0].err_fd, &count), 0);
 	assert_int_equal(eventfd_read(rig.queues[1].err_fd, &count), -1);
 	assert_int_equal(rig_open_requests(&rig, 1), 0);
@@ -136,7 +136,7 @@ static void a_device_that_vanishes_is_lost_with_the_next_question(void **state)
 				 -ECONNRESET);
 		is_in(UMBRA_DEVICE_BACKEND_LOST, "the device is gone");
 		for (unsigned int i = 0; i < RIG_QUEUES; i++)
-			assert_null(rig.queues[i].service);
+			assert_null(rig.host.services[i]);
 		rig_detach(&rig, info()->info.reason);
 		rig.sim.is_gone = rig.holds = false;
 		lives_again();

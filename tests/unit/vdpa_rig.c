@@ -284,29 +284,10 @@ void rig_lie_used(struct rig *rig, unsigned int queue, uint32_t id)
 
 /* --- the host ------------------------------------------------------------- */
 
-static struct rig *rig_of_host(struct shadow_host *host)
-{
-	return (struct rig *)(void *)((char *)host - offsetof(struct rig, host));
-}
-
-static struct rig *rig_of_device(struct device_host *host)
-{
-	return (struct rig *)(void *)((char *)host - offsetof(struct rig, device_host));
-}
-
-static uint64_t host_now_us(struct device_host *host)
-{
-	return rig_of_device(host)->now_us;
-}
-
 /* Meanwhile the disk gets on. */
-static int host_wait_us(struct shadow_host *host, uint64_t us)
+static void host_waits(struct sim_host *host)
 {
-	struct rig *rig = rig_of_host(host);
-
-	rig->now_us += us;
-	disk_run(rig, true);
-	return 0;
+	disk_run((struct rig *)(void *)((char *)host - offsetof(struct rig, host)), true);
 }
 
 static struct rig *own_rig;
@@ -318,28 +299,28 @@ static void own_is_released(struct memory_backing *backing)
 	own_release(backing);
 }
 
-static int host_make_memory(struct shadow_host *host, uint64_t size, struct memory_region *out,
+static int host_make_memory(struct shadow_host *shadow, uint64_t size, struct memory_region *out,
 			    struct umbra_error *err)
 {
 	int rc = mapping_create_own(size, out, err);
 
 	if (rc)
 		return rc;
-	own_rig = rig_of_host(host);
+	own_rig = (struct rig *)(void *)((char *)shadow - offsetof(struct rig, host.shadow));
 	own_rig->own_memories++;
 	own_release = out->backing->release;
 	out->backing->release = own_is_released;
 	return 0;
 }
 
-static int host_make_eventfd(struct shadow_host *host, int *out, struct umbra_error *err)
+static int eventfd_make(struct sim_host *host, int *out, struct umbra_error *err)
 {
 	(void)host;
 	*out = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return *out < 0 ? error_set(err, -errno, "eventfd: %s", strerror(errno)) : 0;
 }
 
-static void host_notify(struct device_host *host, int fd)
+static void eventfd_notify(struct sim_host *host, int fd)
 {
 	struct notifier n = notifier_make(fd);
 
@@ -347,97 +328,19 @@ static void host_notify(struct device_host *host, int fd)
 	notifier_send(&n);
 }
 
-static bool host_can_notify(struct shadow_host *host, int fd)
-{
-	(void)host;
-	(void)fd;
-	return true;
-}
-
-static int host_serve_begin(struct device_host *host, struct queue_service *service,
-			    struct umbra_error *err)
-{
-	struct rig_queue *q = &rig_of_device(host)->queues[service->index];
-
-	(void)err;
-	assert_null(q->service);
-	q->service = service;
-	q->is_fresh = true;
-	return 0;
-}
-
-static void host_serve_end(struct device_host *host, struct queue_service *service)
-{
-	struct rig_queue *q = &rig_of_device(host)->queues[service->index];
-
-	assert_ptr_equal(q->service, service);
-	q->service = NULL;
-}
-
-static void host_event(struct shadow_host *host, const struct umbra_event *event)
-{
-	struct rig *rig = rig_of_host(host);
-
-	if (event->kind != UMBRA_EVENT_QUEUE_BROKEN)
-		return;
-	rig->queues_broken |= 1u << event->queue;
-	snprintf(rig->broken_reason, sizeof(rig->broken_reason), "%s", event->reason);
-}
-
-static void host_config_changed(struct device_host *host)
-{
-	rig_of_device(host)->configs_told++;
-}
-
-static const struct device_host_ops device_host_ops = {
-	.now_us = host_now_us,
-	.notify = host_notify,
-	.serve_begin = host_serve_begin,
-	.serve_end = host_serve_end,
-	.config_changed = host_config_changed,
-};
-
-static const struct shadow_host_ops host_ops = {
-	.wait_us = host_wait_us,
-	.make_memory = host_make_memory,
-	.make_eventfd = host_make_eventfd,
-	.can_notify = host_can_notify,
-	.event = host_event,
-};
-
-static bool was_notified(int fd)
+static bool eventfd_was_notified(struct sim_host *host, int fd)
 {
 	eventfd_t value;
 
+	(void)host;
 	return fd >= 0 && !eventfd_read(fd, &value);
 }
 
-/* What the thread that serves a queue does. */
-static bool host_serve(struct rig *rig, struct rig_queue *q)
-{
-	struct queue_service *s = q->service;
-	unsigned int owed = 0;
-	bool is_due;
-	int rc;
-
-	if (!s || s->broken)
-		return false;
-	is_due = was_notified(s->kick_in);
-	is_due |= was_notified(s->call_in);
-	if (!is_due && !q->is_fresh)
-		return false;
-	rc = s->pass(s->queue, &owed);
-	q->is_fresh = rc > 0 && rc & QUEUE_MORE;
-	if (rc < 0)
-		__atomic_store_n(&s->broken, true, __ATOMIC_RELEASE);
-	else
-		owed = (unsigned int)rc;
-	if (owed & QUEUE_KICK_BACKEND)
-		host_notify(&rig->device_host, s->kick_out);
-	if (owed & QUEUE_CALL_GUEST)
-		host_notify(&rig->device_host, s->call_out);
-	return true;
-}
+static const struct sim_fds eventfds = {
+	.make = eventfd_make,
+	.notify = eventfd_notify,
+	.was_notified = eventfd_was_notified,
+};
 
 /* --- the guest ------------------------------------------------------------ */
 
@@ -472,7 +375,7 @@ static void guest_get(struct rig *rig, unsigned int queue)
 	struct rig_queue *q = &rig->queues[queue];
 	struct driver_done done;
 
-	q->is_awake |= was_notified(q->call_fd);
+	q->is_awake |= eventfd_was_notified(&rig->host, q->call_fd);
 	while (q->is_awake) {
 		int rc = driver_ring_get(&q->driver, &done);
 
@@ -495,8 +398,7 @@ void rig_run(struct rig *rig)
 
 	do {
 		again = disk_run(rig, !rig->holds);
-		for (unsigned int i = 0; i < RIG_QUEUES; i++)
-			again |= host_serve(rig, &rig->queues[i]);
+		again |= sim_host_serve(&rig->host);
 	} while (again);
 	shadow_device_check_queues(rig->device);
 	for (unsigned int i = 0; i < RIG_QUEUES; i++)
@@ -522,7 +424,7 @@ void rig_expect_served(struct rig *rig, unsigned int queue, unsigned int count)
 
 static void on_config_changed(void *opaque)
 {
-	((struct rig *)opaque)->configs_told++;
+	((struct rig *)opaque)->host.configs_changed++;
 }
 
 void rig_attach(struct rig *rig)
@@ -555,7 +457,7 @@ void rig_detach(struct rig *rig, const char *lost)
 	for (unsigned int i = 0; i < RIG_QUEUES; i++) {
 		struct rig_queue *q = &rig->queues[i];
 
-		assert_null(q->service);
+		assert_null(rig->host.services[i]);
 		q->is_open = false;
 		q->held_count = 0;
 	}
@@ -654,7 +556,7 @@ void rig_pause(struct rig *rig)
 
 	if (ms < 0)
 		return;
-	rig->now_us += (uint64_t)ms * 1000;
+	rig->host.now_us += (uint64_t)ms * 1000;
 	shadow_device_tend(rig->device);
 }
 
@@ -704,16 +606,18 @@ void rig_init(struct rig *rig)
 	memset(rig, 0, sizeof(*rig));
 	rig->fds = open_fds();
 	rig->mappings = count_mappings();
-	rig->device_host.ops = &device_host_ops;
-	rig->host = (struct shadow_host){ &rig->device_host, &host_ops };
+	sim_host_init(&rig->host, &eventfds);
+	rig->host.ops.make_memory = host_make_memory;
+	rig->host.while_waiting = host_waits;
 	vdpa_sim_init(&rig->sim);
 	rig->sim.features |= BIT64(VIRTIO_RING_F_EVENT_IDX) | BIT64(VIRTIO_RING_F_INDIRECT_DESC);
 	rig->sim.ring_count = RIG_QUEUES;
 	rig->sim.before = disk_hears;
 	for (unsigned int i = 0; i < RIG_QUEUES; i++)
 		rig->queues[i].kick_fd = rig->queues[i].call_fd = rig->queues[i].err_fd = -1;
-	assert_int_equal(
-		shadow_device_create(&rig->host, UMBRA_SHADOW_AUTO, DEADLINE_MS, &rig->device), 0);
+	assert_int_equal(shadow_device_create(&rig->host.shadow, UMBRA_SHADOW_AUTO, DEADLINE_MS,
+					      &rig->device),
+			 0);
 	rig->front = shadow_device_virtio(rig->device);
 }
 
@@ -721,6 +625,7 @@ void rig_fini(struct rig *rig)
 {
 	rig_detach(rig, NULL);
 	shadow_device_destroy(&rig->device);
+	sim_host_fini(&rig->host);
 	for (unsigned int i = 0; i < RIG_QUEUES; i++)
 		queue_drop(&rig->queues[i]);
 	for (unsigned int i = 0; i < rig->region_count; i++)

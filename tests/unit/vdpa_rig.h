@@ -17,9 +17,9 @@
 
 #include "device/shadow_device.h"
 #include "positions.h"
-#include "queue/shadow_host.h"
 #include "ring/device_ring.h"
 #include "ring/driver_ring.h"
+#include "sim_host.h"
 #include "vdpa_sim.h"
 
 #define RIG_QUEUES 2u
@@ -51,22 +51,16 @@ struct rig_queue {
 	struct rig_held held[RIG_HELD_MAX];
 	unsigned int held_count;
 	uint64_t lost; /* requests that it had when it was reset */
-
-	/* host */
-	struct queue_service *service;
-	bool is_fresh; /* one pass unasked */
 };
 
 struct rig {
-	struct device_host device_host;
-	struct shadow_host host;
+	struct sim_host host;
 	struct vdpa_sim sim;
 	struct virtio_device *backend;
 	struct shadow_device *device;
 	struct virtio_device *front; /* the same, as a front-end sees it */
 	struct umbra_error err;
 	struct rig_queue queues[RIG_QUEUES];
-	uint64_t now_us;
 
 	/* 0: rings and requests.  1: answers.  More: what a test wants. */
 	struct memory_region regions[RIG_REGIONS_MAX];
@@ -75,10 +69,6 @@ struct rig {
 	bool holds;  /* the disk uses nothing before somebody waits for it */
 	bool sleeps; /* the disk takes nothing */
 	void (*before)(struct rig *rig, unsigned long request); /* a system call */
-
-	/* What was heard. */
-	unsigned int configs_told, queues_broken;
-	char broken_reason[UMBRA_ERROR_SIZE];
 
 	/* What must be as it was in the end. */
 	unsigned int fds, mappings;
