@@ -8,10 +8,9 @@
 #include "balloon/balloon_device_private.h"
 #include "base/log.h"
 
-void balloon_account_changed(struct balloon_device *d)
+void balloon_account_changed(struct balloon_device *d, const struct ledger *l)
 {
 	struct balloon_counters *c = &d->shared.counters;
-	const struct ledger *l = d->memory ? d->ledger : NULL;
 
 	__atomic_store_n(&c->pages, l ? l->pages : 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&c->unfreed, l ? l->unfreed : 0, __ATOMIC_RELAXED);
@@ -51,7 +50,7 @@ void balloon_device_clear_account(struct balloon_device *d)
 		ledger_clear(d->ledger);
 	d->account = BALLOON_ACCOUNT_KNOWN;
 	d->adopted = 0;
-	balloon_account_changed(d);
+	balloon_account_changed(d, d->rings.memory ? d->ledger : NULL);
 	d->actual = 0;
 	d->driver_writes_actual = false;
 	balloon_stats_clear(&d->shared.stats);

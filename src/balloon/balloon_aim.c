@@ -24,8 +24,11 @@
 bool balloon_device_has_driver(const struct balloon_device *d)
 {
 	/* A front-end need not say more than "disabled" when a driver goes. */
-	return d->rings[0].started && d->rings[0].front.enabled && d->rings[1].started &&
-	       d->rings[1].front.enabled;
+	for (unsigned int i = 0; i < 2; i++)
+		if (!served_ring_is_started(&d->queues[i].served) ||
+		    !d->queues[i].served.front.enabled)
+			return false;
+	return true;
 }
 
 uint64_t balloon_device_pages(const struct balloon_device *d)
@@ -36,11 +39,11 @@ uint64_t balloon_device_pages(const struct balloon_device *d)
 
 void balloon_device_ask_stats(struct balloon_device *d)
 {
-	const struct balloon_ring *r = &d->rings[2];
+	const struct balloon_queue *q = &d->queues[2];
 
 	__atomic_store_n(&d->shared.stats_wanted, d->aim.generation, __ATOMIC_RELAXED);
-	if (r->serving && r->queue.kind == BALLOON_QUEUE_STATS)
-		device_host_notify(d->host->device, r->front.kick_fd);
+	if (q->served.state == SERVED_RUNNING && q->kind == BALLOON_QUEUE_STATS)
+		device_host_notify(d->host->device, q->served.front.kick_fd);
 }
 
 /* --- the guest's memory ---------------------------------------------------------- */
@@ -60,8 +63,8 @@ static uint64_t touched_bytes(const struct balloon_device *d)
 {
 	uint64_t sum = 0;
 
-	for (unsigned int i = 0; d->memory && i < d->memory->count; i++) {
-		const struct memory_region *r = &d->memory->regions[i];
+	for (unsigned int i = 0; d->rings.memory && i < d->rings.memory->count; i++) {
+		const struct memory_region *r = &d->rings.memory->regions[i];
 
 		if (balloon_device_touches(&d->config, r->gpa.v, r->size))
 			sum += r->size;
@@ -73,7 +76,7 @@ struct balloon_base balloon_device_base(const struct balloon_device *d)
 {
 	struct balloon_base base = { .kind = UMBRA_BALLOON_BASE_NONE };
 
-	if (!d->memory)
+	if (!d->rings.memory)
 		return base;
 	base.within = touched_bytes(d);
 	if (d->config.memory_bytes) {

@@ -53,7 +53,6 @@ struct balloon_counters {
 	uint64_t reported_bytes;
 	uint64_t kept_bytes; /* named by the guest, and not given back: memory_backing::keeps */
 	uint64_t messages, refused_messages, refused_records;
-	uint64_t kicks;                    /* on all queues */
 	uint64_t translate_us, discard_us; /* spent on pages, without and in the discards */
 };
 

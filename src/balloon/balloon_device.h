@@ -45,7 +45,6 @@
 
 #define BALLOON_QUEUES 5u
 #define BALLOON_CONFIG_BYTES 16u
-#define BALLOON_MEMORY_SLOTS 509u /* vhost-user names no limit; QEMU has 512 slots at most */
 
 struct balloon_device;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The inside of a balloon device, shared by balloon_device.c (what the front-end says
- * of it as a whole), balloon_ring.c (of each ring), and balloon_info.c (what others
+ * The inside of a balloon device, shared by balloon_device.c (its life, memory
+ * and configuration), balloon_ring.c (its rings), and balloon_info.c (what others
  * are told).
  */
 #ifndef UMBRA_BALLOON_BALLOON_DEVICE_PRIVATE_H
@@ -15,25 +15,14 @@
 #include "balloon/balloon_target.h"
 #include "base/bits.h"
 #include "base/log.h"
-#include "virtio/guest_ring.h"
+#include "virtio/guest_rings.h"
 
 /* virtio 1.2, 5.5.3; older kernel headers lack it. */
 #ifndef VIRTIO_BALLOON_F_REPORTING
 #define VIRTIO_BALLOON_F_REPORTING 5
 #endif
 
-#define FEATURE(d, name) (!!((d)->features & BIT64(VIRTIO_BALLOON_F_##name)))
-
-/* One ring, and its life here. */
-struct balloon_ring {
-	struct guest_ring front; /* what the front-end said of it */
-	bool started;
-	bool built; /* queue.ring is valid: its indices are where we are */
-	bool serving;
-	struct balloon_queue queue;
-	struct queue_service service;
-	char error[UMBRA_ERROR_SIZE]; /* why it is broken; "" */
-};
+#define FEATURE(d, name) (!!((d)->rings.features & BIT64(VIRTIO_BALLOON_F_##name)))
 
 /* What the driver is told, and why: balloon_aim.c. */
 struct balloon_aim {
@@ -63,18 +52,15 @@ enum balloon_account {
 };
 
 struct balloon_device {
-	struct virtio_device virtio; /* first member: what the front-end has */
+	struct guest_rings rings; /* first: see virtio/guest_rings.h; what the front-end has */
 	struct balloon_host *host;
 	struct balloon_device_config config;
-	uint64_t offered, features;
 	bool attached;
-	uint8_t status;
 	uint32_t actual, poison;   /* as the driver wrote them */
 	bool driver_writes_actual; /* it has done so, since it began */
 	bool target_is_set_again;  /* since the last step */
 	enum umbra_balloon_state state_told;
-	struct memory *memory; /* or NULL */
-	struct ledger *ledger; /* of the memory; or of the one that was there last */
+	struct ledger *ledger; /* of rings.memory; or of the one that was there last */
 	enum balloon_account account;
 	uint32_t adopted;         /* pages */
 	uint64_t errors_logged;   /* discards that have failed, as far as the log says */
@@ -82,12 +68,12 @@ struct balloon_device {
 	struct balloon_aim aim;
 	struct balloon_progress progress;
 	struct balloon_shared shared;
-	struct balloon_ring rings[BALLOON_QUEUES];
+	struct balloon_queue queues[BALLOON_QUEUES];
 };
 
-static inline struct balloon_device *balloon_of(struct virtio_device *self)
+static inline struct balloon_device *balloon_of(struct guest_rings *g)
 {
-	return (struct balloon_device *)self;
+	return (struct balloon_device *)(void *)g;
 }
 
 /*
@@ -123,39 +109,18 @@ uint64_t balloon_device_pages(const struct balloon_device *d);
 
 /* The driver that filled the balloon is no more.  No queue is in service. */
 void balloon_device_clear_account(struct balloon_device *d);
-/* The ledger, or what was adopted, is another.  No queue is in service. */
-void balloon_account_changed(struct balloon_device *d);
+/* The ledger, or what was adopted, is another; @ledger is of the memory that is there, or NULL.
+ * No queue is in service. */
+void balloon_account_changed(struct balloon_device *d, const struct ledger *ledger);
 /* The driver has said how many pages it has, and that is more than the ledger. */
 void balloon_account_adopt(struct balloon_device *d);
 
-/* Take all queues out of service, and put them back with what has been negotiated
- * and mapped meanwhile. */
-void balloon_queues_pause(struct balloon_device *d);
-void balloon_queues_resume(struct balloon_device *d);
-
-/* It is served no more until it is started anew; tell why. */
-void balloon_ring_break(struct balloon_device *d, struct balloon_ring *r, const char *reason);
-/* The ring is looked at no more until it is started again, at r->front.base. */
-void balloon_ring_halt(struct balloon_device *d, struct balloon_ring *r);
-/* Forget what the front-end said of it. */
-void balloon_ring_forget(struct balloon_device *d, struct balloon_ring *r);
-
-/* The front-end's messages about one ring: see struct virtio_ops. */
-int balloon_ring_set_size(struct virtio_device *self, unsigned int index, uint32_t size,
-			  struct umbra_error *err);
-int balloon_ring_set_addr(struct virtio_device *self, unsigned int index,
-			  const struct virtio_ring_addr *addr, struct umbra_error *err);
-int balloon_ring_set_base(struct virtio_device *self, unsigned int index, struct ring_position base,
-			  struct umbra_error *err);
-int balloon_ring_set_kick(struct virtio_device *self, unsigned int index, int *fd,
-			  struct umbra_error *err);
-int balloon_ring_set_call(struct virtio_device *self, unsigned int index, int *fd,
-			  struct umbra_error *err);
-int balloon_ring_set_err(struct virtio_device *self, unsigned int index, int *fd,
-			 struct umbra_error *err);
-int balloon_ring_enable(struct virtio_device *self, unsigned int index, bool enabled,
-			struct umbra_error *err);
-int balloon_ring_stop(struct virtio_device *self, unsigned int index, struct ring_position *base,
-		      struct umbra_error *err);
+/* Hooks of struct guest_rings_kind: balloon_ring.c. */
+struct served_ring *balloon_ring_at(struct guest_rings *g, unsigned int index);
+void balloon_ring_start(struct guest_rings *g, struct served_ring *r, bool goes_on);
+bool balloon_ring_is_served(const struct guest_rings *g, const struct served_ring *r);
+void balloon_ring_pause(struct guest_rings *g, struct served_ring *r);
+void balloon_ring_stop(struct guest_rings *g, struct served_ring *r);
+void balloon_rings_resume(struct guest_rings *g);
 
 #endif

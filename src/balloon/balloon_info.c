@@ -13,8 +13,8 @@ static enum umbra_balloon_state state_of(const struct balloon_device *d, const c
 {
 	*reason = "";
 	for (unsigned int i = 0; i < BALLOON_QUEUES; i++) {
-		if (d->rings[i].error[0]) {
-			*reason = d->rings[i].error;
+		if (d->queues[i].served.state == SERVED_BROKEN) {
+			*reason = d->queues[i].served.error;
 			return UMBRA_BALLOON_BROKEN;
 		}
 	}
@@ -23,11 +23,11 @@ static enum umbra_balloon_state state_of(const struct balloon_device *d, const c
 	return balloon_device_has_driver(d) ? UMBRA_BALLOON_RUNNING : UMBRA_BALLOON_NEGOTIATING;
 }
 
-static const struct balloon_ring *broken_ring(const struct balloon_device *d)
+static const struct served_ring *broken_ring(const struct balloon_device *d)
 {
 	for (unsigned int i = 0; i < 2; i++)
-		if (d->rings[i].error[0])
-			return &d->rings[i];
+		if (d->queues[i].served.state == SERVED_BROKEN)
+			return &d->queues[i].served;
 	return NULL;
 }
 
@@ -62,7 +62,7 @@ unsigned int balloon_device_step(struct balloon_device *d, uint64_t *next_us)
 	uint64_t pages = balloon_device_pages(d), now = device_host_now_us(d->host->device);
 	uint64_t aim_us = balloon_device_aim(d);
 	const struct balloon_progress_view view = {
-		.target = d->memory ? d->aim.pages : pages,
+		.target = d->rings.memory ? d->aim.pages : pages,
 		.pages = pages,
 		.has_driver = balloon_device_has_driver(d),
 		.is_broken = broken_ring(d),
@@ -151,7 +151,7 @@ static void unfreed_tell(const struct balloon_device *d, struct umbra_balloon_in
 
 static void obstacle_tell(const struct balloon_device *d, struct umbra_balloon_info *info)
 {
-	const struct balloon_ring *broken = broken_ring(d);
+	const struct served_ring *broken = broken_ring(d);
 
 	switch (info->phase) {
 	case UMBRA_BALLOON_NO_DRIVER:
@@ -257,8 +257,8 @@ static void kept_memory_tell(const struct balloon_device *d, struct umbra_balloo
 		snprintf(info->kept_reason, sizeof(info->kept_reason), "%s", PINNED_TEXT);
 		return;
 	}
-	for (unsigned int i = 0; d->memory && i < d->memory->count; i++) {
-		const struct memory_region *r = &d->memory->regions[i];
+	for (unsigned int i = 0; d->rings.memory && i < d->rings.memory->count; i++) {
+		const struct memory_region *r = &d->rings.memory->regions[i];
 
 		/* What is not counted is not missing. */
 		if (!balloon_device_touches(&d->config, r->gpa.v, r->size) ||
@@ -284,15 +284,15 @@ void balloon_device_info(const struct balloon_device *d, struct umbra_balloon_in
 	info->memory_bytes = base.bytes;
 	info->table_bytes = base.within;
 	info->floor_bytes = balloon_device_floor(d, &base);
-	info->memory_regions = d->memory ? d->memory->count : 0;
+	info->memory_regions = d->rings.memory ? d->rings.memory->count : 0;
 	kept_memory_tell(d, info);
 	info->target_bytes = balloon_device_target_bytes(d, &base);
 	info->take_bytes = base.bytes - MIN(base.bytes, info->target_bytes);
 	info->target_id = d->aim.wish_id;
-	info->driver_bytes = d->memory ? (uint64_t)d->actual << PAGE_RUN_SHIFT : 0;
+	info->driver_bytes = d->rings.memory ? (uint64_t)d->actual << PAGE_RUN_SHIFT : 0;
 	info->rate_bytes = d->progress.rate << PAGE_RUN_SHIFT;
-	info->guest_features = d->features;
-	info->offered_features = d->offered;
+	info->guest_features = d->rings.features;
+	info->offered_features = d->rings.offered;
 	balloon_device_freshen(d, info);
 	obstacle_tell(d, info);
 }

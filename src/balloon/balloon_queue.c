@@ -75,7 +75,7 @@ static void answer_write(struct balloon_queue *q, const struct balloon_answer *a
 	uint8_t bytes[PAGE_RUN_STATUS_BYTES];
 
 	page_run_status_store(bytes, a->status);
-	segments_write(a->piece, a->pieces, q->ring.memory, bytes);
+	segments_write(a->piece, a->pieces, q->served.ring.memory, bytes);
 }
 
 /* --- messages --------------------------------------------------------------- */
@@ -90,7 +90,7 @@ static void refuse_message(struct balloon_queue *q, struct balloon_answer *a,
 /* Copy the message out of the chain: its length, cut at the longest that there is. */
 static size_t message_read(struct balloon_queue *q)
 {
-	return chain_read(&q->chain, q->ring.memory, q->shared->message,
+	return chain_read(&q->served.chain, q->served.ring.memory, q->shared->message,
 			  PAGE_RUN_MESSAGE_BYTES_MAX);
 }
 
@@ -102,7 +102,7 @@ static void take_pfns(struct balloon_queue *q, struct balloon_answer *a)
 
 	/* A part of a pfn at the end is nothing. */
 	count = (uint32_t)(message_read(q) / 4);
-	if (!count || q->chain.readable_bytes > PAGE_RUN_MESSAGE_BYTES_MAX) {
+	if (!count || q->served.chain.readable_bytes > PAGE_RUN_MESSAGE_BYTES_MAX) {
 		refuse_message(q, a, PAGE_RUN_BAD_LENGTH);
 		return;
 	}
@@ -177,8 +177,9 @@ static void take_report(struct balloon_queue *q)
 {
 	struct balloon_shared *s = q->shared;
 
-	for (uint32_t i = q->chain.readable; i < q->chain.count && !s->leaves_reports; i++) {
-		const struct ring_seg *seg = &q->chain.segs[i];
+	for (uint32_t i = q->served.chain.readable; i < q->served.chain.count && !s->leaves_reports;
+	     i++) {
+		const struct ring_seg *seg = &q->served.chain.segs[i];
 		uint64_t first = (seg->addr.v >> PAGE_RUN_SHIFT) + !!(seg->addr.v % PAGE_BYTES);
 		uint64_t end = (seg->addr.v + seg->len) >> PAGE_RUN_SHIFT;
 		struct page_run run = { .pfn = first };
@@ -198,7 +199,7 @@ static void take_chain(struct balloon_queue *q, enum balloon_kind kind)
 {
 	struct balloon_answer *a = &q->shared->answers[q->shared->taken++];
 
-	*a = (struct balloon_answer){ .head = q->chain.head, .first = UINT64_MAX };
+	*a = (struct balloon_answer){ .head = q->served.chain.head, .first = UINT64_MAX };
 	if (kind == BALLOON_REPORT) {
 		take_report(q);
 		return;
@@ -207,7 +208,7 @@ static void take_chain(struct balloon_queue *q, enum balloon_kind kind)
 		take_pfns(q, a);
 		return;
 	}
-	answer_place(a, &q->chain);
+	answer_place(a, &q->served.chain);
 	take_records(q, a);
 }
 
@@ -215,8 +216,8 @@ static void take_chain(struct balloon_queue *q, enum balloon_kind kind)
 
 static unsigned int publish(struct balloon_queue *q)
 {
-	device_ring_publish(&q->ring);
-	return device_ring_must_call(&q->ring) ? QUEUE_CALL_GUEST : 0;
+	device_ring_publish(&q->served.ring);
+	return device_ring_must_call(&q->served.ring) ? QUEUE_CALL_GUEST : 0;
 }
 
 /* After a pass that took @taken chains, and got @rc for the last. */
@@ -228,10 +229,10 @@ static int pass_end(struct balloon_queue *q, unsigned int taken, int rc, unsigne
 		return rc;
 	}
 	if (taken) {
-		device_ring_disarm(&q->ring);
+		device_ring_disarm(&q->served.ring);
 		return (int)(actions | QUEUE_MORE);
 	}
-	return (int)(actions | (device_ring_arm(&q->ring) ? QUEUE_MORE : 0));
+	return (int)(actions | (device_ring_arm(&q->served.ring) ? QUEUE_MORE : 0));
 }
 
 /*
@@ -263,7 +264,7 @@ static void batch_begin(struct balloon_queue *q, enum balloon_kind kind)
 	balloon_batch_begin(&s->batch);
 	while (s->taken < BALLOON_QUEUE_BATCH && !s->message_goes_on &&
 	       balloon_batch_has_room(&s->batch, BALLOON_QUEUE_CHAIN_RUNS) &&
-	       (rc = device_ring_take(&q->ring, &q->chain)) > 0)
+	       (rc = device_ring_take(&q->served.ring, &q->served.chain)) > 0)
 		take_chain(q, kind);
 	s->last_take_result = rc;
 	if (!s->taken)
@@ -290,7 +291,7 @@ static void batch_end(struct balloon_queue *q, enum balloon_kind kind)
 		}
 		if (a->wants_status)
 			answer_write(q, a);
-		device_ring_complete(&q->ring, a->head,
+		device_ring_complete(&q->served.ring, a->head,
 				     a->wants_status ? PAGE_RUN_STATUS_BYTES : 0);
 	}
 	if (kind != BALLOON_REPORT)
@@ -354,9 +355,10 @@ static void take_stats(struct balloon_queue *q)
 		.nothing_moved = s->stats_turns == s->turns,
 	};
 
-	balloon_stats_store(&s->stats, bytes,
-			    chain_read(&q->chain, q->ring.memory, bytes, sizeof(bytes)), &window,
-			    device_host_now_us(s->host->device));
+	balloon_stats_store(
+		&s->stats, bytes,
+		chain_read(&q->served.chain, q->served.ring.memory, bytes, sizeof(bytes)), &window,
+		device_host_now_us(s->host->device));
 	/* Who takes the same buffer again, after a stop, has not asked for it. */
 	s->stats_generation = 0;
 	s->host->ops->moved(s->host); /* they say what the guest has */
@@ -374,15 +376,15 @@ static int pass_stats(struct balloon_queue *q, unsigned int *notify)
 	    (generation = __atomic_exchange_n(&s->stats_wanted, 0, __ATOMIC_RELAXED))) {
 		s->stats_generation = generation;
 		s->stats_turns = s->turns;
-		device_ring_complete(&q->ring, q->stats_head, 0);
+		device_ring_complete(&q->served.ring, q->stats_head, 0);
 		q->holds_stats = false;
 		actions = publish(q);
 	}
 	if (!q->holds_stats)
-		rc = device_ring_take(&q->ring, &q->chain);
+		rc = device_ring_take(&q->served.ring, &q->served.chain);
 	if (rc > 0) {
 		take_stats(q);
-		q->stats_head = q->chain.head;
+		q->stats_head = q->served.chain.head;
 		q->holds_stats = true;
 		taken = 1;
 	}
@@ -416,16 +418,15 @@ void balloon_queue_pause(struct balloon_queue *q)
 
 	if (!s || batch_owner(s) != q)
 		return;
-	device_ring_untake(&q->ring, (uint16_t)s->taken);
+	device_ring_untake(&q->served.ring, (uint16_t)s->taken);
 	balloon_batch_drop(&s->batch);
 	batch_give(s, NULL);
 }
 
-struct ring_position balloon_queue_stop(struct balloon_queue *q)
+void balloon_queue_stop(struct balloon_queue *q)
 {
 	/* What is held is taken anew by whoever goes on. */
 	if (q->holds_stats)
-		device_ring_untake(&q->ring, 1);
+		device_ring_untake(&q->served.ring, 1);
 	q->holds_stats = false;
-	return device_ring_position(&q->ring);
 }

@@ -17,7 +17,7 @@
  *	STATS             readable: the statistics; kept, since to complete it is to ask
  *			  for new ones
  *
- * Ownership: the ring is the guest's; `segs` and `message` are the caller's.
+ * Ownership: the ring is the guest's.
  * Threads: the queues'; balloon_queue_pause() and _stop(): the device's, while the queue is out of
  * service.
  * Trust: the ring is judged by ring/device_ring.c; what is in the buffers is
@@ -30,7 +30,7 @@
 
 #include "balloon/balloon_batch.h"
 #include "balloon/balloon_stats.h"
-#include "ring/device_ring.h"
+#include "virtio/guest_rings.h"
 
 #define BALLOON_QUEUE_BATCH 64u /* chains */
 /* More than one chain has: pfns of a message, segments of a report. */
@@ -69,25 +69,24 @@ struct balloon_shared {
 };
 
 struct balloon_queue {
+	struct served_ring served; /* first: see virtio/guest_rings.h */
 	enum balloon_queue_kind kind;
 	struct balloon_shared *shared;
-	struct device_ring ring;
-	struct ring_chain chain; /* chain.segs: ring.split.size entries */
-	bool holds_stats;        /* STATS: a chain waits to be completed, */
-	uint16_t stats_head;     /* this one */
+	bool holds_stats;    /* STATS: a chain waits to be completed, */
+	uint16_t stats_head; /* this one */
 };
 
 UMBRA_MUST_CHECK int balloon_shared_init(struct balloon_shared *s, struct balloon_host *host,
 					 struct umbra_error *err);
 void balloon_shared_fini(struct balloon_shared *s);
 
-/* queue_service::pass: @queue is a struct balloon_queue. */
+/* guest_rings_kind::pass. */
 int balloon_queue_pass(void *queue, unsigned int *notify);
 
 /* The queue is not served for now: what it was about is as if it had not begun. */
 void balloon_queue_pause(struct balloon_queue *q);
 
-/* The queue is not served any more: where it can be started again. */
-struct ring_position balloon_queue_stop(struct balloon_queue *q);
+/* The queue is not served any more. */
+void balloon_queue_stop(struct balloon_queue *q);
 
 #endif

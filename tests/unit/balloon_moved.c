@@ -155,6 +155,28 @@ static void a_disabled_ring_is_moved_when_it_is_enabled(void **state)
 	rig_free(g);
 }
 
+/* Else its front-end, asked to go on there, has everything done again, or is refused. */
+static void a_ring_that_a_table_leaves_out_is_broken_where_it_stood(void **state)
+{
+	struct rig *g = boot();
+	unsigned int configs = g->configs_changed;
+	uint8_t status;
+	uint16_t base;
+
+	(void)state;
+	rig_set_memory(g, false, true);
+	assert_int_equal(info_of(g).state, UMBRA_BALLOON_BROKEN);
+	assert_int_equal(g->virtio->ops->get_status(g->virtio, &status, &err), 0);
+	assert_true(status & VIRTIO_CONFIG_S_NEEDS_RESET);
+	assert_true(g->configs_changed > configs);
+	rig_stop(g, INFLATE, &base);
+	assert_int_equal(base, SERVED);
+	rig_set_memory(g, true, true);
+	rig_start(g, INFLATE, RING_SIZE, base);
+	assert_null(strstr(info_of(g).reason, "queue 0"));
+	rig_free(g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -163,6 +185,7 @@ int main(void)
 		cmocka_unit_test(a_ring_that_is_not_in_memory_is_refused_and_goes_on),
 		cmocka_unit_test(a_ring_that_cannot_stand_there_is_broken_and_no_other),
 		cmocka_unit_test(a_disabled_ring_is_moved_when_it_is_enabled),
+		cmocka_unit_test(a_ring_that_a_table_leaves_out_is_broken_where_it_stood),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
