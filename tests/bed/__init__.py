@@ -22,6 +22,7 @@ file here:
 	SilentFiles	a simulated file server that stops answering
 	Frontend	a front-end and driver of our own, for the real balloon device
 	SimulatedVmm, SimulatedBackend	peers that do what real ones will not (peers.py)
+	BlkBack, DiskVmm	a disk that goes wrong at a chosen step, and a driver for it
 
 Rules of the house.  Nothing sleeps to synchronise: every wait names what it
 waits for and has a deadline (wait.py).  Deadlines are generous, since they
@@ -34,6 +35,7 @@ from . import procfs
 from .backend import Backend
 from .balloon_driver import BalloonDriver
 from .bed import Bed
+from .blk_back import BlkBack, DiskVmm
 from .dpdk import DpdkBackend, DpdkFrontend
 from .files import Files
 from .fio import Fio
@@ -52,8 +54,9 @@ from .virtiofsd import Virtiofsd
 from .wait import Deadline, TimedOut, wait_until
 
 __all__ = [
-    "Backend", "BalloonDriver", "Bed", "Deadline", "DpdkBackend", "DpdkFrontend", "Files",
-    "Fio", "Frontend", "Passt", "Ping", "Qemu", "QmpClient", "QmpError", "SilentFiles",
-    "SimulatedBackend", "SimulatedBalloon", "SimulatedVmm", "Stream", "TimedOut", "Umbra",
+    "Backend", "BalloonDriver", "Bed", "BlkBack", "Deadline", "DiskVmm",
+    "DpdkBackend", "DpdkFrontend", "Files", "Fio", "Frontend", "Passt", "Ping",
+    "Qemu", "QmpClient", "QmpError", "SilentFiles", "SimulatedBackend",
+    "SimulatedBalloon", "SimulatedVmm", "Stream", "TimedOut", "Umbra",
     "UmbraBalloon", "Uml", "Virtiofsd", "procfs", "wait_until",
 ]

@@ -21,14 +21,16 @@ SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ERR = 12, 13, 14
 GET_PROTOCOL_FEATURES, SET_PROTOCOL_FEATURES, GET_QUEUE_NUM = 15, 16, 17
 SET_VRING_ENABLE, SET_BACKEND_REQ_FD, GET_CONFIG, GET_MAX_MEM_SLOTS = 18, 21, 24, 36
 GET_STATUS = 40
+GET_INFLIGHT_FD, SET_INFLIGHT_FD = 31, 32
 
 #: On the back-end's own channel.
 CONFIG_CHANGE = 2
 
-INDIRECT, PROTOCOL, VERSION_1 = 1 << 28, 1 << 30, 1 << 32
+INDIRECT, EVENT_IDX, PROTOCOL, VERSION_1 = 1 << 28, 1 << 29, 1 << 30, 1 << 32
 
 #: MQ, REPLY_ACK, BACKEND_REQ, CONFIG, RESET_DEVICE, CONFIGURE_MEM_SLOTS.
 PROTOCOL_FEATURES = 1 << 0 | 1 << 3 | 1 << 5 | 1 << 9 | 1 << 13 | 1 << 15
+INFLIGHT_SHMFD = 1 << 12
 
 _REPLY, _NEED_REPLY = 4, 8
 _UVA = 0x7f0000000000
@@ -143,11 +145,11 @@ class SimulatedVmm:
             os.close(self.fd)
         self.fd = -1
 
-    def negotiate(self, features=VERSION_1 | PROTOCOL, channel=False):
+    def negotiate(self, features=VERSION_1 | PROTOCOL, channel=False, wanted=PROTOCOL_FEATURES):
         """Up to the memory table; returns self."""
         offered, = struct.unpack("<Q", self.ask(GET_FEATURES))
         protocol, = struct.unpack("<Q", self.ask(GET_PROTOCOL_FEATURES))
-        self.send(SET_PROTOCOL_FEATURES, u64(protocol & PROTOCOL_FEATURES))
+        self.send(SET_PROTOCOL_FEATURES, u64(protocol & wanted))
         self.request(SET_OWNER)
         self.request(SET_FEATURES, u64(features & (offered | PROTOCOL)))
         if channel:

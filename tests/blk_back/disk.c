@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bits.h"
 #include "base/error.h"
 
 static size_t generations_bytes(const struct blk_disk *d)
@@ -76,6 +77,12 @@ bool blk_disk_read(struct blk_disk *d, const struct blk_place *at, uint64_t sect
 	return ok;
 }
 
+/* The newest instance that has written a sector. */
+static uint64_t newest(const struct blk_generation *g)
+{
+	return __atomic_load_n(&g->word, __ATOMIC_ACQUIRE) >> BLK_INSTANCE_SHIFT;
+}
+
 bool blk_disk_write(struct blk_disk *d, const struct blk_place *at, uint64_t sector,
 		    const uint8_t *data)
 {
@@ -88,8 +95,7 @@ bool blk_disk_write(struct blk_disk *d, const struct blk_place *at, uint64_t sec
 	here.late = __atomic_load_n(&g->word, __ATOMIC_ACQUIRE) >> BLK_INSTANCE_SHIFT > d->instance;
 	if (blk_before(&here, BLK_DISK_WRITE, &lie)) {
 		/* The hook may have let a successor write meanwhile. */
-		here.late = __atomic_load_n(&g->word, __ATOMIC_ACQUIRE) >> BLK_INSTANCE_SHIFT >
-			    d->instance;
+		here.late = newest(g) > d->instance;
 		if (here.late)
 			__atomic_add_fetch(&d->generations->late, 1, __ATOMIC_SEQ_CST);
 		for (unsigned int i = 0; i < BLK_SECTOR; i++)
@@ -98,7 +104,7 @@ bool blk_disk_write(struct blk_disk *d, const struct blk_place *at, uint64_t sec
 	}
 	blk_after(&here, BLK_DISK_WRITE, lie);
 	word = __atomic_add_fetch(&d->generations->generations, 1, __ATOMIC_SEQ_CST) |
-	       d->instance << BLK_INSTANCE_SHIFT;
+	       MAX(d->instance, newest(g)) << BLK_INSTANCE_SHIFT;
 	if (blk_before(&here, BLK_DISK_GENERATION, &word)) {
 		__atomic_add_fetch(&g->writes, 1, __ATOMIC_SEQ_CST);
 		__atomic_store_n(&g->word, word, __ATOMIC_RELEASE);

@@ -29,8 +29,8 @@ struct blk_generations {
 	uint64_t late;        /* writes that came late */
 	uint64_t spare[5];
 	struct blk_generation {
-		uint64_t word;   /* generation, and above BLK_INSTANCE_SHIFT the instance; 0: never
-				    written */
+		uint64_t word;   /* the last generation, and above BLK_INSTANCE_SHIFT the newest
+				    instance; 0: never written */
 		uint64_t writes; /* of this sector */
 	} sectors[];
 };

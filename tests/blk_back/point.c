@@ -34,6 +34,7 @@ static enum blk_verdict reach(const struct blk_place *at, enum blk_store store, 
 			       .value = *value,
 			       .about = at->about,
 			       .about_count = at->about_count,
+			       .message = at->message,
 			       .late = at->late };
 	enum blk_verdict verdict = at->hook->reach(at->hook->opaque, &p);
 

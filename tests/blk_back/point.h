@@ -23,7 +23,7 @@
 
 /* X(kind, its name): in a comment, what its value is. */
 #define BLK_STORES(X)                                                                              \
-	X(MESSAGE, "message")                 /* none of the value: a message is there; its id */  \
+	X(MESSAGE, "message")                 /* none: a message is there, and was answered */     \
 	X(ANSWER, "answer")                   /* to the socket: a message's answer, if a number */ \
 	X(KICK, "kick")                       /* a kick is read; the queue's number */             \
 	X(TAKE, "take")                       /* a chain is taken; its head */                     \
@@ -69,7 +69,8 @@ struct blk_point {
 	uint64_t value;
 	const struct blk_taken *about; /* the requests that it is about */
 	unsigned int about_count;
-	bool late; /* of the disk: a later back-end has written that sector already */
+	uint32_t message; /* the id of one that it is about; 0: none */
+	bool late;        /* of the disk: a later back-end has written that sector already */
 };
 
 enum blk_verdict {
@@ -90,6 +91,7 @@ struct blk_place {
 	unsigned int queue;
 	const struct blk_taken *about;
 	unsigned int about_count;
+	uint32_t message;
 	bool late;
 };
 

@@ -73,7 +73,7 @@ static bool take_one(struct blk_queue *q)
 /* Everything that there is and may be. */
 static void take_all(struct blk_queue *q)
 {
-	for (;;) {
+	while (!q->takes_no_more) {
 		uint16_t there = (uint16_t)(load16(&avail_of(q)->idx) - q->last_avail);
 
 		if (there > q->ring.size) {

@@ -84,7 +84,8 @@ struct blk_queue {
 	struct blk_ring ring;
 	struct blk_region *region; /* NULL: what is in flight is not kept track of */
 	bool event_idx;
-	int call_fd; /* -1: nobody wants to be called */
+	bool takes_no_more; /* what was taken is served to its end */
+	int call_fd;        /* -1: nobody wants to be called */
 	/* our own */
 	bool running;
 	uint16_t last_avail, used_idx, call_idx;
