@@ -170,10 +170,10 @@ static int ring_want_at(struct shadow_device *d, struct lane *r,
 			const struct virtio_ring_addr *addr, struct umbra_error *err)
 {
 	struct lane_context c = shadow_lanes_context(d);
-	int kick_fd = fd_take(&lane_front(r)->kick_fd);
+	int kick_fd = lane_swap_kick(r, -1);
 
 	lane_end(r, &c);
-	lane_front(r)->kick_fd = kick_fd;
+	(void)lane_swap_kick(r, kick_fd);
 	ring_note_addr(r, addr);
 	return ring_want(d, r, err);
 }
@@ -225,85 +225,16 @@ int shadow_ring_set_addr(struct virtio_device *self, unsigned int index,
 	return 0;
 }
 
-/* The old eventfd of ring @r cannot be had back: the ring must not look as if it ran. */
-static void ring_lose_fd(struct shadow_device *d, struct lane *r, const struct umbra_error *why)
-{
-	shadow_lanes_break(d, r, why->text);
-	shadow_state_settle(d);
-}
-
-static int fd_tell(struct shadow_device *d, const struct lane *r, enum virtio_ring_fd which, int fd,
-		   struct umbra_error *err)
-{
-	return shadow_backend_judge(
-		d, d->backend->ops->ring_exchange(d->backend, lane_index(r), which, fd, err), err);
-}
-
-/* Tell the back-end of an eventfd in place of @before.  One that it refuses
- * leaves it with that, which is said again, since it may have let go of it first. */
-static int fd_exchange_there(struct shadow_device *d, struct lane *r, enum virtio_ring_fd which,
-			     int before, int fd, struct umbra_error *err)
-{
-	int rc = fd_tell(d, r, which, fd, err);
-	struct umbra_error later = { "" };
-	int back;
-
-	if (!rc || backend_is_lost(rc))
-		return rc;
-	back = fd_tell(d, r, which, before, &later);
-	if (!back)
-		return rc;
-	if (backend_is_lost(back)) {
-		*err = later;
-		return back;
-	}
-	if (which != VIRTIO_RING_ERR)
-		ring_lose_fd(d, r, &later);
-	return rc;
-}
-
-/* Serve a shadowed ring with @fd in @slot_fd; where that cannot be, with what was there. */
-static int fd_exchange_here(struct shadow_device *d, struct lane *r, int *slot_fd, int fd,
-			    struct umbra_error *err)
+/* Ring @r has another fd than before: lane_exchange(). */
+static int ring_exchange(struct shadow_device *d, struct lane *r, enum virtio_ring_fd which,
+			 int *fd, struct umbra_error *err)
 {
 	struct lane_context c = shadow_lanes_context(d);
-	struct umbra_error later = { "" };
-	int before = *slot_fd, rc;
+	int rc = shadow_backend_judge(d, lane_exchange(r, &c, which, fd, err), err);
 
-	lane_pause(r, &c); /* no thread uses the old one */
-	*slot_fd = fd;
-	rc = lane_unpause(r, &c, err);
-	if (!rc)
-		return 0;
-	*slot_fd = before;
-	if (lane_unpause(r, &c, &later))
-		ring_lose_fd(d, r, &later);
+	if (rc && lane_is_broken(r))
+		shadow_state_settle(d);
 	return rc;
-}
-
-/*
- * Exchange one of a ring's eventfds.  The new one is proven before the old one is let go
- * of: after an error *@fd is still the caller's, and the old one serves on.
- */
-static int ring_exchange_fd(struct shadow_device *d, struct lane *r, enum virtio_ring_fd which,
-			    int *fd, struct umbra_error *err)
-{
-	/* The errors of a shadow ring are the back-end's to tell, too. */
-	bool there = lane_is_passed(r) || (lane_is_shadowed(r) && which == VIRTIO_RING_ERR);
-	int *slot_fd = which == VIRTIO_RING_KICK   ? &lane_front(r)->kick_fd
-		       : which == VIRTIO_RING_CALL ? &lane_front(r)->call_fd
-						   : &lane_front(r)->err_fd;
-	int before = *slot_fd, rc = 0;
-
-	if (there)
-		rc = fd_exchange_there(d, r, which, before, *fd, err);
-	else if (lane_is_shadowed(r))
-		rc = fd_exchange_here(d, r, slot_fd, *fd, err);
-	if (rc)
-		return rc;
-	fd_close(&before);
-	*slot_fd = fd_take(fd);
-	return 0;
 }
 
 /* Stop ring @r, which is passed through, and start it with the new fd. */
@@ -311,21 +242,20 @@ static int kick_restart(struct shadow_device *d, struct lane *r, int *fd, struct
 {
 	struct lane_context c = shadow_lanes_context(d);
 	struct umbra_error later;
-	int before = lane_front(r)->kick_fd, rc;
+	int rc = shadow_halt_ring(d, r, err), before;
 
-	rc = shadow_halt_ring(d, r, err);
 	if (rc)
 		return rc;
 	if (lane_runs(r))
 		lane_finish(r, &c);
-	lane_front(r)->kick_fd = *fd;
+	before = lane_swap_kick(r, *fd);
 	rc = lane_is_wanted(r) ? ring_begin(d, r, err) : 0;
 	if (!rc) {
 		fd_close(&before);
 		*fd = -1;
 		return 0;
 	}
-	lane_front(r)->kick_fd = before;
+	(void)lane_swap_kick(r, before);
 	if (!backend_is_lost(rc) && ring_begin(d, r, &later))
 		shadow_retry_later(d, &later);
 	return rc;
@@ -336,24 +266,19 @@ int shadow_ring_set_kick(struct virtio_device *self, unsigned int index, int *fd
 {
 	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
-	int rc;
+	int rc, before;
 
 	if (!r)
 		return -EINVAL;
 	if (lane_is_passed(r) && !backend_hears_new_kicks(d->backend))
 		return kick_restart(d, r, fd, err);
-	if (!lane_is_stopped(r)) {
-		rc = ring_exchange_fd(d, r, VIRTIO_RING_KICK, fd, err);
-		/* A kick may have come before we listened. */
-		if (!rc && lane_is_passed(r))
-			device_host_notify(d->host->device, lane_front(r)->kick_fd);
-		return rc;
-	}
-	fd_close(&lane_front(r)->kick_fd);
-	lane_front(r)->kick_fd = *fd;
+	if (!lane_is_stopped(r))
+		return ring_exchange(d, r, VIRTIO_RING_KICK, fd, err);
+	before = lane_swap_kick(r, *fd);
+	fd_close(&before);
 	rc = ring_want(d, r, err);
 	if (rc)
-		lane_front(r)->kick_fd = -1; /* still the caller's */
+		(void)lane_swap_kick(r, -1); /* still the caller's */
 	else
 		*fd = -1;
 	return rc;
@@ -364,15 +289,8 @@ int shadow_ring_set_call(struct virtio_device *self, unsigned int index, int *fd
 {
 	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
-	int rc;
 
-	if (!r)
-		return -EINVAL;
-	rc = ring_exchange_fd(d, r, VIRTIO_RING_CALL, fd, err);
-	/* A call may have gone to the old fd while nobody listened there. */
-	if (!rc && !lane_is_stopped(r))
-		device_host_notify(d->host->device, lane_front(r)->call_fd);
-	return rc;
+	return r ? ring_exchange(d, r, VIRTIO_RING_CALL, fd, err) : -EINVAL;
 }
 
 int shadow_ring_set_err(struct virtio_device *self, unsigned int index, int *fd,
@@ -381,9 +299,7 @@ int shadow_ring_set_err(struct virtio_device *self, unsigned int index, int *fd,
 	struct shadow_device *d = shadow_of(self);
 	struct lane *r = ring_find(d, index, err);
 
-	if (!r)
-		return -EINVAL;
-	return ring_exchange_fd(d, r, VIRTIO_RING_ERR, fd, err);
+	return r ? ring_exchange(d, r, VIRTIO_RING_ERR, fd, err) : -EINVAL;
 }
 
 /* A ring that the front-end disables goes to a standstill, and waits to be enabled. */

@@ -191,6 +191,7 @@ const struct lane_ops lane_followed = {
 	.halt = followed_halt,
 	.drain = followed_drain,
 	.finish = followed_finish,
+	.use_fd = own_ring_use_fd,
 	.find = followed_find,
 	.abandon = followed_abandon,
 	.error = followed_error,

@@ -61,6 +61,14 @@ void lane_abandon(struct lane *r, const struct lane_context *c)
 		r->ops->abandon(r);
 }
 
+int lane_swap_kick(struct lane *r, int fd)
+{
+	int before = r->front.kick_fd;
+
+	r->front.kick_fd = fd;
+	return before;
+}
+
 /* --- finding the guest's ring ------------------------------------------- */
 
 int lane_resolve(struct lane *r, const struct lane_context *c, struct umbra_error *err)
@@ -288,4 +296,47 @@ void lane_break(struct lane *r, const struct lane_context *c, const char *reason
 	lane_take_step(r, LANE_BREAK);
 	device_host_notify(c->host->device, r->front.err_fd);
 	c->broke(c->device, r);
+}
+
+/* --- the front-end's fds --------------------------------------------------------- */
+
+/* Whoever uses the fd of kind @which shall use @fd. */
+static int fd_offer(struct lane *r, const struct lane_context *c, enum virtio_ring_fd which, int fd,
+		    struct umbra_error *err)
+{
+	int *slot = lane_front_fd(r, which), before = *slot, rc, back;
+	struct umbra_error later = { "" };
+
+	rc = r->ops->use_fd(r, c, which, fd, err);
+	*slot = before;
+	if (!rc || backend_is_lost(rc))
+		return rc;
+	/* Refused, the one before is offered again, since it may have been let go of first. */
+	back = r->ops->use_fd(r, c, which, before, &later);
+	if (backend_is_lost(back)) {
+		*err = later;
+		return back;
+	}
+	/* Without it the ring must not look as if it ran. */
+	if (back && which != VIRTIO_RING_ERR)
+		lane_break(r, c, later.text);
+	return rc;
+}
+
+int lane_exchange(struct lane *r, const struct lane_context *c, enum virtio_ring_fd which, int *fd,
+		  struct umbra_error *err)
+{
+	int *slot = lane_front_fd(r, which);
+	int rc = lane_runs(r) && r->ops->use_fd ? fd_offer(r, c, which, *fd, err) : 0;
+
+	if (rc)
+		return rc;
+	fd_close(slot);
+	*slot = fd_take(fd);
+	/* A call may have gone to the old one while nobody listened there, and a kick may have
+	 * come before the back-end listened; we look when we begin to serve. */
+	if (which == VIRTIO_RING_CALL ? !lane_is_stopped(r)
+				      : which == VIRTIO_RING_KICK && lane_is_passed(r))
+		device_host_notify(c->host->device, *slot);
+	return 0;
 }

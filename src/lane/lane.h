@@ -167,6 +167,18 @@ void lane_abandon(struct lane *r, const struct lane_context *c);
 bool lane_is_forgotten(const struct lane *r);
 /* It could not be stopped, so that it goes on. */
 void lane_keep(struct lane *r);
+/*
+ * It has another fd in place of one that it said before: *@fd is consumed (-1: it polls, or wants
+ * none), and what may have gone unheard meanwhile is said again.  After an error *@fd is still
+ * the caller's, and the old one serves on; where that cannot be had back, the ring is broken.
+ * Errors: as of virtio_ops.h, or the host's who serves.  A kick fd of a ring that is passed
+ * through to a back-end which would not hear it (backend_hears_new_kicks()) is not for here.
+ */
+UMBRA_MUST_CHECK int lane_exchange(struct lane *r, const struct lane_context *c,
+				   enum virtio_ring_fd which, int *fd, struct umbra_error *err);
+/* The kick fd of a ring that nobody has, neither we nor a back-end, is @fd from now on.  Returns
+ * the one before, which is the caller's. */
+int lane_swap_kick(struct lane *r, int fd);
 /* The life that the kick fd began is over: STOPPED, without one, and not broken any more. */
 void lane_end(struct lane *r, const struct lane_context *c);
 

@@ -52,6 +52,10 @@ struct lane_ops {
 	int (*restart)(struct lane *r, const struct lane_context *c, struct umbra_error *err);
 	/* Leave the guest's ring to others: where they can go on is noted. */
 	void (*finish)(struct lane *r, const struct lane_context *c);
+	/* Have whoever uses the front-end's fd of kind @which use @fd in its place:
+	 * lane_exchange(). NULL: nobody does. */
+	int (*use_fd)(struct lane *r, const struct lane_context *c, enum virtio_ring_fd which,
+		      int fd, struct umbra_error *err);
 
 	/* The guest's ring was found elsewhere. */
 	void (*find)(struct lane *r, const struct lane_context *c);

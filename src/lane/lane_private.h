@@ -84,6 +84,19 @@ struct lanes {
 	struct lane lane[UMBRA_QUEUES_MAX];
 };
 
+/* Where the front-end's fd of kind @which is kept. */
+static inline int *lane_front_fd(struct lane *r, enum virtio_ring_fd which)
+{
+	switch (which) {
+	case VIRTIO_RING_KICK:
+		return &r->front.kick_fd;
+	case VIRTIO_RING_CALL:
+		return &r->front.call_fd;
+	default:
+		return &r->front.err_fd;
+	}
+}
+
 /* Where the ring that the back-end has is kicked. */
 static inline int back_kick_fd(const struct lane *r)
 {

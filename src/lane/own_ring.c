@@ -72,3 +72,13 @@ void lane_pause(struct lane *r, const struct lane_context *c)
 		device_host_serve_end(c->host->device, &r->service);
 	r->is_served = false;
 }
+
+int own_ring_use_fd(struct lane *r, const struct lane_context *c, enum virtio_ring_fd which, int fd,
+		    struct umbra_error *err)
+{
+	if (which == VIRTIO_RING_ERR)
+		return c->backend->ops->ring_exchange(c->backend, r->front.index, which, fd, err);
+	lane_pause(r, c); /* no thread uses the old one */
+	*lane_front_fd(r, which) = fd;
+	return r->state == LANE_RUNNING ? own_ring_serve(r, c, err) : 0;
+}

@@ -32,4 +32,8 @@ UMBRA_MUST_CHECK int own_ring_completed(const struct lane *r, const struct lane_
 UMBRA_MUST_CHECK int own_ring_serve(struct lane *r, const struct lane_context *c,
 				    struct umbra_error *err);
 
+/* We use the front-end's fds, but what goes wrong on the ring the back-end says. */
+UMBRA_MUST_CHECK int own_ring_use_fd(struct lane *r, const struct lane_context *c,
+				     enum virtio_ring_fd which, int fd, struct umbra_error *err);
+
 #endif

@@ -274,6 +274,12 @@ static void passed_broke(struct lane *r, const struct lane_context *c)
 		   ring_open(r, split_said(&r->front.split));
 }
 
+static int passed_use_fd(struct lane *r, const struct lane_context *c, enum virtio_ring_fd which,
+			 int fd, struct umbra_error *err)
+{
+	return c->backend->ops->ring_exchange(c->backend, r->front.index, which, fd, err);
+}
+
 const struct lane_ops lane_passed = {
 	.start = passed_start,
 	.hush = passed_hush,
@@ -283,5 +289,6 @@ const struct lane_ops lane_passed = {
 	.left = passed_left,
 	.restart = passed_restart,
 	.finish = passed_finish,
+	.use_fd = passed_use_fd,
 	.broke = passed_broke,
 };

@@ -336,6 +336,7 @@ const struct lane_ops lane_shadowed = {
 	.left = shadowed_left,
 	.restart = shadowed_restart,
 	.finish = shadowed_finish,
+	.use_fd = own_ring_use_fd,
 	.find = shadowed_find,
 	.abandon = shadowed_abandon,
 	.error = shadowed_error,
