@@ -43,6 +43,8 @@ int shadow_halt_ring(struct shadow_device *d, struct lane *r, struct umbra_error
 		} else if (back) {
 			shadow_retry_later(d, &later);
 		}
+		if (!backend_is_lost(rc)) /* rings may have broken on the way, or run no more */
+			shadow_state_settle(d);
 		return shadow_backend_judge(d, rc, err);
 	}
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {

@@ -189,7 +189,7 @@ static int ring_move(struct shadow_device *d, struct lane *r, const struct virti
 	struct guest_ring there = *lane_front(r);
 	struct umbra_error later;
 	bool was_broken = lane_is_broken(r);
-	int rc = guest_ring_find_at(&there, addr, d->memory, err);
+	int rc = guest_ring_find_at(&there, addr, d->memory, err), back;
 
 	if (!rc)
 		rc = ring_halt(d, r, err);
@@ -197,15 +197,22 @@ static int ring_move(struct shadow_device *d, struct lane *r, const struct virti
 		return rc;
 	if (lane_is_broken(r) && !was_broken) { /* by its stop: that has to be seen */
 		ring_note_addr(r, addr);
+		shadow_state_settle(d);
 		return 0;
 	}
 	ring_leave(d, r);
 	rc = ring_want_at(d, r, addr, err);
-	if (rc && !backend_is_lost(rc) && ring_want_at(d, r, &before, &later)) {
+	back = rc && !backend_is_lost(rc) ? ring_want_at(d, r, &before, &later) : 0;
+	if (backend_is_lost(back)) {
+		*err = later;
+		return back;
+	}
+	if (back) {
 		lane_want(r); /* as the front-end does: it must not look as if it were stopped */
 		shadow_lanes_break(d, r, later.text);
-		shadow_state_settle(d);
 	}
+	if (!backend_is_lost(rc))
+		shadow_state_settle(d);
 	return rc;
 }
 
@@ -242,7 +249,7 @@ static int kick_restart(struct shadow_device *d, struct lane *r, int *fd, struct
 {
 	struct lane_context c = shadow_lanes_context(d);
 	struct umbra_error later;
-	int rc = shadow_halt_ring(d, r, err), before;
+	int rc = shadow_halt_ring(d, r, err), before, back;
 
 	if (rc)
 		return rc;
@@ -253,11 +260,19 @@ static int kick_restart(struct shadow_device *d, struct lane *r, int *fd, struct
 	if (!rc) {
 		fd_close(&before);
 		*fd = -1;
+		shadow_state_settle(d);
 		return 0;
 	}
 	(void)lane_swap_kick(r, before);
-	if (!backend_is_lost(rc) && ring_begin(d, r, &later))
+	back = backend_is_lost(rc) ? 0 : ring_begin(d, r, &later);
+	if (backend_is_lost(back)) {
+		*err = later;
+		return back;
+	}
+	if (back)
 		shadow_retry_later(d, &later);
+	if (!backend_is_lost(rc))
+		shadow_state_settle(d);
 	return rc;
 }
 

@@ -24,6 +24,7 @@
 
 #include "base/error.h"
 #include "base/shm.h"
+#include "device/shadow_device_private.h"
 #include "random.h"
 #include "sim.h"
 
@@ -596,6 +597,10 @@ static void nothing_that_anybody_does_ends_it(void **state)
 				connect_anew("simulated");
 			else if (world.lost_in && world.is_cancelled)
 				connect_anew(NULL);
+			if (!shadow_state_holds(world.sim->device))
+				fail_msg("step %u: the device is %s, and that is not true", i,
+					 umbra_device_state_name(
+						 shadow_device_state(world.sim->device)));
 			if (world.lost_in)
 				fail_msg(
 					"step %u: the back-end was lost in %s, and the device is %d",

@@ -259,6 +259,19 @@ static int start_not(struct virtio_device *b, unsigned int index, const struct v
 	return -EREMOTEIO;
 }
 
+static unsigned int starts_refused;
+
+/* Refused once, then nobody is there. */
+static int start_and_die(struct virtio_device *b, unsigned int index,
+			 const struct virtio_ring *ring, struct umbra_error *why)
+{
+	(void)b;
+	(void)index;
+	(void)ring;
+	snprintf(why->text, sizeof(why->text), "simulated: neither");
+	return starts_refused++ ? -ECONNRESET : -EREMOTEIO;
+}
+
 static int (*start_in_time)(struct virtio_device *b, unsigned int index,
 			    const struct virtio_ring *ring, struct umbra_error *why);
 
@@ -310,6 +323,70 @@ static void switches_end_in_either_mode_or_in_none(void)
 	}
 }
 
+static int set_kick(struct sim *sim, unsigned int ring)
+{
+	int fd = sim->host.next_fd++;
+
+	return sim->front->ops->ring_set_kick(sim->front, ring, &fd, &err);
+}
+
+static struct sim *boot_deaf(void)
+{
+	struct sim *sim = sim_new(UMBRA_SHADOW_AUTO, 8, V1 | EVENT);
+
+	sim_hush_by(sim, HUSH_NOT);
+	sim_boot(sim, 2, V1 | EVENT);
+	is(sim, PASSTHROUGH);
+	return sim;
+}
+
+/* A back-end that hears no new kicks has the ring stopped, and started with the new one. */
+static void a_new_kick_fd_is_had_in_no_way(void)
+{
+	struct sim *sim = boot_deaf();
+
+	assert_int_equal(stop(sim, 1), 0);
+	sim->fail_start = sim->fail_start_again = 1;
+	sim->fail_start_code = -EREMOTEIO;
+	assert_int_equal(set_kick(sim, 0), -EREMOTEIO);
+	is(sim, NEGOTIATING);
+	sim->fail_start = sim->fail_start_again = 0;
+	sim->host.now_us += 1000000; /* the first retry */
+	sim_pause(sim);
+	is(sim, PASSTHROUGH);
+	/* Where it was stopped it cannot stand. */
+	lies(sim, 1u << 0);
+	assert_int_equal(set_kick(sim, 0), 0);
+	is(sim, BROKEN);
+	sim_free(sim);
+
+	/* The second attempt loses the back-end. */
+	sim = boot_deaf();
+	starts_refused = 0;
+	sim->ops.ring_start = start_and_die;
+	assert_int_equal(set_kick(sim, 0), -ECONNRESET);
+	is(sim, LOST);
+	sim_free(sim);
+}
+
+/* One queue is moved, and breaks as it is stopped for that. */
+static void a_queue_that_moves_breaks(void)
+{
+	for (unsigned int shadowed = 0; shadowed < 2; shadowed++) {
+		struct sim *sim = boot(shadowed);
+		struct split_offsets o = split_offsets(8);
+		uint64_t at = SIM_UVA + (1u << 20);
+		const struct virtio_ring_addr addr = { { at + o.desc },
+						       { at + o.avail },
+						       { at + o.used } };
+
+		lies(sim, 1u << 0);
+		assert_int_equal(sim->front->ops->ring_set_addr(sim->front, 0, &addr, &err), 0);
+		is(sim, BROKEN);
+		sim_free(sim);
+	}
+}
+
 static void each_transition_leaves_what_its_state_says(void **state)
 {
 	static const struct {
@@ -353,6 +430,8 @@ static void each_transition_leaves_what_its_state_says(void **state)
 	the_back_end_is_lost();
 	switches_end_in_either_mode_or_in_none();
 	a_switch_of_what_does_not_run_takes_too_long();
+	a_new_kick_fd_is_had_in_no_way();
+	a_queue_that_moves_breaks();
 	for (size_t i = 0; i < ARRAY_SIZE(expected); i++)
 		if (!seen[expected[i].from][expected[i].to])
 			fail_msg("never from %s to %s", umbra_device_state_name(expected[i].from),
