@@ -92,7 +92,8 @@ struct shadow_device {
 	uint64_t retry_us;  /* until the next attempt, if one fails */
 	char start_error[UMBRA_ERROR_SIZE]; /* why wanted rings were not started; "" */
 	bool given_up; /* the back-end's connection is unusable, because the host waits no more */
-	bool overdue;  /* the switch under way has been given up by who asked for it */
+	bool *overdue; /* has who asked for the switch under way given it up?  NULL: none was
+			  asked for */
 	uint64_t switches, switches_failed, last_pause_us, longest_pause_us;
 
 	unsigned int rings_seen; /* the most that a front-end which has gone had */

@@ -144,7 +144,7 @@ void shadow_device_tend(struct shadow_device *d)
 
 /* --- on demand ------------------------------------------------------------ */
 
-int shadow_device_switch(struct shadow_device *d, bool shadowed, struct umbra_error *err)
+static int mode_change(struct shadow_device *d, bool shadowed, struct umbra_error *err)
 {
 	int rc = shadow_mode_check(d, shadowed, err);
 	bool broken[UMBRA_QUEUES_MAX];
@@ -163,4 +163,15 @@ int shadow_device_switch(struct shadow_device *d, bool shadowed, struct umbra_er
 	if (rc && d->shadow_wanted == shadowed)
 		d->shadow_wanted = !shadowed;
 	return rc ? rc : shadow_switch_broken_since(d, broken, shadowed, err);
+}
+
+int shadow_device_switch(struct shadow_device *d, bool shadowed, struct umbra_error *err)
+{
+	bool overdue = false;
+	int rc;
+
+	d->overdue = &overdue;
+	rc = mode_change(d, shadowed, err);
+	d->overdue = NULL;
+	return rc;
 }

@@ -35,6 +35,11 @@ static const char *mode_name(bool shadowed)
 	return shadowed ? "shadowed" : "passed through";
 }
 
+static bool is_overdue(const struct shadow_device *d)
+{
+	return d->overdue && *d->overdue;
+}
+
 /* Try to change the mode of running rings.  On failure the old mode is back,
  * unless the code is fatal or the rings are wanted, to be tried again. */
 static int rings_switch(struct shadow_device *d, bool shadowed, struct umbra_error *err)
@@ -45,7 +50,7 @@ static int rings_switch(struct shadow_device *d, bool shadowed, struct umbra_err
 	int rc, back;
 
 	rc = lanes_quiesce(d->lanes, &c, NULL, false, err);
-	if (!rc && (d->overdue || device_host_now_us(d->host->device) - start >= d->deadline_us))
+	if (!rc && (is_overdue(d) || device_host_now_us(d->host->device) - start >= d->deadline_us))
 		rc = error_set(err, -ETIME,
 			       "the back-end took longer than %" PRIu64 " ms to stop its rings",
 			       d->deadline_us / 1000);
@@ -68,9 +73,9 @@ static int rings_switch(struct shadow_device *d, bool shadowed, struct umbra_err
 
 void shadow_device_switch_overdue(struct shadow_device *d, const char *reason)
 {
-	if (d->overdue)
+	if (!d->overdue || *d->overdue)
 		return;
-	d->overdue = true;
+	*d->overdue = true;
 	d->switches_failed++;
 	shadow_state_note(d, DEVICE_SWITCHES, reason);
 }
@@ -100,12 +105,10 @@ int shadow_switch_running(struct shadow_device *d, bool shadowed, struct umbra_e
 	int rc;
 
 	shadow_state_note(d, DEVICE_SWITCHES, shadowed ? "to shadowed" : "to passed through");
-	d->overdue = false;
 	shadow_switch_note_broken(d, broken);
 	rc = rings_switch(d, shadowed, err);
-	if (rc && !d->overdue)
+	if (rc && !is_overdue(d))
 		d->switches_failed++;
-	d->overdue = false;
 	if (backend_is_lost(rc))
 		return shadow_backend_judge(d, rc, err);
 	if (rc) {

@@ -286,8 +286,20 @@ static int start_late(struct virtio_device *b, unsigned int index, const struct 
 	return start_in_time(b, index, ring, why);
 }
 
+/* The same, and then it does not. */
+static int start_late_not(struct virtio_device *b, unsigned int index,
+			  const struct virtio_ring *ring, struct umbra_error *why)
+{
+	struct sim *sim = (struct sim *)(void *)((char *)b - offsetof(struct sim, backend));
+
+	shadow_device_switch_overdue(sim->device, "simulated: slow");
+	is_told(sim, SWITCHING);
+	return start_not(b, index, ring, why);
+}
+
 static void a_switch_of_what_does_not_run_takes_too_long(void)
 {
+	static struct umbra_shadow_picture info;
 	struct sim *sim = boot(false);
 
 	/* Wanted, and had in no mode just now. */
@@ -295,9 +307,15 @@ static void a_switch_of_what_does_not_run_takes_too_long(void)
 	sim->ops.ring_start = start_not;
 	assert_int_equal(shadow_device_switch(sim->device, true, &err), -EREMOTEIO);
 	is(sim, NEGOTIATING);
+	sim->ops.ring_start = start_late_not;
+	assert_int_equal(shadow_device_switch(sim->device, true, &err), -EREMOTEIO);
+	is(sim, NEGOTIATING);
+	/* One after it is told, and counted, as well. */
 	sim->ops.ring_start = start_late;
 	assert_int_equal(shadow_device_switch(sim->device, true, &err), 0);
 	is(sim, SHADOWED);
+	shadow_device_info(sim->device, &info);
+	assert_int_equal(info.info.switches_failed, 3);
 	sim_free(sim);
 }
 
