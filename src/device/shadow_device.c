@@ -194,7 +194,7 @@ int shadow_device_create(struct shadow_host *host, enum umbra_shadow_mode mode,
 	d->mode = mode;
 	d->deadline_us = deadline_ms * 1000ull;
 	d->table_max = SHADOW_TABLE_MAX;
-	d->state = UMBRA_DEVICE_WAITING;
+	d->state = d->seen = UMBRA_DEVICE_WAITING;
 	d->shadow_wanted = mode == UMBRA_SHADOW_ON;
 	shadow_control_init(d);
 	*out = d;
@@ -227,7 +227,6 @@ void shadow_device_limit_memory(struct shadow_device *d, uint64_t bytes)
 void shadow_device_attach(struct shadow_device *d, struct virtio_device *backend)
 {
 	d->backend = backend;
-	d->given_up = false;
 	shadow_state_note(d, DEVICE_ATTACHED, "");
 }
 
@@ -278,7 +277,7 @@ void shadow_device_check_queues(struct shadow_device *d)
 
 enum umbra_device_state shadow_device_state(const struct shadow_device *d)
 {
-	return d->state;
+	return d->seen;
 }
 
 const struct shadow_counters *shadow_device_counters(const struct shadow_device *d,
@@ -292,9 +291,9 @@ void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_pictu
 	struct umbra_shadow_info *info = &picture->info;
 	struct umbra_error err = { "" };
 
-	info->state = d->state;
+	info->state = d->seen;
 	snprintf(info->reason, sizeof(info->reason), "%s", d->reason);
-	if (d->state == UMBRA_DEVICE_NEGOTIATING && !d->reason[0])
+	if (d->seen == UMBRA_DEVICE_NEGOTIATING && !d->reason[0])
 		shadow_waits_for(d, info->reason, sizeof(info->reason));
 	info->mode = d->mode;
 	info->shadow_wanted = d->shadow_wanted;

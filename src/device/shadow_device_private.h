@@ -69,7 +69,8 @@ struct shadow_device {
 	uint64_t deadline_us; /* longest wait for chains in flight */
 	uint32_t table_max;   /* descriptors of the longest indirect table, on whatever ring */
 
-	enum umbra_device_state state;
+	unsigned int state;           /* of the table in shadow_state.c */
+	enum umbra_device_state seen; /* the one that the host was told of last */
 	char reason[UMBRA_ERROR_SIZE];
 
 	/* Negotiated. */
@@ -91,7 +92,6 @@ struct shadow_device {
 	uint64_t start_at;  /* host time when the wanted rings shall be started; 0: never */
 	uint64_t retry_us;  /* until the next attempt, if one fails */
 	char start_error[UMBRA_ERROR_SIZE]; /* why wanted rings were not started; "" */
-	bool given_up; /* the back-end's connection is unusable, because the host waits no more */
 	bool *overdue; /* has who asked for the switch under way given it up?  NULL: none was
 			  asked for */
 	uint64_t switches, switches_failed, last_pause_us, longest_pause_us;
@@ -158,6 +158,12 @@ int shadow_remove_region(struct virtio_device *self, const struct memory_region 
 
 /* --- shadow_state.c --------------------------------------------------------- */
 
+/* A state beside those of enum umbra_device_state: the back-end is there, and not waited for any
+ * more, because its process ends or its front-end has gone.  Nothing runs, and only the end of
+ * the connections follows.  The host is not told of it: what can be seen stays as it was, until
+ * that end can be told. */
+#define SHADOW_STATE_GIVEN_UP ((unsigned int)UMBRA_DEVICE_BROKEN + 1)
+
 /* What happens to a device, as far as its state is concerned. */
 enum device_event {
 	DEVICE_AWAITS,   /* a front-end is there, and a back-end will come by itself */
@@ -168,6 +174,7 @@ enum device_event {
 	DEVICE_BREAKS,   /* or one is broken, whatever the others do */
 	DEVICE_SWITCHES, /* running rings are on their way, or have been for too long */
 	DEVICE_LOST,     /* the back-end's connection is unusable, or there never was one */
+	DEVICE_GIVES_UP, /* its connection is unusable, because on our side nobody waits */
 	DEVICE_LEFT,     /* both connections are closed */
 	DEVICE_EVENTS,
 };
@@ -176,7 +183,7 @@ enum device_event {
  * if @reason is. */
 void shadow_state_note(struct shadow_device *d, enum device_event event, const char *reason);
 /* The table: the state after @event, or negative: that never happens in @state. */
-int shadow_state_after(enum umbra_device_state state, enum device_event event);
+int shadow_state_after(unsigned int state, enum device_event event);
 /* Is true of the device what its state says?  At any time when nobody is inside a call of it. */
 bool shadow_state_holds(const struct shadow_device *d);
 

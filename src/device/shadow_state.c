@@ -8,8 +8,8 @@
  * at every transition.
  *
  * The state of a device with a back-end follows from its rings, and shadow_state_settle() is the
- * one place that looks at them; but not of one that was lost, which only its connections' end
- * and new ones change.
+ * one place that looks at them; but not of one that was lost or given up, which only its
+ * connections' end and new ones change.  That it is given up nobody is told.
  *
  * Threads: the device's thread.
  */
@@ -103,11 +103,12 @@ static bool one_is_broken(const struct shadow_device *d)
 #define SWITCHING UMBRA_DEVICE_SWITCHING
 #define LOST UMBRA_DEVICE_BACKEND_LOST
 #define BROKEN UMBRA_DEVICE_BROKEN
+#define GIVEN_UP SHADOW_STATE_GIVEN_UP
 
 static const struct {
 	const char *name;
 	bool (*must_be)(const struct shadow_device *d); /* when it is said */
-	enum umbra_device_state leads_to;               /* where nothing else is said below */
+	unsigned int leads_to;                          /* where nothing else is said below */
 } events[DEVICE_EVENTS] = {
 	[DEVICE_AWAITS] = { "a back-end will come", has_no_backend, WAITING },
 	[DEVICE_ATTACHED] = { "a back-end has come", has_backend_alone, NEGOTIATING },
@@ -117,6 +118,7 @@ static const struct {
 	[DEVICE_BREAKS] = { "a ring is broken", has_backend, BROKEN },
 	[DEVICE_SWITCHES] = { "rings are being switched", has_backend, SWITCHING },
 	[DEVICE_LOST] = { "the back-end is lost", has_no_ring_there, LOST },
+	[DEVICE_GIVES_UP] = { "nobody waits for the back-end", has_backend_alone, GIVEN_UP },
 	[DEVICE_LEFT] = { "the connections are closed", has_no_backend, WAITING },
 };
 
@@ -129,27 +131,31 @@ static const struct {
 	signed char next[DEVICE_EVENTS];
 } states[] = {
 	[WAITING] = { has_no_backend,
-		      { WAITING, NEGOTIATING, NEVER, NEVER, NEVER, NEVER, NEVER, LOST, WAITING } },
+		      { WAITING, NEGOTIATING, NEVER, NEVER, NEVER, NEVER, NEVER, LOST, NEVER,
+			WAITING } },
 	[NEGOTIATING] = { none_runs,
 			  { NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING,
-			    LOST, WAITING } },
+			    LOST, GIVEN_UP, WAITING } },
 	[PASSTHROUGH] = { all_pass,
 			  { NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING,
-			    LOST, WAITING } },
+			    LOST, GIVEN_UP, WAITING } },
 	[SHADOWED] = { all_are_shadowed,
 		       { NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING, LOST,
-			 WAITING } },
+			 GIVEN_UP, WAITING } },
 	[SWITCHING] = { has_backend,
 			{ NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING, LOST,
-			  WAITING } },
+			  GIVEN_UP, WAITING } },
 	[LOST] = { has_no_ring_there,
-		   { WAITING, NEGOTIATING, LOST, LOST, LOST, LOST, LOST, LOST, LOST } },
+		   { WAITING, NEGOTIATING, LOST, LOST, LOST, LOST, LOST, LOST, LOST, LOST } },
 	[BROKEN] = { one_is_broken,
 		     { NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING, LOST,
-		       WAITING } },
+		       GIVEN_UP, WAITING } },
+	[GIVEN_UP] = { has_no_ring_there,
+		       { NEVER, NEGOTIATING, GIVEN_UP, GIVEN_UP, GIVEN_UP, GIVEN_UP, GIVEN_UP, LOST,
+			 GIVEN_UP, WAITING } },
 };
 
-int shadow_state_after(enum umbra_device_state state, enum device_event event)
+int shadow_state_after(unsigned int state, enum device_event event)
 {
 	return states[state].next[event];
 }
@@ -163,13 +169,14 @@ static void state_set(struct shadow_device *d, enum umbra_device_state state, co
 {
 	struct umbra_event event = {
 		.kind = UMBRA_EVENT_STATE,
-		.from = d->state,
+		.from = d->seen,
 		.to = state,
 	};
 
-	if (state == d->state && !strcmp(reason, d->reason))
-		return;
 	d->state = state;
+	if (state == d->seen && !strcmp(reason, d->reason))
+		return;
+	d->seen = state;
 	snprintf(d->reason, sizeof(d->reason), "%s", reason);
 	event.reason = d->reason;
 	d->host->ops->event(d->host, &event);
@@ -181,12 +188,16 @@ void shadow_state_note(struct shadow_device *d, enum device_event event, const c
 
 	if (next == NEVER || !events[event].must_be(d)) {
 		log_error("the device is %s, and %s: that should not be",
-			  umbra_device_state_name(d->state), events[event].name);
+			  umbra_device_state_name(d->seen), events[event].name);
 		next = events[event].leads_to;
 	}
 	/* Its reason is why it was lost, until it is lost anew. */
 	if (next == (int)LOST && event != DEVICE_LOST)
 		return;
+	if (next == (int)GIVEN_UP) {
+		d->state = GIVEN_UP;
+		return;
+	}
 	state_set(d, (enum umbra_device_state)next, reason);
 }
 
@@ -238,8 +249,8 @@ static void broken_report(void *opaque, const struct lane *r)
 	struct umbra_event event = {
 		.kind = UMBRA_EVENT_QUEUE_BROKEN,
 		.queue = lane_index(r),
-		.from = d->state,
-		.to = d->state,
+		.from = d->seen,
+		.to = d->seen,
 		.reason = lane_error(r),
 	};
 
@@ -288,10 +299,10 @@ int shadow_backend_judge(struct shadow_device *d, int code, const struct umbra_e
 	if (!backend_is_lost(code) || d->state == UMBRA_DEVICE_BACKEND_LOST)
 		return code;
 	shadow_lanes_discard(d);
-	/* The back-end is there; it is on our side that nobody waits any more. */
-	d->given_up = code == -ECANCELED;
-	if (d->given_up)
+	if (code == -ECANCELED) { /* the back-end is there; it is on our side */
+		shadow_state_note(d, DEVICE_GIVES_UP, "");
 		return code;
+	}
 	shadow_state_note(d, DEVICE_LOST, err && err->text[0] ? err->text : "the back-end is gone");
 	return code;
 }
@@ -300,7 +311,7 @@ int shadow_backend_check(const struct shadow_device *d, struct umbra_error *err)
 {
 	if (!d->backend || d->state == UMBRA_DEVICE_BACKEND_LOST)
 		return error_set(err, -ECONNRESET, "there is no back-end: %s", d->reason);
-	if (d->given_up)
+	if (d->state == GIVEN_UP)
 		return error_set(err, -ECANCELED, "the back-end is no longer waited for");
 	return 0;
 }

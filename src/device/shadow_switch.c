@@ -100,7 +100,7 @@ int shadow_switch_broken_since(const struct shadow_device *d, const bool before[
 int shadow_switch_running(struct shadow_device *d, bool shadowed, struct umbra_error *err)
 {
 	bool broken[UMBRA_QUEUES_MAX];
-	enum umbra_device_state before = d->state;
+	enum umbra_device_state before = d->seen;
 	uint64_t start = device_host_now_us(d->host->device);
 	int rc;
 

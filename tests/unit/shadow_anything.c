@@ -593,14 +593,14 @@ static void nothing_that_anybody_does_ends_it(void **state)
 		for (unsigned int i = 0; i < STEPS; i++) {
 			step();
 			seen[shadow_device_state(world.sim->device)] = true;
-			if (shadow_device_state(world.sim->device) == UMBRA_DEVICE_BACKEND_LOST)
-				connect_anew("simulated");
-			else if (world.lost_in && world.is_cancelled)
-				connect_anew(NULL);
 			if (!shadow_state_holds(world.sim->device))
 				fail_msg("step %u: the device is %s, and that is not true", i,
 					 umbra_device_state_name(
 						 shadow_device_state(world.sim->device)));
+			if (shadow_device_state(world.sim->device) == UMBRA_DEVICE_BACKEND_LOST)
+				connect_anew("simulated");
+			else if (world.lost_in && world.is_cancelled)
+				connect_anew(NULL);
 			if (world.lost_in)
 				fail_msg(
 					"step %u: the back-end was lost in %s, and the device is %d",

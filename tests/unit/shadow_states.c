@@ -13,7 +13,7 @@
 #include "device/shadow_device_private.h"
 #include "sim.h"
 
-#define STATES ((unsigned int)UMBRA_DEVICE_BROKEN + 1)
+#define STATES (SHADOW_STATE_GIVEN_UP + 1)
 
 #define WAITING UMBRA_DEVICE_WAITING
 #define NEGOTIATING UMBRA_DEVICE_NEGOTIATING
@@ -127,6 +127,8 @@ static void every_state_can_be_reached_and_left_again(void **state)
 	for (unsigned int e = DEVICE_IDLE; e <= DEVICE_SWITCHES; e++) {
 		assert_true(shadow_state_after(WAITING, e) < 0);
 		assert_int_equal(shadow_state_after(LOST, e), LOST);
+		assert_int_equal(shadow_state_after(SHADOW_STATE_GIVEN_UP, e),
+				 SHADOW_STATE_GIVEN_UP);
 	}
 }
 
@@ -481,12 +483,56 @@ static void a_back_end_that_was_lost_stays_lost(void **state)
 	}
 }
 
+static unsigned int states_told(const struct sim *sim)
+{
+	unsigned int told = 0;
+
+	for (unsigned int i = 0; i < sim->host.event_count; i++)
+		told += sim->host.events[i].kind == UMBRA_EVENT_STATE;
+	return told;
+}
+
+/* Nothing runs any more, and nobody is told of anything before the connections are closed. */
+static void a_back_end_that_is_waited_for_no_more_changes_nothing_that_is_seen(void **state)
+{
+	(void)state;
+	for (unsigned int n = 0; n < 2 * 4; n++) {
+		enum umbra_device_state seen_before = n % 2 ? SHADOWED : PASSTHROUGH;
+		struct sim *sim = boot(n % 2);
+		const struct virtio_ops *ops = sim->front->ops;
+		uint64_t features;
+		int rc;
+
+		sim->fail_stop = 1;
+		sim->fail_stop_code = -ECANCELED;
+		if (n / 2 == 0)
+			rc = stop(sim, 1);
+		else if (n / 2 == 1)
+			rc = ops->set_features(sim->front, V1, &err);
+		else if (n / 2 == 2)
+			rc = ops->reset(sim->front, &err);
+		else
+			rc = ops->ring_set_size(sim->front, 0, 4, &err);
+		assert_int_equal(rc, -ECANCELED);
+		shadow_device_check_queues(sim->device);
+		assert_int_equal(states_told(sim), 0);
+		is(sim, seen_before);
+		assert_int_equal(ops->get_features(sim->front, &features, &err), -ECANCELED);
+		leaves(sim, n / 4 ? "its process has ended" : NULL);
+		shadow_device_attach(sim->device, &sim->backend);
+		is(sim, NEGOTIATING);
+		sim_free(sim);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_state_can_be_reached_and_left_again),
 		cmocka_unit_test(each_transition_leaves_what_its_state_says),
 		cmocka_unit_test(a_back_end_that_was_lost_stays_lost),
+		cmocka_unit_test(
+			a_back_end_that_is_waited_for_no_more_changes_nothing_that_is_seen),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
