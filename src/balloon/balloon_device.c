@@ -9,10 +9,14 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "virtio/feature_bits.h"
 
 #define CONFIG_NUM_PAGES 0u /* offsets in the configuration space, virtio 1.2, 5.5.4 */
 #define CONFIG_ACTUAL 4u
 #define CONFIG_POISON_VAL 12u
+
+_Static_assert(PAGE_RUN_FEATURE_BIT == VIRTIO_BALLOON_F_PAGE_BITMAP,
+	       "the codec has the number as well, for the guest's kernel");
 
 /* --- features and memory ------------------------------------------------------------ */
 
@@ -31,7 +35,7 @@ static uint64_t features_offered(unsigned int hide)
 	if (!(hide & UMBRA_BALLOON_HIDE_REPORTING))
 		features |= BIT64(VIRTIO_BALLOON_F_REPORTING);
 	if (!(hide & UMBRA_BALLOON_HIDE_PAGE_BITMAP))
-		features |= BIT64(PAGE_RUN_FEATURE_BIT);
+		features |= BIT64(VIRTIO_BALLOON_F_PAGE_BITMAP);
 	return features;
 }
 

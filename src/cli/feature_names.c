@@ -3,45 +3,16 @@
 #include "cli/feature_names.h"
 
 #include <inttypes.h>
-#include <linux/vhost_types.h>
 #include <linux/virtio_balloon.h>
 #include <linux/virtio_blk.h>
-#include <linux/virtio_config.h>
 #include <linux/virtio_net.h>
-#include <linux/virtio_ring.h>
 #include <stdio.h>
 
 #include "base/bits.h"
-#include "virtio/protocol_features.h"
+#include "virtio/feature_bits.h"
+#include "virtio/feature_names.h"
 
 #define NAMES_MAX 64u /* bits of a feature word */
-
-/* virtio 1.2, section 6 "Reserved Feature Bits"; older kernel headers lack it. */
-#ifndef VIRTIO_F_NOTIFICATION_DATA
-#define VIRTIO_F_NOTIFICATION_DATA 38
-#endif
-#ifndef VIRTIO_F_NOTIF_CONFIG_DATA
-#define VIRTIO_F_NOTIF_CONFIG_DATA 39
-#endif
-#ifndef VIRTIO_F_ADMIN_VQ
-#define VIRTIO_F_ADMIN_VQ 41
-#endif
-
-#define NAME(bit) [bit] = #bit
-static const char *const feature_names[NAMES_MAX] = {
-	NAME(VIRTIO_F_NOTIFY_ON_EMPTY),   NAME(VHOST_F_LOG_ALL),
-	NAME(VIRTIO_F_ANY_LAYOUT),        NAME(VIRTIO_RING_F_INDIRECT_DESC),
-	NAME(VIRTIO_RING_F_EVENT_IDX),    NAME(VHOST_USER_F_PROTOCOL_FEATURES),
-	NAME(VIRTIO_F_VERSION_1),         NAME(VIRTIO_F_ACCESS_PLATFORM),
-	NAME(VIRTIO_F_RING_PACKED),       NAME(VIRTIO_F_IN_ORDER),
-	NAME(VIRTIO_F_ORDER_PLATFORM),    NAME(VIRTIO_F_SR_IOV),
-	NAME(VIRTIO_F_NOTIFICATION_DATA), NAME(VIRTIO_F_NOTIF_CONFIG_DATA),
-	NAME(VIRTIO_F_RING_RESET),        NAME(VIRTIO_F_ADMIN_VQ),
-};
-#undef NAME
-
-/* docs/balloon-protocol.md. */
-#define VIRTIO_BALLOON_F_PAGE_BITMAP 50
 
 #define NAME(bit) [VIRTIO_BALLOON_F_##bit] = "VIRTIO_BALLOON_F_" #bit
 static const char *const balloon_names[NAMES_MAX] = {
@@ -98,42 +69,17 @@ static const char *const *const type_names[] = {
 	[5] = balloon_names,
 };
 
-#define NAME(bit) [VHOST_USER_PROTOCOL_F_##bit] = "VHOST_USER_PROTOCOL_F_" #bit
-static const char *const protocol_feature_names[NAMES_MAX] = {
-	NAME(MQ),
-	NAME(LOG_SHMFD),
-	NAME(RARP),
-	NAME(REPLY_ACK),
-	NAME(MTU),
-	NAME(BACKEND_REQ),
-	NAME(CROSS_ENDIAN),
-	NAME(CRYPTO_SESSION),
-	NAME(PAGEFAULT),
-	NAME(CONFIG),
-	NAME(BACKEND_SEND_FD),
-	NAME(HOST_NOTIFIER),
-	NAME(INFLIGHT_SHMFD),
-	NAME(RESET_DEVICE),
-	NAME(INBAND_NOTIFICATIONS),
-	NAME(CONFIGURE_MEM_SLOTS),
-	NAME(STATUS),
-	NAME(XEN_MMAP),
-	NAME(SHARED_OBJECT),
-	NAME(DEVICE_STATE),
-	NAME(GET_VRING_BASE_INFLIGHT),
-	NAME(GPA_ADDRESSES),
-	NAME(SHMEM),
-};
-#undef NAME
-
 /* linux/vhost_types.h of Linux 6.12. */
-#define NAME(bit, name) [bit] = "VHOST_BACKEND_F_" name
-static const char *const backend_feature_names[NAMES_MAX] = {
-	NAME(1, "IOTLB_MSG_V2"), NAME(2, "IOTLB_BATCH"),   NAME(3, "IOTLB_ASID"),
-	NAME(4, "SUSPEND"),      NAME(5, "RESUME"),        NAME(6, "ENABLE_AFTER_DRIVER_OK"),
-	NAME(7, "DESC_ASID"),    NAME(8, "IOTLB_PERSIST"),
-};
-#undef NAME
+static const char *backend_feature_name(unsigned int bit)
+{
+	static const char *const names[] = {
+		[1] = "IOTLB_MSG_V2", [2] = "IOTLB_BATCH",   [3] = "IOTLB_ASID",
+		[4] = "SUSPEND",      [5] = "RESUME",        [6] = "ENABLE_AFTER_DRIVER_OK",
+		[7] = "DESC_ASID",    [8] = "IOTLB_PERSIST",
+	};
+
+	return bit < ARRAY_SIZE(names) ? names[bit] : NULL;
+}
 
 /* virtio 1.2, section 5 "Device Types". */
 static const char *const device_type_names[] = {
@@ -143,17 +89,21 @@ static const char *const device_type_names[] = {
 	[34] = "i2c",    [41] = "gpio",
 };
 
-static json_t *named_bits(uint64_t bits, const char *const *table, const char *const *more)
+/* Of each bit the name that @find has, behind @prefix, or else that of @table (or NULL). */
+static json_t *named_bits(uint64_t bits, const char *prefix, const char *(*find)(unsigned int bit),
+			  const char *const *table)
 {
 	json_t *names = json_array();
 	char hex[sizeof("0x0123456789abcdef")];
 	unsigned int bit;
 
 	for (bit = 0; bit < NAMES_MAX; bit++) {
-		const char *name = table[bit] ? table[bit] : more ? more[bit] : NULL;
+		const char *found = find(bit), *other = table ? table[bit] : NULL;
 
-		if (bits & BIT64(bit) && name)
-			json_array_append_new(names, json_string(name));
+		if (bits & BIT64(bit) && found)
+			json_array_append_new(names, json_sprintf("%s%s", prefix, found));
+		else if (bits & BIT64(bit) && other)
+			json_array_append_new(names, json_string(other));
 	}
 	snprintf(hex, sizeof(hex), "0x%" PRIx64, bits);
 	return json_pack("{s:s, s:o}", "bits", hex, "names", names);
@@ -161,18 +111,18 @@ static json_t *named_bits(uint64_t bits, const char *const *table, const char *c
 
 json_t *features_json(uint32_t device_id, uint64_t bits)
 {
-	return named_bits(bits, feature_names,
+	return named_bits(bits, "", virtio_feature_name,
 			  device_id < ARRAY_SIZE(type_names) ? type_names[device_id] : NULL);
 }
 
 json_t *protocol_features_json(uint64_t bits)
 {
-	return named_bits(bits, protocol_feature_names, NULL);
+	return named_bits(bits, "VHOST_USER_PROTOCOL_F_", vhost_protocol_feature_name, NULL);
 }
 
 json_t *backend_features_json(uint64_t bits)
 {
-	return named_bits(bits, backend_feature_names, NULL);
+	return named_bits(bits, "VHOST_BACKEND_F_", backend_feature_name, NULL);
 }
 
 const char *device_type_name(uint32_t id)

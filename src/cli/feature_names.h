@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Names for feature bits, as the kernel's headers and the vhost-user
- * specification spell them, so that one can search for what one reads.
+ * Feature bits as reports show them: with names, as the kernel's headers and the vhost-user
+ * specification spell them, so that one can search for what one reads.  Those of ring and
+ * transport are in virtio/feature_names.h; here are those of device types and of vhost-vdpa.
  */
 #ifndef UMBRA_CLI_FEATURE_NAMES_H
 #define UMBRA_CLI_FEATURE_NAMES_H

@@ -13,15 +13,11 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "net/net_control.h"
-#include "virtio/protocol_features.h"
+#include "virtio/feature_bits.h"
+#include "virtio/feature_names.h"
 
 #define TRANSPORT_FIRST 24u
 #define TRANSPORT_LAST 49u /* virtio 1.2, section 6: bits 24-49 are not the device type's */
-
-/* Bits that the kernel's headers of this release do not name yet. */
-#define F_NOTIFICATION_DATA 38
-#define F_NOTIF_CONFIG_DATA 39
-#define F_ADMIN_VQ 41
 
 #define F_PLATFORM BIT64(VIRTIO_F_ACCESS_PLATFORM)
 
@@ -36,32 +32,27 @@ enum treatment {
 
 struct feature_rule {
 	unsigned int bit;
-	const char *name;
 	enum treatment treatment;
 	const char *reason; /* why it is dropped, when it is */
 };
 
 static const struct feature_rule rules[] = {
-	{ VIRTIO_F_NOTIFY_ON_EMPTY, "VIRTIO_F_NOTIFY_ON_EMPTY", MASK,
-	  "a legacy notification rule, replaced by EVENT_IDX" },
-	{ VHOST_F_LOG_ALL, "VHOST_F_LOG_ALL", MASK,
-	  "the back-end's dirty log would miss what the shadow writes" },
-	{ VIRTIO_F_ANY_LAYOUT, "VIRTIO_F_ANY_LAYOUT", PASS, NULL },
-	{ VIRTIO_RING_F_INDIRECT_DESC, "VIRTIO_RING_F_INDIRECT_DESC", OWN, NULL },
-	{ VIRTIO_RING_F_EVENT_IDX, "VIRTIO_RING_F_EVENT_IDX", OWN, NULL },
-	{ VHOST_USER_F_PROTOCOL_FEATURES, "VHOST_USER_F_PROTOCOL_FEATURES", OWN, NULL },
-	{ VIRTIO_F_VERSION_1, "VIRTIO_F_VERSION_1", REQUIRED, NULL },
-	{ VIRTIO_F_ACCESS_PLATFORM, "VIRTIO_F_ACCESS_PLATFORM", PLATFORM, NULL },
-	{ VIRTIO_F_RING_PACKED, "VIRTIO_F_RING_PACKED", MASK, "the shadow reads split rings" },
-	{ VIRTIO_F_IN_ORDER, "VIRTIO_F_IN_ORDER", PASS, NULL },
-	{ VIRTIO_F_ORDER_PLATFORM, "VIRTIO_F_ORDER_PLATFORM", PASS, NULL },
-	{ VIRTIO_F_SR_IOV, "VIRTIO_F_SR_IOV", MASK, "a PCI matter between guest and VMM" },
-	{ F_NOTIFICATION_DATA, "VIRTIO_F_NOTIFICATION_DATA", MASK,
-	  "an eventfd cannot carry the data" },
-	{ F_NOTIF_CONFIG_DATA, "VIRTIO_F_NOTIF_CONFIG_DATA", MASK,
-	  "an eventfd cannot carry the data" },
-	{ VIRTIO_F_RING_RESET, "VIRTIO_F_RING_RESET", PASS, NULL },
-	{ F_ADMIN_VQ, "VIRTIO_F_ADMIN_VQ", MASK, "administration of a group is not forwarded" },
+	{ VIRTIO_F_NOTIFY_ON_EMPTY, MASK, "a legacy notification rule, replaced by EVENT_IDX" },
+	{ VHOST_F_LOG_ALL, MASK, "the back-end's dirty log would miss what the shadow writes" },
+	{ VIRTIO_F_ANY_LAYOUT, PASS, NULL },
+	{ VIRTIO_RING_F_INDIRECT_DESC, OWN, NULL },
+	{ VIRTIO_RING_F_EVENT_IDX, OWN, NULL },
+	{ VHOST_USER_F_PROTOCOL_FEATURES, OWN, NULL },
+	{ VIRTIO_F_VERSION_1, REQUIRED, NULL },
+	{ VIRTIO_F_ACCESS_PLATFORM, PLATFORM, NULL },
+	{ VIRTIO_F_RING_PACKED, MASK, "the shadow reads split rings" },
+	{ VIRTIO_F_IN_ORDER, PASS, NULL },
+	{ VIRTIO_F_ORDER_PLATFORM, PASS, NULL },
+	{ VIRTIO_F_SR_IOV, MASK, "a PCI matter between guest and VMM" },
+	{ VIRTIO_F_NOTIFICATION_DATA, MASK, "an eventfd cannot carry the data" },
+	{ VIRTIO_F_NOTIF_CONFIG_DATA, MASK, "an eventfd cannot carry the data" },
+	{ VIRTIO_F_RING_RESET, PASS, NULL },
+	{ VIRTIO_F_ADMIN_VQ, MASK, "administration of a group is not forwarded" },
 };
 
 static const struct feature_rule *rule_find(unsigned int bit)
@@ -70,13 +61,6 @@ static const struct feature_rule *rule_find(unsigned int bit)
 		if (rules[i].bit == bit)
 			return &rules[i];
 	return NULL;
-}
-
-const char *feature_name(unsigned int bit)
-{
-	const struct feature_rule *rule = rule_find(bit);
-
-	return rule ? rule->name : NULL;
 }
 
 /* Whether the shadow's own ability stands in for the back-end's. */
@@ -134,7 +118,8 @@ static void offer_make(const struct features_in *in, struct features_out *out)
 		if (rule && is_own(rule, in->mode)) {
 			out->offer |= BIT64(bit);
 		} else if (in->backend & BIT64(bit) && !passes(rule)) {
-			offer_drop(out, bit, rule ? rule->name : "bit", drop_reason(in, rule));
+			offer_drop(out, bit, rule ? virtio_feature_name(bit) : "bit",
+				   drop_reason(in, rule));
 		}
 	}
 	offer_followed(in, out);
@@ -222,7 +207,7 @@ int features_negotiate(const struct features_in *in, struct features_out *out,
 	extra = in->guest & ~out->offer;
 	if (extra) {
 		unsigned int bit = (unsigned int)__builtin_ctzll(extra);
-		const char *name = feature_name(bit);
+		const char *name = virtio_feature_name(bit);
 
 		return error_set(err, -EINVAL,
 				 "the front-end set feature bit %u (%s), which was not offered "

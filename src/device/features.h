@@ -86,7 +86,4 @@ UMBRA_MUST_CHECK int features_negotiate(const struct features_in *in, struct fea
 /* "VIRTIO_F_RING_PACKED (34): ...; ..." cut at @size.  Returns @text. */
 char *features_drops_text(const struct features_out *out, char *text, size_t size);
 
-/* The standard name of a ring or transport bit, or NULL. */
-const char *feature_name(unsigned int bit);
-
 #endif

@@ -30,7 +30,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "device/shadow_device_private.h"
-#include "virtio/protocol_features.h"
+#include "virtio/feature_bits.h"
 
 /* --- relayed -------- --------------------------------------------------- */
 

@@ -15,7 +15,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "device/shadow_device_private.h"
-#include "virtio/protocol_features.h"
+#include "virtio/feature_bits.h"
 
 static int negotiate(struct shadow_device *d, bool answered, uint64_t guest,
 		     struct features_out *out, struct umbra_error *err)

@@ -21,7 +21,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "device/shadow_device_private.h"
-#include "virtio/protocol_features.h"
+#include "virtio/feature_bits.h"
 
 const char *umbra_device_state_name(enum umbra_device_state state)
 {

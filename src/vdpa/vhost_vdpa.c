@@ -14,7 +14,7 @@
 #include "host/notifier.h"
 #include "umbra/shadow_device.h"
 #include "vdpa/vhost_vdpa_private.h"
-#include "virtio/protocol_features.h"
+#include "virtio/feature_bits.h"
 
 /* vhost-user protocol features that a front-end can have with such a device. */
 #define PROTOCOL_FEATURES                                                                          \

@@ -8,7 +8,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
-#include "vhost_user/names.h"
+#include "virtio/feature_names.h"
 
 /* Columns of the tables below. */
 #define SIZE(bytes) .size_min = (bytes), .size_max = (bytes)

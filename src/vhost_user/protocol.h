@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The vhost-user protocol in numbers: what lies on the wire, but for the features,
- * which more than this room knows (virtio/protocol_features.h).
+ * which more than this room knows (virtio/feature_bits.h).
  *
  * Implements: the sections "Message Specification",
  * "Front-end message types" and "Back-end message types" of the vhost-user
@@ -20,7 +20,7 @@
 
 #include <linux/vhost_types.h>
 
-#include "virtio/protocol_features.h"
+#include "virtio/feature_bits.h"
 
 /* Requests of the front-end.  The values are the specification's ids. */
 enum vhost_user_request {

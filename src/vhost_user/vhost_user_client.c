@@ -19,10 +19,10 @@
 #include "host/notifier.h"
 #include "umbra/shadow_device.h"
 #include "vhost_user/message.h"
-#include "vhost_user/names.h"
 #include "vhost_user/vhost_user_family.h"
 #include "vhost_user/vhost_user_hush.h"
 #include "vhost_user/vhost_user_requester.h"
+#include "virtio/feature_names.h"
 
 /* What callers may be offered of a back-end's protocol features.  The rest
  * goes past whoever stands in the middle (HOST_NOTIFIER), needs a relay that

@@ -27,8 +27,6 @@ static const struct vhost_user_family own_balloon = {
 	.stops = "each queue by itself, with GET_VRING_BASE, which it answers when it is at rest",
 };
 
-#define F_PAGE_BITMAP BIT64(50)
-
 /* Nothing is known of it, and nothing but the oldest messages may be said. */
 static const struct vhost_user_family plain = {
 	.name = "plain",
@@ -73,7 +71,7 @@ const struct vhost_user_family *vhost_user_family_find(uint64_t features, uint64
 {
 	if (!(features & BIT64(VHOST_USER_F_PROTOCOL_FEATURES)))
 		return &plain;
-	if (features & F_PAGE_BITMAP)
+	if (features & BIT64(VIRTIO_BALLOON_F_PAGE_BITMAP))
 		return &own_balloon;
 	if (protocol & BIT64(VHOST_USER_PROTOCOL_F_DEVICE_STATE) &&
 	    !(protocol & BIT64(VHOST_USER_PROTOCOL_F_MQ)))

@@ -19,7 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "virtio/protocol_features.h"
+#include "virtio/feature_bits.h"
 #include "virtio/virtio_ops.h"
 
 enum hush_way {

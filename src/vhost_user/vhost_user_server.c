@@ -55,8 +55,8 @@
 #include "host/peer_fd.h"
 #include "host/sharing.h"
 #include "vhost_user/message.h"
-#include "vhost_user/names.h"
 #include "vhost_user/vhost_user_socket.h"
+#include "virtio/feature_names.h"
 
 /* What this side can relay for a back-end, and what it adds by itself. */
 #define PROTOCOL_FEATURES_RELAYED                                                                  \
@@ -208,7 +208,7 @@ static int handle_set_protocol_features(struct vhost_user_server *s, struct exch
 					struct umbra_error *err)
 {
 	uint64_t features = x->request.payload.u64, foreign;
-	char text[VHOST_PROTOCOL_FEATURES_TEXT_MAX];
+	char text[FEATURES_TEXT_MAX];
 	int rc = learn_terms(s, err);
 
 	if (rc)

@@ -11,7 +11,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/fd.h"
-#include "virtio/protocol_features.h"
+#include "virtio/feature_bits.h"
 
 /* Those that need the device, of every kind. */
 #define PROTOCOL_FEATURES                                                                          \

@@ -15,7 +15,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "memory/memory.h"
-#include "virtio/protocol_features.h"
+#include "virtio/feature_bits.h"
 
 #define OFFERED                                                                                    \
 	(BIT64(VIRTIO_F_VERSION_1) | BIT64(VIRTIO_RING_F_EVENT_IDX) |                              \

@@ -16,7 +16,7 @@
 #include "base/bits.h"
 #include "device/features.h"
 #include "feature_bits.h"
-#include "virtio/protocol_features.h"
+#include "virtio/feature_bits.h"
 
 #define PROTOCOL BIT64(VHOST_USER_F_PROTOCOL_FEATURES)
 #define PACKED BIT64(VIRTIO_F_RING_PACKED)

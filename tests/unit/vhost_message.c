@@ -13,7 +13,7 @@
 
 #include "base/bits.h"
 #include "vhost_user/message.h"
-#include "vhost_user/names.h"
+#include "virtio/feature_names.h"
 
 static const struct vhost_terms everything = { .offered = UINT64_MAX, .negotiated = UINT64_MAX };
 static const struct vhost_terms nothing;
@@ -208,7 +208,7 @@ static void the_reply_to_set_log_base_is_owed_with_log_shmfd_only(void **state)
 
 static void protocol_features_have_names(void **state)
 {
-	char text[VHOST_PROTOCOL_FEATURES_TEXT_MAX], small[8];
+	char text[FEATURES_TEXT_MAX], small[8];
 
 	(void)state;
 	assert_string_equal(vhost_protocol_features_text(text, sizeof(text), 0), "none");

@@ -34,9 +34,9 @@
 #include "base/bits.h"
 #include "host/mapping.h"
 #include "positions.h"
-#include "vhost_user/names.h"
 #include "vhost_user/protocol.h"
 #include "vhost_user/vhost_user_client.h"
+#include "virtio/feature_names.h"
 
 #define DAEMON "/usr/bin/qemu-storage-daemon"
 #define LISTEN_FD 9 /* in the daemon */
@@ -119,7 +119,7 @@ static struct virtio_device *connect_and_negotiate(const struct daemon *d, uint6
 	struct umbra_error err = { "" };
 	uint64_t features, wanted = BIT64(VIRTIO_F_VERSION_1);
 	struct virtio_device *b;
-	char text[VHOST_PROTOCOL_FEATURES_TEXT_MAX];
+	char text[FEATURES_TEXT_MAX];
 
 	check(vhost_user_client_connect(d->path, -1, TIMEOUT_MS, &b, &err));
 	check(b->ops->get_features(b, &features, &err));

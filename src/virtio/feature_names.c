@@ -1,13 +1,29 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Names of protocol features: see names.h. */
-#include "vhost_user/names.h"
+/* Names of features: see feature_names.h. */
+#include "virtio/feature_names.h"
 
+#include <linux/vhost_types.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
 #include <stdio.h>
 
 #include "base/bits.h"
-#include "vhost_user/protocol.h"
+#include "virtio/feature_bits.h"
 
-static const char *const names[] = {
+#define NAME(bit) [bit] = #bit
+static const char *const virtio_names[] = {
+	NAME(VIRTIO_F_NOTIFY_ON_EMPTY),   NAME(VHOST_F_LOG_ALL),
+	NAME(VIRTIO_F_ANY_LAYOUT),        NAME(VIRTIO_RING_F_INDIRECT_DESC),
+	NAME(VIRTIO_RING_F_EVENT_IDX),    NAME(VHOST_USER_F_PROTOCOL_FEATURES),
+	NAME(VIRTIO_F_VERSION_1),         NAME(VIRTIO_F_ACCESS_PLATFORM),
+	NAME(VIRTIO_F_RING_PACKED),       NAME(VIRTIO_F_IN_ORDER),
+	NAME(VIRTIO_F_ORDER_PLATFORM),    NAME(VIRTIO_F_SR_IOV),
+	NAME(VIRTIO_F_NOTIFICATION_DATA), NAME(VIRTIO_F_NOTIF_CONFIG_DATA),
+	NAME(VIRTIO_F_RING_RESET),        NAME(VIRTIO_F_ADMIN_VQ),
+};
+#undef NAME
+
+static const char *const protocol_names[] = {
 	[VHOST_USER_PROTOCOL_F_MQ] = "MQ",
 	[VHOST_USER_PROTOCOL_F_LOG_SHMFD] = "LOG_SHMFD",
 	[VHOST_USER_PROTOCOL_F_RARP] = "RARP",
@@ -34,9 +50,14 @@ static const char *const names[] = {
 	[VHOST_USER_PROTOCOL_F_SKIP_DRAIN] = "SKIP_DRAIN",
 };
 
+const char *virtio_feature_name(unsigned int bit)
+{
+	return bit < ARRAY_SIZE(virtio_names) ? virtio_names[bit] : NULL;
+}
+
 const char *vhost_protocol_feature_name(unsigned int bit)
 {
-	return bit < ARRAY_SIZE(names) ? names[bit] : NULL;
+	return bit < ARRAY_SIZE(protocol_names) ? protocol_names[bit] : NULL;
 }
 
 const char *vhost_protocol_features_text(char *text, size_t size, uint64_t bits)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The vocabulary of features that a front-end, a device and a back-end share beside
- * virtio's own bits.
+ * The vocabulary of features that a front-end, a device and a back-end share, as far as the
+ * kernel's headers have none.
  *
  * Protocol features say what the two ends of a vhost-user socket can ask of each other.
  * Whether a device can be reset, or told of more memory, matters to every kind of device
@@ -12,8 +12,23 @@
  * Implements: "Feature negotiation" and "Protocol features" of the vhost-user
  * specification (docs/interop/vhost-user.rst of QEMU).
  */
-#ifndef UMBRA_VIRTIO_PROTOCOL_FEATURES_H
-#define UMBRA_VIRTIO_PROTOCOL_FEATURES_H
+#ifndef UMBRA_VIRTIO_FEATURE_BITS_H
+#define UMBRA_VIRTIO_FEATURE_BITS_H
+
+/* virtio 1.2, section 6 "Reserved Feature Bits"; older kernel headers lack them. */
+#ifndef VIRTIO_F_NOTIFICATION_DATA
+#define VIRTIO_F_NOTIFICATION_DATA 38
+#endif
+#ifndef VIRTIO_F_NOTIF_CONFIG_DATA
+#define VIRTIO_F_NOTIF_CONFIG_DATA 39
+#endif
+#ifndef VIRTIO_F_ADMIN_VQ
+#define VIRTIO_F_ADMIN_VQ 41
+#endif
+
+/* A balloon's, docs/balloon-protocol.md.  (The codec, which the guest's kernel compiles without
+ * this header, calls it PAGE_RUN_FEATURE_BIT.) */
+#define VIRTIO_BALLOON_F_PAGE_BITMAP 50
 
 /* Virtio feature bit that says "GET_PROTOCOL_FEATURES works". */
 #define VHOST_USER_F_PROTOCOL_FEATURES 30
