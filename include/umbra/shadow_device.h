@@ -91,7 +91,8 @@ struct umbra_shadow_config {
 	uint32_t table_max;
 	/* Bytes of umbra's own memory that the back-end maps, at the most, and from the
 	 * start where it can be given no more later; 0: as many as the queues need that
-	 * are started, up to 64 MiB, and 8 MiB from the start. */
+	 * are started, up to 64 MiB, or a MiB for each queue that the back-end has, and
+	 * 8 MiB from the start. */
 	uint64_t shadow_memory;
 	/* Called on the device's or a ring's thread: return soon, call nothing
 	 * of this device but _query().  May be NULL. */

@@ -237,7 +237,7 @@ void shadow_device_detach(struct shadow_device *d)
 	lanes_forget(d->lanes);
 	memory_unref(&d->memory);
 	shadow_own_fini(d);
-	d->slots_max = 0;
+	d->slots_max = d->queues_max = 0;
 	d->no_shadow[0] = '\0';
 	d->has_features = d->backend_knows_features = false;
 	d->backend_features = d->guest_features = d->protocol_features = 0;

@@ -46,8 +46,7 @@ struct shadow_control {
 	size_t loaded_bytes;
 };
 
-#define SHADOW_OWN_REGIONS 4u              /* of our own memory; the last takes what is left */
-#define SHADOW_OWN_BYTES_MAX (64ull << 20) /* in all, if nothing else is said */
+#define SHADOW_OWN_REGIONS 4u /* of our own memory; the last takes what is left */
 
 /* Our own memory at the back-end: shadow_own.c. */
 struct shadow_own {
@@ -83,6 +82,7 @@ struct shadow_device {
 	struct memory *memory;            /* the guest's, or NULL */
 	struct shadow_own own;            /* ours, at the back-end */
 	uint64_t slots_max;               /* regions that the back-end takes; 0: not asked yet */
+	uint64_t queues_max;              /* that the back-end has; 0: the front-end never asked */
 	char no_shadow[UMBRA_ERROR_SIZE]; /* why the memory allows no shadow; "" */
 
 	struct shadow_control control;

@@ -151,6 +151,8 @@ int shadow_get_queue_num(struct virtio_device *self, uint64_t *count, struct umb
 	if (!rc)
 		rc = shadow_backend_judge(d, d->backend->ops->get_queue_num(d->backend, count, err),
 					  err);
+	if (!rc)
+		d->queues_max = *count;
 	return rc;
 }
 

@@ -56,6 +56,10 @@
 #define OWN_BYTES_FIRST (2ull << 20) /* three rings of 256 */
 #define OWN_BYTES_FIXED (8ull << 20) /* thirteen */
 #define OWN_BYTES_UNIT (2ull << 20)  /* a huge page, where the host gives one */
+/* In all, if nothing else is said: so much, or more where there may be more queues; one of
+ * 1024 needs 0.8 MiB. */
+#define OWN_BYTES_MAX (64ull << 20)
+#define OWN_BYTES_MAX_QUEUE (1ull << 20)
 
 #define REGIONS_WITHOUT_SLOTS 8u /* vhost-user: regions in one SET_MEM_TABLE */
 
@@ -126,7 +130,9 @@ static uint64_t own_bytes(const struct shadow_own *own)
 
 static uint64_t own_bytes_max(const struct shadow_device *d)
 {
-	return d->own.max ? d->own.max : SHADOW_OWN_BYTES_MAX;
+	uint64_t queues = MIN(MAX(d->queues_max, lanes_count(d->lanes)), UMBRA_QUEUES_MAX);
+
+	return d->own.max ? d->own.max : MAX(OWN_BYTES_MAX, queues * OWN_BYTES_MAX_QUEUE);
 }
 
 /* Regions that the back-end takes one by one; 0: it takes none but with a table. */

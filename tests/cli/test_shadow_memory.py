@@ -4,7 +4,8 @@ what a guest can do with it that names it as a buffer."""
 import struct
 
 import pytest
-from bed import SimulatedVmm
+from bed import SimulatedBackend, SimulatedVmm
+from bed.peers import GET_QUEUE_NUM, INDIRECT, PROTOCOL, VERSION_1
 
 #: Where umbra puts it beside a small guest, as the back-end is told.
 OWN = 1 << 46
@@ -51,6 +52,18 @@ def test_what_the_back_end_maps_of_it_is_small(bed, disk):
     assert umbra.vhost()["memory"]["shadow-bytes"] == 2 * MIB
     umbra.enter("shadowed")
     assert umbra.vhost()["memory"]["shadow-bytes"] == 2 * MIB
+
+
+@pytest.mark.parametrize("mode", ["auto", "on"])
+def test_many_long_queues_are_shadowed_without_a_word_of_the_operator(bed, mode):
+    umbra = bed.umbra(SimulatedBackend(bed, queues=256), shadow=mode)
+    vmm = SimulatedVmm(bed, umbra).negotiate(VERSION_1 | PROTOCOL | INDIRECT)
+    vmm.ask(GET_QUEUE_NUM)
+    for index in range(100):
+        vmm.ring(index, size=1024).start()
+    umbra.enter("shadowed")
+    assert all(queue["mode"] == "shadowed" for queue in umbra.vhost()["queues"])
+    assert 78 * MIB < umbra.vhost()["memory"]["shadow-bytes"] <= 256 * MIB
 
 
 def test_a_passed_through_guest_that_names_it_harms_nobody(bed, disk):
