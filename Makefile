@@ -18,8 +18,8 @@ FUZZ_LEISURE_SECONDS := 3600
 BENCH_ROUNDS := 5
 
 .PHONY: help all deps build demo check check-code check-machines check-unit check-sanitizers check-threads \
-	check-valgrind check-fuzz check-guests check-balloon check-vdpa check-docs fuzz bench-ring bench-shadow \
-	bench-balloon draw-balloon install format clean
+	check-valgrind check-proof check-fuzz check-guests check-balloon check-vdpa check-docs fuzz proof-long \
+	bench-ring bench-shadow bench-balloon draw-balloon install format clean
 
 all: build
 
@@ -32,11 +32,13 @@ help:
 	@echo 'make check-sanitizers the same under clang, AddressSanitizer and UBSan'
 	@echo 'make check-threads    the race tests under ThreadSanitizer'
 	@echo 'make check-valgrind   the unit tests under valgrind'
+	@echo 'make check-proof      the models in proof/, every execution within bounds'
 	@echo 'make check-fuzz       each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make check-guests     tests with real guests and back-ends'
 	@echo 'make check-balloon    the balloon and the guest driver in kmod/, in real guests'
 	@echo 'make check-vdpa       the shadow before real vDPA devices, in an emulated guest'
 	@echo 'make fuzz             each fuzz target for FUZZ_LEISURE_SECONDS=$(FUZZ_LEISURE_SECONDS)'
+	@echo 'make proof-long       the models with wider bounds (up to 8 GiB)'
 	@echo 'make bench-ring       ring benchmark into $(BUILD)/bench/ring.jsonl'
 	@echo 'make bench-shadow     disk benchmark into $(BUILD)/bench/shadow.jsonl'
 	@echo 'make bench-balloon    balloon benchmark into $(BUILD)/bench/balloon.jsonl (15 to 25 minutes)'
@@ -88,7 +90,7 @@ check: build
 
 # One after the other, whatever the number of jobs.
 check-code:
-	@set -e; for check in unit docs sanitizers threads valgrind fuzz; do \
+	@set -e; for check in unit docs proof sanitizers threads valgrind fuzz; do \
 		$(MAKE) --no-print-directory check-$$check; \
 	done
 
@@ -121,6 +123,12 @@ check-docs: build
 	mandoc -Tlint -Wwarning docs/man/*.[0-9]
 	scripts/check-house --build=$(BUILD)
 	$(PYTEST) -q tests/house
+
+check-proof: deps
+	scripts/check-proof $(BUILD)/proof
+
+proof-long: deps
+	scripts/check-proof --long $(BUILD)/proof-long
 
 check-fuzz: build-fuzz
 	scripts/fuzz build-fuzz $(FUZZ_SECONDS)
