@@ -138,7 +138,7 @@ bool lane_is_passed(const struct lane *r)
 
 bool lane_is_shadowed(const struct lane *r)
 {
-	return lane_runs(r) && r->kind != LANE_PASSED;
+	return lane_runs(r) && lane_kind_is_ours(r->kind);
 }
 
 bool lane_runs(const struct lane *r)
@@ -161,9 +161,14 @@ bool lane_is_resting(const struct lane *r)
 	return r->state == LANE_HUSHED || r->state == LANE_HALTED;
 }
 
-bool lane_is_at_backend(const struct lane *r)
+bool lane_has_to_halt(const struct lane *r)
 {
 	return (lane_runs(r) || lane_is_broken(r)) && !lane_is_halted(r);
+}
+
+bool lane_is_at_backend(const struct lane *r)
+{
+	return lane_has_to_halt(r) && r->kind != LANE_HELD;
 }
 
 bool lane_has_queue(const struct lane *r)

@@ -4,9 +4,9 @@
 
 uint16_t own_ring_size(const struct lane *r, const struct lane_context *c)
 {
-	uint16_t size = r->front.size;
+	uint16_t size = r->front.size, most = c->backend ? c->backend->ring_max : 0;
 
-	while (c->backend->ring_max && size > c->backend->ring_max)
+	while (most && size > most)
 		size /= 2;
 	return size;
 }
