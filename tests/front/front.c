@@ -131,6 +131,8 @@ int front_open(struct front *f, const struct front_options *options, uint64_t wa
 	int rc;
 
 	f->options = options;
+	for (unsigned int i = 0; i < FRONT_QUEUES_MAX; i++)
+		f->queues[i].kick_fd = f->queues[i].call_fd = -1;
 	f->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	f->stop_fd = eventfd(0, EFD_CLOEXEC);
 	if (f->bell_fd < 0 || f->stop_fd < 0)
@@ -383,7 +385,8 @@ static int queue_start(struct front_queue *q, struct umbra_error *err)
 	struct virtio_device *b = q->front->backend;
 	int rc = b->ops->ring_start(b, q->index, &ring, err);
 
-	if (!rc && pthread_create(&q->thread, NULL, queue_thread, q))
+	if (!rc && !q->front->options->is_polled &&
+	    pthread_create(&q->thread, NULL, queue_thread, q))
 		rc = error_set(err, -EAGAIN, "queue %u: no thread", q->index);
 	return rc;
 }
@@ -463,6 +466,19 @@ static int queue_stop(struct front_queue *q, struct umbra_error *err)
 	return rc;
 }
 
+void front_drop(struct front *f)
+{
+	for (unsigned int i = 0; i < FRONT_QUEUES_MAX; i++) {
+		fd_close(&f->queues[i].kick_fd);
+		fd_close(&f->queues[i].call_fd);
+		free(f->queues[i].private);
+	}
+	if (f->backend)
+		f->backend->ops->destroy(f->backend);
+	fd_close(&f->bell_fd);
+	fd_close(&f->stop_fd);
+}
+
 int front_close(struct front *f, struct umbra_error *err)
 {
 	const uint64_t one = 1;
@@ -470,17 +486,10 @@ int front_close(struct front *f, struct umbra_error *err)
 
 	if (write(f->stop_fd, &one, sizeof(one)) != sizeof(one))
 		abort();
-	for (unsigned int i = 0; i < f->queue_count; i++)
+	for (unsigned int i = 0; i < f->queue_count && !f->options->is_polled; i++)
 		pthread_join(f->queues[i].thread, NULL);
 	for (unsigned int i = 0; i < f->queue_count && !rc; i++)
 		rc = queue_stop(&f->queues[i], err);
-	for (unsigned int i = 0; i < f->queue_count; i++) {
-		fd_close(&f->queues[i].kick_fd);
-		fd_close(&f->queues[i].call_fd);
-		free(f->queues[i].private);
-	}
-	f->backend->ops->destroy(f->backend);
-	fd_close(&f->bell_fd);
-	fd_close(&f->stop_fd);
+	front_drop(f);
 	return rc;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A vhost-user front-end without a guest: memory, queues and threads for a
- * device of any type.  The workloads (blk.c, net.c) are built on it.
+ * device of any type.  The workloads (blk.c, net.c) are built on it, and the
+ * disk of the benchmarks (bench/blk_front.c).
  *
  * Theory of operation: plays the guest and its VMM.  Memory is one or several
  * memfds, one after the other in this process, and laid out in guest-physical
@@ -12,9 +13,11 @@
  * used, as an interrupt handler does; others add buffers.
  *
  * The thread of a queue sleeps until it is called, and for nothing else: a buffer
- * that is there when the patience is over, without a call, is an error.
+ * that is there when the patience is over, without a call, is an error.  Who wants to
+ * see to that itself has no such thread (is_polled), and takes back from the ring.
  *
- * Ownership: front_open() makes all, front_close() ends all.
+ * Ownership: front_open() makes all, front_close() ends all, or front_drop() after an
+ * error.
  * Threads: main is the only one to send messages.  A queue is locked by its
  * mutex; callbacks of requests run under it, on the queue's thread.  Counters
  * are atomic.
@@ -50,6 +53,7 @@ struct front_options {
 	unsigned int ring_size;
 	uint32_t table_max;  /* segments of the longest request, where the ring is shorter */
 	unsigned int queues; /* at most */
+	bool is_polled;      /* queues have no threads; all is done by main */
 	uint64_t seed;
 };
 
@@ -116,6 +120,9 @@ UMBRA_MUST_CHECK int front_start(struct front *f, unsigned int queues, uint64_t 
  * at rest.
  */
 UMBRA_MUST_CHECK int front_close(struct front *f, struct umbra_error *err);
+
+/* Disconnect, and free what was made by then.  No queue has a thread. */
+void front_drop(struct front *f);
 
 /* Memory of the guest that is free, zeroed.  NULL: front_start() was told a lie. */
 void *front_alloc(struct front *f, uint64_t bytes, uint64_t align);
