@@ -2,12 +2,12 @@
 /*
  * A vhost-user-blk front-end without a guest: one ring, requests of one size.
  *
- * Theory of operation: memory is one sealed memfd, which holds the ring, the
- * indirect tables, and for each of `depth` slots a request header, a status
- * byte and a buffer.  A slot has at most one request in flight.  The ring is
- * driven as a guest's driver would: EVENT_IDX, INDIRECT_DESC, one indirect
- * table of three segments a request, a kick only where the device wishes it, no
- * calls while completions are looked at anyway.
+ * Theory of operation: the front-end of tests/front, with one queue that is polled.
+ * Memory is one memfd, which holds the ring, the indirect tables, and for each of
+ * `depth` slots a request header, a status byte and a buffer.  A slot has at most one
+ * request in flight.  The ring is driven as a guest's driver would: EVENT_IDX,
+ * INDIRECT_DESC, one indirect table of three segments a request, a kick only where the
+ * device wishes it, no calls while completions are looked at anyway.
  *
  * Ownership: open() makes everything, close() ends it.  Threads: one.
  * Trust: the back-end's used ring is judged by ring/driver_ring.h; status byte

@@ -41,6 +41,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "blk_front.h"
+#include "front.h"
 #include "latency.h"
 
 #define NS_PER_S UINT64_C(1000000000)
@@ -88,43 +89,28 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
-static uint64_t mix(uint64_t v)
-{
-	v ^= v >> 30;
-	v *= UINT64_C(0xbf58476d1ce4e5b9);
-	v ^= v >> 27;
-	v *= UINT64_C(0x94d049bb133111eb);
-	return v ^ v >> 31;
-}
-
 static uint64_t next_random(void)
 {
-	return mix(l.random += UINT64_C(0x9e3779b97f4a7c15));
+	return front_mix(l.random += UINT64_C(0x9e3779b97f4a7c15));
 }
 
 /* ---- what is asked for next ----------------------------------------------- */
 
 static uint64_t pattern(uint64_t block, uint32_t generation)
 {
-	return mix(l.options.seed ^ block << 32 ^ generation);
+	return front_mix(l.options.seed ^ block << 32 ^ generation);
 }
 
-static void pattern_write(uint64_t *words, const struct flight *flight)
+static void pattern_write(void *data, const struct flight *flight)
 {
-	uint64_t v = pattern(flight->block, flight->generation);
-
-	for (size_t i = 0; i < l.options.block_size / sizeof(*words); i++)
-		words[i] = v + i;
+	front_pattern_write(data, l.options.block_size, pattern(flight->block, flight->generation));
 }
 
-static bool pattern_is(const uint64_t *words, const struct flight *flight)
+static bool pattern_is(const void *data, const struct flight *flight)
 {
-	uint64_t v = pattern(flight->block, flight->generation);
-
-	for (size_t i = 0; i < l.options.block_size / sizeof(*words); i++)
-		if (words[i] != v + i)
-			return false;
-	return true;
+	return front_pattern_differs(data, l.options.block_size,
+				     pattern(flight->block, flight->generation)) ==
+	       l.options.block_size / sizeof(uint64_t);
 }
 
 /* A slot's own blocks are those that leave its number when divided by depth, so

@@ -24,9 +24,9 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/le.h"
+#include "blk_request.h"
 #include "front.h"
 
-#define SECTOR 512u
 #define BLOCKS 64u    /* of each slot */
 #define PIECES_MAX 4u /* that data is cut into on purpose, if nothing else is said */
 
@@ -72,26 +72,19 @@ static uint64_t pattern(const struct slot *s)
 
 static void pattern_write(const struct slot *s)
 {
-	uint64_t v = pattern(s);
-	uint64_t *words = (void *)s->data;
-
-	for (uint32_t i = 0; i < w.block_size / sizeof(*words); i++)
-		words[i] = v + i;
+	front_pattern_write(s->data, w.block_size, pattern(s));
 }
 
 static void pattern_check(const struct slot *s)
 {
 	uint64_t v = pattern(s);
 	const uint64_t *words = (const void *)s->data;
+	uint32_t i = front_pattern_differs(words, w.block_size, v);
 
-	for (uint32_t i = 0; i < w.block_size / sizeof(*words); i++) {
-		if (words[i] == v + i)
-			continue;
+	if (i < w.block_size / sizeof(*words))
 		front_complain(s->task->front, "block %lu, version %u: word %u is 0x%lx, not 0x%lx",
 			       (unsigned long)s->block, s->version, i, (unsigned long)words[i],
 			       (unsigned long)(v + i));
-		return;
-	}
 }
 
 static uint64_t next_random(struct task *t)
@@ -115,12 +108,11 @@ static void slot_done(struct front_request *r)
 static void slot_judge(struct slot *s)
 {
 	struct front *f = s->task->front;
-	uint32_t expected = 1 + (s->writes ? 0 : w.block_size);
 
-	if (*s->status != VIRTIO_BLK_S_OK || s->request.len != expected || s->request.clamped) {
+	if (!blk_request_is_good(&s->request, *s->status, s->writes, w.block_size)) {
 		front_complain(f, "%s of block %lu: status %u, %u bytes written, not %u",
 			       s->writes ? "write" : "read", (unsigned long)s->block, *s->status,
-			       s->request.len, expected);
+			       s->request.len, blk_request_written(s->writes, w.block_size));
 		return;
 	}
 	if (!s->writes)
@@ -135,11 +127,7 @@ static void slot_add(struct slot *s)
 	unsigned int count = 0, pieces = 1 + (unsigned int)(next_random(t) % w.pieces);
 	uint32_t at = 0, len;
 
-	*s->header = (struct virtio_blk_outhdr){
-		.type = le32_from(s->writes ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN).raw,
-		.sector = le64_from(s->block * (w.block_size / SECTOR)).raw,
-	};
-	*s->status = 0xff;
+	blk_request_fill(s->header, s->status, s->writes, s->block * (w.block_size / SECTOR));
 	front_seg(f, s->header, sizeof(*s->header), false, segs, &count);
 	while (at < w.block_size) {
 		len = w.block_size - at;

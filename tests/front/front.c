@@ -91,6 +91,24 @@ uint64_t front_mix(uint64_t v)
 	return v ^ v >> 31;
 }
 
+void front_pattern_write(void *data, uint32_t bytes, uint64_t v)
+{
+	uint64_t *words = data;
+
+	for (uint32_t i = 0; i < bytes / sizeof(*words); i++)
+		words[i] = v + i;
+}
+
+uint32_t front_pattern_differs(const void *data, uint32_t bytes, uint64_t v)
+{
+	const uint64_t *words = data;
+	uint32_t i = 0;
+
+	while (i < bytes / sizeof(*words) && words[i] == v + i)
+		i++;
+	return i;
+}
+
 /* ---- connecting ---------------------------------------------------------------- */
 
 static int front_negotiate(struct front *f, uint64_t wanted, struct umbra_error *err)

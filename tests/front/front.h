@@ -162,6 +162,11 @@ void front_fail(struct front *f, const char *format, ...) __attribute__((format(
 /* A well-mixed number of @v. */
 uint64_t front_mix(uint64_t v);
 
+/* Words that count from @v on, in @bytes of data, ... */
+void front_pattern_write(void *data, uint32_t bytes, uint64_t v);
+/* ... and the first that does not; the number of words, if all do. */
+uint32_t front_pattern_differs(const void *data, uint32_t bytes, uint64_t v);
+
 /* ---- workloads ----------------------------------------------------------------- */
 
 struct json;
