@@ -5,7 +5,7 @@ import json
 
 import pytest
 from bed import BlkBack, DiskVmm
-from bed.blk_back import COMPLETING, EXECUTING, OUT, TAKING, TRACKING, points
+from bed.blk_back import COMPLETING, EXECUTING, TAKING, TRACKING, points
 from bed.peers import CONFIG_CHANGE, GET_CONFIG, GET_VRING_BASE, encode
 from bed.wait import wait_until
 
@@ -13,11 +13,6 @@ from bed.wait import wait_until
 @pytest.fixture
 def disk(bed):
     return BlkBack(bed)
-
-
-def words(ring):
-    """The numbers that requests in flight write, by sector."""
-    return {sector: data[:8] for _, sector, data, _ in ring.flying.values()}
 
 
 def test_each_death_leaves_an_in_flight_region_from_which_a_successor_goes_on(bed):
@@ -132,6 +127,15 @@ def test_it_lies_as_it_was_told(bed, disk):
     disk.plan("lie=+5@before-used-idx")
     ring.write(7, 0)
     ring.wait_used(8)
+
+
+def test_a_completion_of_what_the_disk_has_not_got_is_noticed(bed, disk):
+    ring = DiskVmm(bed, disk).begin().disk_ring().start()
+    disk.plan("skip@before-disk-write")
+    ring.write(7, 1)
+    ring.wait_used(1)
+    with pytest.raises(AssertionError, match="sector 7 was completed, and is not on the disk"):
+        ring.collect_judged(disk)
 
 
 def test_it_lies_about_where_a_ring_stands(bed, disk):
