@@ -137,7 +137,6 @@ int lane_start(struct lane *r, const struct lane_context *c, enum lane_kind kind
 		return rc;
 	r->ops = implementations[kind];
 	r->kind = kind;
-	r->has_gone = false;
 	lane_take_step(r, LANE_START);
 	return 0;
 }
@@ -152,7 +151,6 @@ int lane_go(struct lane *r, const struct lane_context *c, struct umbra_error *er
 		rc = own_ring_serve(r, c, err);
 	if (rc)
 		return rc;
-	r->has_gone = true;
 	lane_take_step(r, LANE_GO);
 	device_host_notify(c->host->device, back_kick_fd(r));
 	return 0;

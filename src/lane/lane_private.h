@@ -33,7 +33,6 @@ struct lane {
 	enum lane_kind kind;        /* how the back-end has it, from STARTED on */
 	const struct lane_ops *ops; /* the same, as what it does; NULL: STOPPED and WANTED */
 	bool forgotten;             /* by the guest: its memory may be something else by now */
-	bool has_gone;              /* since it was started */
 	union {
 		struct lane_hush hush; /* HUSHED and BROKEN */
 		struct lane_halt halt; /* HALTED and BURIED */

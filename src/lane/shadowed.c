@@ -266,8 +266,8 @@ static void shadowed_finish(struct lane *r, const struct lane_context *c)
 	struct shadow_queue *q = r->queue;
 	uint16_t left = shadowed_undrained(r), lost = left;
 
-	/* One that never went has submitted nothing, and keeps what it kept. */
-	if (backend_runs_as_one(c->backend) && !q->abandoned && r->has_gone) {
+	/* One without any, as one that never went, keeps what was kept before it. */
+	if (backend_runs_as_one(c->backend) && !q->abandoned && shadow_queue_in_flight(q)) {
 		lost = shadow_queue_asking(q, r->halt.untaken);
 		r->kept_count = shadow_queue_reclaim(q, r->halt.untaken, r->kept);
 		counter_add(&r->counters.returned, left - lost);
