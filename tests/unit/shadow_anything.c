@@ -587,7 +587,7 @@ static void nothing_that_anybody_does_ends_it(void **state)
 
 		random_begin(seed);
 		print_message("%s, UMBRA_SEED=%llu\n", kind->name, (unsigned long long)seed);
-		world_begin(kind, modes[below(3)],
+		world_begin(kind, modes[n / ARRAY_SIZE(kinds) % ARRAY_SIZE(modes)],
 			    V1 | (below(2) ? EVENT : 0) | (below(2) ? INDIRECT : 0));
 		boot();
 		for (unsigned int i = 0; i < STEPS; i++) {
