@@ -42,6 +42,22 @@ def test_each_death_leaves_an_in_flight_region_from_which_a_successor_goes_on(be
         assert all(len(heads[3 * slot]) == 1 for slot, *_ in back_before), place
 
 
+def test_each_queue_has_its_own_part_of_the_region(bed):
+    disk = BlkBack(bed, inflight=True, queues=3)
+    vmm = DiskVmm(bed, disk, queues=3, tracked=True).begin()
+    rings = [vmm.disk_ring(index, base=65534 + index & 0xffff).start() for index in range(3)]
+    disk.plan("keep@before-execute:*")
+    for number, ring in enumerate(rings):
+        for sector in range(number + 2):
+            ring.write(10 * number + sector, 1, kick=sector == number + 1)
+    wait_until(lambda: disk.state()["kept"] == 9, "all nine to be in flight")
+    disk.restart()
+    vmm.move(disk)
+    for number, ring in enumerate(rings):
+        assert len(ring.drain(disk)) == number + 2
+    assert disk.state()["requests"] == 9
+
+
 def test_what_hangs_goes_on_where_it_stood(bed, disk):
     ring = DiskVmm(bed, disk).begin().disk_ring().start()
     for place in ("before-disk-write", "before-used-idx", "after-used-idx"):
