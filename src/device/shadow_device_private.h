@@ -296,9 +296,10 @@ UMBRA_MUST_CHECK int shadow_mode_check_start(struct shadow_device *d, const stru
 /* --- shadow_switch.c ----------------------------------------------------- */
 
 /* Switch a device whose rings run, and which may be had in the other mode.  -EPROTO: it has
- * switched, but for a queue that broke on the way. */
-UMBRA_MUST_CHECK int shadow_switch_running(struct shadow_device *d, bool shadowed,
-					   struct umbra_error *err);
+ * switched, but for a queue that broke on the way.  @beginner: a ring that is enabled, and for
+ * the start of which it is done (NULL: none): it starts in the other mode or not at all. */
+UMBRA_MUST_CHECK int shadow_switch_running(struct shadow_device *d, struct lane *beginner,
+					   bool shadowed, struct umbra_error *err);
 /* Which queues are broken before something that may break more; afterwards -EPROTO if it has:
  * who asked for it is told, though the others are in the other mode. */
 void shadow_switch_note_broken(const struct shadow_device *d, bool broken[UMBRA_QUEUES_MAX]);
@@ -328,7 +329,7 @@ UMBRA_MUST_CHECK int shadow_negotiation_tell(struct shadow_device *d, struct umb
 
 /* Choose the mode in which ring @only (NULL: all that are wanted) can be started, by
  * changing d->shadow_wanted where it must be.  -EOPNOTSUPP: in none. */
-UMBRA_MUST_CHECK int shadow_start_choose_mode(struct shadow_device *d, const struct lane *only,
+UMBRA_MUST_CHECK int shadow_start_choose_mode(struct shadow_device *d, struct lane *only,
 					      struct umbra_error *err);
 
 /* Start them now.  After an error that is not fatal it is tried again later. */

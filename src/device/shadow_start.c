@@ -30,8 +30,7 @@
 
 /* --- the mode ------------------------------------------------------------- */
 
-int shadow_start_choose_mode(struct shadow_device *d, const struct lane *only,
-			     struct umbra_error *err)
+int shadow_start_choose_mode(struct shadow_device *d, struct lane *only, struct umbra_error *err)
 {
 	struct umbra_error other;
 	int rc = shadow_mode_check_start(d, only, d->shadow_wanted, err);
@@ -48,7 +47,7 @@ int shadow_start_choose_mode(struct shadow_device *d, const struct lane *only,
 		return rc;
 	other = *err;
 	if (runs) {
-		rc = shadow_switch_running(d, !d->shadow_wanted, err);
+		rc = shadow_switch_running(d, only, !d->shadow_wanted, err);
 		if (rc && rc != -EPROTO) /* a broken queue is that one's affair */
 			return rc;
 	} else {
@@ -152,7 +151,7 @@ static int mode_change(struct shadow_device *d, bool shadowed, struct umbra_erro
 	if (rc || d->shadow_wanted == shadowed)
 		return rc;
 	if (lanes_any(d->lanes, lane_runs))
-		return shadow_switch_running(d, shadowed, err);
+		return shadow_switch_running(d, NULL, shadowed, err);
 	d->shadow_wanted = shadowed;
 	shadow_state_settle(d);
 	if (!lanes_any(d->lanes, lane_is_wanted))

@@ -40,9 +40,24 @@ static bool is_overdue(const struct shadow_device *d)
 	return d->overdue && *d->overdue;
 }
 
+/* All that ran in this mode is started in it again, and not @beginner (or NULL). */
+static int rings_start_again(struct shadow_device *d, struct lane *beginner, bool shadowed,
+			     struct umbra_error *err)
+{
+	int rc;
+
+	if (beginner)
+		lane_front(beginner)->enabled = false;
+	rc = shadow_begin_wanted(d, NULL, shadowed, err);
+	if (beginner)
+		lane_front(beginner)->enabled = true;
+	return rc;
+}
+
 /* Try to change the mode of running rings.  On failure the old mode is back,
  * unless the code is fatal or the rings are wanted, to be tried again. */
-static int rings_switch(struct shadow_device *d, bool shadowed, struct umbra_error *err)
+static int rings_switch(struct shadow_device *d, struct lane *beginner, bool shadowed,
+			struct umbra_error *err)
 {
 	struct lane_context c = shadow_lanes_context(d);
 	uint64_t start = device_host_now_us(d->host->device);
@@ -59,8 +74,9 @@ static int rings_switch(struct shadow_device *d, bool shadowed, struct umbra_err
 	} else {
 		lanes_finish(d->lanes, &c);
 		rc = shadow_begin_wanted(d, NULL, shadowed, err);
-		back = !rc || backend_is_lost(rc) ? 0
-						  : shadow_begin_wanted(d, NULL, !shadowed, &later);
+		back = !rc || backend_is_lost(rc)
+			       ? 0
+			       : rings_start_again(d, beginner, !shadowed, &later);
 	}
 	if (backend_is_lost(back)) {
 		*err = later;
@@ -97,7 +113,8 @@ int shadow_switch_broken_since(const struct shadow_device *d, const bool before[
 	return 0;
 }
 
-int shadow_switch_running(struct shadow_device *d, bool shadowed, struct umbra_error *err)
+int shadow_switch_running(struct shadow_device *d, struct lane *beginner, bool shadowed,
+			  struct umbra_error *err)
 {
 	bool broken[UMBRA_QUEUES_MAX];
 	enum umbra_device_state before = d->seen;
@@ -106,7 +123,7 @@ int shadow_switch_running(struct shadow_device *d, bool shadowed, struct umbra_e
 
 	shadow_state_note(d, DEVICE_SWITCHES, shadowed ? "to shadowed" : "to passed through");
 	shadow_switch_note_broken(d, broken);
-	rc = rings_switch(d, shadowed, err);
+	rc = rings_switch(d, beginner, shadowed, err);
 	if (rc && !is_overdue(d))
 		d->switches_failed++;
 	if (backend_is_lost(rc))

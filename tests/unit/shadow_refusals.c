@@ -295,6 +295,47 @@ static void a_stopped_queue_whose_resume_is_refused_is_tried_again(void **state)
 	}
 }
 
+/*
+ * A ring that cannot be shadowed is started while the others are shadowed: they are switched
+ * for it, and that fails.  It does not begin with those that are started in the old mode again.
+ */
+static void a_ring_for_which_the_others_are_not_switched_is_not_started(void **state)
+{
+	struct sim *sim = sim_new(UMBRA_SHADOW_AUTO, 8, V1 | EVENT);
+	struct umbra_error err = { "" };
+	uint16_t base;
+
+	(void)state;
+	sim_hush_by(sim, HUSH_NOT);
+	sim->answers_at_once = sim->is_silent = true;
+	sim_boot(sim, 2, V1 | EVENT);
+	assert_int_equal(sim_guest_add(sim, 0, 1, 1, 7), 1);
+	assert_int_equal(sim_backend_take(sim, 0, 1), 1);
+	sim->base_lie = 5;
+	sim->honest = 1u << 1;
+	assert_int_equal(sim_switch(sim, true, &err), -EPROTO);
+	sim->base_lie = 0;
+	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
+	sim->queues[0].held_count = 0; /* of which nobody knows any more */
+	sim_driver_begin(sim, 0, V1 | EVENT);
+	for (unsigned int n = 0; n < 2; n++) {
+		sim->fail_start = 1;
+		sim->fail_start_code = -EREMOTEIO;
+		assert_int_equal(sim_ring_start(sim, 0, 0), -EREMOTEIO);
+		assert_int_equal(sim->fail_start, 0);
+		assert_false(sim->queues[0].started);
+		assert_true(sim->queues[1].started);
+		assert_true(sim_info(sim)->queues[1].shadowed);
+		sim_serve(sim, 1, 8 + n);
+	}
+	/* Where they are switched, it begins. */
+	assert_int_equal(sim_ring_start(sim, 0, 0), 0);
+	assert_true(sim->queues[0].started);
+	assert_false(sim_info(sim)->queues[1].shadowed);
+	sim_serve(sim, 1, 10);
+	sim_free(sim);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -305,6 +346,7 @@ int main(void)
 		cmocka_unit_test(a_switch_that_is_given_up_is_no_backend_that_is_lost),
 		cmocka_unit_test(a_queue_that_is_tried_again_does_not_end_the_others),
 		cmocka_unit_test(a_stopped_queue_whose_resume_is_refused_is_tried_again),
+		cmocka_unit_test(a_ring_for_which_the_others_are_not_switched_is_not_started),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
