@@ -143,6 +143,16 @@ static const struct memory *device_memory(const struct virtio_device *self)
 	return ((const struct shadow_device *)self)->memory;
 }
 
+static bool is_kept_started(const struct lane *r)
+{
+	return !lane_is_stopped(r);
+}
+
+static bool device_is_started(const struct virtio_device *self)
+{
+	return lanes_any(((const struct shadow_device *)self)->lanes, is_kept_started);
+}
+
 static const struct virtio_ops shadow_ops = {
 	.get_features = shadow_get_features,
 	.set_features = shadow_set_features,
@@ -169,6 +179,7 @@ static const struct virtio_ops shadow_ops = {
 	.ring_set_call = shadow_ring_set_call,
 	.ring_set_err = shadow_ring_set_err,
 	.memory = device_memory,
+	.is_started = device_is_started,
 };
 
 struct virtio_device *shadow_device_virtio(struct shadow_device *d)

@@ -76,7 +76,6 @@
 
 struct server_ring {
 	uint8_t spoiled; /* RING_SPOILED_ */
-	bool started;    /* between SET_VRING_KICK and GET_VRING_BASE */
 };
 
 /* A request and, where one is owed, the reply that the handler makes. */
@@ -96,7 +95,6 @@ struct vhost_user_server {
 	struct vhost_terms terms;
 	struct vhost_user_socket channel; /* fd -1: there is none */
 	bool config_change_pending;
-	unsigned int rings_started;
 	struct server_ring rings[VHOST_USER_QUEUES_MAX];
 };
 
@@ -126,20 +124,10 @@ void vhost_user_server_config_changed(struct vhost_user_server *server)
 	if (server->channel.fd < 0 ||
 	    !(server->terms.negotiated & BIT64(VHOST_USER_PROTOCOL_F_CONFIG)))
 		return;
-	if (server->rings_started)
+	if (server->device->ops->is_started(server->device))
 		channel_send_config_changed(server);
 	else
 		server->config_change_pending = true;
-}
-
-static void ring_set_started(struct vhost_user_server *s, unsigned int index, bool started)
-{
-	if (s->rings[index].started == started)
-		return;
-	s->rings[index].started = started;
-	s->rings_started += started ? 1u : -1u;
-	if (started && s->config_change_pending)
-		vhost_user_server_config_changed(s);
 }
 
 /* --- handlers ------------------------------------------------------------- */
@@ -369,7 +357,6 @@ static int handle_get_vring_base(struct vhost_user_server *s, struct exchange *x
 
 	if (rc)
 		return rc;
-	ring_set_started(s, index, false);
 	x->reply.payload.state = (struct vhost_vring_state){
 		.index = index,
 		.num = ring_position_to_wire(base),
@@ -414,8 +401,8 @@ static int handle_set_vring_kick(struct vhost_user_server *s, struct exchange *x
 		rc = s->device->ops->ring_set_kick(s->device, index, &fd, err);
 	}
 	closer_close(&fd);
-	if (!rc)
-		ring_set_started(s, index, true);
+	if (!rc && s->config_change_pending)
+		vhost_user_server_config_changed(s);
 	return rc;
 }
 
@@ -520,7 +507,6 @@ static int handle_reset_device(struct vhost_user_server *s, struct exchange *x,
 	if (rc)
 		return rc;
 	memset(s->rings, 0, sizeof(s->rings));
-	s->rings_started = 0;
 	return 0;
 }
 

@@ -375,6 +375,16 @@ static const struct memory *memory_of(const struct virtio_device *self)
 	return ((const struct guest_rings *)(const void *)self)->memory;
 }
 
+static bool is_started(const struct virtio_device *self)
+{
+	struct guest_rings *g = (struct guest_rings *)(const void *)self;
+
+	for (unsigned int i = 0; i < g->kind->count; i++)
+		if (served_ring_is_started(g->kind->ring(g, i)))
+			return true;
+	return false;
+}
+
 /* --- configuration space, status, reset ------------------------------------------------- */
 
 static int config_refuse(const struct guest_rings *g, uint32_t offset, uint32_t size,
@@ -468,6 +478,7 @@ static const struct virtio_ops guest_rings_ops = {
 	.set_status = set_status,
 	.reset = reset,
 	.memory = memory_of,
+	.is_started = is_started,
 };
 
 /* --- life ------------------------------------------------------------------------------- */

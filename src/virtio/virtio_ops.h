@@ -219,6 +219,10 @@ struct virtio_ops {
 	int (*ring_set_err)(struct virtio_device *self, unsigned int index, int *fd,
 			    struct umbra_error *err);
 
+	/* Has the front-end started a ring that it has not stopped since, in whatever words (a
+	 * status of 0, another size)?  Some front-ends hear of news only meanwhile. */
+	bool (*is_started)(const struct virtio_device *self);
+
 	/* The guest's memory, as the front-end has shared it; NULL: not yet.  For who wants to
 	 * look at its files. */
 	const struct memory *(*memory)(const struct virtio_device *self);

@@ -396,6 +396,11 @@ static int reset(struct virtio_device *self, struct umbra_error *err)
 	return 0;
 }
 
+static bool is_started(const struct virtio_device *self)
+{
+	return ((const struct entropy_device *)(const void *)self)->started;
+}
+
 static const struct virtio_ops ops = {
 	.get_features = get_features,
 	.set_features = set_features,
@@ -420,6 +425,7 @@ static const struct virtio_ops ops = {
 	.ring_set_call = set_call,
 	.ring_set_err = set_err,
 	.memory = memory_of,
+	.is_started = is_started,
 };
 
 void entropy_device_init(struct entropy_device *d, struct device_host *host, const uint8_t *bytes,

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/error.h"
 #include "base/fd.h"
 
@@ -130,6 +131,8 @@ static int ring_set_size(struct virtio_device *self, unsigned int index, uint32_
 			 struct umbra_error *err)
 {
 	struct fake_device *d = fake_of(self);
+	if (index < ARRAY_SIZE(d->started)) /* of another size, always */
+		d->started[index] = false;
 	return hear(d, err, "ring_set_size %u %u", index, size);
 }
 
@@ -164,7 +167,11 @@ static int ring_set_kick(struct virtio_device *self, unsigned int index, int *fd
 			 struct umbra_error *err)
 {
 	struct fake_device *d = fake_of(self);
-	return keep_fd(d, "kick", index, &d->kick_fd, fd, err);
+	int rc = keep_fd(d, "kick", index, &d->kick_fd, fd, err);
+
+	if (!rc && index < ARRAY_SIZE(d->started))
+		d->started[index] = true;
+	return rc;
 }
 
 static int ring_set_call(struct virtio_device *self, unsigned int index, int *fd,
@@ -193,6 +200,8 @@ static int ring_stop(struct virtio_device *self, unsigned int index, struct ring
 {
 	struct fake_device *d = fake_of(self);
 	*base = ring_position_split(d->base);
+	if (index < ARRAY_SIZE(d->started))
+		d->started[index] = false;
 	return hear(d, err, "ring_stop %u", index);
 }
 
@@ -234,12 +243,15 @@ static int get_status(struct virtio_device *self, uint8_t *status, struct umbra_
 static int set_status(struct virtio_device *self, uint8_t status, struct umbra_error *err)
 {
 	struct fake_device *d = fake_of(self);
+	if (!status)
+		memset(d->started, 0, sizeof(d->started));
 	return hear(d, err, "set_status %u", status);
 }
 
 static int reset(struct virtio_device *self, struct umbra_error *err)
 {
 	struct fake_device *d = fake_of(self);
+	memset(d->started, 0, sizeof(d->started));
 	return hear(d, err, "reset");
 }
 
@@ -260,6 +272,16 @@ static const struct memory *shared_memory(const struct virtio_device *self)
 {
 	(void)self;
 	return NULL;
+}
+
+static bool is_started(const struct virtio_device *self)
+{
+	const struct fake_device *d = (const struct fake_device *)self;
+
+	for (size_t i = 0; i < ARRAY_SIZE(d->started); i++)
+		if (d->started[i])
+			return true;
+	return false;
 }
 
 static const struct virtio_ops fake_ops = {
@@ -288,6 +310,7 @@ static const struct virtio_ops fake_ops = {
 	.set_mtu = set_mtu,
 	.send_rarp = send_rarp,
 	.memory = shared_memory,
+	.is_started = is_started,
 };
 
 void fake_device_init(struct fake_device *d)

@@ -24,6 +24,7 @@ struct fake_device {
 	struct memory_region regions[16];
 	unsigned int region_count;
 	int kick_fd, call_fd, err_fd; /* the last ones; owned */
+	bool started[4];              /* by a kick, of the first rings */
 };
 
 void fake_device_init(struct fake_device *d);

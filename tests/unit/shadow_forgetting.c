@@ -256,6 +256,40 @@ static void a_reset_ring_begins_at_0_and_disabled(void **state)
 	sim_free(sim);
 }
 
+/* --- and what does not count as started any more ------------------------------ */
+
+static void gets_another_size(struct sim *sim)
+{
+	struct umbra_error err;
+
+	assert_int_equal(sim->front->ops->ring_set_size(sim->front, 0, 4, &err), 0);
+}
+
+static void gets_a_base(struct sim *sim)
+{
+	struct umbra_error err;
+
+	assert_int_equal(ring_set_base_at(sim->front, 0, 0, &err), 0);
+}
+
+static void a_device_is_started_until_its_last_ring_is_stopped_in_whatever_words(void **state)
+{
+	void (*const words[])(struct sim *) = { is_reset, gets_status_0, gets_another_size,
+						gets_a_base, gets_other_features };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		struct sim *sim = sim_new(UMBRA_SHADOW_AUTO, 8, FEATURES);
+
+		assert_false(sim->front->ops->is_started(sim->front));
+		sim_boot(sim, 1, FEATURES);
+		assert_true(sim->front->ops->is_started(sim->front));
+		words[i](sim);
+		assert_false(sim->front->ops->is_started(sim->front));
+		sim_free(sim);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -263,6 +297,8 @@ int main(void)
 		cmocka_unit_test(what_the_backend_still_knows_it_is_not_told_again),
 		cmocka_unit_test(after_a_reset_no_ring_starts_before_its_features),
 		cmocka_unit_test(a_reset_ring_begins_at_0_and_disabled),
+		cmocka_unit_test(
+			a_device_is_started_until_its_last_ring_is_stopped_in_whatever_words),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -583,6 +583,31 @@ static void config_changes_are_told_while_a_ring_runs_and_kept_until_then(void *
 	close(channel);
 }
 
+/* Front-ends hear of news only while they have started the device, whatever the words are
+ * that end this. */
+static void config_changes_are_kept_however_the_last_ring_was_stopped(void **state)
+{
+	int channel;
+
+	(void)state;
+	negotiate(P(CONFIG) | P(BACKEND_REQ) | P(STATUS));
+	channel = open_channel();
+	for (int words = 0; words < 2; words++) {
+		assert_int_equal(send_ring_fd(VHOST_USER_SET_VRING_KICK, 0, 0), 1);
+		assert_false(has_news(channel));
+		if (words)
+			assert_int_equal(send_state(VHOST_USER_SET_VRING_NUM, 0, 0, 8), 1);
+		else
+			assert_int_equal(send_u64(VHOST_USER_SET_STATUS, 0, 0), 1);
+		vhost_user_server_config_changed(server);
+		assert_false(has_news(channel));
+		assert_int_equal(send_ring_fd(VHOST_USER_SET_VRING_KICK, 0, 0), 1);
+		assert_true(has_news(channel));
+		assert_int_equal(send_state(VHOST_USER_GET_VRING_BASE, 0, 0, 0), 1);
+	}
+	close(channel);
+}
+
 static void config_changes_are_not_told_to_who_did_not_ask(void **state)
 {
 	int channel;
@@ -753,6 +778,7 @@ int main(void)
 		T(ring_fds_are_handed_over_or_absent),
 		T(fds_that_do_not_belong_to_a_message_refuse_it),
 		T(config_changes_are_told_while_a_ring_runs_and_kept_until_then),
+		T(config_changes_are_kept_however_the_last_ring_was_stopped),
 		T(config_changes_are_not_told_to_who_did_not_ask),
 		T(a_channel_that_nobody_reads_never_blocks),
 		T(a_message_in_pieces_is_kept_and_waited_for_by_nobody),
