@@ -20,7 +20,8 @@
  *	features.c, shadow_waits.c
  *
  * A function's name begins with its file's; that of an operation of virtio_ops is shadow_ and the
- * operation's.  What begins with shadow_device_ is the owner's, of shadow_device.h.
+ * operation's.  What all ask of the device (shadow_backend_, shadow_lanes_) is at the end of
+ * shadow_state.c.  What begins with shadow_device_ is the owner's, of shadow_device.h.
  */
 #ifndef UMBRA_DEVICE_SHADOW_DEVICE_PRIVATE_H
 #define UMBRA_DEVICE_SHADOW_DEVICE_PRIVATE_H
