@@ -83,9 +83,7 @@ static void any_framing_of_a_command_is_the_same_command(void **state)
 	guest_add_segs(g, segs, ARRAY_SIZE(segs), 1);
 	run(g);
 	device_takes(g, mac, sizeof(mac));
-	device_answers(g, VIRTIO_NET_OK);
-	run(g);
-	guest_gets(g, 1, VIRTIO_NET_OK);
+	command_succeeds(g, 1);
 	assert_int_equal(*guest_byte(g, RAM_GPA + ANSWER_AT + 2), 0x77);
 	assert_memory_equal(net_control_summarise(g->state).mac, mac + 2, 6);
 	rig_free(g);
@@ -154,9 +152,7 @@ static void the_longest_command_passes_and_a_longer_one_does_not(void **state)
 	guest_say_at(g, RAM_GPA + 0x1000, table, most, 2);
 	run(g);
 	device_takes(g, table, most);
-	device_answers(g, VIRTIO_NET_OK);
-	run(g);
-	guest_gets(g, 2, VIRTIO_NET_OK);
+	command_succeeds(g, 2);
 	assert_int_equal(net_control_summarise(g->state).unicast, count);
 	free(table);
 	rig_free(g);
@@ -186,13 +182,9 @@ static void what_the_device_writes_into_a_command_is_not_committed(void **state)
 	struct rig *g = rig_new();
 
 	(void)state;
-	SAY(g, 1, PAIRS(2));
-	run(g);
-	TAKES(g, PAIRS(2));
+	GIVE(g, 1, PAIRS(2));
 	memcpy(g->own + l.bounce, (uint8_t[]){ PAIRS(200) }, 4);
-	device_answers(g, VIRTIO_NET_OK);
-	run(g);
-	guest_gets(g, 1, VIRTIO_NET_OK);
+	command_succeeds(g, 1);
 	assert_int_equal(net_control_summarise(g->state).pairs, 2);
 	rig_free(g);
 }
@@ -203,9 +195,7 @@ static void an_answer_that_is_not_ok_is_an_error_to_the_guest(void **state)
 
 	(void)state;
 	for (uint64_t token = 1; token <= 4; token++) {
-		SAY(g, token, PROMISC(1));
-		run(g);
-		TAKES(g, PROMISC(1));
+		GIVE(g, token, PROMISC(1));
 		if (token == 1)
 			device_answers(g, VIRTIO_NET_ERR);
 		else if (token == 2)
@@ -230,9 +220,7 @@ static void a_used_length_beyond_the_answer_is_counted(void **state)
 	struct rig *g = rig_new();
 
 	(void)state;
-	SAY(g, 1, PROMISC(1));
-	run(g);
-	TAKES(g, PROMISC(1));
+	GIVE(g, 1, PROMISC(1));
 	*g->ack = VIRTIO_NET_OK;
 	device_use(g, 4096);
 	run(g);
@@ -253,15 +241,11 @@ static void one_command_is_at_the_device_at_a_time_and_they_keep_their_order(voi
 	TAKES(g, PAIRS(2));
 	assert_int_equal(device_take(g), 0);
 	guest_gets_nothing(g);
-	device_answers(g, VIRTIO_NET_OK);
-	run(g);
-	guest_gets(g, 1, VIRTIO_NET_OK);
+	command_succeeds(g, 1);
 	guest_gets(g, 2, VIRTIO_NET_ERR);
 	guest_gets_nothing(g);
 	TAKES(g, PAIRS(3));
-	device_answers(g, VIRTIO_NET_OK);
-	run(g);
-	guest_gets(g, 3, VIRTIO_NET_OK);
+	command_succeeds(g, 3);
 	assert_int_equal(net_control_summarise(g->state).pairs, 3);
 	rig_free(g);
 }
@@ -414,9 +398,7 @@ static void a_command_that_the_device_did_not_take_goes_back(void **state)
 	assert_int_equal(run(g) & QUEUE_KICK_BACKEND, QUEUE_KICK_BACKEND);
 	assert_int_equal(g->counters.last_avail, 1);
 	TAKES(g, PAIRS(2));
-	device_answers(g, VIRTIO_NET_OK);
-	run(g);
-	guest_gets(g, 1, VIRTIO_NET_OK);
+	command_succeeds(g, 1);
 	rig_free(g);
 }
 
@@ -449,9 +431,7 @@ static void a_command_that_the_device_used_does_not_go_back(void **state)
 	unsigned int owed;
 
 	(void)state;
-	SAY(g, 1, PAIRS(2));
-	run(g);
-	TAKES(g, PAIRS(2));
+	GIVE(g, 1, PAIRS(2));
 	device_answers(g, VIRTIO_NET_OK);
 	assert_int_equal(control_queue_drain(&g->queue, &owed), QUEUE_CALL_GUEST);
 	assert_false(control_queue_take_back(&g->queue));
@@ -467,9 +447,7 @@ static void an_abandoned_queue_leaves_the_guest_alone(void **state)
 	unsigned int owed;
 
 	(void)state;
-	SAY(g, 1, PAIRS(2));
-	run(g);
-	TAKES(g, PAIRS(2));
+	GIVE(g, 1, PAIRS(2));
 	control_queue_abandon(&g->queue);
 	device_answers(g, VIRTIO_NET_OK);
 	assert_int_equal(control_queue_drain(&g->queue, &owed), 0);

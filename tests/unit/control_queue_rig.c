@@ -250,6 +250,13 @@ void device_takes(struct rig *g, const uint8_t *bytes, size_t size)
 	assert_memory_equal(g->seen, bytes, size);
 }
 
+void command_succeeds(struct rig *g, uint64_t token)
+{
+	device_answers(g, VIRTIO_NET_OK);
+	run(g);
+	guest_gets(g, token, VIRTIO_NET_OK);
+}
+
 void device_lies(struct rig *g, uint32_t id, uint16_t new_idx)
 {
 	struct split_ring *s = &g->queue.back.split;
@@ -258,5 +265,3 @@ void device_lies(struct rig *g, uint32_t id, uint16_t new_idx)
 	shm_store32(&s->used->ring[(uint16_t)(new_idx - 1) & (s->size - 1)].len, 1);
 	shm_store16_release(&s->used->idx, new_idx);
 }
-
-/* --- commands --------------------------------------------------------------------- */

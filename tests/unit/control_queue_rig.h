@@ -103,6 +103,17 @@ void device_takes(struct rig *g, const uint8_t *bytes, size_t size);
 #define TAKES(g, ...)                                                                              \
 	device_takes(g, (const uint8_t[]){ __VA_ARGS__ }, sizeof((uint8_t[]){ __VA_ARGS__ }))
 
+/* The guest says it, and the device takes it. */
+#define GIVE(g, token, ...)                                                                        \
+	do {                                                                                       \
+		SAY(g, token, __VA_ARGS__);                                                        \
+		run(g);                                                                            \
+		TAKES(g, __VA_ARGS__);                                                             \
+	} while (0)
+
+/* The device says OK to what it has, and the guest hears it. */
+void command_succeeds(struct rig *g, uint64_t token);
+
 /* A used entry, written past the device side's own checks. */
 void device_lies(struct rig *g, uint32_t id, uint16_t new_idx);
 
