@@ -180,7 +180,7 @@ def test_a_query_is_answered_while_the_devices_thread_waits_for_a_peer(bed):
     assert held == ram.file.held + driver.own_bytes
     half, rest = struct.pack("<II", 3, 1 | 8), struct.pack("<I", 0)
     driver._socket.sendall(half)
-    query = balloon.query()
+    query = balloon.qmp.execute("query-balloon")
     assert query["host-bytes"] == held and query["host-bytes-age-ms"] is not None
     driver._socket.sendall(rest)
     assert driver._answer(3) == bytes(8)

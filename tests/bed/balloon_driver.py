@@ -6,7 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from .wait import PATIENCE, wait_until
+from .wait import PATIENCE, TimedOut, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -61,14 +61,15 @@ class BalloonDriver:
             until cat /sys/bus/virtio/drivers/umbra_balloon/virtio*/balloon/state |
                     grep -qxE '{pattern}'; do usleep 10000; done""", deadline)
 
-    def run_out_of_memory(self, mib, deadline=PATIENCE):
+    def run_out_of_memory(self, mib, folder="/host/mnt", deadline=PATIENCE):
         """Fill the guest's memory until the driver has given so much of it back on
-        OOM; all that was written must be there.  (Needs Content's file system.)
+        OOM; all that was written must be there.  In this folder, in the guest's memory:
+        that of Content.
 
         By busybox, which is not on a disk: a program whose own pages can be dropped
         and read again would crawl for long before the guest is out of memory."""
         self.guest.check(f"""
-            cd /host/mnt
+            cd {folder}
             i=0
             while [ $(cat /sys/bus/virtio/drivers/umbra_balloon/virtio*/balloon/oom_pages
                     ) -lt {mib * MIB} ]; do
@@ -81,10 +82,12 @@ class BalloonDriver:
     def compact(self):
         """Have compaction move pages of the balloon, next to free ones all over;
         returns how many it has moved, once driver and kernel say the same."""
-        for _ in range(10):
+        def moved():
             self.guest.check("echo 1 >/proc/sys/vm/compact_memory")
-            if self.number("migrated_pages") > 100:
-                break
+            return self.number("migrated_pages")
+        # Many, if it can be; some, whatever it takes.
+        if not any(moved() > 100 for _ in range(10)):
+            wait_until(moved, "compaction to move pages of the balloon")
         # The kernel goes on by itself for a while.
         return wait_until(
             lambda: (moved := self.number("migrated_pages"))
@@ -129,6 +132,17 @@ def settle_memory(guest):
     zones = guest.check("cat /proc/zoneinfo")
     return memory(guest)["MemFree"] + sum(
         int(count) for count in re.findall(r"^ +count: +(\d+)$", zones, re.M))
+
+
+def wait_free(guest, least):
+    """Until more than so many pages are free: what the kernel frees it frees in its own
+    time, and what has leaked never."""
+    found = []
+    try:
+        wait_until(lambda: found.append(settle_memory(guest)) or found[-1] > least,
+                   "free pages")
+    except TimedOut as error:
+        raise AssertionError(f"{max(found)} pages are free, expected more than {least}") from error
 
 
 #: Writes, thins out or verifies files of 64 KiB.  Each page is unlike all others:

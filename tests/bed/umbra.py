@@ -176,7 +176,17 @@ class UmbraBalloon(UmbraProgram):
         super().__init__(bed, name, "balloon", *options, connect=connect)
 
     def query(self):
-        return self.qmp.execute("query-balloon")
+        """As of now.  (While the device's thread does not come to it within a tenth of a
+        second, query-balloon says what was so before, and how old that is.)"""
+        def fresh():
+            query = self.qmp.execute("query-balloon")
+            age = query["host-bytes-age-ms"]
+            return age is not None and age < 100 and query
+        return wait_until(fresh, "the device's thread to look")
+
+    def status(self):
+        self.query()            # what is shown from here on is as new
+        return super().status()
 
     def set(self, value, **more):
         """A target: bytes of memory that the guest shall keep."""
@@ -212,3 +222,8 @@ class UmbraBalloon(UmbraProgram):
     def held_of(self, guest):
         """Bytes that the host holds of a guest's memory, as the device sees it."""
         return allocated(self.pid, guest.memory_name)
+
+    def agrees_on_held(self, guest):
+        """The same, once it is what query-balloon says: no guest is ever quite still."""
+        return wait_until(lambda: (held := self.held_of(guest)) == self.query()["host-bytes"]
+                          and held, "what the host holds and what is said of it to agree")

@@ -97,7 +97,10 @@ def test_two_disks_of_one_guest_switch_apart(bed):
     for _ in range(4):
         one.switch(25, loads[0])
         two.switch(50, loads[1])
-    for load in loads:
+    for umbra, load in zip((one, two), loads):
+        umbra.enter("shadowed")
+        load.wait_progress()
+        umbra.enter("passthrough")
         load.stop()
     assert one.state() == "passthrough" and two.state() == "passthrough"
     assert one.requests() > 0 and two.requests() > 0

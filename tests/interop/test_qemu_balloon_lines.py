@@ -66,6 +66,7 @@ def test_the_lines_for_a_balloon_of_qemu_work_as_they_stand(source, folder, bed)
                          "QEMU to be there")
     assert qemu.alive(), qemu.tail()
     assert monitor.execute("query-status")["status"] == "prelaunch"
-    assert client.execute("query-status")["state"] == "negotiating"
+    wait_until(lambda: client.execute("query-status")["state"] == "negotiating",
+               "umbra to show that QEMU is there")
     monitor.close()
     client.close()
