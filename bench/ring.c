@@ -243,6 +243,20 @@ static void direct_start(void)
 	device_start(&b.driver.split);
 }
 
+static struct flight_table *flights_start(void)
+{
+	static uint8_t memory[RING_SIZE * 64] __attribute__((aligned(FLIGHT_ALIGN)));
+	static struct flight list[RING_SIZE];
+	static struct flight_table flights;
+	const struct flight_config config = { .sizes = { .heads = RING_SIZE, .ids = RING_SIZE },
+					      .memory = memory,
+					      .list = list };
+
+	require(flight_bytes(&config.sizes) <= sizeof(memory), "a flight table of the ring's size");
+	require(flight_format(&flights, &config) == 0, "flight_format");
+	return &flights;
+}
+
 static void shadow_start(void)
 {
 	struct shadow_queue_config config;
@@ -259,6 +273,7 @@ static void shadow_start(void)
 			  .private = b.back.private },
 		.segs = b.queue_segs,
 		.counters = &b.counters,
+		.flights = flights_start(),
 	};
 	require(shadow_queue_init(&b.queue, &config) == 0, "shadow_queue_init");
 	device_start(&b.queue.back.split);

@@ -79,10 +79,10 @@ static int life_judge(const struct flight_header *h, uint16_t used, struct fligh
 	uint64_t unknown, before;
 
 	j->life = shm_load64(&h->life);
-	if (!j->life || j->life > UINT32_MAX)
+	if (!j->life || j->life > FLIGHT_LIFE_MAX)
 		return error_set(err, -EPROTO,
 				 "flight table: it is in its life %" PRIu64 ", expected 1 to %u",
-				 j->life, UINT32_MAX);
+				 j->life, FLIGHT_LIFE_MAX);
 	life = &h->lives[j->life & 1];
 	j->begin = shm_load64(&life->begin);
 	j->handed = shm_load64(&life->handed);
@@ -323,7 +323,6 @@ int flight_recover(struct flight_table *t, void *memory, size_t bytes, uint32_t 
 	t->begin = j.begin;
 	t->next = j.next;
 	t->used = t->noted = j.used;
-	t->handed = j.handed;
 	t->unknown = j.unknown;
 	batch_finish(t, &j);
 	copies_find(t, &j);

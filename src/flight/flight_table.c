@@ -54,6 +54,7 @@ void flight_map(struct flight_table *t, void *memory, const struct flight_sizes 
 		.log = (void *)(at + l.log),
 		.ghosts = (void *)(at + l.ghosts),
 		.descs = (void *)(at + l.descs),
+		.mask = sizes->heads - 1,
 		.sizes = *sizes,
 	};
 }
@@ -69,13 +70,13 @@ static void copies_reset(struct flight_table *t)
 		shm_store64_release(&t->descs[i].len_flags_next, (uint64_t)(uint16_t)(i + 1) << 48);
 }
 
-/* Write the record that is not in force, then have it in force by one store. */
-static void life_turn(struct flight_table *t, uint64_t begin, uint64_t used, uint32_t unknown)
+/* Write the record that is not in force, then have it in force, as life @number, by one store. */
+static void life_turn(struct flight_table *t, uint64_t number, uint64_t begin, uint64_t used,
+		      uint32_t unknown)
 {
-	uint64_t number = shm_load64(&t->header->life) + 1;
 	struct flight_life *life = &t->header->lives[number & 1];
 
-	assert(number <= UINT32_MAX);
+	assert(life != t->life);
 	shm_store64_release(&life->begin, begin);
 	shm_store64_release(&life->unknown, unknown);
 	shm_store64_release(&life->used, used);
@@ -85,7 +86,6 @@ static void life_turn(struct flight_table *t, uint64_t begin, uint64_t used, uin
 	t->mark = number << FLIGHT_BACK_LIFE_SHIFT;
 	t->begin = begin;
 	t->used = t->noted = used;
-	t->handed = begin;
 	t->unknown = unknown;
 }
 
@@ -97,7 +97,8 @@ void flight_begin(struct flight_table *t, struct ring_position at)
 	uint64_t begin = ((t->next + 0xffff) | 0xffff) + 1 + at.avail;
 
 	assert(at.layout == RING_SPLIT && unknown <= t->sizes.heads);
-	life_turn(t, begin, begin - unknown, unknown);
+	/* No flight is left that tells its life from others: count them anew. */
+	life_turn(t, shm_load64(&t->header->life) % 2 + 1, begin, begin - unknown, unknown);
 	t->next = begin;
 	copies_reset(t);
 }
@@ -132,18 +133,34 @@ int flight_format(struct flight_table *t, const struct flight_config *config)
 	return 0;
 }
 
+void flight_stand(struct flight_table *t, struct ring_position at)
+{
+	if ((uint16_t)t->next != at.avail ||
+	    flight_owed(t) != ring_outstanding(at, t->sizes.heads) ||
+	    shm_load64(&t->header->life) == FLIGHT_LIFE_MAX)
+		flight_begin(t, at);
+}
+
+void flight_forget(struct flight_table *t)
+{
+	flight_begin(t, ring_position_split((uint16_t)t->next));
+}
+
 void flight_renew(struct flight_table *t)
 {
-	assert(t->noted == t->used);
+	uint64_t handed = shm_load64(&t->life->handed);
+	uint64_t number = shm_load64(&t->header->life) + 1;
+
+	assert(t->noted == t->used && number <= FLIGHT_LIFE_MAX);
 	for (uint32_t head = 0; head < t->sizes.heads; head++) {
 		struct flight_entry *e = &t->entries[head];
 		uint64_t back = shm_load64(&e->back);
 
-		if (shm_load64(&e->order) >= MAX(t->begin, t->handed) &&
+		if (shm_load64(&e->order) >= MAX(t->begin, handed) &&
 		    back >> FLIGHT_BACK_LIFE_SHIFT << FLIGHT_BACK_LIFE_SHIFT == t->mark)
 			shm_store64_release(&e->back, (uint32_t)back);
 	}
-	life_turn(t, t->begin, t->used, t->unknown);
+	life_turn(t, number, t->begin, t->used, t->unknown);
 }
 
 /* ---- forward ------------------------------------------------------------------ */
@@ -205,13 +222,12 @@ void flight_retake(struct flight_table *t, uint16_t head, uint16_t id)
 	struct flight_entry *e = &t->entries[head];
 	bool asks = shm_load64(&e->back) & FLIGHT_BACK_ASKS;
 
-	assert(flight_is_flying(t, head));
+	assert(flight_is_flying(t, e));
 	shm_store64_release(&e->back, flight_back_word(t, id, asks));
 }
 
 static void handed_store(struct flight_table *t, uint64_t handed)
 {
-	t->handed = handed;
 	shm_store64_release(&t->life->handed, handed);
 }
 
@@ -220,7 +236,7 @@ void flight_untake(struct flight_table *t, uint16_t head)
 	struct flight_entry *e = &t->entries[head];
 
 	assert(shm_load64(&e->order) == t->next - 1);
-	if (t->handed == t->next)
+	if (shm_load64(&t->life->handed) == t->next)
 		handed_store(t, t->next - 1);
 	shm_store64_release(&e->order, 0);
 	copy_free(t, e);
@@ -229,32 +245,23 @@ void flight_untake(struct flight_table *t, uint16_t head)
 
 void flight_hand_back(struct flight_table *t, uint16_t count)
 {
-	for (uint32_t i = flight_list(t); count && i; i--) {
-		const struct flight *f = &t->list[i - 1];
+	uint64_t handed = shm_load64(&t->life->handed);
 
-		if (!f->handed)
+	for (uint32_t i = flight_list(t); count && i; i--) {
+		if (!t->list[i - 1].handed)
 			continue;
-		if (--count == 0)
-			handed_store(t, f->order);
+		handed = t->list[i - 1].order;
+		count--;
 	}
+	handed_store(t, handed);
 }
 
 /* ---- backward ------------------------------------------------------------------- */
 
-void flight_publish(struct flight_table *t)
+void flight_free_noted(struct flight_table *t)
 {
-	uint32_t mask = t->sizes.heads - 1;
-
-	if (t->used == t->noted)
-		return;
-	do {
-		struct flight_entry *e = &t->entries[shm_load16(&t->log[t->used & mask])];
-
-		shm_store64_release(&e->order, 0);
-		if (t->sizes.descs)
-			copy_free(t, e);
-	} while (++t->used != t->noted);
-	shm_store64_release(&t->life->used, t->used);
+	for (uint64_t at = t->used; at != t->noted; at++)
+		copy_free(t, &t->entries[shm_load16(&t->log[at & t->mask])]);
 }
 
 void flight_lose(struct flight_table *t, uint16_t head)
@@ -262,6 +269,14 @@ void flight_lose(struct flight_table *t, uint16_t head)
 	struct flight_entry *e = &t->entries[head];
 
 	shm_store64_release(&e->back, shm_load64(&e->back) | FLIGHT_BACK_LOST);
+}
+
+void flight_drop(struct flight_table *t, uint16_t head)
+{
+	struct flight_entry *e = &t->entries[head];
+
+	shm_store64_release(&e->order, 0);
+	copy_free(t, e);
 }
 
 void flight_ghost_set(struct flight_table *t, uint16_t id, bool is_ghost)
@@ -307,15 +322,29 @@ void flight_sort(struct flight *list, uint32_t count)
 	qsort(list, count, sizeof(*list), older_first);
 }
 
+uint32_t flight_asking(const struct flight_table *t)
+{
+	uint64_t handed = shm_load64(&t->life->handed);
+	uint32_t count = 0;
+
+	for (uint32_t head = 0; head < t->sizes.heads; head++) {
+		struct flight f = flight_load(&t->entries[head], (uint16_t)head, handed, t->mark);
+
+		count += f.order >= t->begin && f.handed && f.asks;
+	}
+	return count;
+}
+
 uint32_t flight_list(const struct flight_table *t)
 {
+	uint64_t handed = shm_load64(&t->life->handed);
 	uint32_t count = 0;
 
 	assert(t->noted == t->used);
 	for (uint32_t head = 0; head < t->sizes.heads; head++)
-		if (flight_is_flying(t, (uint16_t)head))
+		if (flight_is_flying(t, &t->entries[head]))
 			t->list[count++] =
-				flight_load(&t->entries[head], (uint16_t)head, t->handed, t->mark);
+				flight_load(&t->entries[head], (uint16_t)head, handed, t->mark);
 	flight_sort(t->list, count);
 	return count;
 }

@@ -33,11 +33,11 @@
  *
  * Lives.  What is true from one start of a ring to the next stands in a record of its own
  * (struct flight_life): where the guest's ring began, what is handed over.  There are two
- * records; the one that is not in force is written, then the count of lives is raised, by
+ * records; the one that is not in force is written, then its number stored, by
  * which all of it is in force at once.  An order below `begin` is none: so a guest's
- * ring that begins anew empties the table by that one store.  A flight carries the number
- * of the life in which the back-end was given it; of an earlier one, the present
- * back-end has it not.
+ * ring that begins anew empties the table by that one store, and its lives are counted anew.  A
+ *flight carries the number of the life in which the back-end was given it; of an earlier one, the
+ *present back-end has it not.
  *
  * Unknown chains were taken by somebody else (a back-end that had the guest's own ring) and
  * never completed: the ring lacks them, and nobody knows their heads.  Lost flights are
@@ -103,6 +103,7 @@
 #define FLIGHT_MAGIC UINT64_C(0x0073746867696c66) /* "flights" */
 #define FLIGHT_VERSION 1u
 #define FLIGHT_ALIGN 64u
+#define FLIGHT_LIFE_MAX UINT32_MAX /* of which an entry keeps the number */
 
 struct flight_entry {
 	le64 order;  /* of a flight; 0, or below begin: there is none */
@@ -134,7 +135,7 @@ struct flight_header {
 	le32 descs;    /* copies that there is room for */
 	le64 bytes;    /* of all */
 	le64 checksum; /* of the words from version to bytes */
-	le64 life;     /* which is in force: lives[life & 1]; from 1 on */
+	le64 life;     /* which is in force: lives[life & 1]; 1 to FLIGHT_LIFE_MAX */
 	le64 spare[2];
 	struct flight_life lives[2];
 };
@@ -167,7 +168,7 @@ struct flight_table {
 	uint64_t mark; /* the present life, where it stands in `back` */
 	uint64_t begin, next, used;
 	uint64_t noted; /* completions noted, also those that are not published */
-	uint64_t handed;
+	uint32_t mask;  /* heads - 1 */
 	uint32_t unknown;
 	uint32_t ghost_count;
 	struct flight_life *life; /* the record in force */
@@ -200,16 +201,26 @@ UMBRA_MUST_CHECK int flight_format(struct flight_table *t, const struct flight_c
  */
 void flight_begin(struct flight_table *t, struct ring_position at);
 
+/* The guest's ring goes on at @at: where the table stands there with as much owed, the flights
+ * stay; otherwise it is another ring, and begins.  (So does one whose lives can be counted no
+ * further, after four thousand million shadows in a row.) */
+void flight_stand(struct flight_table *t, struct ring_position at);
+
 /* A shadow ring begins: no back-end has anything yet.  Flights stay; those that were not
  * handed over are as if never given. */
 void flight_renew(struct flight_table *t);
 
 /* ---- forward ------------------------------------------------------------------ */
 
-/* Is a chain in flight by that head?  Then no honest driver makes it available again. */
-static inline bool flight_is_flying(const struct flight_table *t, uint16_t head)
+static inline struct flight_entry *flight_entry(const struct flight_table *t, uint16_t head)
 {
-	return shm_load64(&t->entries[head].order) >= t->begin;
+	return &t->entries[head];
+}
+
+/* Is a chain in flight by that head?  Then no honest driver makes it available again. */
+static inline bool flight_is_flying(const struct flight_table *t, const struct flight_entry *e)
+{
+	return shm_load64(&e->order) >= t->begin;
 }
 
 static inline uint64_t flight_back_word(const struct flight_table *t, uint16_t id, bool asks)
@@ -217,15 +228,18 @@ static inline uint64_t flight_back_word(const struct flight_table *t, uint16_t i
 	return t->mark | (asks ? FLIGHT_BACK_ASKS : 0) | id;
 }
 
-/* The chain @head, of which none is in flight, was taken, and was given to the back-end as
- * @id, but not shown to it. */
-static inline void flight_take(struct flight_table *t, uint16_t head, uint16_t id, bool asks,
-			       uint64_t writable)
+/* What is known of the chain of entry @e, of which none is in flight: it is about to be given
+ * to the back-end as @id.  It may turn out that it cannot be. */
+static inline void flight_prepare(struct flight_table *t, struct flight_entry *e, uint16_t id,
+				  bool asks, uint32_t writable)
 {
-	struct flight_entry *e = &t->entries[head];
-
 	shm_store64_release(&e->back, flight_back_word(t, id, asks));
-	shm_store64_release(&e->extent, MIN(writable, UINT32_MAX));
+	shm_store64_release(&e->extent, writable);
+}
+
+/* It was taken and given, but not shown. */
+static inline void flight_take(struct flight_table *t, struct flight_entry *e)
+{
 	shm_store64_release(&e->order, t->next++);
 }
 
@@ -233,8 +247,7 @@ static inline void flight_take(struct flight_table *t, uint16_t head, uint16_t i
  * ring's avail->idx is stored. */
 static inline void flight_hand_over(struct flight_table *t)
 {
-	t->handed = t->next;
-	shm_store64_release(&t->life->handed, t->handed);
+	shm_store64_release(&t->life->handed, t->next);
 }
 
 /* Keep a copy of the descriptors of @head, which was just taken and is not handed over, as they
@@ -253,8 +266,8 @@ void flight_retake(struct flight_table *t, uint16_t head, uint16_t id);
  * longer. */
 void flight_untake(struct flight_table *t, uint16_t head);
 
-/* The newest @count flights of those handed over were not taken by the back-end, which is
- * stopped. */
+/* The newest @count flights of those handed over, or all, were not taken by the back-end, which
+ * is stopped, or it was reset and has none of them any more. */
 void flight_hand_back(struct flight_table *t, uint16_t count);
 
 /* ---- backward ------------------------------------------------------------------- */
@@ -262,12 +275,33 @@ void flight_hand_back(struct flight_table *t, uint16_t count);
 /* The back-end is done with @head: at the same time as device_ring_complete(). */
 static inline void flight_note(struct flight_table *t, uint16_t head)
 {
-	shm_store16_release(&t->log[t->noted & (t->sizes.heads - 1)], head);
+	shm_store16_release(&t->log[t->noted & t->mask], head);
 	t->noted++;
 }
 
+/* Copies of what was noted are free.  (They are read of flights alone, and these are none.) */
+void flight_free_noted(struct flight_table *t);
+
 /* What was noted is published: after device_ring_publish(). */
-void flight_publish(struct flight_table *t);
+static inline void flight_publish(struct flight_table *t)
+{
+	struct flight_entry *entries = t->entries;
+	uint64_t used = t->used, noted = t->noted;
+	uint32_t mask = t->mask;
+
+	if (unlikely(t->sizes.descs))
+		flight_free_noted(t);
+	for (; used != noted; used++)
+		shm_store64_release(&entries[shm_load16(&t->log[used & mask])].order, 0);
+	t->used = used;
+	shm_store64_release(&t->life->used, used);
+}
+
+/* Of a ring that the guest has forgotten the back-end is done with @head, and nobody is told.
+ * Until flight_forget() such a table goes with no ring any more. */
+void flight_drop(struct flight_table *t, uint16_t head);
+/* The guest has forgotten its ring, and with it all that it was owed. */
+void flight_forget(struct flight_table *t);
 
 /* It is given up: nobody will complete @head, and the ring lacks it from now on. */
 void flight_lose(struct flight_table *t, uint16_t head);
@@ -282,6 +316,10 @@ static inline uint32_t flight_owed(const struct flight_table *t)
 {
 	return (uint32_t)(t->next - t->used);
 }
+
+/* Flights that the present back-end may have and that ask for something.  Beside the writer
+ * it is a glimpse. */
+uint32_t flight_asking(const struct flight_table *t);
 
 /* Fill t->list with the flights in the order in which they were taken; returns their
  * number.  Nothing noted is unpublished. */

@@ -26,8 +26,7 @@ void lane_want(struct lane *r)
 
 void lane_set_size(struct lane *r, uint16_t size)
 {
-	free(r->kept); /* sized for the old one */
-	r->kept = NULL;
+	lane_flights_free(&r->flights); /* sized for the old one */
 	r->front.size = size;
 }
 
@@ -49,11 +48,14 @@ void lane_reset(struct lane *r, bool enabled)
 	r->gap = 0;
 	r->front.enabled = enabled;
 	r->kept_count = 0;
+	lane_flights_forget(&r->flights);
 }
 
 void lane_abandon(struct lane *r, const struct lane_context *c)
 {
 	r->kept_count = 0;
+	if (!r->queue) /* else its end does it */
+		lane_flights_forget(&r->flights);
 	if (lane_is_stopped(r))
 		return;
 	r->forgotten = true;

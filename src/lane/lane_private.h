@@ -6,6 +6,7 @@
 #define UMBRA_LANE_LANE_PRIVATE_H
 
 #include "lane/lane.h"
+#include "lane/lane_flights.h"
 #include "lane/lane_state.h"
 
 /* How far it is known what the back-end has taken of a ring without EVENT_IDX. */
@@ -41,10 +42,9 @@ struct lane {
 	 * vhost-user back-end that was given them before may use some after all. */
 	uint16_t gap;
 
-	/* What a device that was reset had and gave back: heads, oldest first; `size`
-	 * entries or NULL.  Holds from finish to go, if the ring then still lacks `owed`
-	 * chains (these and lost ones) at its base. */
-	uint32_t *kept;
+	struct lane_flights flights;
+	/* Of those, chains that a device that was reset had and gave back.  Holds from finish to
+	 * go, if the ring then still lacks `owed` chains (these and lost ones) at its base. */
 	uint16_t kept_count, owed;
 	bool left; /* passed through, it broke, or was let go of, before all that was taken was used
 		    */

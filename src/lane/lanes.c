@@ -17,8 +17,7 @@ static void forget(struct lane *r)
 	r->gap = 0;
 	r->error[0] = '\0';
 	r->kept_count = 0;
-	free(r->kept);
-	r->kept = NULL;
+	lane_flights_free(&r->flights);
 	r->left = false;
 	r->ghost_count = 0;
 	free(r->ghosts);

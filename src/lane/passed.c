@@ -74,7 +74,11 @@ static int passed_start(struct lane *r, const struct lane_context *c, bool enabl
 			"are not the newest on the guest's ring",
 			r->front.index, r->gap, r->kept_count);
 	rc = call_room_wait(r, c, err);
-	return rc ? rc : c->backend->ops->ring_start(c->backend, r->front.index, &ring, err);
+	if (!rc)
+		rc = c->backend->ops->ring_start(c->backend, r->front.index, &ring, err);
+	if (!rc) /* what it completes from now on nobody notes */
+		lane_flights_forget(&r->flights);
+	return rc;
 }
 
 /*

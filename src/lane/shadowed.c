@@ -8,10 +8,10 @@
  * may come, for which nobody asks to be called (driver_ring_silence()).
  *
  * What a device that is reset by its stop still has goes three ways (shadowed_finish()): back
- * to the guest's ring, as not taken; into `kept`, if it is mere room but not the newest on the
- * guest's ring, to be the first in the ring's next shadow; or, if it asked for something and
- * the front-end would not let it be waited for any longer, it is lost: said in the log and
- * counted.
+ * to the guest's ring, as not taken; if it is mere room but not the newest on the guest's ring,
+ * it waits in the flight table, to be the first in the ring's next shadow; or, if it asked for
+ * something and the front-end would not let it be waited for any longer, it is lost: said in
+ * the log and counted.
  *
  * A shadow ring starts at the guest ring's index and each chain maps to one chain, so the two
  * rings' indices stay equal.  A back-end that remembers an index over a stop (libvhost-user keeps
@@ -49,6 +49,7 @@ static int shadow_build(struct lane *r, const struct lane_context *c, struct umb
 	uint64_t features = c->shadow_features;
 	struct driver_layout layout = driver_ring_layout(r->back_size, features, c->table_max);
 	struct shadow_queue_config config;
+	int rc;
 
 	if (layout.shared_bytes > r->own.at.size)
 		return error_set(
@@ -56,13 +57,14 @@ static int shadow_build(struct lane *r, const struct lane_context *c, struct umb
 			"queue %u: a shadow of %u entries needs %zu bytes of shadow memory, "
 			"and there are %" PRIu64,
 			r->front.index, r->back_size, layout.shared_bytes, r->own.at.size);
+	rc = lane_flights_make(&r->flights, c->host, r->front.size, r->front.base, err);
+	if (rc)
+		return error_prefix(err, rc, "queue %u", r->front.index);
 	r->queue = calloc(1, sizeof(*r->queue));
 	r->private = calloc(1, layout.private_bytes);
 	r->segs = calloc(MAX(r->front.size, c->table_max), sizeof(*r->segs));
-	if (!r->kept)
-		r->kept = calloc(r->front.size, sizeof(*r->kept));
 	r->behind = calloc(r->back_size, sizeof(*r->behind));
-	if (!r->queue || !r->private || !r->segs || !r->kept || !r->behind) {
+	if (!r->queue || !r->private || !r->segs || !r->behind) {
 		shadow_free(r);
 		return error_set(err, -ENOMEM, "queue %u: no memory for a shadow of %u entries",
 				 r->front.index, r->front.size);
@@ -88,6 +90,7 @@ static int shadow_build(struct lane *r, const struct lane_context *c, struct umb
 		},
 		.segs = r->segs,
 		.counters = &r->counters,
+		.flights = &r->flights.table,
 		.ghosts = r->ghosts,
 		.ghost_count = r->ghost_count,
 	};
@@ -143,7 +146,7 @@ static int shadowed_start(struct lane *r, const struct lane_context *c, bool ena
 static int shadowed_go(struct lane *r, struct umbra_error *err)
 {
 	char why[UMBRA_ERROR_SIZE];
-	int rc = r->kept_count ? shadow_queue_readd(r->queue, r->kept, r->kept_count) : 0;
+	int rc = r->kept_count ? shadow_queue_readd(r->queue) : 0;
 
 	r->kept_count = 0;
 	if (!rc)
@@ -269,7 +272,7 @@ static void shadowed_finish(struct lane *r, const struct lane_context *c)
 	/* One without any, as one that never went, keeps what was kept before it. */
 	if (backend_runs_as_one(c->backend) && !q->abandoned && shadow_queue_in_flight(q)) {
 		lost = shadow_queue_asking(q, r->halt.untaken);
-		r->kept_count = shadow_queue_reclaim(q, r->halt.untaken, r->kept);
+		r->kept_count = shadow_queue_reclaim(q, r->halt.untaken);
 		counter_add(&r->counters.returned, left - lost);
 	}
 	counter_add(&r->counters.lost, lost);
@@ -320,6 +323,7 @@ static void shadowed_let_go(struct lane *r, const struct lane_context *c)
 	}
 	if (c->backend && !backend_runs_as_one(c->backend))
 		ghosts_note(r);
+	shadow_queue_end(r->queue);
 	shadow_free(r);
 }
 

@@ -20,8 +20,26 @@ struct umbra_shadow_queue {
 	struct shadow_counters counters;
 	struct memory *memory; /* of the front ring: one reference, or NULL */
 	struct driver_memory back;
+	struct flight_table flights;
 	struct ring_seg segs[]; /* shadow_queue_segs() of them */
 };
+
+/* The table of what is in flight lives and dies with the queue. */
+static int flights_make(struct umbra_shadow_queue *q, const struct shadow_queue_config *c,
+			struct umbra_error *err)
+{
+	uint32_t heads = c->guest.split.size, ids = c->back.size;
+	struct flight_config config = { .sizes = { .heads = heads, .ids = ids },
+					.at = c->guest.at };
+
+	config.memory = aligned_alloc(FLIGHT_ALIGN, flight_bytes(&config.sizes));
+	config.list = calloc(heads, sizeof(*config.list));
+	if (config.memory && config.list && !flight_format(&q->flights, &config))
+		return 0;
+	free(config.memory);
+	free(config.list);
+	return error_set(err, -ENOMEM, "shadow queue: no memory for %u chains in flight", heads);
+}
 
 int umbra_shadow_queue_create(const struct umbra_shadow_queue_config *config,
 			      struct umbra_shadow_queue **out, struct umbra_error *err)
@@ -50,6 +68,12 @@ int umbra_shadow_queue_create(const struct umbra_shadow_queue_config *config,
 	}
 	q->back = back;
 	q->memory = snapshot_of(known.front->memory);
+	rc = flights_make(q, &inner, err);
+	if (rc) {
+		umbra_shadow_queue_destroy(&q);
+		return rc;
+	}
+	inner.flights = &q->flights;
 	inner.segs = q->segs;
 	inner.counters = &q->counters;
 	rc = shadow_queue_init(&q->queue, &inner);
@@ -120,5 +144,7 @@ void umbra_shadow_queue_destroy(struct umbra_shadow_queue **queue)
 		return;
 	memory_unref(&q->memory);
 	driver_memory_free(&q->back);
+	free(q->flights.header);
+	free(q->flights.list);
 	free(q);
 }

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "queue/chain_translate.h"
 
@@ -15,16 +14,15 @@
  */
 #define BATCH_MAX 64u
 
-/* In a chain's token, above its head: it has readable bytes, so it asks for something; ... */
-#define TOKEN_ASKS 0x10000u
-/* ... it is none of this life. */
-#define TOKEN_GHOST 0x20000u
+/* A chain's token is its head; or this, if it is none of this life. */
+#define TOKEN_GHOST 0x10000u
 
 int shadow_queue_init(struct shadow_queue *q, const struct shadow_queue_config *config)
 {
 	*q = (struct shadow_queue){
 		.chain.segs = config->segs,
 		.counters = config->counters,
+		.flights = config->flights,
 	};
 	device_ring_init(&q->guest, &config->guest);
 	if (driver_ring_init(&q->back, &config->back))
@@ -32,6 +30,8 @@ int shadow_queue_init(struct shadow_queue *q, const struct shadow_queue_config *
 	q->ghosts = config->ghost_count;
 	if (q->ghosts)
 		driver_ring_adopt(&q->back, config->ghosts, q->ghosts, TOKEN_GHOST);
+	flight_stand(q->flights, config->guest.at);
+	flight_renew(q->flights);
 	return 0;
 }
 
@@ -73,7 +73,7 @@ static int queue_backward(struct shadow_queue *q, unsigned int *owed)
 {
 	struct driver_done done;
 	uint64_t bytes = 0, clamped = 0;
-	unsigned int n = 0, late = 0;
+	unsigned int n = 0, untold = 0; /* of which the guest hears nothing */
 	int got = 0;
 
 	while (n < BATCH_MAX) {
@@ -84,23 +84,28 @@ static int queue_backward(struct shadow_queue *q, unsigned int *owed)
 		if (unlikely(done.token & TOKEN_GHOST)) {
 			q->ghosts--;
 			q->wants_room = false;
-			late++;
+			untold++;
 			continue;
 		}
-		if (q->abandoned)
+		if (unlikely(q->abandoned)) {
+			flight_drop(q->flights, (uint16_t)done.token);
+			untold++;
 			continue;
+		}
+		flight_note(q->flights, (uint16_t)done.token);
 		device_ring_complete(&q->guest, (uint16_t)done.token, done.len);
 		bytes += done.len;
 		clamped += done.clamped;
 	}
-	if (n > late && !q->abandoned) {
+	if (n > untold) {
 		device_ring_publish(&q->guest);
+		flight_publish(q->flights);
 		if (device_ring_must_call(&q->guest)) {
 			*owed |= SHADOW_CALL_GUEST;
 			counter_add(&q->counters->calls_out, 1);
 		}
 		q->wants_room = false;
-		counter_add(&q->counters->requests, n - late);
+		counter_add(&q->counters->requests, n - untold);
 		counter_add(&q->counters->bytes_in, bytes);
 		if (clamped)
 			counter_add(&q->counters->clamped, clamped);
@@ -109,7 +114,7 @@ static int queue_backward(struct shadow_queue *q, unsigned int *owed)
 }
 
 /* Add the chain at hand to the shadow ring.  Returns as driver_ring_add(). */
-static inline int chain_add(struct shadow_queue *q)
+static inline int chain_add(struct shadow_queue *q, uint32_t writable)
 {
 	const struct memory *memory = q->guest.memory;
 	bool translated = memory && memory->translated;
@@ -120,9 +125,20 @@ static inline int chain_add(struct shadow_queue *q)
 		if (unlikely(rc))
 			return rc;
 	}
-	return driver_ring_add(
+	return driver_ring_add_summed(
 		&q->back, translated ? chain_translated(&q->chain) : chain_as_guest(&q->chain),
-		q->chain.count, q->chain.head | (q->chain.readable ? TOKEN_ASKS : 0));
+		q->chain.count, writable, q->chain.head);
+}
+
+/* The guest's driver gave the chain at hand twice; the second time is not taken. */
+static __attribute__((cold, noinline)) int head_refuse(struct shadow_queue *q)
+{
+	const struct ring_error error = { .fault = RING_HEAD_IN_FLIGHT,
+					  .head = q->chain.head,
+					  .value = q->chain.head };
+
+	device_ring_untake(&q->guest, 1);
+	return queue_break(q, &error);
 }
 
 /*
@@ -145,13 +161,26 @@ static int queue_forward(struct shadow_queue *q, unsigned int *owed)
 	unsigned int n = 0;
 	int rc = 0;
 
-	while (n < BATCH_MAX && !q->wants_room) {
+	if (q->wants_room)
+		return 0;
+	while (n < BATCH_MAX) {
+		struct flight_entry *e;
+		uint32_t writable;
+
 		rc = device_ring_take(&q->guest, &q->chain);
 		if (rc < 0)
 			rc = queue_break(q, &q->guest.error);
 		if (rc <= 0)
 			break;
-		rc = chain_add(q);
+		e = flight_entry(q->flights, q->chain.head);
+		if (unlikely(flight_is_flying(q->flights, e))) {
+			rc = head_refuse(q);
+			break;
+		}
+		writable = (uint32_t)MIN(q->chain.writable_bytes, UINT32_MAX);
+		flight_prepare(q->flights, e, driver_ring_next_id(&q->back), q->chain.readable > 0,
+			       writable);
+		rc = chain_add(q, writable);
 		if (rc <= 0) {
 			device_ring_untake(&q->guest, 1);
 			if (rc == 0) {
@@ -163,10 +192,12 @@ static int queue_forward(struct shadow_queue *q, unsigned int *owed)
 			}
 			break;
 		}
+		flight_take(q->flights, e);
 		bytes += q->chain.readable_bytes;
 		n++;
 	}
 	if (n) {
+		flight_hand_over(q->flights);
 		if (unlikely(q->guest.table_longest))
 			*owed |= table_note(q);
 		driver_ring_publish(&q->back);
@@ -223,6 +254,16 @@ bool shadow_queue_has_work(const struct shadow_queue *q)
 	       (!q->wants_room && device_ring_has_avail(&q->guest));
 }
 
+/* Give @f back to the guest's ring.  False: it is not the newest on it. */
+static bool newest_return(struct shadow_queue *q, const struct flight *f)
+{
+	if (f->order != q->flights->next - 1)
+		return false;
+	flight_untake(q->flights, f->head);
+	device_ring_untake(&q->guest, 1);
+	return true;
+}
+
 int shadow_queue_rewind(struct shadow_queue *q, struct ring_position base)
 {
 	uint16_t untaken = driver_ring_untaken(&q->back, base);
@@ -233,7 +274,9 @@ int shadow_queue_rewind(struct shadow_queue *q, struct ring_position base)
 		return -EPROTO;
 	if (driver_ring_unadd(&q->back, untaken))
 		return -EPROTO;
-	device_ring_untake(&q->guest, untaken);
+	for (uint32_t i = flight_list(q->flights); untaken; untaken--)
+		if (!newest_return(q, &q->flights->list[--i]))
+			return -EPROTO;
 	q->wants_room = false;
 	counters_update(q);
 	return 0;
@@ -260,59 +303,90 @@ int shadow_queue_drain(struct shadow_queue *q, unsigned int *owed)
 
 uint16_t shadow_queue_asking(const struct shadow_queue *q, uint16_t untaken)
 {
-	uint16_t count = 0, age;
-	uint64_t token;
+	const struct flight_table *t = q->flights;
+	uint16_t count = 0;
 
-	for (uint16_t head = 0; head < q->back.split.size; head++)
-		if (driver_ring_peek(&q->back, head, &token, &age) && token & TOKEN_ASKS &&
-		    age > untaken)
-			count++;
-	return count;
-}
+	if (!untaken)
+		return (uint16_t)flight_asking(t);
+	for (uint32_t i = flight_list(t); i--;) {
+		const struct flight *f = &t->list[i];
 
-static int kept_older_first(const void *a, const void *b)
-{
-	const uint32_t *x = a, *y = b;
-
-	return *x < *y ? 1 : *x > *y ? -1 : 0;
-}
-
-uint16_t shadow_queue_reclaim(struct shadow_queue *q, uint16_t untaken, uint32_t *kept)
-{
-	uint16_t count = 0, age;
-	uint64_t token;
-
-	for (uint16_t head = 0; head < q->back.split.size; head++)
-		if (driver_ring_peek(&q->back, head, &token, &age) && !(token & TOKEN_GHOST) &&
-		    (!(token & TOKEN_ASKS) || age <= untaken))
-			kept[count++] = (uint32_t)age << 16 | (uint16_t)token;
-	qsort(kept, count, sizeof(*kept), kept_older_first);
-	for (uint16_t i = 0; i < count; i++)
-		kept[i] = (uint16_t)kept[i];
-	/* An avail entry is the driver's to write: one that lies gets what it asks for. */
-	for (; count && device_ring_newest(&q->guest) == kept[count - 1]; count--)
-		device_ring_untake(&q->guest, 1);
-	return count;
-}
-
-int shadow_queue_readd(struct shadow_queue *q, const uint32_t *kept, uint16_t count)
-{
-	for (uint16_t i = 0; i < count; i++) {
-		int rc = device_ring_reread(&q->guest, (uint16_t)kept[i], &q->chain);
-
-		if (rc < 0)
-			return queue_break(q, &q->guest.error);
-		rc = chain_add(q);
-		if (q->back.error.fault != RING_OK)
-			return queue_break(q, &q->back.error);
-		if (rc < 0)
-			return queue_refuse(q);
-		if (!rc) { /* they all fitted before */
-			q->refusal = "has grown since it was taken, beyond the room there was, and "
-				     "has more segments";
-			return -EPROTO;
-		}
+		if (!f->handed)
+			continue;
+		if (untaken)
+			untaken--;
+		else
+			count += f->asks;
 	}
+	return count;
+}
+
+uint16_t shadow_queue_reclaim(struct shadow_queue *q, uint16_t untaken)
+{
+	struct flight_table *t = q->flights;
+	uint16_t waiting = 0;
+	uint32_t count;
+
+	flight_hand_back(t, untaken);
+	count = flight_list(t);
+	for (uint32_t i = 0; i < count; i++)
+		if (t->list[i].handed && t->list[i].asks)
+			flight_lose(t, t->list[i].head);
+	flight_hand_back(t, UINT16_MAX);
+	count = flight_list(t);
+	while (count && !t->list[count - 1].lost && newest_return(q, &t->list[count - 1]))
+		count--;
+	for (uint32_t i = 0; i < count; i++)
+		waiting += !t->list[i].lost;
+	return waiting;
+}
+
+void shadow_queue_end(struct shadow_queue *q)
+{
+	struct flight_table *t = q->flights;
+	uint32_t count = flight_list(t);
+
+	if (q->abandoned)
+		flight_forget(t);
+	for (uint32_t i = 0; i < count && !q->abandoned; i++)
+		if (t->list[i].handed)
+			flight_lose(t, t->list[i].head);
+}
+
+/* Add @f, which waits, as the first time, but read and judged anew. */
+static int flight_readd(struct shadow_queue *q, const struct flight *f)
+{
+	uint16_t id = driver_ring_next_id(&q->back);
+	int rc = device_ring_reread(&q->guest, f->head, &q->chain);
+
+	if (rc < 0)
+		return queue_break(q, &q->guest.error);
+	rc = chain_add(q, (uint32_t)MIN(q->chain.writable_bytes, UINT32_MAX));
+	if (q->back.error.fault != RING_OK)
+		return queue_break(q, &q->back.error);
+	if (rc < 0)
+		return queue_refuse(q);
+	if (!rc) { /* they all fitted before */
+		q->refusal = "has grown since it was taken, beyond the room there was, and "
+			     "has more segments";
+		return -EPROTO;
+	}
+	flight_retake(q->flights, f->head, id);
+	return 0;
+}
+
+int shadow_queue_readd(struct shadow_queue *q)
+{
+	struct flight_table *t = q->flights;
+	uint32_t count = flight_list(t);
+
+	for (uint32_t i = 0; i < count; i++) {
+		int rc = flight_waits(t, &t->list[i]) ? flight_readd(q, &t->list[i]) : 0;
+
+		if (rc)
+			return rc;
+	}
+	flight_hand_over(t);
 	driver_ring_publish(&q->back);
 	counters_update(q);
 	return 0;

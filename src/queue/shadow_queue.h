@@ -8,8 +8,8 @@
  *
  * Theory of operation: forward, a chain is taken from the guest's ring as a
  * judged copy and added to the shadow ring; its head on the guest's ring is the
- * token of the chain on the shadow ring, so that the driver side's private
- * table of slots is the in-flight table and there is no other.  Backward, a
+ * token of the chain on the shadow ring, and the flight table (flight/flight_table.h), which
+ * outlives the queue, says that it is there.  Backward, a
  * used chain's token says which guest chain to complete.  Each direction moves
  * a batch and publishes it with one release store and at most one notification.
  *
@@ -33,8 +33,8 @@
  * never use what it took, and nobody knows how far it came.  A chain with
  * readable bytes asked for something, which may have been done or not, so it
  * is waited for (shadow_queue_asking()).  One without is room for what may come,
- * into which nothing has come: it is given back (shadow_queue_reclaim()), and
- * added to the queue's successor (shadow_queue_readd()).
+ * into which nothing has come: it is given back (shadow_queue_reclaim()), or waits in
+ * the flight table and is added to the queue's successor (shadow_queue_readd()).
  *
  * Wake-ups: shadow_queue_pass() returns without SHADOW_MORE only after it has
  * armed both sides and found nothing behind its back.  While the shadow ring
@@ -49,6 +49,7 @@
 #ifndef UMBRA_QUEUE_SHADOW_QUEUE_H
 #define UMBRA_QUEUE_SHADOW_QUEUE_H
 
+#include "flight/flight_table.h"
 #include "ring/device_ring.h"
 #include "ring/driver_ring.h"
 #include "ring/queue_service.h"
@@ -77,6 +78,7 @@ struct shadow_queue {
 	struct driver_ring back;
 	struct ring_chain chain; /* the chain that is being moved */
 	struct shadow_counters *counters;
+	struct flight_table *flights;
 	uint16_t ghosts; /* chains of an earlier life that the back-end may still use */
 	bool wants_room; /* a chain waits until the shadow ring has room */
 	bool abandoned;  /* the guest's ring is not written any more: completions end here */
@@ -89,6 +91,9 @@ struct shadow_queue_config {
 	struct driver_ring_config back;
 	struct ring_seg *segs;            /* shadow_queue_segs() of them, for this queue alone */
 	struct shadow_counters *counters; /* for this queue alone */
+	/* Of the guest's ring: heads as many as it has entries, ids at least as many as the
+	 * shadow ring.  Where it does not stand at guest.at, it begins there. */
+	struct flight_table *flights;
 	const uint16_t *ghosts; /* ids that were left behind: shadow_queue_leave_behind() */
 	uint16_t ghost_count;
 };
@@ -145,19 +150,21 @@ uint16_t shadow_queue_asking(const struct shadow_queue *q, uint16_t untaken);
  * The device is reset and will use nothing of what is in flight, of which it has
  * not even taken the newest @untaken chains.  Those, and the ones without readable
  * bytes, are given back: as many as possible to the guest's ring, which can
- * only take its newest back; the heads of the others go to @kept (as many
- * entries as the ring), oldest first.  Returns their number.  Afterwards the
- * queue is good for nothing more.
+ * only take its newest back; the others wait in the flight table.  Returns their number.
+ * What is left is lost.  Afterwards the queue is good for nothing more.
  */
-uint16_t shadow_queue_reclaim(struct shadow_queue *q, uint16_t untaken, uint32_t *kept);
+uint16_t shadow_queue_reclaim(struct shadow_queue *q, uint16_t untaken);
+
+/* The queue ends: what its back-end still has is lost, and of a ring that was abandoned nothing
+ * is owed any more. */
+void shadow_queue_end(struct shadow_queue *q);
 
 /*
- * Add the @count chains that were @kept of a predecessor on the same guest ring,
+ * Add the chains that wait in the flight table, in the order in which they were taken, each
  * read and judged anew, before anything is taken; the caller kicks.
  * -EPROTO: the guest has made something else of one, the queue is broken.
  */
-UMBRA_MUST_CHECK int shadow_queue_readd(struct shadow_queue *q, const uint32_t *kept,
-					uint16_t count);
+UMBRA_MUST_CHECK int shadow_queue_readd(struct shadow_queue *q);
 
 /* The guest has forgotten the ring, or broken it: never write to it again. */
 void shadow_queue_abandon(struct shadow_queue *q);

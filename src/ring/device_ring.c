@@ -258,32 +258,12 @@ void device_ring_untake(struct device_ring *r, uint16_t count)
 	r->last_avail = (uint16_t)(r->last_avail - count);
 }
 
-uint16_t device_ring_newest(const struct device_ring *r)
-{
-	return shm_load16(&r->split.avail->ring[(r->last_avail - 1u) & (r->split.size - 1u)]);
-}
-
 bool device_ring_has_avail(const struct device_ring *r)
 {
 	return r->last_avail != r->avail_seen || shm_load16(&r->split.avail->idx) != r->last_avail;
 }
 
 /* ---- completing ----------------------------------------------------------- */
-
-/*
- * The entry is ours to write: the driver has read what the entry held `size`
- * completions ago, because since then it made a chain available, and its
- * release store of avail->idx comes after its reads ([avail-publish]).
- */
-void device_ring_complete(struct device_ring *r, uint16_t head, uint32_t len)
-{
-	struct split_used_elem *e = &r->split.used->ring[r->used_idx & (r->split.size - 1)];
-
-	assert(r->used_idx != r->last_avail); /* the caller completes what it never took */
-	shm_store32(&e->id, head);
-	shm_store32(&e->len, len);
-	r->used_idx++;
-}
 
 /*
  * [used-publish] release; peer: the driver's acquire load of used->idx.

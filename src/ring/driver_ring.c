@@ -258,17 +258,8 @@ static __attribute__((cold, noinline)) int add_long(struct driver_ring *r, uint1
 	return 1;
 }
 
-static uint32_t writable_bytes(const struct driver_seg *segs, uint32_t count)
-{
-	uint64_t bytes = 0;
-
-	for (uint32_t i = 0; i < count; i++)
-		bytes += segs[i].writable ? segs[i].len : 0;
-	return (uint32_t)MIN(bytes, UINT32_MAX);
-}
-
-int driver_ring_add(struct driver_ring *r, const struct driver_seg *segs, uint32_t count,
-		    uint64_t token)
+int driver_ring_add_summed(struct driver_ring *r, const struct driver_seg *segs, uint32_t count,
+			   uint32_t writable, uint64_t token)
 {
 	uint16_t head = r->free_head, last = head, table = NO_TABLE, taken = 1;
 	struct driver_slot *slot;
@@ -299,7 +290,7 @@ int driver_ring_add(struct driver_ring *r, const struct driver_seg *segs, uint32
 	}
 	slot = &r->slots[head];
 	slot->token = token;
-	slot->writable = writable_bytes(segs, count);
+	slot->writable = writable;
 	slot->count = taken;
 	slot->last = last;
 	slot->table = table;

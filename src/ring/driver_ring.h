@@ -117,14 +117,34 @@ UMBRA_MUST_CHECK int driver_ring_init(struct driver_ring *r,
  */
 void driver_ring_adopt(struct driver_ring *r, const uint16_t *ids, uint16_t count, uint64_t token);
 
+/* As driver_ring_add(), by one who knows the sum of the writable bytes (at the most
+ * UINT32_MAX). */
+UMBRA_MUST_CHECK int driver_ring_add_summed(struct driver_ring *r, const struct driver_seg *segs,
+					    uint32_t count, uint32_t writable, uint64_t token);
+
 /*
  * Add a chain of @count segments, readable ones first.  The device sees it
  * after driver_ring_publish().  1: added; 0: no room now, room comes with a
  * completion; -EMSGSIZE: more segments than layout.longest, it can never
  * fit; -EINVAL: no segments; -EPROTO: broken.
  */
-UMBRA_MUST_CHECK int driver_ring_add(struct driver_ring *r, const struct driver_seg *segs,
-				     uint32_t count, uint64_t token);
+UMBRA_MUST_CHECK static inline int driver_ring_add(struct driver_ring *r,
+						   const struct driver_seg *segs, uint32_t count,
+						   uint64_t token)
+{
+	uint32_t most = count <= r->layout.longest ? count : 0; /* more are refused */
+	uint64_t writable = 0;
+
+	for (uint32_t i = 0; i < most; i++)
+		writable += segs[i].writable ? segs[i].len : 0;
+	return driver_ring_add_summed(r, segs, count, (uint32_t)MIN(writable, UINT32_MAX), token);
+}
+
+/* The id that the next chain will have, if there is room for it. */
+static inline uint16_t driver_ring_next_id(const struct driver_ring *r)
+{
+	return r->free_head;
+}
 
 /* Make all added chains visible to the device. */
 void driver_ring_publish(struct driver_ring *r);

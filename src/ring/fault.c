@@ -28,6 +28,12 @@ char *ring_error_text(const struct ring_error *e, char *text, size_t size)
 			 " available, outside the ring of %" PRIu64,
 			 e->value, e->limit);
 		break;
+	case RING_HEAD_IN_FLIGHT:
+		snprintf(text, size,
+			 "the driver made descriptor %" PRIu64
+			 " available again, before the chain that begins there was used",
+			 e->value);
+		break;
 	case RING_NEXT_RANGE:
 		snprintf(text, size,
 			 "in chain %u the driver linked to descriptor %" PRIu64

@@ -17,6 +17,7 @@ enum ring_fault {
 	/* the driver lied (seen by the device side) */
 	RING_AVAIL_JUMPED,     /* value: chains made available at once; limit: ring size */
 	RING_HEAD_RANGE,       /* value: head; limit: ring size */
+	RING_HEAD_IN_FLIGHT,   /* value: head */
 	RING_NEXT_RANGE,       /* value: next; limit: table size */
 	RING_CHAIN_TOO_LONG,   /* a loop, or longer than it may be; limit: descriptors */
 	RING_READ_AFTER_WRITE, /* value: index of the segment in its chain */

@@ -233,16 +233,17 @@ uint32_t shadow_forward(struct shadow *s, uint32_t most)
 	while (count < most && (rc = device_ring_take(&s->guest, &s->chain)) > 0) {
 		uint16_t head = s->chain.head;
 
-		uint16_t id = s->back.free_head;
+		struct flight_entry *e = flight_entry(&s->flights, head);
 
-		WORLD_EXPECT(!flight_is_flying(&s->flights, head));
+		WORLD_EXPECT(!flight_is_flying(&s->flights, e));
+		flight_prepare(&s->flights, e, s->back.free_head, s->chain.readable > 0, 8);
 		rc = driver_ring_add(&s->back, as_guest(s->segs), s->chain.count, head);
 		WORLD_EXPECT(rc >= 0);
 		if (!rc) {
 			device_ring_untake(&s->guest, 1);
 			break;
 		}
-		flight_take(&s->flights, head, id, s->chain.readable > 0, s->chain.writable_bytes);
+		flight_take(&s->flights, e);
 		shadow_pause();
 		count++;
 	}

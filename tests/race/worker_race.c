@@ -24,6 +24,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "../unit/flights.h"
 #include "host/worker.h"
 #include "payload.h"
 #include "queue/shadow_queue.h"
@@ -159,11 +160,12 @@ static void rings_set_up(void)
 		.back = config,
 		.segs = calloc(t.size, sizeof(struct ring_seg)),
 		.counters = &t.counters,
+		.flights = flights_new(t.size, t.size),
 	};
 	queue.back.shared = shared;
 	queue.back.shared_addr = (iova_t){ (uintptr_t)shared };
 	queue.back.private = private;
-	EXPECT(queue.segs && shadow_queue_init(&t.queue, &queue) == 0);
+	EXPECT(queue.segs && queue.flights && shadow_queue_init(&t.queue, &queue) == 0);
 	t.payloads = calloc(t.size, sizeof(*t.payloads));
 	EXPECT(t.payloads);
 }

@@ -85,11 +85,19 @@ static void judge_sound(void)
 		fail_msg("%s", t.err.text);
 }
 
+static void take_entry(uint16_t head, uint16_t id, bool asks, uint32_t writable)
+{
+	struct flight_entry *e = flight_entry(&t.table, head);
+
+	flight_prepare(&t.table, e, id, asks, writable);
+	flight_take(&t.table, e);
+}
+
 static void take(uint16_t head, uint16_t id, bool asks)
 {
-	assert_false(flight_is_flying(&t.table, head));
-	flight_take(&t.table, head, id, asks, 4096);
-	assert_true(flight_is_flying(&t.table, head));
+	assert_false(flight_is_flying(&t.table, flight_entry(&t.table, head)));
+	take_entry(head, id, asks, 4096);
+	assert_true(flight_is_flying(&t.table, flight_entry(&t.table, head)));
 	t.avail++;
 }
 
@@ -137,18 +145,18 @@ static void test_a_head_is_in_flight_until_it_is_completed(void **state)
 	table_make(4, 4, 0);
 	take(1, 0, false);
 	flight_note(&t.table, 1);
-	assert_true(flight_is_flying(&t.table, 1));
+	assert_true(flight_is_flying(&t.table, flight_entry(&t.table, 1)));
 	t.used++;
 	flight_publish(&t.table);
 	take(1, 1, false);
 	assert_int_equal(fate(1), FLIGHT_TAKEN);
 }
 
-static void test_a_writable_length_beyond_32_bits_is_saturated(void **state)
+static void test_a_writable_length_of_32_bits_leaves_the_copy_alone(void **state)
 {
 	(void)state;
 	table_make(2, 2, 0);
-	flight_take(&t.table, 0, 0, false, UINT64_C(1) << 40);
+	take_entry(0, 0, false, UINT32_MAX);
 	t.avail++;
 	judge_sound();
 	assert_int_equal(t.judged.list[0].writable, UINT32_MAX);
@@ -245,6 +253,50 @@ static void test_a_ring_that_begins_anew_owes_only_what_is_unknown(void **state)
 	assert_int_equal(flight_owed(&t.table), 2);
 	judge_sound();
 	assert_int_equal(t.table.ghost_count, 1);
+}
+
+static void test_flights_stay_where_the_ring_stands_as_the_table_does(void **state)
+{
+	(void)state;
+	table_make(4, 4, 0);
+	take(0, 0, true);
+	take(3, 1, false);
+	flight_hand_over(&t.table);
+	flight_stand(&t.table, position());
+	assert_int_equal(fate(0), FLIGHT_HANDED_OVER);
+	assert_int_equal(fate(3), FLIGHT_HANDED_OVER);
+	t.used++; /* by somebody else, and which of the two nobody knows */
+	flight_stand(&t.table, position());
+	judge_sound();
+	assert_int_equal(t.judged.count, 0);
+	assert_int_equal(t.judged.unknown, 1);
+	t.avail = t.used; /* elsewhere */
+	flight_stand(&t.table, position());
+	judge_sound();
+	assert_int_equal(flight_owed(&t.table), 0);
+}
+
+static void test_lives_that_can_be_counted_no_further_are_counted_anew(void **state)
+{
+	(void)state;
+	table_make(4, 4, 0);
+	flight_renew(&t.table);
+	shm_store64(&t.table.header->life, FLIGHT_LIFE_MAX - 1); /* as even as it was */
+	take(0, 0, true);
+	flight_stand(&t.table, position());
+	flight_renew(&t.table);
+	judge_sound();
+	assert_int_equal(t.judged.life, FLIGHT_LIFE_MAX);
+	assert_int_equal(t.judged.count, 1);
+	flight_stand(&t.table, position());
+	flight_renew(&t.table);
+	judge_sound();
+	assert_true(t.judged.life < 4);
+	assert_int_equal(t.judged.count, 0);
+	assert_int_equal(t.judged.unknown, 1);
+	take(1, 0, false);
+	flight_hand_over(&t.table);
+	assert_int_equal(fate(1), FLIGHT_HANDED_OVER);
 }
 
 static void test_ghosts_come_and_go_by_id(void **state)
@@ -528,7 +580,7 @@ static void op_take(void)
 	/* The guest's ring has no more than it has places. */
 	if (!id_is_free(id) || flight_owed(&t.table) == t.sizes.heads)
 		return;
-	assert_int_equal(flight_is_flying(&t.table, head), c->flying);
+	assert_int_equal(flight_is_flying(&t.table, flight_entry(&t.table, head)), c->flying);
 	if (c->flying)
 		return;
 	*c = (struct model_chain){ .flying = true,
@@ -540,7 +592,7 @@ static void op_take(void)
 				   .number = m.taken++ };
 	if (t.avail == (uint16_t)t.table.next) /* else an untaken one is there */
 		t.avail++;
-	flight_take(&t.table, head, id, c->asks, c->writable);
+	take_entry(head, id, c->asks, c->writable);
 	if (!count)
 		return;
 	if (count > m.copies_free) {
@@ -748,11 +800,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_chain_is_taken_handed_over_and_completed),
 		cmocka_unit_test(test_a_head_is_in_flight_until_it_is_completed),
-		cmocka_unit_test(test_a_writable_length_beyond_32_bits_is_saturated),
+		cmocka_unit_test(test_a_writable_length_of_32_bits_leaves_the_copy_alone),
 		cmocka_unit_test(test_the_newest_go_back_to_the_ring),
 		cmocka_unit_test(test_what_a_back_end_did_not_take_is_handed_back),
 		cmocka_unit_test(test_a_new_shadow_has_nothing_and_is_given_all_that_waits),
 		cmocka_unit_test(test_a_ring_that_begins_anew_owes_only_what_is_unknown),
+		cmocka_unit_test(test_flights_stay_where_the_ring_stands_as_the_table_does),
+		cmocka_unit_test(test_lives_that_can_be_counted_no_further_are_counted_anew),
 		cmocka_unit_test(test_ghosts_come_and_go_by_id),
 		cmocka_unit_test(test_a_copy_is_what_was_copied_until_the_chain_is_over),
 		cmocka_unit_test(test_sizes_that_no_ring_has_are_refused),

@@ -3,6 +3,7 @@
  * Indirect tables that are longer than the ring: on the device's side, on the
  * driver's, and through a shadow queue from one to the other.
  */
+#include "flights.h"
 #include "ring_rig.h"
 
 #include <stdio.h>
@@ -202,6 +203,8 @@ static struct queue_rig *queue_new(uint16_t guest_size, uint16_t back_size, uint
 	q->queue_segs = calloc(shadow_queue_segs(&config), sizeof(*q->queue_segs));
 	assert_non_null(q->queue_segs);
 	config.segs = q->queue_segs;
+	config.flights = flights_new(guest_size, back_size);
+	assert_non_null(config.flights);
 	assert_int_equal(shadow_queue_init(&q->queue, &config), 0);
 	device_ring_init(&q->device, &(struct device_ring_config){ .split = q->queue.back.split,
 								   .features = back_features,
@@ -213,6 +216,7 @@ static void queue_free(struct queue_rig *q)
 {
 	driver_free(&q->guest);
 	driver_free(&q->back);
+	flights_free(q->queue.flights);
 	free(q->queue_segs);
 	free(q);
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/shm.h"
+#include "flights.h"
 #include "queue/shadow_queue.h"
 
 #define INDIRECT BIT64(VIRTIO_RING_F_INDIRECT_DESC)
@@ -63,7 +64,9 @@ static struct rig *rig_new(uint16_t guest_size, uint64_t guest_features, uint16_
 		.guest = { .split = g->guest.split, .features = guest_features },
 		.segs = g->segs,
 		.counters = &g->counters,
+		.flights = flights_new(guest_size, back_size),
 	};
+	assert_non_null(config.flights);
 	ring_config(g, 1, back_size, back_features, &config.back);
 	assert_int_equal(shadow_queue_init(&g->queue, &config), 0);
 	device_ring_init(&g->device, &(struct device_ring_config){ .split = g->queue.back.split,
@@ -75,6 +78,7 @@ static void rig_free(struct rig *g)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(g->memory); i++)
 		free(g->memory[i]);
+	flights_free(g->queue.flights);
 	free(g->segs);
 	free(g->device_segs);
 	free(g);
@@ -277,6 +281,30 @@ static void a_driver_that_lies_breaks_the_queue_after_what_was_true(void **state
 	rig_free(g);
 }
 
+static void a_head_that_is_in_flight_breaks_the_queue_when_it_comes_again(void **state)
+{
+	struct rig *g = rig_new(4, 0, 4, 0);
+	struct split_ring *s = &g->guest.split;
+	unsigned int owed = 0;
+	uint16_t head;
+	char text[128];
+
+	(void)state;
+	guest_add(g, 1, 1);
+	shm_store16(&s->avail->ring[1], shm_load16(&s->avail->ring[0]));
+	shm_store16_release(&s->avail->idx, 2);
+	assert_int_equal(shadow_queue_pass(&g->queue, &owed), -EPROTO);
+	assert_string_equal(shadow_queue_error(&g->queue, text, sizeof(text)),
+			    "the driver made descriptor 0 available again, before the chain that "
+			    "begins there was used");
+	assert_true(owed & SHADOW_KICK_BACKEND);
+	assert_int_equal(device_take(g, &head), 1); /* once */
+	assert_int_equal(device_take(g, &head), 0);
+	assert_int_equal(shadow_queue_in_flight(&g->queue), 1);
+	assert_int_equal(flight_owed(g->queue.flights), 1);
+	rig_free(g);
+}
+
 static void an_abandoned_queue_never_writes_to_the_guest_again(void **state)
 {
 	struct rig *g = rig_new(4, 0, 4, 0);
@@ -323,6 +351,7 @@ int main(void)
 		cmocka_unit_test(a_used_length_beyond_the_chain_is_clamped_and_counted),
 		cmocka_unit_test(a_device_that_lies_breaks_the_queue_after_what_was_true),
 		cmocka_unit_test(a_driver_that_lies_breaks_the_queue_after_what_was_true),
+		cmocka_unit_test(a_head_that_is_in_flight_breaks_the_queue_when_it_comes_again),
 		cmocka_unit_test(an_abandoned_queue_never_writes_to_the_guest_again),
 		cmocka_unit_test(a_base_that_was_never_reached_is_refused),
 	};

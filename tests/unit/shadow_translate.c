@@ -20,6 +20,7 @@
 #include <time.h>
 
 #include "base/shm.h"
+#include "flights.h"
 #include "queue/chain_translate.h"
 #include "queue/shadow_queue.h"
 
@@ -123,7 +124,9 @@ static struct rig *rig_new(uint16_t guest_size, uint64_t guest_features, uint16_
 		.back = ring_config(g, 1, back_size, back_features),
 		.segs = g->segs,
 		.counters = &g->counters,
+		.flights = flights_new(guest_size, back_size),
 	};
+	assert_non_null(config.flights);
 	assert_int_equal(shadow_queue_init(&g->queue, &config), 0);
 	device_ring_init(&g->device, &(struct device_ring_config){ .split = g->queue.back.split,
 								   .features = back_features });
@@ -137,6 +140,7 @@ static void rig_free(struct rig *g)
 	for (size_t i = 0; i < ARRAY_SIZE(g->ring_memory); i++)
 		free(g->ring_memory[i]);
 	memory_unref(&g->memory);
+	flights_free(g->queue.flights);
 	free(g->segs);
 	free(g->device_segs);
 	free(g);

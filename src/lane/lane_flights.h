@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The flight table of a lane: what the guest is owed on its ring.
+ *
+ * It is made with the ring's first shadow, in memory of its own, which no back-end is given
+ * (the host's make_memory(); nobody passes the region on), and stays over all shadows of the
+ * ring, until the ring gets another size or front-end.  A back-end that is given the guest's own
+ * ring completes what it likes, and nobody notes it: of such a ring nothing is known afterwards.
+ *
+ * Threads: the device's; the table itself is its queue's, while that is served.
+ */
+#ifndef UMBRA_LANE_LANE_FLIGHTS_H
+#define UMBRA_LANE_LANE_FLIGHTS_H
+
+#include "flight/flight_table.h"
+#include "memory/memory.h"
+#include "queue/shadow_host.h"
+
+struct lane_flights {
+	struct flight_table table;
+	struct flight *list;         /* the table's; NULL: there is no table */
+	struct memory_region memory; /* with a reference */
+};
+
+/* For a ring of @heads that stands at @at, if there is none yet. */
+UMBRA_MUST_CHECK int lane_flights_make(struct lane_flights *f, struct shadow_host *host,
+				       uint32_t heads, struct ring_position at,
+				       struct umbra_error *err);
+/* The ring is another from now on: nothing is in flight on it. */
+void lane_flights_forget(struct lane_flights *f);
+void lane_flights_free(struct lane_flights *f);
+
+#endif
