@@ -132,6 +132,17 @@ void vhost_user_server_config_changed(struct vhost_user_server *server)
 
 /* --- handlers ------------------------------------------------------------- */
 
+/* What the device does of @op; again, if it had to find out that somebody else answers now. */
+#define ask(s, op, ...)                                                                            \
+	({                                                                                         \
+		int answer;                                                                        \
+                                                                                                   \
+		do                                                                                 \
+			answer = (s)->device->ops->op((s)->device, __VA_ARGS__);                   \
+		while (answer == -ERESTART);                                                       \
+		answer;                                                                            \
+	})
+
 static int reply_u64(struct exchange *x, uint64_t value)
 {
 	x->reply.payload.u64 = value;
@@ -157,7 +168,7 @@ static int handle_get_features(struct vhost_user_server *s, struct exchange *x,
 			       struct umbra_error *err)
 {
 	uint64_t features;
-	int rc = s->device->ops->get_features(s->device, &features, err);
+	int rc = ask(s, get_features, &features, err);
 
 	/* Protocol features are this side's own, whatever the back-end has. */
 	return rc ? rc : reply_u64(x, features | BIT64(VHOST_USER_F_PROTOCOL_FEATURES));
@@ -166,7 +177,7 @@ static int handle_get_features(struct vhost_user_server *s, struct exchange *x,
 static int handle_set_features(struct vhost_user_server *s, struct exchange *x,
 			       struct umbra_error *err)
 {
-	return s->device->ops->set_features(s->device, x->request.payload.u64, err);
+	return ask(s, set_features, x->request.payload.u64, err);
 }
 
 static int learn_terms(struct vhost_user_server *s, struct umbra_error *err)
@@ -176,7 +187,7 @@ static int learn_terms(struct vhost_user_server *s, struct umbra_error *err)
 
 	if (s->terms_known)
 		return 0;
-	rc = s->device->ops->get_protocol_features(s->device, &features, err);
+	rc = ask(s, get_protocol_features, &features, err);
 	if (rc)
 		return rc;
 	s->terms.offered = (features & PROTOCOL_FEATURES_RELAYED) | PROTOCOL_FEATURES_OWN;
@@ -207,8 +218,7 @@ static int handle_set_protocol_features(struct vhost_user_server *s, struct exch
 				 features,
 				 vhost_protocol_features_text(text, sizeof(text), foreign),
 				 s->terms.offered);
-	rc = s->device->ops->set_protocol_features(s->device, features & ~PROTOCOL_FEATURES_OWN,
-						   err);
+	rc = ask(s, set_protocol_features, features & ~PROTOCOL_FEATURES_OWN, err);
 	if (!rc)
 		s->terms.negotiated = features;
 	return rc;
@@ -218,7 +228,7 @@ static int handle_get_queue_num(struct vhost_user_server *s, struct exchange *x,
 				struct umbra_error *err)
 {
 	uint64_t count;
-	int rc = s->device->ops->get_queue_num(s->device, &count, err);
+	int rc = ask(s, get_queue_num, &count, err);
 
 	return rc ? rc : reply_u64(x, MIN(count, VHOST_USER_QUEUES_MAX));
 }
@@ -227,7 +237,7 @@ static int handle_get_max_mem_slots(struct vhost_user_server *s, struct exchange
 				    struct umbra_error *err)
 {
 	uint64_t count;
-	int rc = s->device->ops->get_memory_slots(s->device, &count, err);
+	int rc = ask(s, get_memory_slots, &count, err);
 
 	return rc ? rc : reply_u64(x, count);
 }
@@ -260,7 +270,7 @@ static int handle_set_mem_table(struct vhost_user_server *s, struct exchange *x,
 			mapped++;
 	}
 	if (!rc)
-		rc = s->device->ops->set_memory(s->device, regions, mapped, err);
+		rc = ask(s, set_memory, regions, mapped, err);
 	while (mapped--)
 		memory_backing_unref(regions[mapped].backing);
 	return rc;
@@ -275,7 +285,7 @@ static int handle_add_mem_reg(struct vhost_user_server *s, struct exchange *x,
 
 	if (rc)
 		return rc;
-	rc = s->device->ops->add_region(s->device, &region, err);
+	rc = ask(s, add_region, &region, err);
 	memory_backing_unref(region.backing);
 	return rc;
 }
@@ -290,7 +300,7 @@ static int handle_rem_mem_reg(struct vhost_user_server *s, struct exchange *x,
 		.size = r->size,
 	};
 
-	return s->device->ops->remove_region(s->device, &region, err);
+	return ask(s, remove_region, &region, err);
 }
 
 /* Note how a setting of a ring went.  Returns @rc. */
@@ -309,7 +319,7 @@ static int handle_set_vring_num(struct vhost_user_server *s, struct exchange *x,
 	const struct vhost_vring_state *state = &x->request.payload.state;
 
 	return ring_note(s, state->index, RING_SPOILED_SIZE,
-			 s->device->ops->ring_set_size(s->device, state->index, state->num, err));
+			 ask(s, ring_set_size, state->index, state->num, err));
 }
 
 static int handle_set_vring_addr(struct vhost_user_server *s, struct exchange *x,
@@ -329,7 +339,7 @@ static int handle_set_vring_addr(struct vhost_user_server *s, struct exchange *x
 			       "logging was not offered",
 			       a->index, a->flags);
 	else
-		rc = s->device->ops->ring_set_addr(s->device, a->index, &addr, err);
+		rc = ask(s, ring_set_addr, a->index, &addr, err);
 	return ring_note(s, a->index, RING_SPOILED_ADDR, rc);
 }
 
@@ -344,7 +354,7 @@ static int handle_set_vring_base(struct vhost_user_server *s, struct exchange *x
 		error_set(err, rc, "queue %u: base %u is not an index of a split ring (0 to 65535)",
 			  state->index, state->num);
 	else
-		rc = s->device->ops->ring_set_base(s->device, state->index, base, err);
+		rc = ask(s, ring_set_base, state->index, base, err);
 	return ring_note(s, state->index, RING_SPOILED_BASE, rc);
 }
 
@@ -353,7 +363,7 @@ static int handle_get_vring_base(struct vhost_user_server *s, struct exchange *x
 {
 	unsigned int index = x->request.payload.state.index;
 	struct ring_position base;
-	int rc = s->device->ops->ring_stop(s->device, index, &base, err);
+	int rc = ask(s, ring_stop, index, &base, err);
 
 	if (rc)
 		return rc;
@@ -398,7 +408,7 @@ static int handle_set_vring_kick(struct vhost_user_server *s, struct exchange *x
 			       s->rings[index].spoiled & RING_SPOILED_ERR ? " SET_VRING_ERR" : "");
 	if (!rc) {
 		sharing_check(s->device->ops->memory(s->device), index);
-		rc = s->device->ops->ring_set_kick(s->device, index, &fd, err);
+		rc = ask(s, ring_set_kick, index, &fd, err);
 	}
 	closer_close(&fd);
 	if (!rc && s->config_change_pending)
@@ -413,7 +423,7 @@ static int handle_set_vring_call(struct vhost_user_server *s, struct exchange *x
 	int fd, rc = take_ring_fd(&x->request, PEER_FD_CALL, &index, &fd, err);
 
 	if (!rc)
-		rc = s->device->ops->ring_set_call(s->device, index, &fd, err);
+		rc = ask(s, ring_set_call, index, &fd, err);
 	closer_close(&fd);
 	return ring_note(s, index, RING_SPOILED_CALL, rc);
 }
@@ -425,7 +435,7 @@ static int handle_set_vring_err(struct vhost_user_server *s, struct exchange *x,
 	int fd, rc = take_ring_fd(&x->request, PEER_FD_ERR, &index, &fd, err);
 
 	if (!rc)
-		rc = s->device->ops->ring_set_err(s->device, index, &fd, err);
+		rc = ask(s, ring_set_err, index, &fd, err);
 	closer_close(&fd);
 	return ring_note(s, index, RING_SPOILED_ERR, rc);
 }
@@ -438,7 +448,7 @@ static int handle_set_vring_enable(struct vhost_user_server *s, struct exchange 
 	if (state->num > 1)
 		return error_set(err, -EINVAL, "queue %u: %u; expected 0 or 1", state->index,
 				 state->num);
-	return s->device->ops->ring_enable(s->device, state->index, state->num == 1, err);
+	return ask(s, ring_enable, state->index, state->num == 1, err);
 }
 
 static int handle_set_backend_req_fd(struct vhost_user_server *s, struct exchange *x,
@@ -460,7 +470,7 @@ static int handle_get_config(struct vhost_user_server *s, struct exchange *x,
 	struct vhost_user_config *told = &x->reply.payload.config;
 	int rc;
 
-	rc = s->device->ops->get_config(s->device, asked->offset, told->data, asked->size, err);
+	rc = ask(s, get_config, asked->offset, told->data, asked->size, err);
 	if (rc)
 		return rc;
 	told->offset = asked->offset;
@@ -475,15 +485,14 @@ static int handle_set_config(struct vhost_user_server *s, struct exchange *x,
 {
 	const struct vhost_user_config *config = &x->request.payload.config;
 
-	return s->device->ops->set_config(s->device, config->offset, config->data, config->size,
-					  config->flags, err);
+	return ask(s, set_config, config->offset, config->data, config->size, config->flags, err);
 }
 
 static int handle_get_status(struct vhost_user_server *s, struct exchange *x,
 			     struct umbra_error *err)
 {
 	uint8_t status;
-	int rc = s->device->ops->get_status(s->device, &status, err);
+	int rc = ask(s, get_status, &status, err);
 
 	return rc ? rc : reply_u64(x, status);
 }
@@ -495,13 +504,13 @@ static int handle_set_status(struct vhost_user_server *s, struct exchange *x,
 
 	if (status > UINT8_MAX)
 		return error_set(err, -EINVAL, "0x%" PRIx64 "; expected 8 bits", status);
-	return s->device->ops->set_status(s->device, (uint8_t)status, err);
+	return ask(s, set_status, (uint8_t)status, err);
 }
 
 static int handle_reset_device(struct vhost_user_server *s, struct exchange *x,
 			       struct umbra_error *err)
 {
-	int rc = s->device->ops->reset(s->device, err);
+	int rc = ask(s, reset, err);
 
 	(void)x;
 	if (rc)
@@ -514,7 +523,7 @@ static int handle_set_mtu(struct vhost_user_server *s, struct exchange *x, struc
 {
 	if (!s->device->ops->set_mtu)
 		return error_set(err, -EOPNOTSUPP, "the device is no network card");
-	return s->device->ops->set_mtu(s->device, x->request.payload.u64, err);
+	return ask(s, set_mtu, x->request.payload.u64, err);
 }
 
 static int handle_send_rarp(struct vhost_user_server *s, struct exchange *x,
@@ -522,7 +531,7 @@ static int handle_send_rarp(struct vhost_user_server *s, struct exchange *x,
 {
 	if (!s->device->ops->send_rarp)
 		return error_set(err, -EOPNOTSUPP, "the device is no network card");
-	return s->device->ops->send_rarp(s->device, x->request.payload.bytes, err);
+	return ask(s, send_rarp, x->request.payload.bytes, err);
 }
 
 /* --- what each request is worth ------------------------------------------- */

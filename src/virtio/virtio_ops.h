@@ -38,6 +38,8 @@
  * After any of the three the connection is unusable and only destroy() may follow.  They
  * say nothing else anywhere below the session: a wait of ours that was too long, with a
  * back-end that may be used on, is -ETIME.
+ * -ERESTART, of a device alone: its back-end has just been lost, and it lives on without: to be
+ * asked again, which it answers by itself.
  * -EREMOTEIO: the back-end refused; the connection lives on.  What a device makes of its
  * back-end's codes it returns as its own.
  *
@@ -61,10 +63,11 @@
 #include "ring/position.h"
 #include "umbra/error.h"
 
-/* After this code of a back-end's call its connection is unusable. */
+/* After this code of a back-end's call its connection is unusable; -ERESTART is what a device
+ * makes of one. */
 static inline bool backend_is_lost(int code)
 {
-	return code == -ECONNRESET || code == -ETIMEDOUT || code == -ECANCELED;
+	return code == -ECONNRESET || code == -ETIMEDOUT || code == -ECANCELED || code == -ERESTART;
 }
 
 struct virtio_ring_addr {

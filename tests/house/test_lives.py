@@ -29,7 +29,8 @@ def body_of(name, file):
 
 def calls(body, name):
     """By its name, or by the member of a table that it fills."""
-    members = set(re.findall(r"(?:->|\.)(\w+)\(", body))
+    members = set(re.findall(r"(?:->|\.)(\w+)\(|\bask\(\w+, (\w+)", body))
+    members = {member for pair in members for member in pair if member}
     return re.search(rf"\b{name}\(", body) or any(
         name.startswith(m + "_") or name.endswith("_" + m) for m in members)
 
@@ -45,5 +46,7 @@ def test_the_life_of_one_message_is_a_chain_of_calls():
 def test_a_call_that_is_none_is_found():
     assert calls("\treturn s->device->ops->ring_start(b);\n", "client_ring_start")
     assert not calls("\treturn s->device->ops->ring_start(b);\n", "client_ring_stop")
+    assert calls("\treturn ask(s, ring_start, err);\n", "shadow_ring_start")
+    assert not calls("\treturn ask(s, ring_start, err);\n", "shadow_ring_stop")
     with pytest.raises(AssertionError):
         body_of("no_such_function", ROOT / "src/device/shadow_rings.c")
