@@ -55,6 +55,7 @@ enum umbra_device_state {
 	UMBRA_DEVICE_SWITCHING,   /* draining one mode to start the other */
 	UMBRA_DEVICE_BACKEND_LOST, /* no back-end; see the reason */
 	UMBRA_DEVICE_BROKEN,       /* a ring is broken; see the reason */
+	UMBRA_DEVICE_HELD,         /* the back-end is away and waited for; see the reason */
 };
 
 /* The words of the control protocol: "waiting", ... "backend-lost", "broken". */
@@ -98,6 +99,16 @@ struct umbra_shadow_config {
 	 * of this device but _query().  May be NULL. */
 	void (*on_event)(void *opaque, const struct umbra_event *event);
 	void *opaque;
+	/*
+	 * Go on without a back-end that is lost, and wait for the next one: UMBRA_DEVICE_HELD. What
+	 * the lost one may have done or not is given to the next one again, in the order in which
+	 * the guest made it.  That is right for disks: `device_type` has to be a virtio device
+	 * type for which it is (VIRTIO_ID_BLOCK, VIRTIO_ID_SCSI).  Of a vhost-user back-end, and
+	 * only shadowed: `mode` is not UMBRA_SHADOW_OFF, and UMBRA_SHADOW_AUTO means
+	 * UMBRA_SHADOW_ON.
+	 */
+	bool reconnect;
+	uint32_t device_type;
 };
 
 struct umbra_shadow_device;
@@ -176,6 +187,14 @@ typedef void umbra_control_saved(void *opaque, int result, const void *bytes, si
 UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_save_control(struct umbra_shadow_device *device,
 								umbra_control_saved *done,
 								void *opaque);
+/*
+ * The operator's word that the back-end that was lost writes no more: for one whose process does
+ * not end, or is not known.  If it is wrong, the guest's data is at stake.
+ * As of _switch(); -EINVAL: the device is not UMBRA_DEVICE_HELD.
+ */
+UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_trust(struct umbra_shadow_device *device,
+							 umbra_switch_done *done, void *opaque);
+
 UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_load_control(struct umbra_shadow_device *device,
 								const void *bytes, size_t size,
 								umbra_switch_done *done,
@@ -290,6 +309,10 @@ struct umbra_shadow_info {
 	uint64_t switches, switches_failed;
 	uint64_t last_pause_us, longest_pause_us; /* rings stopped by a switch */
 	uint32_t queue_count;                     /* at most UMBRA_QUEUES_MAX */
+	uint32_t held_requests; /* UMBRA_DEVICE_HELD: that the lost back-end may have done or not */
+	uint64_t holds;         /* how often the device was held */
+	uint64_t replayed;      /* such requests, given to another back-end */
+	uint64_t last_hold_us, longest_hold_us; /* from the loss until queues ran again */
 };
 
 /*

@@ -63,6 +63,7 @@ void show_status(const json_t *status)
 	show_member("name", status, "name");
 	show_member("state", status, "state");
 	show_optional(status, "reason");
+	show_optional(status, "held-requests");
 	show_optional(status, "shadow");
 	show_optional(status, "shadowed");
 	show_optional(status, "shadow-wanted");
@@ -216,6 +217,12 @@ void show_vhost(const json_t *vhost)
 	show_member("  failed", switches, "failed");
 	show_member("  last us", switches, "last-pause-us");
 	show_member("  longest us", switches, "longest-pause-us");
+	if (json_object_get(vhost, "holds")) {
+		show_member("holds", json_object_get(vhost, "holds"), "count");
+		show_member("  replayed", json_object_get(vhost, "holds"), "replayed");
+		show_member("  last us", json_object_get(vhost, "holds"), "last-us");
+		show_member("  longest us", json_object_get(vhost, "holds"), "longest-us");
+	}
 	if (json_object_get(vhost, "control"))
 		show_control_queue(json_object_get(vhost, "control"));
 	putchar('\n');

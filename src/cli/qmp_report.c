@@ -50,6 +50,11 @@ json_t *report_status(const char *name, const char *backend,
 			   report_mode_name(info->mode), "shadowed",
 			   info->state == UMBRA_DEVICE_SHADOWED, "shadow-wanted",
 			   info->shadow_wanted, "backend", backend_kind(backend, picture));
+	if (info->state == UMBRA_DEVICE_HELD && status &&
+	    json_object_set_new(status, "held-requests", json_integer(info->held_requests))) {
+		json_decref(status);
+		status = NULL;
+	}
 	status = json_with_text(status, "reason", info->reason);
 	return json_with_text(status, "shadow-refused", info->shadow_refused);
 }
@@ -192,6 +197,15 @@ json_t *report_vhost(const char *backend, const struct umbra_shadow_picture *pic
 		json_number(info->switches), "failed", json_number(info->switches_failed),
 		"last-pause-us", json_number(info->last_pause_us), "longest-pause-us",
 		json_number(info->longest_pause_us), "frontends", json_number(info->frontends));
+	if (vhost && info->holds &&
+	    json_object_set_new(vhost, "holds",
+				json_pack("{s:I, s:I, s:I, s:I}", "count", json_number(info->holds),
+					  "replayed", json_number(info->replayed), "last-us",
+					  json_number(info->last_hold_us), "longest-us",
+					  json_number(info->longest_hold_us)))) {
+		json_decref(vhost);
+		vhost = NULL;
+	}
 	if (!vhost || !(followed->is_followed || followed->is_waiting))
 		return vhost;
 	control = report_control_queue(followed);

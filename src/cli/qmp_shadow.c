@@ -82,12 +82,30 @@ static int run_enable_shadow(struct qmp_call *call)
 			  strerror(-result));
 }
 
+static int run_backend_trust(struct qmp_call *call)
+{
+	const struct qmp_shadow *shadow = call->target->subject;
+	int result;
+
+	call->pending = qmp_pending_create(call);
+	if (!call->pending)
+		return qmp_out_of_memory(call, "the request");
+	result = umbra_shadow_device_trust(shadow->device, switch_done, call->pending);
+	if (!result)
+		return 1;
+	free(call->pending);
+	call->pending = NULL;
+	return qmp_refuse(call, result, QMP_GENERIC_ERROR, "device '%s': refused: %s",
+			  call->target->name, strerror(-result));
+}
+
 const struct qmp_command qmp_shadow_commands[] = {
 	{ "query-status", run_shadow_status, { { 0 } } },
 	{ "query-vhost", run_query_vhost, { { 0 } } },
 	{ "x-vhost-enable-shadow-vq",
 	  run_enable_shadow,
 	  { { "name", JSON_STRING, true }, { "enable", JSON_TRUE, true } } },
+	{ "backend-trust", run_backend_trust, { { 0 } } },
 	{ "x-save-control-state", run_save_control_queue, { { 0 } } },
 	{ "x-load-control-state", run_load_control_queue, { { "data", JSON_STRING, true } } },
 };

@@ -8,6 +8,7 @@
 #include "cli/shadow_options.h"
 
 #include <errno.h>
+#include <linux/virtio_ids.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -24,6 +25,10 @@
 
 /* In the order of enum umbra_shadow_mode. */
 static const char *const mode_words[] = { "auto", "on", "off", NULL };
+
+/* Those of which a request may be done twice. */
+static const char *const type_words[] = { "block", "scsi", NULL };
+static const uint32_t types[] = { VIRTIO_ID_BLOCK, VIRTIO_ID_SCSI };
 
 /*
  * The schema has no type for "whatever the back-end is", so the program says
@@ -61,6 +66,16 @@ static int take_shadow(const struct option_row *row, const char *value, void *pl
 	return result;
 }
 
+static int take_device_type(const struct option_row *row, const char *value, void *place,
+			    struct umbra_error *err)
+{
+	unsigned int choice = 0;
+	int rc = option_choice(row->name, value, row->words, &choice, err);
+
+	*(uint32_t *)place = types[choice];
+	return rc;
+}
+
 static int take_memory(const struct option_row *row, const char *value, void *place,
 		       struct umbra_error *err)
 {
@@ -89,6 +104,13 @@ static const struct option_row table[] = {
 	  "auto (the default): pass through until told otherwise;\n"
 	  "on, off: always, never forward",
 	  take_shadow, PLACE(config.mode), .words = mode_words },
+	{ "--reconnect", NULL,
+	  "hold the guest's requests while the back-end is away, and\n"
+	  "give the next one what this one may not have done; always\n"
+	  "shadowed then (needs --device-type)",
+	  option_take_flag, PLACE(config.reconnect) },
+	{ "--device-type", "block|scsi", "what the back-end is", take_device_type,
+	  PLACE(config.device_type), .words = type_words },
 	{ "--name", "ID", "the device's name on the control socket (" NAME ")",
 	  device_options_take_name, PLACE(common.name) },
 	{ "--switch-deadline", "MS", "how long a switch waits for the back-end (5000)",
@@ -122,6 +144,15 @@ static int check_together(const void *opaque, struct umbra_error *err)
 		return error_set(err, -EINVAL,
 				 "expected --backend=unix:PATH, listen:PATH or vdpa:PATH: the "
 				 "back-end; see umbra help shadow");
+	if (options->config.reconnect && !options->config.device_type)
+		return error_set(err, -EINVAL,
+				 "--reconnect: expected --device-type=block or scsi as well, since "
+				 "it depends on that whether a request may be done twice");
+	if (options->config.reconnect && options->config.mode == UMBRA_SHADOW_OFF)
+		return error_set(
+			err, -EINVAL,
+			"--reconnect: what the back-end has is known only of a device that "
+			"is shadowed, expected --shadow=on or none");
 	/* The socket of --backend=listen: has the same access. */
 	if (strncmp(backend, LISTEN, strlen(LISTEN)) != 0 && !common->socket_path &&
 	    (common->socket_access.mode || common->socket_access.sets_group))

@@ -40,10 +40,12 @@ static int get_config(struct virtio_device *self, uint32_t offset, void *data, u
 	struct shadow_device *d = shadow_of(self);
 	int rc = shadow_backend_check(d, err);
 
-	return rc ? rc
-		  : shadow_backend_judge(
-			    d, d->backend->ops->get_config(d->backend, offset, data, size, err),
-			    err);
+	if (!rc)
+		rc = shadow_backend_judge(
+			d, d->backend->ops->get_config(d->backend, offset, data, size, err), err);
+	if (!rc)
+		learnt_config(&d->hold.learnt, offset, data, size);
+	return rc;
 }
 
 static int set_config(struct virtio_device *self, uint32_t offset, const void *data, uint32_t size,
@@ -52,11 +54,13 @@ static int set_config(struct virtio_device *self, uint32_t offset, const void *d
 	struct shadow_device *d = shadow_of(self);
 	int rc = shadow_backend_check(d, err);
 
-	return rc ? rc
-		  : shadow_backend_judge(
-			    d,
-			    d->backend->ops->set_config(d->backend, offset, data, size, flags, err),
-			    err);
+	if (!rc)
+		rc = shadow_backend_judge(
+			d, d->backend->ops->set_config(d->backend, offset, data, size, flags, err),
+			err);
+	if (!rc)
+		learnt_config(&d->hold.learnt, offset, data, size);
+	return rc;
 }
 
 static int get_status(struct virtio_device *self, uint8_t *status, struct umbra_error *err)
@@ -86,8 +90,11 @@ static int set_status(struct virtio_device *self, uint8_t status, struct umbra_e
 	if (!shadow_backend_runs_as_one(d)) {
 		if (!status)
 			d->backend_knows_features = false;
-		return shadow_backend_judge(d, d->backend->ops->set_status(d->backend, status, err),
-					    err);
+		rc = shadow_backend_judge(d, d->backend->ops->set_status(d->backend, status, err),
+					  err);
+		if (!rc)
+			d->hold.learnt.status = status;
+		return rc;
 	}
 	d->status = status;
 	/* What does not start now is tried again, and a status has no answer to say so. */
@@ -107,7 +114,7 @@ static int reset(struct virtio_device *self, struct umbra_error *err)
 		rc = shadow_halt_forgotten(d, NULL, err);
 	if (rc)
 		return rc;
-	d->status = 0;
+	d->status = d->hold.learnt.status = 0;
 	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
 		lane_reset(lane_at(d->lanes, i), enabled);
 	if (shadow_backend_runs_as_one(d)) /* its stop was a reset */
@@ -238,6 +245,8 @@ void shadow_device_limit_memory(struct shadow_device *d, uint64_t bytes)
 void shadow_device_attach(struct shadow_device *d, struct virtio_device *backend)
 {
 	d->backend = backend;
+	d->hold.learnt = (struct learnt){ 0 };
+	absent_init(&d->hold.absent, &d->hold.learnt);
 	shadow_state_note(d, DEVICE_ATTACHED, "");
 }
 
@@ -328,6 +337,11 @@ void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_pictu
 		info->shadow_memory_regions++;
 	}
 	shadow_control_info(d, &picture->control);
+	info->held_requests = shadow_is_held(d) ? shadow_device_held(d) : 0;
+	info->holds = d->hold.count;
+	info->replayed = d->hold.replayed;
+	info->last_hold_us = d->hold.last_us;
+	info->longest_hold_us = d->hold.longest_us;
 	info->switches = d->switches;
 	info->switches_failed = d->switches_failed;
 	info->last_pause_us = d->last_pause_us;

@@ -59,6 +59,27 @@ void shadow_device_limit_tables(struct shadow_device *d, uint32_t table_max);
 void shadow_device_limit_memory(struct shadow_device *d, uint64_t bytes);
 
 /*
+ * A back-end that is lost is waited for, and its rings are held: shadow_hold.c.  Before one is
+ * attached.  @type, a virtio device type, says what is done with a request of which nobody
+ * knows whether it was done: VIRTIO_ID_BLOCK and _SCSI, it is given to the next one again.
+ */
+void shadow_device_hold_for(struct shadow_device *d, uint32_t type);
+/* The back-end's connection was found unusable, for @why.  True: the device is HELD. */
+bool shadow_device_lose_backend(struct shadow_device *d, const struct umbra_error *why);
+/* HELD: requests that the lost back-end may have done or not. */
+unsigned int shadow_device_held(const struct shadow_device *d);
+/* HELD: whoever was lost writes no more, so that these may be given to another. */
+void shadow_device_backend_is_dead(struct shadow_device *d);
+bool shadow_device_may_return(const struct shadow_device *d);
+/*
+ * HELD: @backend (borrowed), which was connected, takes the place of the lost one, unless it
+ * has less than was promised to the guest (-EOPNOTSUPP), or as of virtio_ops.h.  Then the
+ * device is HELD as before, and @backend can be destroyed.
+ */
+UMBRA_MUST_CHECK int shadow_device_return(struct shadow_device *d, struct virtio_device *backend,
+					  struct umbra_error *err);
+
+/*
  * The modes: see umbra_shadow_device_switch().  -ETIME: the back-end did not give its rings
  * back in time, and the old mode goes on; the codes of virtio_ops.h for a back-end that is
  * lost mean that here as well.

@@ -4,6 +4,7 @@
  *
  *	shadow_device.c        its life, what is relayed, the table of virtio_ops
  *	shadow_retire.c          the end of the program
+ *	shadow_return.c          the next back-end in the place of a lost one
  *	shadow_rings.c         what each message about a ring does
  *	shadow_negotiation.c   features
  *	shadow_start.c         the rings that are wanted: in which mode
@@ -16,6 +17,7 @@
  *	shadow_memory.c        the guest's memory
  *	shadow_own.c           our own
  *	shadow_control.c       what the guest has said on the control queue
+ *	shadow_hold.c          the loss of the back-end, and what is held then
  *	shadow_state.c         the state; what all of these ask of the device
  *	features.c, shadow_waits.c
  *
@@ -29,6 +31,7 @@
 #include <linux/virtio_net.h>
 
 #include "base/bits.h"
+#include "device/absent.h"
 #include "device/features.h"
 #include "device/shadow_device.h"
 #include "lane/lane.h"
@@ -61,6 +64,18 @@ struct shadow_own {
 	} regions[SHADOW_OWN_REGIONS];
 };
 
+/* A back-end that is lost is waited for: shadow_hold.c. */
+struct shadow_hold {
+	uint32_t type;        /* virtio device type; 0: it is not waited for */
+	struct learnt learnt; /* of the back-end that is there, or was */
+	struct absent absent; /* in its place */
+	bool is_dead;         /* HELD: the lost one writes no more, or had nothing */
+	uint64_t since_us;    /* HELD: host time */
+	uint64_t count;       /* how often it was held */
+	uint64_t replayed;    /* requests that another back-end was given again */
+	uint64_t last_us, longest_us;
+};
+
 struct shadow_device {
 	struct virtio_device virtio; /* first member: what the front-end has */
 	struct shadow_host *host;
@@ -87,6 +102,7 @@ struct shadow_device {
 	char no_shadow[UMBRA_ERROR_SIZE]; /* why the memory allows no shadow; "" */
 
 	struct shadow_control control;
+	struct shadow_hold hold;
 
 	bool shadow_wanted; /* the mode of the rings that run or will run */
 	uint8_t status;     /* BACKEND_RUNS_AS_ONE: what the front-end set */
@@ -163,7 +179,7 @@ int shadow_remove_region(struct virtio_device *self, const struct memory_region 
  * more, because its process ends or its front-end has gone.  Nothing runs, and only the end of
  * the connections follows.  The host is not told of it: what can be seen stays as it was, until
  * that end can be told. */
-#define SHADOW_STATE_GIVEN_UP ((unsigned int)UMBRA_DEVICE_BROKEN + 1)
+#define SHADOW_STATE_GIVEN_UP ((unsigned int)UMBRA_DEVICE_HELD + 1)
 
 /* What happens to a device, as far as its state is concerned. */
 enum device_event {
@@ -174,6 +190,8 @@ enum device_event {
 	DEVICE_SHADOWS,  /* or shadowed, */
 	DEVICE_BREAKS,   /* or one is broken, whatever the others do */
 	DEVICE_SWITCHES, /* running rings are on their way, or have been for too long */
+	DEVICE_HELD,     /* the back-end's connection is unusable, and the next is waited for */
+	DEVICE_RETURNED, /* that has come, and rings are about to start */
 	DEVICE_LOST,     /* the back-end's connection is unusable, or there never was one */
 	DEVICE_GIVES_UP, /* its connection is unusable, because on our side nobody waits */
 	DEVICE_LEFT,     /* both connections are closed */
@@ -206,10 +224,6 @@ bool shadow_control_is_ring(const struct shadow_device *d, const struct lane *r)
 
 /* Let go of all rings at once, without a word to anybody. */
 void shadow_lanes_discard(struct shadow_device *d);
-
-/* If @code is fatal, let go of all rings and enter BACKEND_LOST, unless it is only that
- * nobody waits for the back-end any more (-ECANCELED).  Returns @code. */
-int shadow_backend_judge(struct shadow_device *d, int code, const struct umbra_error *err);
 
 /* Ring @r is broken, for @reason or (NULL) for what its queue found: let it be,
  * which is reported everywhere. */
@@ -245,6 +259,19 @@ UMBRA_MUST_CHECK int shadow_begin_wanted(struct shadow_device *d, const struct l
 /* Undo a quiesce that failed or is not wanted any more: the rings run in the
  * mode that they had. */
 UMBRA_MUST_CHECK int shadow_begin_again(struct shadow_device *d, struct umbra_error *err);
+
+/* --- shadow_hold.c ------------------------------------------------------- */
+
+/* If @code is fatal: hold the device, and have it asked again (-ERESTART); or, where it cannot
+ * be held, let go of all rings and enter BACKEND_LOST, unless it is only that nobody waits for
+ * the back-end any more (-ECANCELED).  Else returns @code. */
+int shadow_backend_judge(struct shadow_device *d, int code, const struct umbra_error *err);
+/* All rings are held, and nobody is the back-end. */
+void shadow_hold_rings(struct shadow_device *d);
+static inline bool shadow_is_held(const struct shadow_device *d)
+{
+	return d->state == UMBRA_DEVICE_HELD;
+}
 
 /* --- shadow_own.c --------------------------------------------------------- */
 

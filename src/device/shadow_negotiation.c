@@ -46,6 +46,7 @@ int shadow_get_features(struct virtio_device *self, uint64_t *features, struct u
 		rc = negotiate(d, false, 0, &out, err);
 	if (rc)
 		return rc;
+	d->hold.learnt.features = d->backend_features;
 	if (!d->has_features)
 		d->features = out;
 	*features = out.offer;
@@ -125,8 +126,11 @@ int shadow_get_protocol_features(struct virtio_device *self, uint64_t *features,
 	*features = 0;
 	if (rc)
 		return rc;
-	return shadow_backend_judge(
+	rc = shadow_backend_judge(
 		d, d->backend->ops->get_protocol_features(d->backend, features, err), err);
+	if (!rc)
+		d->hold.learnt.protocol_features = *features;
+	return rc;
 }
 
 int shadow_set_protocol_features(struct virtio_device *self, uint64_t features,
@@ -152,7 +156,7 @@ int shadow_get_queue_num(struct virtio_device *self, uint64_t *count, struct umb
 		rc = shadow_backend_judge(d, d->backend->ops->get_queue_num(d->backend, count, err),
 					  err);
 	if (!rc)
-		d->queues_max = *count;
+		d->hold.learnt.queue_count = d->queues_max = *count;
 	return rc;
 }
 
@@ -166,6 +170,7 @@ int shadow_get_memory_slots(struct virtio_device *self, uint64_t *count, struct 
 			d, d->backend->ops->get_memory_slots(d->backend, &d->slots_max, err), err);
 	if (rc)
 		return rc;
+	d->hold.learnt.memory_slots = d->slots_max;
 	*count = d->slots_max - shadow_own_slots(d, d->slots_max);
 	return 0;
 }

@@ -26,7 +26,7 @@ int shadow_device_retire(struct shadow_device *d, unsigned int *left, struct umb
 		return rc;
 	rc = lanes_quiesce(d->lanes, &c, NULL, true, err);
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
-		*left += lane_left(lane_at(d->lanes, i));
+		*left += lane_left(lane_at(d->lanes, i)) + lane_held_chains(lane_at(d->lanes, i));
 	lanes_finish(d->lanes, &c);
 	/* Out of time, with every ring stopped: what is left says all. */
 	if ((rc == -ETIME || rc == -ECANCELED) && !lanes_any(d->lanes, lane_runs))

@@ -83,12 +83,13 @@ int shadow_ring_set_base(struct virtio_device *self, unsigned int index, struct 
 	return rc;
 }
 
-/* Ring @r is wanted and enabled: it begins, at once or (a whole device) with the others. */
+/* Ring @r is wanted and enabled: it begins, at once or (a whole device) with the others, or when
+ * a back-end is there again. */
 static int ring_begin(struct shadow_device *d, struct lane *r, struct umbra_error *err)
 {
 	int rc = shadow_backend_check(d, err);
 
-	if (rc)
+	if (rc || shadow_is_held(d))
 		return rc;
 	if (shadow_backend_runs_as_one(d)) {
 		shadow_retry_soon(d);

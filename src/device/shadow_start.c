@@ -115,7 +115,7 @@ int shadow_start_now(struct shadow_device *d, struct umbra_error *err)
 		still |= lane_is_resting(r);
 	}
 	d->start_at = 0;
-	if (rc || (!any && !still))
+	if (rc || shadow_is_held(d) || (!any && !still))
 		return rc;
 	if (still)
 		rc = shadow_begin_again(d, err);
@@ -150,6 +150,10 @@ static int mode_change(struct shadow_device *d, bool shadowed, struct umbra_erro
 
 	if (rc || d->shadow_wanted == shadowed)
 		return rc;
+	if (shadow_is_held(d))
+		return error_set(
+			err, -EOPNOTSUPP,
+			"the back-end is away, and the queues are held until one is there");
 	if (lanes_any(d->lanes, lane_runs))
 		return shadow_switch_running(d, NULL, shadowed, err);
 	d->shadow_wanted = shadowed;

@@ -33,6 +33,7 @@ const char *umbra_device_state_name(enum umbra_device_state state)
 		[UMBRA_DEVICE_SWITCHING] = "switching",
 		[UMBRA_DEVICE_BACKEND_LOST] = "backend-lost",
 		[UMBRA_DEVICE_BROKEN] = "broken",
+		[UMBRA_DEVICE_HELD] = "held",
 	};
 
 	return (size_t)state < ARRAY_SIZE(names) ? names[state] : "unknown";
@@ -88,6 +89,11 @@ static bool all_are_shadowed(const struct shadow_device *d)
 	return all_run(d, lane_is_passed);
 }
 
+static bool has_absent_one(const struct shadow_device *d)
+{
+	return d->backend == &d->hold.absent.device && !lanes_any(d->lanes, lane_is_at_backend);
+}
+
 static bool one_is_broken(const struct shadow_device *d)
 {
 	return d->backend && lanes_any(d->lanes, lane_is_broken);
@@ -104,6 +110,7 @@ static bool one_is_broken(const struct shadow_device *d)
 #define LOST UMBRA_DEVICE_BACKEND_LOST
 #define BROKEN UMBRA_DEVICE_BROKEN
 #define GIVEN_UP SHADOW_STATE_GIVEN_UP
+#define HELD UMBRA_DEVICE_HELD
 
 static const struct {
 	const char *name;
@@ -117,6 +124,8 @@ static const struct {
 	[DEVICE_SHADOWS] = { "rings are shadowed", has_backend, SHADOWED },
 	[DEVICE_BREAKS] = { "a ring is broken", has_backend, BROKEN },
 	[DEVICE_SWITCHES] = { "rings are being switched", has_backend, SWITCHING },
+	[DEVICE_HELD] = { "the back-end is lost, and waited for", has_absent_one, HELD },
+	[DEVICE_RETURNED] = { "another back-end has taken its place", has_backend, NEGOTIATING },
 	[DEVICE_LOST] = { "the back-end is lost", has_no_ring_there, LOST },
 	[DEVICE_GIVES_UP] = { "nobody waits for the back-end", has_backend_alone, GIVEN_UP },
 	[DEVICE_LEFT] = { "the connections are closed", has_no_backend, WAITING },
@@ -131,28 +140,34 @@ static const struct {
 	signed char next[DEVICE_EVENTS];
 } states[] = {
 	[WAITING] = { has_no_backend,
-		      { WAITING, NEGOTIATING, NEVER, NEVER, NEVER, NEVER, NEVER, LOST, NEVER,
-			WAITING } },
+		      { WAITING, NEGOTIATING, NEVER, NEVER, NEVER, NEVER, NEVER, NEVER, NEVER, LOST,
+			NEVER, WAITING } },
 	[NEGOTIATING] = { none_runs,
 			  { NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING,
-			    LOST, GIVEN_UP, WAITING } },
+			    HELD, NEVER, LOST, GIVEN_UP, WAITING } },
+	/* What is passed through cannot be held. */
 	[PASSTHROUGH] = { all_pass,
 			  { NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING,
-			    LOST, GIVEN_UP, WAITING } },
+			    NEVER, NEVER, LOST, GIVEN_UP, WAITING } },
 	[SHADOWED] = { all_are_shadowed,
-		       { NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING, LOST,
-			 GIVEN_UP, WAITING } },
+		       { NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING, HELD,
+			 NEVER, LOST, GIVEN_UP, WAITING } },
 	[SWITCHING] = { has_backend,
-			{ NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING, LOST,
-			  GIVEN_UP, WAITING } },
+			{ NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING, HELD,
+			  NEVER, LOST, GIVEN_UP, WAITING } },
 	[LOST] = { has_no_ring_there,
-		   { WAITING, NEGOTIATING, LOST, LOST, LOST, LOST, LOST, LOST, LOST, LOST } },
+		   { WAITING, NEGOTIATING, LOST, LOST, LOST, LOST, LOST, LOST, LOST, LOST, LOST,
+		     LOST } },
 	[BROKEN] = { one_is_broken,
-		     { NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING, LOST,
-		       GIVEN_UP, WAITING } },
+		     { NEVER, NEVER, NEGOTIATING, PASSTHROUGH, SHADOWED, BROKEN, SWITCHING, HELD,
+		       NEVER, LOST, GIVEN_UP, WAITING } },
 	[GIVEN_UP] = { has_no_ring_there,
-		       { NEVER, NEGOTIATING, GIVEN_UP, GIVEN_UP, GIVEN_UP, GIVEN_UP, GIVEN_UP, LOST,
-			 GIVEN_UP, WAITING } },
+		       { NEVER, NEGOTIATING, GIVEN_UP, GIVEN_UP, GIVEN_UP, GIVEN_UP, GIVEN_UP,
+			 NEVER, NEVER, LOST, GIVEN_UP, WAITING } },
+	/* Rings come and go in it, and one may break.  Another back-end may be given up. */
+	[HELD] = { has_absent_one,
+		   { NEVER, NEVER, HELD, NEVER, NEVER, HELD, NEVER, HELD, NEGOTIATING, LOST,
+		     GIVEN_UP, WAITING } },
 };
 
 int shadow_state_after(unsigned int state, enum device_event event)
@@ -206,7 +221,7 @@ void shadow_state_settle(struct shadow_device *d)
 	enum device_event seen = DEVICE_IDLE;
 	const char *reason = "";
 
-	if (!d->backend)
+	if (!d->backend || shadow_is_held(d))
 		return;
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
 		const struct lane *r = lane_at(d->lanes, i);
@@ -292,19 +307,6 @@ void shadow_lanes_discard(struct shadow_device *d)
 
 		lane_discard(lane_at(d->lanes, i), &c);
 	}
-}
-
-int shadow_backend_judge(struct shadow_device *d, int code, const struct umbra_error *err)
-{
-	if (!backend_is_lost(code) || d->state == UMBRA_DEVICE_BACKEND_LOST)
-		return code;
-	shadow_lanes_discard(d);
-	if (code == -ECANCELED) { /* the back-end is there; it is on our side */
-		shadow_state_note(d, DEVICE_GIVES_UP, "");
-		return code;
-	}
-	shadow_state_note(d, DEVICE_LOST, err && err->text[0] ? err->text : "the back-end is gone");
-	return code;
 }
 
 int shadow_backend_check(const struct shadow_device *d, struct umbra_error *err)

@@ -279,6 +279,33 @@ int lane_ungo(struct lane *r, const struct lane_context *c, struct umbra_error *
 	return 0;
 }
 
+bool lane_can_hold(const struct lane *r)
+{
+	return r->state == LANE_BROKEN || r->state == LANE_BURIED || !r->ops || r->ops->hold;
+}
+
+uint16_t lane_held_chains(const struct lane *r)
+{
+	return lane_is_wanted(r) || lane_is_stopped(r) ? r->kept_count : 0;
+}
+
+void lane_hold(struct lane *r, const struct lane_context *c)
+{
+	struct lane_context alone = *c;
+
+	alone.backend = NULL;
+	lane_expect_step(r, LANE_HOLD);
+	lane_pause(r, c);
+	if (r->state != LANE_BROKEN && r->ops->hold(r, c))
+		lane_break(r, c, NULL);
+	let_go(r, &alone);
+	if (r->state == LANE_BROKEN)
+		r->ops = &lane_untouched;
+	lane_take_step(r, LANE_HOLD);
+	/* A completion's call may have died with the back-end. */
+	device_host_notify(c->host->device, r->front.call_fd);
+}
+
 void lane_discard(struct lane *r, const struct lane_context *c)
 {
 	lane_expect_step(r, LANE_END);

@@ -242,6 +242,18 @@ void lane_finish(struct lane *r, const struct lane_context *c);
 UMBRA_MUST_CHECK int lane_replay(struct lane *r, struct shadow_host *host, uint64_t deadline_us,
 				 struct umbra_error *err);
 
+/*
+ * The back-end is gone, and another is waited for.  What it has used is completed to the guest,
+ * who is called; what it may have done or not is kept, and given to the next one in the order
+ * in which it was taken.  The ring is WANTED, and r->base is where it can go on; one that is
+ * broken stays so.
+ */
+void lane_hold(struct lane *r, const struct lane_context *c);
+/* Can that be done?  Not of a ring that is passed through. */
+bool lane_can_hold(const struct lane *r);
+/* Chains that wait for the next back-end, since another one may have done them or not. */
+uint16_t lane_held_chains(const struct lane *r);
+
 /* Let go of the ring at once, without a word to the back-end or the guest. */
 void lane_discard(struct lane *r, const struct lane_context *c);
 

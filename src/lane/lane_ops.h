@@ -54,6 +54,10 @@ struct lane_ops {
 	int (*use_fd)(struct lane *r, const struct lane_context *c, enum virtio_ring_fd which,
 		      int fd, struct umbra_error *err);
 
+	/* The back-end is gone: complete what it has used, and note all that it has not, for the
+	 * next.  0, -EPROTO: broken.  NULL: nobody knows what it has. */
+	int (*hold)(struct lane *r, const struct lane_context *c);
+
 	/* The guest's ring was found elsewhere. */
 	void (*find)(struct lane *r, const struct lane_context *c);
 	/* It breaks: note what the back-end keeps, where no queue of ours knows it. */

@@ -52,6 +52,11 @@ static bool can_restart(const struct lane *r)
 	return r->ops->restart;
 }
 
+static bool can_hold(const struct lane *r)
+{
+	return r->ops->hold;
+}
+
 /* --- the tables -------------------------------------------------------------- */
 
 static const struct {
@@ -65,11 +70,10 @@ static const struct {
 };
 
 static const char *const step_names[LANE_STEPS] = {
-	[LANE_WANT] = "want",     [LANE_START] = "start",
-	[LANE_GO] = "go",         [LANE_TAKE_BACK] = "take back",
-	[LANE_HUSH] = "hush",     [LANE_HALT] = "halt",
-	[LANE_RESUME] = "resume", [LANE_FINISH] = "finish",
-	[LANE_BREAK] = "break",   [LANE_END] = "end",
+	[LANE_WANT] = "want",           [LANE_START] = "start",   [LANE_GO] = "go",
+	[LANE_TAKE_BACK] = "take back", [LANE_HUSH] = "hush",     [LANE_HALT] = "halt",
+	[LANE_RESUME] = "resume",       [LANE_FINISH] = "finish", [LANE_HOLD] = "hold",
+	[LANE_BREAK] = "break",         [LANE_END] = "end",
 };
 
 /* What is true in the two states goes without saying. */
@@ -102,6 +106,13 @@ static const struct lane_rule {
 	  .before = can_restart,
 	  .after = is_served_if_ours },
 	{ .step = LANE_FINISH, .from = LANE_HALTED, .to = LANE_WANTED },
+
+	/* The back-end is gone, in the midst of anything. */
+	{ .step = LANE_HOLD, .from = LANE_STARTED, .to = LANE_WANTED, .before = can_hold },
+	{ .step = LANE_HOLD, .from = LANE_RUNNING, .to = LANE_WANTED, .before = can_hold },
+	{ .step = LANE_HOLD, .from = LANE_HUSHED, .to = LANE_WANTED, .before = can_hold },
+	{ .step = LANE_HOLD, .from = LANE_HALTED, .to = LANE_WANTED, .before = can_hold },
+	{ .step = LANE_HOLD, .from = LANE_BROKEN, .to = LANE_BURIED },
 
 	/* What is broken comes to rest as well, and stays there. */
 	{ .step = LANE_BREAK, .from = LANE_WANTED, .to = LANE_BURIED },

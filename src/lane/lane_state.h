@@ -10,6 +10,7 @@
  *
  *	STARTED, RUNNING, HUSHED -break-> BROKEN -halt-> BURIED -finish-> WANTED
  *	WANTED, HALTED           -break-------------------^
+ *	STARTED, RUNNING, HUSHED, HALTED -hold-> WANTED       BROKEN -hold-> BURIED
  *	any                      -end--> STOPPED
  *
  * Every kind of lane goes through them, also one that is held because there is no back-end
@@ -32,7 +33,7 @@
 enum lane_state {
 	LANE_STOPPED, /* the front-end has not started it */
 	LANE_WANTED,  /* it has, and no back-end has it: not yet, or between two modes, or the ring
-			 is disabled */
+			 is disabled, or the back-end is gone and another is waited for */
 	LANE_STARTED, /* the back-end has it, or has noted it; nobody of us serves or kicks it */
 	LANE_RUNNING,
 	LANE_HUSHED, /* it is fed no more, and on its way to a standstill */
@@ -51,10 +52,11 @@ enum lane_step {
 	LANE_HALT,
 	LANE_RESUME,
 	LANE_FINISH,
+	LANE_HOLD,
 	LANE_BREAK,
 	LANE_END,
 };
-#define LANE_STEPS 10u
+#define LANE_STEPS 11u
 
 const char *lane_state_name(enum lane_state state);
 const char *lane_step_name(enum lane_step step);

@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "base/fd.h"
 #include "base/log.h"
+#include "lane/own_ring.h"
 #include "lane/past.h"
 #include "ring/split_look.h"
 
@@ -12,18 +12,13 @@ static void forget(struct lane *r)
 {
 	guest_ring_forget(&r->front);
 	/* Ours, too: no front-end leaves anything behind for the next. */
-	fd_close(&r->back_kick_fd);
-	fd_close(&r->back_call_fd);
+	own_ring_close(r);
 	r->gap = 0;
 	r->error[0] = '\0';
 	r->kept_count = 0;
 	lane_flights_free(&r->flights);
 	r->left = false;
-	r->ghost_count = 0;
-	free(r->ghosts);
-	r->ghosts = NULL;
-	ghost_ring_set(r, NULL, NULL);
-	r->spoils = 0;
+	ghosts_forget(r);
 }
 
 /* --- all lanes of a device ------------------------------------------------ */

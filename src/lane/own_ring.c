@@ -2,6 +2,8 @@
 /* The ring of ours that the back-end has: see own_ring.h. */
 #include "lane/own_ring.h"
 
+#include "base/fd.h"
+
 uint16_t own_ring_size(const struct lane *r, const struct lane_context *c)
 {
 	uint16_t size = r->front.size, most = c->backend ? c->backend->ring_max : 0;
@@ -64,6 +66,12 @@ int own_ring_serve(struct lane *r, const struct lane_context *c, struct umbra_er
 	if (!rc)
 		r->is_served = true;
 	return rc;
+}
+
+void own_ring_close(struct lane *r)
+{
+	fd_close(&r->back_kick_fd);
+	fd_close(&r->back_call_fd);
 }
 
 void lane_pause(struct lane *r, const struct lane_context *c)

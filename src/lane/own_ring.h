@@ -35,5 +35,7 @@ UMBRA_MUST_CHECK int own_ring_serve(struct lane *r, const struct lane_context *c
 /* We use the front-end's fds, but what goes wrong on the ring the back-end says. */
 UMBRA_MUST_CHECK int own_ring_use_fd(struct lane *r, const struct lane_context *c,
 				     enum virtio_ring_fd which, int fd, struct umbra_error *err);
+/* Close our eventfds: the next back-end gets others. */
+void own_ring_close(struct lane *r);
 
 #endif

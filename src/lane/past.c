@@ -34,6 +34,15 @@ static void ghost_end(struct lane *r, uint32_t id)
 		}
 }
 
+void ghosts_forget(struct lane *r)
+{
+	r->ghost_count = 0;
+	free(r->ghosts);
+	r->ghosts = NULL;
+	ghost_ring_set(r, NULL, NULL);
+	r->spoils = 0;
+}
+
 /* The shadow is let go of: what has the back-end still of it? */
 void ghosts_note(struct lane *r)
 {

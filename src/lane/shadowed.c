@@ -289,6 +289,20 @@ static void shadowed_finish(struct lane *r, const struct lane_context *c)
 		(void)!device_ring_arm(&q->guest);
 }
 
+/* What was used is the guest's, also if nobody was called for it any more. */
+static int shadowed_hold(struct lane *r, const struct lane_context *c)
+{
+	int rc = shadowed_drain(r, c);
+
+	if (rc)
+		return rc;
+	if (!r->queue->abandoned)
+		r->kept_count = shadow_queue_hold(r->queue);
+	r->front.base = device_ring_position(&r->queue->guest);
+	r->owed = device_ring_outstanding(&r->queue->guest);
+	return 0;
+}
+
 static void shadowed_find(struct lane *r, const struct lane_context *c)
 {
 	r->queue->guest.split = r->front.split;
@@ -341,6 +355,7 @@ const struct lane_ops lane_shadowed = {
 	.restart = shadowed_restart,
 	.finish = shadowed_finish,
 	.use_fd = own_ring_use_fd,
+	.hold = shadowed_hold,
 	.find = shadowed_find,
 	.abandon = shadowed_abandon,
 	.error = shadowed_error,

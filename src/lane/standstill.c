@@ -32,6 +32,8 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "lane/lane_private.h"
+#include "lane/own_ring.h"
+#include "lane/past.h"
 
 /* Between two looks at rings that drain: well below a disk's service time, and
  * far above the cost of a look. */
@@ -294,4 +296,16 @@ int lanes_take_back(struct lanes *lanes, const struct lane_context *c, struct um
 			return rc;
 	}
 	return 0;
+}
+
+void lanes_hold(struct lanes *lanes, const struct lane_context *c)
+{
+	for (unsigned int i = 0; i < lanes->count; i++) {
+		struct lane *r = &lanes->lane[i];
+
+		if (lane_is_at_backend(r) || (lane_runs(r) && lane_is_halted(r)))
+			lane_hold(r, c);
+		ghosts_forget(r);
+		own_ring_close(r);
+	}
 }

@@ -32,4 +32,8 @@ UMBRA_MUST_CHECK int lanes_take_back(struct lanes *lanes, const struct lane_cont
 /* Every halted ring is let go of: it is WANTED. */
 void lanes_finish(struct lanes *lanes, const struct lane_context *c);
 
+/* The back-end is gone: lane_hold() all that it has.  None of our eventfds, and no ids, that it was
+ * given are used again. */
+void lanes_hold(struct lanes *lanes, const struct lane_context *c);
+
 #endif

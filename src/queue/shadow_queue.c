@@ -341,6 +341,19 @@ uint16_t shadow_queue_reclaim(struct shadow_queue *q, uint16_t untaken)
 	return waiting;
 }
 
+uint16_t shadow_queue_hold(struct shadow_queue *q)
+{
+	struct flight_table *t = q->flights;
+	uint16_t waiting = 0;
+	uint32_t count;
+
+	flight_hand_back(t, UINT16_MAX);
+	count = flight_list(t);
+	for (uint32_t i = 0; i < count; i++)
+		waiting += !t->list[i].lost;
+	return waiting;
+}
+
 void shadow_queue_end(struct shadow_queue *q)
 {
 	struct flight_table *t = q->flights;

@@ -155,6 +155,13 @@ uint16_t shadow_queue_asking(const struct shadow_queue *q, uint16_t untaken);
  */
 uint16_t shadow_queue_reclaim(struct shadow_queue *q, uint16_t untaken);
 
+/*
+ * The back-end is gone, and nobody knows what it has done of what is in flight: all of that
+ * waits in the flight table.  Returns its number.  Afterwards the queue is good for nothing
+ * more.
+ */
+uint16_t shadow_queue_hold(struct shadow_queue *q);
+
 /* The queue ends: what its back-end still has is lost, and of a ring that was abandoned nothing
  * is owed any more. */
 void shadow_queue_end(struct shadow_queue *q);

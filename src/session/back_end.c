@@ -48,12 +48,20 @@ void back_end_seek(struct back_end *back)
 	back->attempts = 0;
 }
 
+void back_end_seek_on(struct back_end *back)
+{
+	back_end_let_go(back);
+	backend_source_fail(back->source);
+	back->state = BACK_END_SOUGHT;
+	back->is_due = false;
+}
+
 void back_end_look(struct back_end *back, bool is_readable)
 {
 	back->is_due |= is_readable || !backend_source_wait_ms(back->source);
 }
 
-int back_end_try(struct back_end *back, int stop_fd, struct umbra_error *err)
+int back_end_try(struct back_end *back, bool is_patient, int stop_fd, struct umbra_error *err)
 {
 	int rc;
 
@@ -72,10 +80,19 @@ int back_end_try(struct back_end *back, int stop_fd, struct umbra_error *err)
 	back->attempts++;
 	if (rc != -EAGAIN)
 		return rc;
-	if (!backend_source_is_patient(back->source) &&
-	    clock_now_us() - back->since_us >= CONNECT_TIMEOUT_MS * UINT64_C(1000))
+	if (!is_patient && clock_now_us() - back->since_us >= CONNECT_TIMEOUT_MS * UINT64_C(1000))
 		return rc;
 	return 0;
+}
+
+bool back_end_has_ended(const struct back_end *back)
+{
+	return back->process.pidfd >= 0 && !back->is_watched;
+}
+
+bool back_end_is_watched(const struct back_end *back)
+{
+	return back->is_watched;
 }
 
 void back_end_show(const struct back_end *back, struct umbra_backend_info *info)

@@ -67,14 +67,22 @@ int back_end_wait_ms(const struct back_end *back);
 
 /* Begin to look for one: the first attempt is due. */
 void back_end_seek(struct back_end *back);
+/* Look on, after one that was THERE and was of no use: with the pauses as if nobody had come. */
+void back_end_seek_on(struct back_end *back);
 /* While it is SOUGHT: @is_readable is what poll(2) said. */
 void back_end_look(struct back_end *back, bool is_readable);
 
 /*
  * Attempt it, if that is due.  1: it is THERE.  0: not yet; @err says why, after an attempt.
- * Negative: none will come, for the reason in @err.  @stop_fd as of backend_source_try().
+ * Negative: none will come, for the reason in @err, or @is_patient is false and it has not come
+ * for so long.  @stop_fd as of backend_source_try().
  */
-UMBRA_MUST_CHECK int back_end_try(struct back_end *back, int stop_fd, struct umbra_error *err);
+UMBRA_MUST_CHECK int back_end_try(struct back_end *back, bool is_patient, int stop_fd,
+				  struct umbra_error *err);
+
+/* The process of one that was lost: has it ended?  Will it be seen to? */
+bool back_end_has_ended(const struct back_end *back);
+bool back_end_is_watched(const struct back_end *back);
 
 /* What umbra_shadow_device_query() shows of it. */
 void back_end_show(const struct back_end *back, struct umbra_backend_info *info);

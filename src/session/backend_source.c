@@ -160,6 +160,11 @@ void backend_source_begin(struct backend_source *source)
 	backoff_reset(&source->backoff);
 }
 
+void backend_source_fail(struct backend_source *source)
+{
+	backoff_failed(&source->backoff);
+}
+
 /* Errors that may pass by themselves: the back-end has not started yet, or has not got rid
  * of whom it served before. */
 static bool is_early(int code)

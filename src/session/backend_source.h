@@ -41,6 +41,9 @@ void backend_source_close(struct backend_source **source);
 /* A front-end has come, which needs a back-end: the first attempt is due. */
 void backend_source_begin(struct backend_source *source);
 
+/* Who came was of no use: the next attempt is due after a pause. */
+void backend_source_fail(struct backend_source *source);
+
 /*
  * An attempt.  @timeout_ms bounds this, and every later call of the back-end while nobody
  * listens.  @stop_fd (an eventfd, or -1) is borrowed until the back-end's destroy().

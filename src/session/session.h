@@ -73,6 +73,17 @@ struct session_kind {
 	/* NULL: nothing has to be brought to rest.  The program ends, and rings may run. */
 	void (*retire)(struct session *s);
 
+	/*
+	 * Of a kind with a back-end that goes on without one; NULL: none does.  hold(): it is
+	 * lost, for @why; true: it is waited for, and so is one that the device has lost by
+	 * itself (is_held()).  may_return(): the next one may be looked for, or why not.
+	 * give(): it is there.  After an error the device is held as before.
+	 */
+	bool (*hold)(struct session *s, const struct umbra_error *why);
+	bool (*is_held)(struct session *s);
+	bool (*may_return)(struct session *s, struct umbra_error *why);
+	int (*give)(struct session *s, struct virtio_device *backend, struct umbra_error *err);
+
 	/* Of a kind with a back-end: */
 	/* It has told the device that it is gone.  True, and why. */
 	bool (*has_lost_backend)(struct session *s, struct umbra_error *why);
@@ -99,6 +110,8 @@ struct session {
 	uint64_t end_by_us; /* when the end is not waited for any longer; 0: not asked for */
 	unsigned int deadline_ms;
 	bool config_changed; /* the front-end is told next */
+	/* Why the next back-end is not there yet: said once in the log; "". */
+	struct umbra_error held_up;
 	unsigned int worker_count;
 	struct worker *workers[SESSION_WORKERS_MAX];
 

@@ -10,7 +10,10 @@
  *	WAITS		THERE, NEEDLESS	the front-end is served
  *	goes		SOUGHT, THERE	it is let go: the next front-end gets a fresh one
  *	WAITS		will not come	the front-end is disconnected, and the reason kept
- *	SERVED		goes		likewise
+ *	SERVED		goes		likewise, unless its device is held; then:
+ *	SERVED		ABSENT		it is waited until another one may come, and looked for
+ *	SERVED		SOUGHT		attempts, as long as it takes
+ *	SERVED		comes		the device is given it, or, of no use, it is let go
  *
  * A back-end that does not answer is waited for, because to give up would end the
  * connection and with it the guest's device.  What has a deadline is the operator's
@@ -22,6 +25,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/bits.h"
 #include "base/error.h"
@@ -131,19 +135,26 @@ static void part(struct session *s, const struct umbra_error *why)
 	session_show(s);
 }
 
-/* Both are there: serve the front-end. */
-static void begin(struct session *s)
+/* The back-end is there. */
+static void back_end_hear(struct session *s)
 {
 	const struct backend_listener listener = {
 		.opaque = s,
 		.config_changed = on_backend_config_change,
 		.waiting = on_backend_wait,
 	};
+
+	s->back.device->ops->listen(s->back.device, &listener);
+}
+
+/* Both are there: serve the front-end. */
+static void begin(struct session *s)
+{
 	struct umbra_error err = { "" };
 
 	s->config_changed = false;
 	if (s->back.state == BACK_END_THERE)
-		s->back.device->ops->listen(s->back.device, &listener);
+		back_end_hear(s);
 	s->result = front_end_serve(&s->front, s->device, s->end.fd, &err);
 	if (s->result) {
 		log_error("%s", err.text);
@@ -165,7 +176,8 @@ static void provide(struct session *s)
 	if (s->back.state == BACK_END_ABSENT)
 		back_end_seek(&s->back);
 	if (s->back.state == BACK_END_SOUGHT) {
-		rc = back_end_try(&s->back, s->stop.fd, &err);
+		rc = back_end_try(&s->back, backend_source_is_patient(s->back.source), s->stop.fd,
+				  &err);
 		if (rc < 0)
 			turn_down(s, rc, &err);
 		else if (!rc && s->back.attempts == 1 && err.text[0] &&
@@ -177,6 +189,64 @@ static void provide(struct session *s)
 			return;
 	}
 	begin(s);
+}
+
+/* --- without a back-end ----------------------------------------------------------------- */
+
+/* The device is held: the next back-end will be looked for. */
+static void go_on_alone(struct session *s)
+{
+	s->held_up.text[0] = '\0';
+	back_end_lose(&s->back);
+	session_show(s);
+}
+
+/* The back-end is lost, for @why. */
+static void lose(struct session *s, const struct umbra_error *why)
+{
+	if (s->kind->hold && s->kind->hold(s, why))
+		go_on_alone(s);
+	else
+		part(s, why);
+}
+
+/* Why the device is held on: said when it is another reason than before. */
+static void held_up(struct session *s, const struct umbra_error *why)
+{
+	if (!strcmp(s->held_up.text, why->text))
+		return;
+	s->held_up = *why;
+	log_warning("%s; the device is held", why->text);
+}
+
+/* The front-end is served, and a back-end looked for. */
+static void restore(struct session *s)
+{
+	struct umbra_error err = { "" };
+	int rc;
+
+	if (s->back.state == BACK_END_ABSENT && !s->kind->may_return(s, &err)) {
+		held_up(s, &err);
+		return;
+	}
+	if (s->back.state == BACK_END_ABSENT)
+		back_end_seek(&s->back);
+	rc = back_end_try(&s->back, true, s->stop.fd, &err);
+	if (rc <= 0) {
+		if (err.text[0])
+			held_up(s, &err);
+		if (rc < 0)
+			back_end_seek_on(&s->back);
+		return;
+	}
+	back_end_hear(s);
+	if (s->kind->give(s, s->back.device, &err)) {
+		error_prefix(&err, 0, "the back-end that has come is of no use");
+		held_up(s, &err);
+		back_end_seek_on(&s->back);
+		return;
+	}
+	s->held_up.text[0] = '\0';
 }
 
 /* --- one round ---------------------------------------------------------------------------- */
@@ -254,6 +324,8 @@ static bool still_together(struct session *s)
 		part(s, &lost);
 		return false;
 	}
+	if (s->kind->is_held && s->kind->is_held(s))
+		go_on_alone(s);
 	return true;
 }
 
@@ -265,8 +337,8 @@ static bool backend_dispatch(struct session *s, const struct pollfd *fds, unsign
 
 	for (unsigned int i = 0; i < count; i++)
 		if (fds[i].revents && backend->ops->dispatch(backend, i, &lost)) {
-			part(s, &lost);
-			return false;
+			lose(s, &lost);
+			return s->front.state == FRONT_END_SERVED;
 		}
 	return true;
 }
@@ -295,6 +367,8 @@ static void serve(struct session *s, const struct pollfd fds[HEARD_MAX], unsigne
 	}
 	if (s->back.state == BACK_END_THERE && !backend_dispatch(s, fds + HEARD_BACK, count))
 		return;
+	if (s->back.state == BACK_END_SOUGHT)
+		back_end_look(&s->back, fds[HEARD_BACK].revents);
 	if (fds[HEARD_REQUEST].revents) {
 		request_desk_serve(&s->desk);
 		if (!still_together(s))
@@ -339,6 +413,9 @@ static int settle(struct session *s)
 
 	if (s->front.state == FRONT_END_WAITS)
 		provide(s);
+	if (s->front.state == FRONT_END_SERVED &&
+	    (s->back.state == BACK_END_ABSENT || s->back.state == BACK_END_SOUGHT))
+		restore(s);
 	wait_ms = s->kind->tend(s);
 	if (s->front.state == FRONT_END_SERVED && still_together(s) && s->config_changed) {
 		s->config_changed = false;

@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/virtio_ids.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -180,6 +181,21 @@ static void load_serve(struct request *r)
 	request_done(&u->session.desk, r, result_of(rc), &err);
 }
 
+static void trust_serve(struct request *r)
+{
+	struct umbra_shadow_device *u = asked_of(r)->device;
+	struct umbra_error err = { "" };
+	int rc = 0;
+
+	if (shadow_device_state(u->device) != UMBRA_DEVICE_HELD)
+		rc = error_set(&err, -EINVAL, "no back-end is waited for: the device is %s",
+			       umbra_device_state_name(shadow_device_state(u->device)));
+	else
+		shadow_device_backend_is_dead(u->device);
+	session_show(&u->session);
+	request_done(&u->session.desk, r, rc, &err);
+}
+
 static void done_tell(struct request *r, int result, const struct umbra_error *err)
 {
 	asked_of(r)->done(asked_of(r)->opaque, result, err);
@@ -241,6 +257,9 @@ static void show(struct session *s)
 	shadow_device_info(u->device, &u->picture);
 	u->picture.info.frontends = s->frontends;
 	back_end_show(&s->back, &u->picture.backend);
+	if (u->picture.info.state == UMBRA_DEVICE_HELD && s->held_up.text[0])
+		snprintf(u->picture.info.reason, sizeof(u->picture.info.reason), "%s",
+			 s->held_up.text);
 	if (u->picture.info.state == UMBRA_DEVICE_WAITING)
 		session_describe_wait(s, u->picture.info.reason, sizeof(u->picture.info.reason));
 }
@@ -276,6 +295,38 @@ static bool has_lost_backend(struct session *s, struct umbra_error *why)
 	return true;
 }
 
+static bool is_held(struct session *s)
+{
+	return shadow_device_state(device_of_session(s)->device) == UMBRA_DEVICE_HELD;
+}
+
+static bool hold_device(struct session *s, const struct umbra_error *why)
+{
+	return shadow_device_lose_backend(device_of_session(s)->device, why);
+}
+
+static bool may_return(struct session *s, struct umbra_error *why)
+{
+	struct shadow_device *d = device_of_session(s)->device;
+
+	if (back_end_has_ended(&s->back))
+		shadow_device_backend_is_dead(d);
+	if (shadow_device_may_return(d))
+		return true;
+	error_set(why, -EBUSY,
+		  "the back-end that was lost has %u requests, and %s: they are given to no other "
+		  "before it has ended, or somebody says that it writes no more (umbra ctl "
+		  "backend-trust)",
+		  shadow_device_held(d),
+		  back_end_is_watched(&s->back) ? s->back.process.name : s->back.process.doubt);
+	return false;
+}
+
+static int give(struct session *s, struct virtio_device *backend, struct umbra_error *err)
+{
+	return shadow_device_return(device_of_session(s)->device, backend, err);
+}
+
 static void await_backend(struct session *s)
 {
 	shadow_device_wait(device_of_session(s)->device);
@@ -293,6 +344,10 @@ static const struct session_kind shadow_kind = {
 	.tend = tend,
 	.show = show,
 	.retire = retire,
+	.hold = hold_device,
+	.is_held = is_held,
+	.may_return = may_return,
+	.give = give,
 	.has_lost_backend = has_lost_backend,
 	.await_backend = await_backend,
 	.parted = parted,
@@ -351,6 +406,22 @@ int umbra_shadow_device_switch(struct umbra_shadow_device *device, bool shadowed
 	if (rc != -EBUSY)
 		return rc;
 	done(opaque, -EBUSY, &busy);
+	return 0;
+}
+
+int umbra_shadow_device_trust(struct umbra_shadow_device *device, umbra_switch_done *done,
+			      void *opaque)
+{
+	const struct shadow_request wanted = {
+		.request = { .serve = trust_serve, .tell = done_tell },
+		.done = done,
+		.opaque = opaque,
+	};
+	int rc = shadow_ask(device, &wanted);
+
+	if (rc != -EBUSY)
+		return rc;
+	done(opaque, -EBUSY, &busy_too);
 	return 0;
 }
 
@@ -441,6 +512,22 @@ static int shadow_config_check(const struct umbra_shadow_config *config, struct 
 	rc = backend_spec_check(config->backend, err);
 	if (rc)
 		return rc;
+	if (config->reconnect && config->mode == UMBRA_SHADOW_OFF)
+		return error_set(err, -EINVAL,
+				 "a lost back-end is waited for (reconnect) only where the device "
+				 "is shadowed, and its shadow is off");
+	if (config->reconnect && !strncmp(config->backend, "vdpa:", 5))
+		return error_set(err, -EINVAL,
+				 "a lost back-end is waited for (reconnect) only if it is a "
+				 "vhost-user back-end, and %s is a vhost-vdpa device",
+				 config->backend);
+	if (config->reconnect && config->device_type != VIRTIO_ID_BLOCK &&
+	    config->device_type != VIRTIO_ID_SCSI)
+		return error_set(err, -EINVAL,
+				 "a lost back-end is waited for (reconnect) only where a request "
+				 "may be done twice: the device type is %u, expected %u (block) or "
+				 "%u (scsi)",
+				 config->device_type, VIRTIO_ID_BLOCK, VIRTIO_ID_SCSI);
 	if (config->shadow_memory % 4096 || config->shadow_memory > UINT64_C(1) << 40)
 		return error_set(
 			err, -EINVAL,
@@ -477,9 +564,12 @@ static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_
 	u->host.ops = &host_ops;
 	u->on_event = config->on_event;
 	u->opaque = config->opaque;
-	rc = shadow_device_create(&u->host, config->mode, session.deadline_ms, &u->device);
+	rc = shadow_device_create(&u->host, config->reconnect ? UMBRA_SHADOW_ON : config->mode,
+				  session.deadline_ms, &u->device);
 	if (rc)
 		return error_set(err, rc, "no memory for a device");
+	if (config->reconnect)
+		shadow_device_hold_for(u->device, config->device_type);
 	if (config->table_max)
 		shadow_device_limit_tables(u->device, config->table_max);
 	shadow_device_limit_memory(u->device, config->shadow_memory);

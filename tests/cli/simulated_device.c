@@ -34,7 +34,7 @@ static const char *const state_names[] = {
 	[UMBRA_DEVICE_WAITING] = "waiting",         [UMBRA_DEVICE_NEGOTIATING] = "negotiating",
 	[UMBRA_DEVICE_PASSTHROUGH] = "passthrough", [UMBRA_DEVICE_SHADOWED] = "shadowed",
 	[UMBRA_DEVICE_SWITCHING] = "switching",     [UMBRA_DEVICE_BACKEND_LOST] = "backend-lost",
-	[UMBRA_DEVICE_BROKEN] = "broken",
+	[UMBRA_DEVICE_BROKEN] = "broken",           [UMBRA_DEVICE_HELD] = "held",
 };
 #define STATES (sizeof(state_names) / sizeof(state_names[0]))
 
@@ -214,6 +214,18 @@ int umbra_shadow_device_switch(struct umbra_shadow_device *device, bool shadowed
 		return -ECANCELED;
 	if (!taken)
 		done(opaque, -EBUSY, &busy);
+	return 0;
+}
+
+int umbra_shadow_device_trust(struct umbra_shadow_device *device, umbra_switch_done *done,
+			      void *opaque)
+{
+	const struct umbra_error none = { "simulated: nobody is waited for" };
+
+	(void)device;
+	if (simulated_plan.switch_returns)
+		return simulated_plan.switch_returns;
+	done(opaque, -EINVAL, &none);
 	return 0;
 }
 

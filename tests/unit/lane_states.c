@@ -26,17 +26,18 @@
 
 /* Where each step leads from each state, as it was designed: written here once more. */
 static const unsigned int expected[LANE_STATES][LANE_STEPS] = {
-	[LANE_STOPPED] = { LANE_WANTED, NO, NO, NO, NO, NO, NO, NO, NO, LANE_STOPPED },
-	[LANE_WANTED] = { NO, LANE_STARTED, NO, NO, NO, NO, NO, NO, LANE_BURIED, LANE_STOPPED },
-	[LANE_STARTED] = { NO, NO, LANE_RUNNING, LANE_WANTED, LANE_HUSHED, NO, NO, NO, LANE_BROKEN,
+	[LANE_STOPPED] = { LANE_WANTED, NO, NO, NO, NO, NO, NO, NO, NO, NO, LANE_STOPPED },
+	[LANE_WANTED] = { NO, LANE_STARTED, NO, NO, NO, NO, NO, NO, NO, LANE_BURIED, LANE_STOPPED },
+	[LANE_STARTED] = { NO, NO, LANE_RUNNING, LANE_WANTED, LANE_HUSHED, NO, NO, NO, LANE_WANTED,
+			   LANE_BROKEN, LANE_STOPPED },
+	[LANE_RUNNING] = { NO, NO, NO, NO, LANE_HUSHED, NO, NO, NO, LANE_WANTED, LANE_BROKEN,
 			   LANE_STOPPED },
-	[LANE_RUNNING] = { NO, NO, NO, NO, LANE_HUSHED, NO, NO, NO, LANE_BROKEN, LANE_STOPPED },
-	[LANE_HUSHED] = { NO, NO, NO, NO, LANE_HUSHED, LANE_HALTED, LANE_RUNNING, NO, LANE_BROKEN,
-			  LANE_STOPPED },
-	[LANE_HALTED] = { NO, NO, NO, NO, NO, NO, LANE_RUNNING, LANE_WANTED, LANE_BURIED,
-			  LANE_STOPPED },
-	[LANE_BROKEN] = { NO, NO, NO, NO, NO, LANE_BURIED, NO, NO, NO, LANE_STOPPED },
-	[LANE_BURIED] = { NO, NO, NO, NO, NO, NO, NO, LANE_WANTED, NO, LANE_STOPPED },
+	[LANE_HUSHED] = { NO, NO, NO, NO, LANE_HUSHED, LANE_HALTED, LANE_RUNNING, NO, LANE_WANTED,
+			  LANE_BROKEN, LANE_STOPPED },
+	[LANE_HALTED] = { NO, NO, NO, NO, NO, NO, LANE_RUNNING, LANE_WANTED, LANE_WANTED,
+			  LANE_BURIED, LANE_STOPPED },
+	[LANE_BROKEN] = { NO, NO, NO, NO, NO, LANE_BURIED, NO, NO, LANE_BURIED, NO, LANE_STOPPED },
+	[LANE_BURIED] = { NO, NO, NO, NO, NO, NO, NO, LANE_WANTED, NO, NO, LANE_STOPPED },
 };
 
 /* Where it leads of a lane of @kind. */
@@ -44,6 +45,9 @@ static unsigned int expected_of(enum lane_kind kind, enum lane_state from, enum 
 {
 	/* A device that runs as one has stopped under it, and begins anew. */
 	if (kind == LANE_FOLLOWED && from == LANE_HALTED && step == LANE_RESUME)
+		return NO;
+	/* Nobody knows what a back-end has of a ring that is not shadowed. */
+	if (kind != LANE_SHADOWED && from != LANE_BROKEN && step == LANE_HOLD)
 		return NO;
 	return expected[from][step];
 }
@@ -173,6 +177,9 @@ static void operate(struct rig *rig, enum lane_step step)
 		break;
 	case LANE_FINISH:
 		lane_finish(l, &rig->c);
+		break;
+	case LANE_HOLD:
+		lane_hold(l, &rig->c);
 		break;
 	case LANE_BREAK:
 		lane_break(l, &rig->c, "the test says so");

@@ -575,7 +575,7 @@ static void nothing_that_anybody_does_ends_it(void **state)
 {
 	static const enum umbra_shadow_mode modes[] = { UMBRA_SHADOW_AUTO, UMBRA_SHADOW_AUTO,
 							UMBRA_SHADOW_ON };
-	bool seen[UMBRA_DEVICE_BROKEN + 1];
+	bool seen[UMBRA_DEVICE_HELD + 1];
 	uint64_t seed = random_seed();
 	unsigned int switches = 0;
 

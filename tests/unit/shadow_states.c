@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <linux/virtio_ids.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -22,6 +23,7 @@
 #define SWITCHING UMBRA_DEVICE_SWITCHING
 #define LOST UMBRA_DEVICE_BACKEND_LOST
 #define BROKEN UMBRA_DEVICE_BROKEN
+#define HELD UMBRA_DEVICE_HELD
 
 static struct umbra_error err;
 
@@ -251,6 +253,64 @@ static void the_back_end_is_lost(void)
 	sim_free(sim);
 }
 
+static void waits(struct sim *sim)
+{
+	const struct umbra_error why = { "simulated: gone" };
+
+	assert_true(shadow_device_lose_backend(sim->device, &why));
+	is(sim, HELD);
+	sim_bury(sim);
+}
+
+static void returns(struct sim *sim, enum umbra_device_state state)
+{
+	assert_int_equal(shadow_device_return(sim->device, &sim->backend, &err), 0);
+	is(sim, state);
+}
+
+static struct sim *boot_held(void)
+{
+	struct sim *sim = boot(true);
+
+	shadow_device_hold_for(sim->device, VIRTIO_ID_BLOCK);
+	return sim;
+}
+
+static void the_back_end_is_waited_for(void)
+{
+	struct sim *sim = boot_held();
+
+	waits(sim);
+	leaves(sim, NULL);
+	sim_free(sim);
+
+	sim = boot_held();
+	waits(sim);
+	returns(sim, SHADOWED);
+	assert_int_equal(stop(sim, 0), 0);
+	assert_int_equal(stop(sim, 1), 0);
+	is(sim, NEGOTIATING);
+	waits(sim);
+	returns(sim, NEGOTIATING);
+	assert_int_equal(sim_ring_start(sim, 0, 0), 0);
+	is(sim, SHADOWED);
+	/* In the midst of a switch. */
+	sim->fail_stop = 1;
+	sim->fail_stop_code = -ECONNRESET;
+	assert_int_equal(shadow_device_switch(sim->device, false, &err), -ERESTART);
+	is(sim, HELD);
+	sim_bury(sim);
+	returns(sim, SHADOWED);
+	sim_free(sim);
+
+	/* What is broken stays so. */
+	sim = break_one(true);
+	shadow_device_hold_for(sim->device, VIRTIO_ID_BLOCK);
+	waits(sim);
+	returns(sim, BROKEN);
+	sim_free(sim);
+}
+
 static int start_not(struct virtio_device *b, unsigned int index, const struct virtio_ring *ring,
 		     struct umbra_error *why)
 {
@@ -438,6 +498,12 @@ static void each_transition_leaves_what_its_state_says(void **state)
 		{ BROKEN, NEGOTIATING },
 		{ BROKEN, LOST },
 		{ BROKEN, WAITING },
+		{ SHADOWED, HELD },
+		{ NEGOTIATING, HELD },
+		{ SWITCHING, HELD },
+		{ BROKEN, HELD },
+		{ HELD, NEGOTIATING },
+		{ HELD, WAITING },
 		{ LOST, WAITING },
 		{ LOST, NEGOTIATING },
 	};
@@ -448,6 +514,7 @@ static void each_transition_leaves_what_its_state_says(void **state)
 	rings_start_and_stop();
 	a_queue_breaks();
 	the_back_end_is_lost();
+	the_back_end_is_waited_for();
 	switches_end_in_either_mode_or_in_none();
 	a_switch_of_what_does_not_run_takes_too_long();
 	a_new_kick_fd_is_had_in_no_way();

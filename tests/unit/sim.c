@@ -477,6 +477,18 @@ static const struct virtio_ops backend_ops = {
 	.reset = backend_reset_device,
 };
 
+void sim_bury(struct sim *sim)
+{
+	for (unsigned int i = 0; i < SIM_QUEUES; i++) {
+		struct sim_queue *q = &sim->queues[i];
+
+		q->started = q->awake = q->enabled = false;
+		q->held_count = 0;
+	}
+	memory_unref(&sim->backend_memory);
+	sim->accepted = 0;
+}
+
 unsigned int sim_backend_take(struct sim *sim, unsigned int queue, unsigned int max)
 {
 	struct sim_queue *q = &sim->queues[queue];

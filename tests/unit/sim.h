@@ -169,6 +169,9 @@ void sim_backend_complete(struct sim *sim, unsigned int queue, unsigned int whic
  * on the ring. */
 void sim_serve(struct sim *sim, unsigned int queue, uint64_t serial);
 
+/* The back-end has died, and with it what it had: there is another, which knows nothing. */
+void sim_bury(struct sim *sim);
+
 /* Let all queues in service pass, if they were notified, until they sleep. */
 void sim_run(struct sim *sim);
 

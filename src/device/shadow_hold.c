@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The loss of a back-end, and a device that goes on without it.
+ *
+ * Theory of operation.  When the connection is found unusable, the rings are held
+ * (lane_hold()): what the back-end has used is completed to the guest, what it may have done or
+ * not waits in the flight tables, and the guest's kicks wait in their eventfds.  From then on
+ * an absent back-end (absent.h) answers, so that everything else of the device works as ever: a
+ * front-end may change its memory, stop its rings and start them, reset the device, or leave.
+ *
+ * Only a device whose rings are shadowed can be held.  Of a ring that is passed through nobody
+ * knows what the back-end has taken of it.
+ *
+ * The dead must be dead.  A request that the old one still works on, and that the new one has
+ * done meanwhile, is done again when the guest has long written something else there.  So
+ * the owner says when nothing more can come of it (shadow_device_backend_is_dead()); with no
+ * request that it may have, nothing has to be waited for.
+ *
+ * Our eventfds, and our own memory, of which the old one has a mapping, are not used again: the
+ * former are closed here, the latter as the next one comes (shadow_return.c).
+ *
+ * Threads: the device's thread.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "device/shadow_device_private.h"
+
+void shadow_device_hold_for(struct shadow_device *d, uint32_t type)
+{
+	d->hold.type = type;
+}
+
+static bool is_holdable(const struct shadow_device *d)
+{
+	const unsigned int other_ways = BACKEND_MAPS | BACKEND_RUNS_AS_ONE;
+
+	if (!d->hold.type || !d->backend || d->backend->traits & other_ways ||
+	    !d->hold.learnt.features)
+		return false;
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
+		if (!lane_can_hold(lane_at(d->lanes, i)))
+			return false;
+	return true;
+}
+
+void shadow_hold_rings(struct shadow_device *d)
+{
+	struct lane_context c = shadow_lanes_context(d);
+
+	lanes_hold(d->lanes, &c);
+	d->start_at = 0;
+	d->backend = &d->hold.absent.device;
+	d->backend_knows_features = true; /* nobody has to be told */
+}
+
+unsigned int shadow_device_held(const struct shadow_device *d)
+{
+	unsigned int held = 0;
+
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
+		held += lane_held_chains(lane_at(d->lanes, i));
+	return held;
+}
+
+static void hold_begin(struct shadow_device *d, const char *why)
+{
+	char reason[UMBRA_ERROR_SIZE];
+
+	shadow_hold_rings(d);
+	d->hold.since_us = device_host_now_us(d->host->device);
+	d->hold.count++;
+	d->hold.is_dead = !shadow_device_held(d);
+	snprintf(reason, sizeof(reason), "%s", why);
+	log_error("%s; its queues are held, with %u requests that it may have done or not", reason,
+		  shadow_device_held(d));
+	shadow_state_note(d, DEVICE_HELD, reason);
+}
+
+int shadow_backend_judge(struct shadow_device *d, int code, const struct umbra_error *err)
+{
+	if (!backend_is_lost(code) || d->state == UMBRA_DEVICE_BACKEND_LOST)
+		return code;
+	if (code != -ECANCELED && is_holdable(d)) {
+		if (!shadow_is_held(d))
+			hold_begin(d, err && err->text[0] ? err->text : "the back-end is gone");
+		return -ERESTART;
+	}
+	shadow_lanes_discard(d);
+	if (code == -ECANCELED) { /* the back-end is there; it is on our side */
+		shadow_state_note(d, DEVICE_GIVES_UP, "");
+		return code;
+	}
+	shadow_state_note(d, DEVICE_LOST, err && err->text[0] ? err->text : "the back-end is gone");
+	return code;
+}
+
+bool shadow_device_lose_backend(struct shadow_device *d, const struct umbra_error *why)
+{
+	(void)!shadow_backend_judge(d, -ECONNRESET, why);
+	return shadow_is_held(d);
+}
+
+void shadow_device_backend_is_dead(struct shadow_device *d)
+{
+	d->hold.is_dead = true;
+}
+
+bool shadow_device_may_return(const struct shadow_device *d)
+{
+	return d->hold.is_dead || !shadow_device_held(d);
+}

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The next back-end takes the place of one that was lost.
+ *
+ * Theory of operation.  It is told everything anew, in the order in which a VMM tells it, and
+ * first it is asked: the guest was promised features, queues, a disk of some size, and goes on
+ * counting on them.  One that has less is of no use, and the device is held on.  Then the
+ * requests are given to it that wait, in the order in which the guest made them, before anything
+ * new is taken; each ring is kicked, and the guest is called once for each, since a call may
+ * have died with the old one.  What goes wrong on the way leaves the device held as before.
+ *
+ * Threads: the device's thread.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ids.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/le.h"
+#include "base/log.h"
+#include "device/shadow_device_private.h"
+
+/* What was negotiated with the guest, or what it was offered and may take yet. */
+static uint64_t promised_features(const struct shadow_device *d)
+{
+	if (!d->has_features)
+		return d->hold.learnt.features;
+	return d->mode == UMBRA_SHADOW_ON ? d->features.shadowed : d->features.passthrough;
+}
+
+static int features_check(struct shadow_device *d, struct virtio_device *backend,
+			  uint64_t *features, struct umbra_error *err)
+{
+	uint64_t promised = promised_features(d), protocol;
+	int rc = backend->ops->get_features(backend, features, err);
+
+	if (rc)
+		return rc;
+	if (promised & ~*features)
+		return error_set(err, -EOPNOTSUPP,
+				 "it lacks the features 0x%" PRIx64 " that the guest was promised",
+				 promised & ~*features);
+	if (!d->protocol_features)
+		return 0;
+	rc = backend->ops->get_protocol_features(backend, &protocol, err);
+	if (rc)
+		return rc;
+	if (d->protocol_features & ~protocol)
+		return error_set(err, -EOPNOTSUPP,
+				 "it lacks the protocol features 0x%" PRIx64
+				 " that were negotiated with the VMM",
+				 d->protocol_features & ~protocol);
+	return backend->ops->set_protocol_features(backend, d->protocol_features, err);
+}
+
+static int queues_check(const struct shadow_device *d, struct virtio_device *backend,
+			struct umbra_error *err)
+{
+	uint64_t count, promised = d->hold.learnt.queue_count;
+	int rc;
+
+	if (!promised)
+		return 0;
+	rc = backend->ops->get_queue_num(backend, &count, err);
+	if (rc || count >= promised)
+		return rc;
+	return error_set(err, -EOPNOTSUPP,
+			 "it has %" PRIu64 " queues, and the VMM was told of %" PRIu64, count,
+			 promised);
+}
+
+#define BLOCK_CAPACITY_BYTES 8u /* struct virtio_blk_config begins with the capacity */
+
+/* What was read of the configuration is read again.  *@changed: it says something else. */
+static int config_compare(struct shadow_device *d, struct virtio_device *backend, bool *changed,
+			  struct umbra_error *err)
+{
+	struct learnt *learnt = &d->hold.learnt;
+	uint8_t bytes[LEARNT_CONFIG_MAX] = { 0 };
+	uint32_t size = learnt_config_size(learnt);
+	int rc = size ? backend->ops->get_config(backend, 0, bytes, size, err) : 0;
+	le64 now, before;
+
+	*changed = false;
+	if (rc || !size)
+		return rc;
+	memcpy(&now, bytes, sizeof(now));
+	memcpy(&before, learnt->config, sizeof(before));
+	if (d->hold.type == VIRTIO_ID_BLOCK && learnt_has_config(learnt, 0, BLOCK_CAPACITY_BYTES) &&
+	    le64_to(now) < le64_to(before))
+		return error_set(err, -EOPNOTSUPP,
+				 "its disk has %" PRIu64 " sectors, and the guest's had %" PRIu64,
+				 le64_to(now), le64_to(before));
+	for (uint32_t i = 0; i < size; i++)
+		*changed |= learnt_has_config(learnt, i, 1) && bytes[i] != learnt->config[i];
+	learnt_config(learnt, 0, bytes, size);
+	return 0;
+}
+
+/* Everything that it has to know before a ring starts. */
+static int backend_tell(struct shadow_device *d, struct umbra_error *err)
+{
+	uint8_t status = d->hold.learnt.status;
+	struct virtio_device *b = d->backend;
+	int rc = 0;
+
+	d->backend_knows_features = false;
+	if (d->has_features)
+		rc = shadow_negotiation_tell(d, err);
+	if (!rc && status & ~VIRTIO_CONFIG_S_DRIVER_OK)
+		rc = b->ops->set_status(b, status & ~VIRTIO_CONFIG_S_DRIVER_OK, err);
+	if (!rc && d->memory)
+		rc = shadow_set_memory(&d->virtio, d->memory->regions, d->memory->count, err);
+	return rc;
+}
+
+static int rings_return(struct shadow_device *d, struct umbra_error *err)
+{
+	uint8_t status = d->hold.learnt.status;
+	int rc = shadow_begin_wanted(d, NULL, d->shadow_wanted, err);
+
+	if (!rc && status & VIRTIO_CONFIG_S_DRIVER_OK)
+		rc = d->backend->ops->set_status(d->backend, status, err);
+	return rc;
+}
+
+static void returned(struct shadow_device *d, unsigned int replayed, bool config_changed)
+{
+	struct shadow_hold *h = &d->hold;
+
+	h->replayed += replayed;
+	h->last_us = device_host_now_us(d->host->device) - h->since_us;
+	h->longest_us = MAX(h->longest_us, h->last_us);
+	log_info("a back-end is there again after %" PRIu64 " ms, and has been given %u requests "
+		 "again",
+		 h->last_us / 1000, replayed);
+	shadow_state_note(d, DEVICE_RETURNED, "");
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
+		if (lane_is_shadowed(lane_at(d->lanes, i)))
+			device_host_notify(d->host->device,
+					   lane_front(lane_at(d->lanes, i))->call_fd);
+	shadow_state_settle(d);
+	if (config_changed)
+		device_host_config_changed(d->host->device);
+}
+
+int shadow_device_return(struct shadow_device *d, struct virtio_device *backend,
+			 struct umbra_error *err)
+{
+	unsigned int held = shadow_device_held(d);
+	uint64_t features;
+	bool changed;
+	int rc = features_check(d, backend, &features, err);
+
+	if (!rc)
+		rc = queues_check(d, backend, err);
+	if (!rc)
+		rc = config_compare(d, backend, &changed, err);
+	if (rc)
+		return rc;
+	shadow_own_fini(d); /* what nobody was given */
+	d->slots_max = 0;
+	d->backend = backend;
+	rc = backend_tell(d, err);
+	if (!rc)
+		rc = rings_return(d, err);
+	if (rc) {
+		shadow_hold_rings(d);
+		return rc == -ERESTART ? -ECONNRESET : rc; /* that one is lost, too */
+	}
+	d->backend_features = d->hold.learnt.features = features;
+	returned(d, held, changed);
+	return 0;
+}

@@ -1,0 +1,586 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A device whose back-end is lost goes on without it, and with the next one. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ids.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/shm.h"
+#include "device/shadow_device_private.h"
+#include "sim.h"
+
+#define SIZE 8u
+#define SECTORS 4096u
+
+static struct umbra_error err;
+
+/* --- a simulated back-end that dies, with a disk ------------------------------------- */
+
+static struct virtio_ops immortal;
+static unsigned int calls, dies_at; /* at that call; 0: never */
+static uint64_t sectors;
+static uint8_t last_status;
+
+static int dies(struct umbra_error *why)
+{
+	return ++calls == dies_at ? error_set(why, -ECONNRESET, "simulated: it has died") : 0;
+}
+
+/* It dies before it does what it is asked, or has done it and does not say so. */
+#define MORTAL(op, parameters, arguments)                                                          \
+	static int mortal_##op parameters                                                          \
+	{                                                                                          \
+		int rc = dies(why);                                                                \
+                                                                                                   \
+		if (!rc)                                                                           \
+			rc = immortal.op arguments;                                                \
+		return rc ? rc : dies(why);                                                        \
+	}
+
+MORTAL(get_features, (struct virtio_device * b, uint64_t *v, struct umbra_error *why), (b, v, why))
+MORTAL(set_features, (struct virtio_device * b, uint64_t v, struct umbra_error *why), (b, v, why))
+MORTAL(set_memory,
+       (struct virtio_device * b, const struct memory_region *r, unsigned int n,
+	struct umbra_error *why),
+       (b, r, n, why))
+MORTAL(ring_start,
+       (struct virtio_device * b, unsigned int i, const struct virtio_ring *ring,
+	struct umbra_error *why),
+       (b, i, ring, why))
+MORTAL(ring_stop,
+       (struct virtio_device * b, unsigned int i, struct ring_position *base,
+	struct umbra_error *why),
+       (b, i, base, why))
+MORTAL(ring_enable,
+       (struct virtio_device * b, unsigned int i, bool enabled, struct umbra_error *why),
+       (b, i, enabled, why))
+MORTAL(set_status, (struct virtio_device * b, uint8_t v, struct umbra_error *why), (b, v, why))
+MORTAL(get_queue_num, (struct virtio_device * b, uint64_t *v, struct umbra_error *why), (b, v, why))
+
+static int disk_get_config(struct virtio_device *b, uint32_t offset, void *data, uint32_t size,
+			   struct umbra_error *why)
+{
+	uint8_t config[16] = { 0 };
+	le64 capacity = le64_from(sectors);
+
+	(void)b;
+	memcpy(config, &capacity, sizeof(capacity));
+	if (offset + size > sizeof(config))
+		return error_set(why, -EREMOTEIO, "simulated: so long it is not");
+	memcpy(data, config + offset, size);
+	return dies(why);
+}
+
+static int note_status(struct virtio_device *b, uint8_t status, struct umbra_error *why)
+{
+	last_status = status;
+	return mortal_set_status(b, status, why);
+}
+
+static void make_mortal(struct sim *sim)
+{
+	immortal = sim->ops;
+	sim->ops.get_features = mortal_get_features;
+	sim->ops.set_features = mortal_set_features;
+	sim->ops.set_memory = mortal_set_memory;
+	sim->ops.ring_start = mortal_ring_start;
+	sim->ops.ring_stop = mortal_ring_stop;
+	sim->ops.ring_enable = mortal_ring_enable;
+	sim->ops.set_status = note_status;
+	sim->ops.get_queue_num = mortal_get_queue_num;
+	sim->ops.get_config = disk_get_config;
+	calls = dies_at = 0;
+	sectors = SECTORS;
+	last_status = 0;
+}
+
+static void bury(struct sim *sim)
+{
+	sim_bury(sim);
+	calls = dies_at = 0;
+}
+
+/* --- a guest with two rings --------------------------------------------------------------- */
+
+static struct sim *boot_with(enum umbra_shadow_mode mode, uint32_t type)
+{
+	struct sim *sim = sim_new(mode, SIZE, V1 | EVENT);
+	uint64_t capacity;
+
+	sim->queue_num = 2;
+	make_mortal(sim);
+	shadow_device_hold_for(sim->device, type);
+	sim_boot(sim, 2, V1 | EVENT);
+	assert_int_equal(sim->front->ops->get_config(sim->front, 0, &capacity, 8, &err), 0);
+	assert_int_equal(sim->front->ops->set_status(sim->front, 0xf, &err), 0);
+	sim_run(sim);
+	return sim;
+}
+
+static struct sim *boot(void)
+{
+	return boot_with(UMBRA_SHADOW_ON, VIRTIO_ID_BLOCK);
+}
+
+static enum umbra_device_state state_of(const struct sim *sim)
+{
+	return shadow_device_state(sim->device);
+}
+
+static void is(const struct sim *sim, enum umbra_device_state state)
+{
+	assert_string_equal(umbra_device_state_name(state_of(sim)), umbra_device_state_name(state));
+	assert_true(shadow_state_holds(sim->device));
+}
+
+/* The connection is found closed. */
+static void lose(struct sim *sim)
+{
+	const struct umbra_error why = { "simulated: closed" };
+
+	assert_true(shadow_device_lose_backend(sim->device, &why));
+	is(sim, UMBRA_DEVICE_HELD);
+	bury(sim);
+}
+
+static void comes(struct sim *sim)
+{
+	assert_int_equal(shadow_device_return(sim->device, &sim->backend, &err), 0);
+	is(sim, UMBRA_DEVICE_SHADOWED);
+	sim_run(sim);
+}
+
+static void request(struct sim *sim, unsigned int queue, uint64_t serial)
+{
+	assert_int_equal(sim_guest_add(sim, queue, 1, 1, serial), 1);
+	sim_run(sim);
+}
+
+/* The guest gets so many more, and the first is @serial. */
+static void gets(struct sim *sim, unsigned int queue, uint64_t serial)
+{
+	uint64_t got;
+	uint32_t len;
+
+	sim_run(sim);
+	assert_int_equal(sim_guest_get(sim, queue, &got, &len), 1);
+	assert_int_equal(got, serial);
+}
+
+static void gets_nothing(struct sim *sim, unsigned int queue)
+{
+	uint64_t got;
+	uint32_t len;
+
+	sim_run(sim);
+	assert_int_equal(sim_guest_get(sim, queue, &got, &len), 0);
+}
+
+/* The back-end has these requests, in this order. */
+static void has(struct sim *sim, unsigned int queue, unsigned int count, const uint64_t *serials)
+{
+	sim_run(sim);
+	sim_backend_take(sim, queue, SIM_HELD_MAX);
+	assert_int_equal(sim->queues[queue].held_count, count);
+	for (unsigned int i = 0; i < count; i++)
+		assert_int_equal(sim->queues[queue].held[i].serial, serials[i]);
+}
+
+static void completes_all(struct sim *sim, unsigned int queue)
+{
+	while (sim->queues[queue].held_count)
+		sim_backend_complete(sim, queue, 0);
+}
+
+/* --- a loss, and a return -------------------------------------------------------------------- */
+
+static void what_was_not_done_is_given_to_the_next_one_in_the_order_of_the_guest(void **state)
+{
+	struct sim *sim = boot();
+
+	(void)state;
+	for (uint64_t serial = 1; serial <= 4; serial++)
+		request(sim, 0, serial);
+	has(sim, 0, 4, (const uint64_t[]){ 1, 2, 3, 4 });
+	sim_backend_complete(sim, 0, 2); /* out of order */
+	lose(sim);
+	/* What it has used is the guest's, whether it was called or not. */
+	gets(sim, 0, 3);
+	gets_nothing(sim, 0);
+	assert_int_equal(sim_info(sim)->info.held_requests, 3);
+	request(sim, 0, 5);
+	gets_nothing(sim, 0);
+
+	comes(sim);
+	has(sim, 0, 4, (const uint64_t[]){ 1, 2, 4, 5 });
+	completes_all(sim, 0);
+	gets(sim, 0, 1);
+	gets(sim, 0, 2);
+	gets(sim, 0, 4);
+	gets(sim, 0, 5);
+	gets_nothing(sim, 0);
+	assert_int_equal(sim_info(sim)->info.replayed, 3);
+	assert_int_equal(sim_info(sim)->info.holds, 1);
+	assert_int_equal(last_status, 0xf);
+	sim_free(sim);
+}
+
+static void a_guest_that_sleeps_is_called_when_queues_run_again(void **state)
+{
+	struct sim *sim = boot();
+	uint64_t called[2];
+
+	(void)state;
+	lose(sim);
+	for (unsigned int i = 0; i < 2; i++)
+		called[i] = sim_notified(sim, sim->queues[i].call_fd);
+	comes(sim);
+	for (unsigned int i = 0; i < 2; i++)
+		assert_true(sim_notified(sim, sim->queues[i].call_fd) > called[i]);
+	sim_free(sim);
+}
+
+static void it_may_happen_again_and_again(void **state)
+{
+	struct sim *sim = boot();
+
+	(void)state;
+	for (uint64_t serial = 0; serial < 70000; serial += 2) { /* over the index's end */
+		request(sim, 0, serial);
+		request(sim, 0, serial + 1);
+		if (serial % 1000 == 0) {
+			if (serial % 3000)
+				sim_backend_take(sim, 0, 1);
+			lose(sim);
+			if (serial % 5000 == 0) {
+				comes(sim);
+				lose(sim);
+			}
+			comes(sim);
+		}
+		has(sim, 0, 2, (const uint64_t[]){ serial, serial + 1 });
+		completes_all(sim, 0);
+		gets(sim, 0, serial);
+		gets(sim, 0, serial + 1);
+	}
+	gets_nothing(sim, 0);
+	sim_free(sim);
+}
+
+static void nothing_is_given_before_the_dead_is_dead(void **state)
+{
+	struct sim *sim = boot();
+
+	(void)state;
+	lose(sim);
+	assert_true(shadow_device_may_return(sim->device)); /* it had nothing */
+	comes(sim);
+	request(sim, 1, 1);
+	lose(sim);
+	assert_int_equal(shadow_device_held(sim->device), 1);
+	assert_false(shadow_device_may_return(sim->device));
+	shadow_device_backend_is_dead(sim->device);
+	assert_true(shadow_device_may_return(sim->device));
+	comes(sim);
+	/* That was said of the former one. */
+	lose(sim);
+	assert_false(shadow_device_may_return(sim->device));
+	sim_free(sim);
+}
+
+/* --- the next one is of no use ------------------------------------------------------------------
+ */
+
+static void is_refused(struct sim *sim, const char *says)
+{
+	assert_int_equal(shadow_device_return(sim->device, &sim->backend, &err), -EOPNOTSUPP);
+	assert_non_null(strstr(err.text, says));
+	is(sim, UMBRA_DEVICE_HELD);
+	bury(sim);
+}
+
+static void one_that_has_less_is_refused(void **state)
+{
+	struct sim *sim = boot();
+	uint64_t count;
+
+	(void)state;
+	assert_int_equal(sim->front->ops->get_queue_num(sim->front, &count, &err), 0);
+	request(sim, 0, 1);
+	lose(sim);
+	sectors = SECTORS - 1;
+	is_refused(sim, "4095 sectors, and the guest's had 4096");
+	sectors = SECTORS;
+	sim->features = EVENT;
+	is_refused(sim, "lacks the features 0x100000000");
+	sim->features = V1 | EVENT;
+	sim->queue_num = 1;
+	is_refused(sim, "1 queues, and the VMM was told of 2");
+	sim->queue_num = 2;
+	comes(sim);
+	has(sim, 0, 1, (const uint64_t[]){ 1 });
+	sim_free(sim);
+}
+
+static void a_disk_that_has_grown_is_told(void **state)
+{
+	struct sim *sim = boot();
+	uint64_t capacity = 0;
+
+	(void)state;
+	lose(sim);
+	sectors = 2 * SECTORS;
+	comes(sim);
+	assert_int_equal(sim->host.configs_changed, 1);
+	lose(sim);
+	assert_int_equal(sim->front->ops->get_config(sim->front, 0, &capacity, 8, &err), 0);
+	assert_int_equal(capacity, 2 * SECTORS);
+	comes(sim);
+	assert_int_equal(sim->host.configs_changed, 1);
+	sim_free(sim);
+}
+
+/* It dies at each call of its own greeting, before or after it has done what it was asked. */
+static void one_that_dies_on_the_way_is_as_if_it_had_never_come(void **state)
+{
+	struct sim *sim = boot();
+	unsigned int deaths = 0;
+	int rc;
+
+	(void)state;
+	for (uint64_t serial = 1; serial <= 3; serial++)
+		request(sim, 0, serial);
+	request(sim, 1, 9);
+	lose(sim);
+	for (;;) {
+		dies_at = deaths + 1;
+		rc = shadow_device_return(sim->device, &sim->backend, &err);
+		if (!rc)
+			break;
+		assert_int_equal(rc, -ECONNRESET);
+		is(sim, UMBRA_DEVICE_HELD);
+		bury(sim);
+		deaths++;
+	}
+	assert_true(deaths > 10);
+	is(sim, UMBRA_DEVICE_SHADOWED);
+	has(sim, 0, 3, (const uint64_t[]){ 1, 2, 3 });
+	has(sim, 1, 1, (const uint64_t[]){ 9 });
+	completes_all(sim, 0);
+	gets(sim, 0, 1);
+	gets(sim, 0, 2);
+	gets(sim, 0, 3);
+	gets_nothing(sim, 0);
+	sim_free(sim);
+}
+
+/* --- a front-end that does not wait --------------------------------------------------------------
+ */
+
+static void what_was_learnt_is_answered(void **state)
+{
+	struct sim *sim = boot();
+	const struct virtio_ops *ask = sim->front->ops;
+	uint64_t value = 0;
+	uint8_t status;
+
+	(void)state;
+	assert_int_equal(ask->get_queue_num(sim->front, &value, &err), 0);
+	lose(sim);
+	calls = 0;
+	assert_int_equal(ask->get_features(sim->front, &value, &err), 0);
+	assert_true(value & V1);
+	assert_int_equal(ask->get_queue_num(sim->front, &value, &err), 0);
+	assert_int_equal(value, 2);
+	assert_int_equal(ask->get_config(sim->front, 0, &value, 8, &err), 0);
+	assert_int_equal(value, SECTORS);
+	assert_int_equal(ask->get_config(sim->front, 8, &value, 8, &err), -EREMOTEIO);
+	assert_int_equal(ask->set_config(sim->front, 0, &value, 8, 0, &err), -EREMOTEIO);
+	assert_int_equal(ask->get_status(sim->front, &status, &err), 0);
+	assert_int_equal(status, 0xf);
+	assert_int_equal(calls, 0);
+	comes(sim);
+	sim_free(sim);
+}
+
+static void a_message_that_finds_it_dead_is_to_be_asked_again(void **state)
+{
+	struct sim *sim = boot();
+	uint64_t capacity = 0;
+
+	(void)state;
+	request(sim, 0, 1);
+	dies_at = calls + 1;
+	assert_int_equal(sim->front->ops->get_config(sim->front, 0, &capacity, 8, &err), -ERESTART);
+	is(sim, UMBRA_DEVICE_HELD);
+	bury(sim);
+	assert_int_equal(sim->front->ops->get_config(sim->front, 0, &capacity, 8, &err), 0);
+	assert_int_equal(capacity, SECTORS);
+	comes(sim);
+	has(sim, 0, 1, (const uint64_t[]){ 1 });
+	sim_free(sim);
+}
+
+/* It is stopped, and goes on at the same index: a VM that is paused. */
+static void rings_are_stopped_and_started_without_a_back_end(void **state)
+{
+	struct sim *sim = boot();
+	uint16_t base;
+
+	(void)state;
+	request(sim, 0, 1);
+	request(sim, 0, 2);
+	lose(sim);
+	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
+	assert_int_equal(base, 2);
+	assert_int_equal(sim_ring_start(sim, 0, base), 0);
+	is(sim, UMBRA_DEVICE_HELD);
+	request(sim, 0, 3);
+	comes(sim);
+	has(sim, 0, 3, (const uint64_t[]){ 1, 2, 3 });
+	completes_all(sim, 0);
+	gets(sim, 0, 1);
+	sim_free(sim);
+}
+
+/* It dies as it is asked to stop a ring. */
+static void a_ring_whose_stop_finds_it_dead_is_stopped_all_the_same(void **state)
+{
+	(void)state;
+	for (unsigned int done = 0; done < 2; done++) {
+		struct sim *sim = boot();
+		uint16_t base;
+
+		request(sim, 1, 1);
+		sim_backend_take(sim, 1, 1);
+		sim_backend_complete(sim, 1, 0);
+		dies_at = calls + 1 + done;
+		assert_int_equal(ring_stop_at(sim->front, 1, &base, &err), -ERESTART);
+		is(sim, UMBRA_DEVICE_HELD);
+		bury(sim);
+		gets(sim, 1, 1);
+		assert_int_equal(ring_stop_at(sim->front, 1, &base, &err), 0);
+		assert_int_equal(base, 1);
+		comes(sim);
+		sim_free(sim);
+	}
+}
+
+static void a_guest_that_resets_its_device_is_owed_nothing(void **state)
+{
+	struct sim *sim = boot();
+
+	(void)state;
+	request(sim, 0, 1);
+	lose(sim);
+	assert_int_equal(sim->front->ops->set_status(sim->front, 0, &err), 0);
+	assert_int_equal(shadow_device_held(sim->device), 0);
+	sim_driver_begin(sim, 0, V1 | EVENT);
+	assert_int_equal(sim_ring_start(sim, 0, 0), 0);
+	request(sim, 0, 7);
+	assert_int_equal(shadow_device_return(sim->device, &sim->backend, &err), 0);
+	has(sim, 0, 1, (const uint64_t[]){ 7 });
+	sim_free(sim);
+}
+
+static void a_front_end_that_leaves_leaves_nothing(void **state)
+{
+	struct sim *sim = boot();
+
+	(void)state;
+	request(sim, 0, 1);
+	lose(sim);
+	shadow_device_detach(sim->device);
+	shadow_device_await(sim->device, NULL);
+	is(sim, UMBRA_DEVICE_WAITING);
+	sim_free(sim);
+}
+
+/* --- what cannot be held
+ * -------------------------------------------------------------------------- */
+
+static void is_lost(struct sim *sim)
+{
+	const struct umbra_error why = { "simulated: closed" };
+
+	assert_false(shadow_device_lose_backend(sim->device, &why));
+	is(sim, UMBRA_DEVICE_BACKEND_LOST);
+	sim_free(sim);
+}
+
+static void who_is_not_told_to_hold_or_cannot_loses_its_back_end(void **state)
+{
+	(void)state;
+	is_lost(boot_with(UMBRA_SHADOW_ON, 0));
+	is_lost(boot_with(UMBRA_SHADOW_AUTO, VIRTIO_ID_BLOCK)); /* passed through */
+}
+
+static void a_device_that_is_held_is_not_switched(void **state)
+{
+	struct sim *sim = boot_with(UMBRA_SHADOW_AUTO, VIRTIO_ID_BLOCK);
+
+	(void)state;
+	assert_int_equal(shadow_device_switch(sim->device, true, &err), 0);
+	lose(sim);
+	assert_int_equal(shadow_device_switch(sim->device, false, &err), -EOPNOTSUPP);
+	assert_non_null(strstr(err.text, "away"));
+	comes(sim);
+	assert_int_equal(shadow_device_switch(sim->device, false, &err), 0);
+	is(sim, UMBRA_DEVICE_PASSTHROUGH);
+	sim_free(sim);
+}
+
+/* The dying back-end writes nonsense: the ring breaks, and stays so; the other is held. */
+static void a_ring_that_is_broken_stays_broken(void **state)
+{
+	struct sim *sim = boot();
+	struct device_ring *back = &sim->queues[0].device;
+
+	(void)state;
+	request(sim, 0, 1);
+	request(sim, 1, 2);
+	sim_backend_take(sim, 0, 1);
+	back->split.used->ring[0].id = le32_from(0xffff);
+	shm_store16_release(&back->split.used->idx, 1);
+	lose(sim);
+	assert_true(lane_is_broken(lane_at(sim->device->lanes, 0)));
+	assert_int_equal(shadow_device_return(sim->device, &sim->backend, &err), 0);
+	is(sim, UMBRA_DEVICE_BROKEN);
+	has(sim, 1, 1, (const uint64_t[]){ 2 });
+	sim_free(sim);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(
+			what_was_not_done_is_given_to_the_next_one_in_the_order_of_the_guest),
+		cmocka_unit_test(a_guest_that_sleeps_is_called_when_queues_run_again),
+		cmocka_unit_test(it_may_happen_again_and_again),
+		cmocka_unit_test(nothing_is_given_before_the_dead_is_dead),
+		cmocka_unit_test(one_that_has_less_is_refused),
+		cmocka_unit_test(a_disk_that_has_grown_is_told),
+		cmocka_unit_test(one_that_dies_on_the_way_is_as_if_it_had_never_come),
+		cmocka_unit_test(what_was_learnt_is_answered),
+		cmocka_unit_test(a_message_that_finds_it_dead_is_to_be_asked_again),
+		cmocka_unit_test(rings_are_stopped_and_started_without_a_back_end),
+		cmocka_unit_test(a_ring_whose_stop_finds_it_dead_is_stopped_all_the_same),
+		cmocka_unit_test(a_guest_that_resets_its_device_is_owed_nothing),
+		cmocka_unit_test(a_front_end_that_leaves_leaves_nothing),
+		cmocka_unit_test(who_is_not_told_to_hold_or_cannot_loses_its_back_end),
+		cmocka_unit_test(a_device_that_is_held_is_not_switched),
+		cmocka_unit_test(a_ring_that_is_broken_stays_broken),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
