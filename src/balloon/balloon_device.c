@@ -146,6 +146,22 @@ static void changed(struct guest_rings *g)
 	(void)balloon_device_aim(balloon_of(g));
 }
 
+static void attach(struct guest_rings *g)
+{
+	balloon_of(g)->attached = true;
+	balloon_of(g)->poison = 0;
+}
+
+static void detach(struct guest_rings *g)
+{
+	struct balloon_device *d = balloon_of(g);
+
+	/* The ledger stays, in case that the same guest comes back. */
+	d->attached = false;
+	d->shared.batch.memory = NULL;
+	balloon_account_changed(d, NULL);
+}
+
 static void status_cleared(struct guest_rings *g)
 {
 	balloon_device_clear_account(balloon_of(g));
@@ -171,6 +187,8 @@ static const struct guest_rings_kind balloon_kind = {
 	.take_memory = table_take,
 	.resume = balloon_rings_resume,
 	.changed = changed,
+	.attach = attach,
+	.detach = detach,
 	.reset = reset,
 	.status_cleared = status_cleared,
 };
@@ -210,21 +228,6 @@ int balloon_device_create(struct balloon_host *host, const struct balloon_device
 	return 0;
 }
 
-void balloon_device_attach(struct balloon_device *d)
-{
-	d->attached = true;
-	d->poison = 0;
-}
-
-void balloon_device_detach(struct balloon_device *d)
-{
-	/* The ledger stays, in case that the same guest comes back. */
-	guest_rings_detach(&d->rings);
-	d->attached = false;
-	d->shared.batch.memory = NULL;
-	balloon_account_changed(d, NULL);
-}
-
 void balloon_device_destroy(struct balloon_device **device)
 {
 	struct balloon_device *d = *device;
@@ -232,13 +235,8 @@ void balloon_device_destroy(struct balloon_device **device)
 	*device = NULL;
 	if (!d)
 		return;
-	balloon_device_detach(d);
+	guest_rings_detach(&d->rings);
 	ledger_destroy(&d->ledger);
 	balloon_shared_fini(&d->shared);
 	free(d);
-}
-
-void balloon_device_check_queues(struct balloon_device *d)
-{
-	guest_rings_check(&d->rings);
 }

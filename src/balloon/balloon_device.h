@@ -67,10 +67,6 @@ void balloon_device_destroy(struct balloon_device **device);
 /* What it is to a front-end. */
 struct virtio_device *balloon_device_virtio(struct balloon_device *d);
 
-/* A front-end has come, or has gone: let go of everything of its. */
-void balloon_device_attach(struct balloon_device *d);
-void balloon_device_detach(struct balloon_device *d);
-
 /* @id: what balloon_device_info() calls it. */
 void balloon_device_set_target(struct balloon_device *d, const struct umbra_balloon_target *wish,
 			       uint64_t id);
@@ -78,9 +74,6 @@ void balloon_device_set_target(struct balloon_device *d, const struct umbra_ball
 /* May the balloon touch a region? */
 bool balloon_device_touches(const struct balloon_device_config *config, uint64_t start,
 			    uint64_t bytes);
-
-/* A queue in service has set `broken`. */
-void balloon_device_check_queues(struct balloon_device *d);
 
 /*
  * See how far the balloon is.  Returns what to tell: a mask of 1 << enum

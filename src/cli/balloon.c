@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/log.h"
 #include "cli/balloon_options.h"
 #include "cli/commands.h"
 #include "cli/options.h"
@@ -115,10 +114,6 @@ int command_balloon(int argc, char **argv)
 		balloon_print_help();
 		return EXIT_SUCCESS;
 	}
-	if (balloon.options.common.verbose)
-		log_set_level(LOG_DEBUG);
 	balloon.program.opaque = &balloon;
-	balloon.program.name = balloon.options.common.name;
-	balloon.program.qmp_path = balloon.options.common.qmp_path;
-	return program_main(&balloon.program);
+	return program_main(&balloon.program, &balloon.options.common);
 }

@@ -256,11 +256,15 @@ static void raise_fd_limit(void)
 		log_warning("the limit of open files cannot be raised: %s", strerror(errno));
 }
 
-int program_main(struct program *program)
+int program_main(struct program *program, const struct device_options *options)
 {
 	struct umbra_error err = { "" };
 	int result;
 
+	program->name = options->name;
+	program->qmp_path = options->qmp_path;
+	if (options->verbose)
+		log_set_level(LOG_DEBUG);
 	log_begin(program->name);
 	signal(SIGPIPE, SIG_IGN);
 	raise_fd_limit();

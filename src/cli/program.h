@@ -31,6 +31,7 @@
 #include <stddef.h>
 
 #include "base/log.h"
+#include "cli/device_options.h"
 #include "cli/mailbox.h"
 #include "cli/qmp_server.h"
 #include "cli/qmp_target.h"
@@ -51,11 +52,11 @@ struct program {
 	/* The caller's: */
 	const struct program_device *device;
 	void *opaque;
-	const char *name;     /* --name */
-	const char *qmp_path; /* --control, or NULL */
 
 	/* The program's own: */
-	struct letter ended; /* the device's thread is done */
+	const char *name;     /* --name */
+	const char *qmp_path; /* --control, or NULL */
+	struct letter ended;  /* the device's thread is done */
 	struct event_base *base;
 	struct event *signals[PROGRAM_SIGNALS]; /* NULL: one that is not watched */
 	bool is_ending;                         /* a signal has asked for it */
@@ -73,9 +74,9 @@ struct program {
 };
 
 /*
- * Run the program to its end.  Returns the exit status; an error has been logged.
+ * Run the program, as @options say, to its end.  Returns the exit status; an error has been logged.
  */
-int program_main(struct program *program);
+int program_main(struct program *program, const struct device_options *options);
 
 /*
  * Have @tell called in the main loop with a copy of @size bytes at @data; it may

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #include "base/error.h"
-#include "base/log.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/program.h"
@@ -115,10 +114,6 @@ int command_shadow(int argc, char **argv)
 		shadow_print_help();
 		return EXIT_SUCCESS;
 	}
-	if (shadow.options.common.verbose)
-		log_set_level(LOG_DEBUG);
 	shadow.program.opaque = &shadow;
-	shadow.program.name = shadow.options.common.name;
-	shadow.program.qmp_path = shadow.options.common.qmp_path;
-	return program_main(&shadow.program);
+	return program_main(&shadow.program, &shadow.options.common);
 }

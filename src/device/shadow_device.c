@@ -160,6 +160,23 @@ static bool device_is_started(const struct virtio_device *self)
 	return lanes_any(((const struct shadow_device *)self)->lanes, is_kept_started);
 }
 
+/* --- what its session says ------------------------------------------------- */
+
+static void attach(struct virtio_device *self, struct virtio_device *backend)
+{
+	shadow_device_attach(shadow_of(self), backend);
+}
+
+static void detach(struct virtio_device *self)
+{
+	shadow_device_detach(shadow_of(self));
+}
+
+static void check_queues(struct virtio_device *self)
+{
+	shadow_device_check_queues(shadow_of(self));
+}
+
 static const struct virtio_ops shadow_ops = {
 	.get_features = shadow_get_features,
 	.set_features = shadow_set_features,
@@ -185,6 +202,9 @@ static const struct virtio_ops shadow_ops = {
 	.ring_set_kick = shadow_ring_set_kick,
 	.ring_set_call = shadow_ring_set_call,
 	.ring_set_err = shadow_ring_set_err,
+	.attach = attach,
+	.detach = detach,
+	.check_queues = check_queues,
 	.memory = device_memory,
 	.is_started = device_is_started,
 };

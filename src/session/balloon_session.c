@@ -200,28 +200,7 @@ static void look_serve(struct request *r)
 	pthread_mutex_unlock(&u->session.lock);
 }
 
-/* --- its session ------------------------------------------------------------ */
-
-static void attach(struct session *s, struct virtio_device *backend)
-{
-	(void)backend;
-	balloon_device_attach(balloon_of_session(s)->device);
-}
-
-static void detach(struct session *s)
-{
-	balloon_device_detach(balloon_of_session(s)->device);
-}
-
-static void check_queues(struct session *s)
-{
-	balloon_device_check_queues(balloon_of_session(s)->device);
-}
-
 static const struct session_kind balloon_kind = {
-	.attach = attach,
-	.detach = detach,
-	.check_queues = check_queues,
 	.tend = tend,
 	.show = show,
 };

@@ -146,7 +146,8 @@ void session_notice(struct session *s)
 void session_show(struct session *s)
 {
 	pthread_mutex_lock(&s->lock);
-	s->kind->show(s);
+	if (s->kind->show)
+		s->kind->show(s);
 	pthread_mutex_unlock(&s->lock);
 }
 
@@ -183,11 +184,12 @@ int session_open(struct session *s, const struct session_kind *kind, struct virt
 		 const struct session_config *config, struct umbra_error *err)
 {
 	struct bell *const bells[] = { &s->end, &s->stop, &s->broken, &s->notice };
+	static const struct session_kind plain;
 	int rc = session_config_check(config, err);
 
 	if (rc)
 		return rc;
-	s->kind = kind;
+	s->kind = kind ? kind : &plain;
 	s->device = device;
 	s->deadline_ms = config->deadline_ms;
 	s->front = FRONT_END_NONE;

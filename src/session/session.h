@@ -53,16 +53,9 @@ struct worker;
 
 #define SESSION_WORKERS_MAX 64u
 
-/* What a kind of device does for its session.  Those that may be NULL say so. */
+/* What a kind of device does for its session, beside being a device (virtio/virtio_ops.h).
+ * NULL: nothing. */
 struct session_kind {
-	/* A front-end is there, and what it needs of a back-end, too (NULL: the kind has
-	 * none); and it has gone, or the back-end has: let go of everything of theirs. */
-	void (*attach)(struct session *s, struct virtio_device *backend);
-	void (*detach)(struct session *s);
-
-	/* A queue in service has set `broken`. */
-	void (*check_queues)(struct session *s);
-
 	/* Something was handled, or it is time: do what is due.  Returns how long until it has
 	 * to be called again, ms; -1: no need. */
 	int (*tend)(struct session *s);
@@ -70,7 +63,7 @@ struct session_kind {
 	/* Renew the picture.  Under the lock. */
 	void (*show)(struct session *s);
 
-	/* NULL: nothing has to be brought to rest.  The program ends, and rings may run. */
+	/* The program ends, and rings may run: bring them to rest. */
 	void (*retire)(struct session *s);
 
 	/*
@@ -132,10 +125,10 @@ struct session_config {
 };
 
 /*
- * Open the session of @device.  What may be refused is refused first; the front-end's
- * socket is the last to be opened.  After an error session_close() has to follow, too.
- * -EINVAL, -EADDRINUSE, -ENOMEM, -EBUSY (every real-time signal has a handler), or the code of
- * the system call that failed.
+ * Open the session of @device, of a kind that does @kind for it (NULL: nothing).  What may be
+ * refused is refused first; the front-end's socket is the last to be opened.  After an error
+ * session_close() has to follow, too. -EINVAL, -EADDRINUSE, -ENOMEM, -EBUSY (every real-time signal
+ * has a handler), or the code of the system call that failed.
  */
 UMBRA_MUST_CHECK int session_open(struct session *s, const struct session_kind *kind,
 				  struct virtio_device *device, const struct session_config *config,

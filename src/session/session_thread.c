@@ -122,7 +122,7 @@ static void part(struct session *s, const struct umbra_error *why)
 		(void)s->kind->has_lost_backend(s, &lost);
 	if (lost.text[0])
 		log_error("%s; the front-end is disconnected", lost.text);
-	s->kind->detach(s);
+	s->device->ops->detach(s->device);
 	front_end_part(&s->front, !lost.text[0]);
 	if (lost.text[0])
 		back_end_lose(&s->back);
@@ -163,7 +163,7 @@ static void begin(struct session *s)
 		back_end_let_go(&s->back);
 		return;
 	}
-	s->kind->attach(s, s->back.device);
+	s->device->ops->attach(s->device, s->back.device);
 	__atomic_store_n(&s->has_rings, true, __ATOMIC_SEQ_CST); /* [end] */
 }
 
@@ -393,7 +393,7 @@ static void round_handle(struct session *s, const struct pollfd fds[HEARD_MAX], 
 {
 	if (fds[HEARD_BROKEN].revents) {
 		bell_hush(&s->broken);
-		s->kind->check_queues(s);
+		s->device->ops->check_queues(s->device);
 	}
 	if (fds[HEARD_NOTICE].revents)
 		bell_hush(&s->notice);
@@ -406,6 +406,11 @@ static void round_handle(struct session *s, const struct pollfd fds[HEARD_MAX], 
 		idle(s, fds);
 }
 
+static int kind_tend(struct session *s)
+{
+	return s->kind->tend ? s->kind->tend(s) : -1;
+}
+
 /* Everything has been handled: what is due now?  Returns how long to wait for more, ms. */
 static int settle(struct session *s)
 {
@@ -416,7 +421,7 @@ static int settle(struct session *s)
 	if (s->front.state == FRONT_END_SERVED &&
 	    (s->back.state == BACK_END_ABSENT || s->back.state == BACK_END_SOUGHT))
 		restore(s);
-	wait_ms = s->kind->tend(s);
+	wait_ms = kind_tend(s);
 	if (s->front.state == FRONT_END_SERVED && still_together(s) && s->config_changed) {
 		s->config_changed = false;
 		vhost_user_server_config_changed(s->front.server);
@@ -453,7 +458,7 @@ int session_run(struct session *s, struct umbra_error *err)
 		turn_down_silently(s);
 	else if (s->front.state == FRONT_END_SERVED)
 		part(s, NULL);
-	(void)s->kind->tend(s);
+	(void)kind_tend(s);
 	session_show(s);
 	request_desk_abandon(&s->desk);
 	if (!s->front.is_only || session_is_ending(s) || !s->result)

@@ -227,21 +227,6 @@ static void asked_forget(struct request *r)
 
 /* --- its session ------------------------------------------------------------ */
 
-static void attach(struct session *s, struct virtio_device *backend)
-{
-	shadow_device_attach(device_of_session(s)->device, backend);
-}
-
-static void detach(struct session *s)
-{
-	shadow_device_detach(device_of_session(s)->device);
-}
-
-static void check_queues(struct session *s)
-{
-	shadow_device_check_queues(device_of_session(s)->device);
-}
-
 static int tend(struct session *s)
 {
 	struct shadow_device *d = device_of_session(s)->device;
@@ -338,9 +323,6 @@ static void parted(struct session *s, const char *lost)
 }
 
 static const struct session_kind shadow_kind = {
-	.attach = attach,
-	.detach = detach,
-	.check_queues = check_queues,
 	.tend = tend,
 	.show = show,
 	.retire = retire,

@@ -52,11 +52,6 @@ static void rings_tell_change(struct guest_rings *g)
 		g->kind->changed(g);
 }
 
-void guest_rings_check(struct guest_rings *g)
-{
-	rings_each(g, served_ring_check);
-}
-
 /* --- the front-end's messages about one ring ------------------------------------------ */
 
 /*
@@ -454,6 +449,37 @@ static int reset(struct virtio_device *self, struct umbra_error *err)
 	return 0;
 }
 
+/* --- what its session says ---------------------------------------------------------------- */
+
+static void attach(struct virtio_device *self, struct virtio_device *backend)
+{
+	struct guest_rings *g = guest_rings_of(self);
+
+	(void)backend;
+	if (g->kind->attach)
+		g->kind->attach(g);
+}
+
+void guest_rings_detach(struct guest_rings *g)
+{
+	rings_each(g, served_ring_forget);
+	g->features = 0;
+	g->status = 0;
+	memory_unref(&g->memory);
+	if (g->kind->detach)
+		g->kind->detach(g);
+}
+
+static void detach(struct virtio_device *self)
+{
+	guest_rings_detach(guest_rings_of(self));
+}
+
+static void check_queues(struct virtio_device *self)
+{
+	rings_each(guest_rings_of(self), served_ring_check);
+}
+
 static const struct virtio_ops guest_rings_ops = {
 	.get_features = get_features,
 	.set_features = set_features,
@@ -477,6 +503,9 @@ static const struct virtio_ops guest_rings_ops = {
 	.get_status = get_status,
 	.set_status = set_status,
 	.reset = reset,
+	.attach = attach,
+	.detach = detach,
+	.check_queues = check_queues,
 	.memory = memory_of,
 	.is_started = is_started,
 };
@@ -495,12 +524,4 @@ void guest_rings_init(struct guest_rings *g, const struct guest_rings_kind *kind
 	};
 	for (unsigned int i = 0; i < kind->count; i++)
 		guest_ring_init(&kind->ring(g, i)->front, i);
-}
-
-void guest_rings_detach(struct guest_rings *g)
-{
-	rings_each(g, served_ring_forget);
-	g->features = 0;
-	g->status = 0;
-	memory_unref(&g->memory);
 }

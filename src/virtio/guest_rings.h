@@ -73,6 +73,10 @@ struct guest_rings_kind {
 	/* A ring was started or enabled, or there is another memory table: all is done. */
 	void (*changed)(struct guest_rings *g);
 
+	/* A front-end has come; it has gone, and everything of its with it. */
+	void (*attach)(struct guest_rings *g);
+	void (*detach)(struct guest_rings *g);
+
 	/* The front-end has reset the device; or has said a status of 0, after which its rings
 	 * are stopped by it.  No queue is in service. */
 	void (*reset)(struct guest_rings *g);
@@ -85,9 +89,6 @@ void guest_rings_init(struct guest_rings *g, const struct guest_rings_kind *kind
 
 /* A front-end has gone: let go of everything of its. */
 void guest_rings_detach(struct guest_rings *g);
-
-/* A queue in service has set `broken`. */
-void guest_rings_check(struct guest_rings *g);
 
 /* Take all queues out of service, and put those back that may be served. */
 void guest_rings_pause(struct guest_rings *g);

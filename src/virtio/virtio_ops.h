@@ -225,6 +225,12 @@ struct virtio_ops {
 	/* Has the front-end started a ring that it has not stopped since, in whatever words (a
 	 * status of 0, another size)?  Some front-ends hear of news only meanwhile. */
 	bool (*is_started)(const struct virtio_device *self);
+	/* What its session says.  A front-end is there, and @backend for it (NULL: the kind needs
+	 * none); it has gone, or the back-end has: let go of everything of theirs; a queue in
+	 * service has set `broken`. */
+	void (*attach)(struct virtio_device *self, struct virtio_device *backend);
+	void (*detach)(struct virtio_device *self);
+	void (*check_queues)(struct virtio_device *self);
 
 	/* The guest's memory, as the front-end has shared it; NULL: not yet.  For who wants to
 	 * look at its files. */

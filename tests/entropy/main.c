@@ -1,28 +1,34 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A program of one entropy device (entropy_device.h): a third kind of device, made of
- * three tables.
+ * An entropy device (virtio 1.2, section 5.4), and a program of one: the smallest device there
+ * is, to show what a further kind is made of.
  *
- *	entropy_kind	what its session (session/session.h) does for it
+ *	entropy_kind	what it is, to umbra's intake of rings (virtio/guest_rings.h)
  *	entropy_program	what its program (cli/program.h) does
  *	table		its options (cli/option_table.h)
  *
- * Sockets, threads, signals, the QMP socket and the end are umbra's.
+ * Messages, rings, sockets, threads, signals, the QMP socket and the end are umbra's.  One
+ * queue, whose buffers the device fills with the bytes of a file; no configuration space.
+ *
+ * Threads: the queue in service belongs to a worker; the rest is the device's.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/device_options.h"
 #include "cli/options.h"
 #include "cli/program.h"
-#include "entropy_device.h"
+#include "ring/chain_bytes.h"
 #include "session/session.h"
+#include "virtio/guest_rings.h"
 
 #define BYTES_MAX (16u << 20)
+#define FILL_MAX (64u << 10) /* bytes of one buffer: fewer than it has room for may be given */
 
 struct options {
 	struct device_options common;
@@ -30,58 +36,73 @@ struct options {
 };
 
 struct entropy {
-	struct program program;
+	struct guest_rings rings; /* first: see virtio/guest_rings.h */
+	struct served_ring ring;
+	uint8_t *bytes; /* that are given, one after the other, and again from the start */
+	size_t size, at;
+	uint64_t given;
 	struct options options;
 	struct session session;
-	struct entropy_device device;
-	uint8_t *bytes;
-	size_t size;
+	struct program program;
 };
 
-/* --- what a session needs of it -------------------------------------------------------- */
+/* --- the device -------------------------------------------------------------------------- */
 
-static struct entropy *entropy_of(struct session *s)
+/* Fill what may be written of the chain that was taken. */
+static uint32_t fill(struct entropy *e, const struct ring_chain *c, const struct memory *memory)
 {
-	return (struct entropy *)(void *)((char *)s - offsetof(struct entropy, session));
+	uint32_t written = 0;
+
+	for (uint32_t i = c->readable; i < c->count; i++) {
+		struct ring_seg left = c->segs[i], piece;
+
+		for (; left.len && written < FILL_MAX; left.addr.v += piece.len) {
+			piece = left;
+			piece.len = MIN(left.len, FILL_MAX - written);
+			piece.len = (uint32_t)MIN(piece.len, e->size - e->at);
+			segments_write(&piece, 1, memory, e->bytes + e->at);
+			e->at = (e->at + piece.len) % e->size;
+			written += piece.len;
+			left.len -= piece.len;
+		}
+	}
+	return written;
 }
 
-static void attach(struct session *s, struct virtio_device *backend)
+static int pass(void *ring, unsigned int *notify)
 {
-	(void)s;
-	(void)backend;
+	struct served_ring *r = ring;
+	struct entropy *e = (void *)((char *)r - offsetof(struct entropy, ring));
+	int rc = device_ring_take(&r->ring, &r->chain);
+	uint32_t written;
+
+	*notify = 0;
+	if (rc < 0)
+		return rc;
+	if (!rc)
+		return device_ring_arm(&r->ring) ? QUEUE_MORE : 0;
+	device_ring_disarm(&r->ring);
+	written = fill(e, &r->chain, r->ring.memory);
+	device_ring_complete(&r->ring, r->chain.head, written);
+	device_ring_publish(&r->ring);
+	counter_add(&e->given, written);
+	return QUEUE_MORE | (device_ring_must_call(&r->ring) ? QUEUE_CALL_GUEST : 0);
 }
 
-static void detach(struct session *s)
+static struct served_ring *ring_at(struct guest_rings *g, unsigned int index)
 {
-	entropy_device_detach(&entropy_of(s)->device);
+	(void)index;
+	return &((struct entropy *)(void *)g)->ring;
 }
 
-static void check_queues(struct session *s)
-{
-	entropy_device_check_queues(&entropy_of(s)->device);
-}
-
-static int tend(struct session *s)
-{
-	(void)s;
-	return -1;
-}
-
-/* Nobody asks for one. */
-static void show(struct session *s)
-{
-	(void)s;
-}
-
-static const struct session_kind entropy_kind = {
-	.attach = attach,
-	.detach = detach,
-	.check_queues = check_queues,
-	.tend = tend,
-	.show = show,
+static const struct guest_rings_kind entropy_kind = {
+	.name = "an entropy device",
+	.count = 1,
+	.ring = ring_at,
+	.pass = pass,
 };
 
-/* --- what a program needs of it ------------------------------------------------------------ */
+/* --- its program --------------------------------------------------------------------------- */
 
 static int bytes_read(struct entropy *e, struct umbra_error *err)
 {
@@ -112,8 +133,8 @@ static int entropy_create(void *opaque, struct qmp_target *target, struct umbra_
 	(void)target; /* it has no commands of its own */
 	if (rc)
 		return rc;
-	entropy_device_init(&e->device, session_host(&e->session), e->bytes, e->size);
-	return session_open(&e->session, &entropy_kind, &e->device.virtio, &config, err);
+	guest_rings_init(&e->rings, &entropy_kind, session_host(&e->session), 0);
+	return session_open(&e->session, NULL, &e->rings.virtio, &config, err);
 }
 
 static int entropy_run(void *opaque, struct umbra_error *err)
@@ -121,15 +142,13 @@ static int entropy_run(void *opaque, struct umbra_error *err)
 	struct entropy *e = opaque;
 	int rc = session_run(&e->session, err);
 
-	log_info("%llu bytes were given", (unsigned long long)e->device.given);
+	log_info("%llu bytes were given", (unsigned long long)e->given);
 	return rc;
 }
 
 static void entropy_stop(void *opaque)
 {
-	struct entropy *e = opaque;
-
-	session_stop(&e->session);
+	session_stop(&((struct entropy *)opaque)->session);
 }
 
 static void entropy_destroy(void *opaque)
@@ -147,17 +166,11 @@ static const struct program_device entropy_program = {
 	.destroy = entropy_destroy,
 };
 
-/* --- its options ---------------------------------------------------------------------------- */
-
 static int take_path(const struct option_row *row, const char *value, void *place,
 		     struct umbra_error *err)
 {
-	const char **path = place;
-
-	if (!value[0])
-		return error_set(err, -EINVAL, "%s=: expected a path", row->name);
-	*path = value;
-	return 0;
+	*(const char **)place = value;
+	return value[0] ? 0 : error_set(err, -EINVAL, "%s=: expected a path", row->name);
 }
 
 static const struct option_row table[] = {
@@ -173,9 +186,7 @@ static const struct option_row table[] = {
 
 static int options_check(const void *options, struct umbra_error *err)
 {
-	const struct options *o = options;
-
-	return device_options_check_access(&o->common, err);
+	return device_options_check_access(options, err);
 }
 
 int main(int argc, char **argv)
@@ -187,7 +198,7 @@ int main(int argc, char **argv)
 		.check = options_check,
 	};
 	static struct entropy e = {
-		.program = { .device = &entropy_program },
+		.program = { .device = &entropy_program, .opaque = &e },
 		.options = { .common = { .name = "entropy0", .socket_fd = -1 },
 			     .bytes = "/dev/urandom" },
 	};
@@ -201,10 +212,5 @@ int main(int argc, char **argv)
 		device_options_print_help(&kind);
 		return EXIT_SUCCESS;
 	}
-	if (e.options.common.verbose)
-		log_set_level(LOG_DEBUG);
-	e.program.opaque = &e;
-	e.program.name = e.options.common.name;
-	e.program.qmp_path = e.options.common.qmp_path;
-	return program_main(&e.program);
+	return program_main(&e.program, &e.options.common);
 }

@@ -234,7 +234,8 @@ static void serve(struct balloon_device *d)
 
 			if (actions < 0) {
 				services[i]->broken = true;
-				balloon_device_check_queues(d);
+				balloon_device_virtio(d)->ops->check_queues(
+					balloon_device_virtio(d));
 			} else if (!(actions & QUEUE_MORE)) {
 				balloon_device_ask_stats(d);
 			}
@@ -282,8 +283,8 @@ static void event(struct balloon_device *d, unsigned int what, unsigned int queu
 		rings_start(d, size);
 		break;
 	case 6:
-		balloon_device_detach(d);
-		balloon_device_attach(d);
+		balloon_device_virtio(d)->ops->detach(balloon_device_virtio(d));
+		balloon_device_virtio(d)->ops->attach(balloon_device_virtio(d), NULL);
 		require(!balloon_device_virtio(d)->ops->set_features(balloon_device_virtio(d),
 								     features, &err));
 		require(!memory_set(d, MEMORY));
@@ -357,7 +358,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	in = (struct input){ data + 2, size - 2 };
 	memset(memory, 0, MEMORY);
 	require(!balloon_device_create(&host, &config, &d, &err));
-	balloon_device_attach(d);
+	balloon_device_virtio(d)->ops->attach(balloon_device_virtio(d), NULL);
 	require(!balloon_device_virtio(d)->ops->set_features(balloon_device_virtio(d), features,
 							     &err));
 	require(!memory_set(d, MEMORY));

@@ -99,18 +99,18 @@ static void a_front_end_that_comes_back_finds_its_account(void **state)
 	(void)state;
 	send_run(g, INFLATE, FREE_PFN, 10);
 	rig_stop(g, INFLATE, &base);
-	balloon_device_detach(g->device);
+	g->virtio->ops->detach(g->virtio);
 	assert_int_equal(ballooned(g), 0);
 	assert_int_equal(info_of(g).state, UMBRA_BALLOON_WAITING);
 	assert_int_equal(info_of(g).memory_bytes, 0);
-	balloon_device_attach(g->device);
+	g->virtio->ops->attach(g->virtio, NULL);
 	rig_negotiate(g, BASIC | BITMAP);
 	rig_set_memory(g, true, true);
 	rig_start(g, INFLATE, RING_SIZE, base);
 	assert_int_equal(ballooned(g), 10);
 	/* Another guest has rings that are new. */
-	balloon_device_detach(g->device);
-	balloon_device_attach(g->device);
+	g->virtio->ops->detach(g->virtio);
+	g->virtio->ops->attach(g->virtio, NULL);
 	rig_negotiate(g, BASIC | BITMAP);
 	rig_set_memory(g, true, true);
 	rig_start(g, INFLATE, RING_SIZE, 0);
@@ -470,8 +470,8 @@ static void an_eventfd_that_is_refused_leaves_the_old_one(void **state)
 
 static void comes_again(struct rig *g)
 {
-	balloon_device_detach(g->device);
-	balloon_device_attach(g->device);
+	g->virtio->ops->detach(g->virtio);
+	g->virtio->ops->attach(g->virtio, NULL);
 	rig_set_memory(g, true, true);
 }
 

@@ -253,7 +253,7 @@ struct rig *rig_make(const struct balloon_device_config *config)
 	rig_reuse(g);
 	REQUIRE(!balloon_device_create(&g->host, config, &g->device, &err));
 	g->virtio = balloon_device_virtio(g->device);
-	balloon_device_attach(g->device);
+	g->virtio->ops->attach(g->virtio, NULL);
 	return g;
 }
 
@@ -336,7 +336,7 @@ bool rig_pass(struct rig *g, unsigned int index)
 	actions = s->pass(s->queue, &owed);
 	if (actions < 0) {
 		s->broken = true;
-		balloon_device_check_queues(g->device);
+		g->virtio->ops->check_queues(g->virtio);
 		actions = (int)owed;
 	}
 	if (actions & QUEUE_CALL_GUEST)
