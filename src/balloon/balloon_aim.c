@@ -97,10 +97,17 @@ uint64_t balloon_device_floor(const struct balloon_device *d, const struct ballo
 	return balloon_target_floor(d->config.floor_bytes, base->bytes);
 }
 
-/* Have all pages come that were asked for, and does the driver say so, if it ever does? */
+/* Has the driver been short of what it is told to have for so long that it will move no more? */
+static bool has_stalled(const struct balloon_device *d)
+{
+	return d->progress.phase == UMBRA_BALLOON_STALLED && !d->target_is_set_again &&
+	       d->progress.target == d->aim.pages;
+}
+
+/* Have all pages come that will, and does the driver say so, if it ever does? */
 static bool is_at_rest(const struct balloon_device *d, uint64_t pages)
 {
-	return pages == d->aim.pages && d->account != BALLOON_ACCOUNT_UNKNOWN &&
+	return (pages == d->aim.pages || has_stalled(d)) && d->account != BALLOON_ACCOUNT_UNKNOWN &&
 	       (d->actual == pages || !d->driver_writes_actual);
 }
 
@@ -140,7 +147,8 @@ enum reading {
  *
  * But what is added must be what was taken off.  We know what came and went, and not when
  * the guest counted: some time since it was asked.  So a total is good if from then on
- * nothing moved, and there was no reason to: the driver had what it was told to have.
+ * nothing moved, and there was no reason to: the driver had what it was told to have, or had
+ * stood still for so long (stall_ms) that it has no more to give.
  * It may still be on its way to a target that was taken back, or not have begun to
  * count memory as its own again that it got back; in neither does it find the same
  * total twice in a row, so that a change is believed at the second time.

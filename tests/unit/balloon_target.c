@@ -451,6 +451,43 @@ static void a_guest_that_never_says_the_same_twice_is_not_asked_for_ever(void **
 	rig_free(g);
 }
 
+/* A guest that cannot give what is wanted stays short of it for as long as it lives. */
+static void another_total_is_believed_of_a_driver_that_stays_short_of_its_target(void **state)
+{
+	struct rig *g = begin_with_total(6 * MIB);
+
+	(void)state;
+	g->now_us += 1000;
+	keep(g, 2 * MIB);
+	answer_all(g, 6 * MIB, 0);
+	send_run(g, INFLATE, FREE_PFN, PAGES(MIB));
+	look(g);
+	/* It may yet move, and then have counted what it has not told. */
+	say_total(g, 7 * MIB);
+	assert_int_equal(answer_all(g, 7 * MIB, 0), 0);
+	assert_int_equal(info_of(g).memory_bytes, 6 * MIB);
+	for (unsigned int i = 0; i < 2; i++) {
+		g->now_us += RIG_STALL_MS * 500;
+		look(g);
+		answer_all(g, 5 * MIB, 0);
+	}
+	assert_int_equal(info_of(g).phase, UMBRA_BALLOON_STALLED);
+	assert_int_equal(info_of(g).memory_bytes, 6 * MIB);
+	say_total(g, 7 * MIB);
+	assert_int_equal(info_of(g).memory_bytes, 6 * MIB);
+	assert_int_equal(answer_all(g, 7 * MIB, 0), 1);
+	assert_int_equal(info_of(g).memory_bytes, 8 * MIB);
+	/* Nobody has asked for more: the target stays. */
+	assert_int_equal(told_pages(g), PAGES(4 * MIB));
+	/* Told of another target, it moves again. */
+	keep(g, 3 * MIB);
+	answer_all(g, 5 * MIB, 0);
+	say_total(g, 5 * MIB);
+	assert_int_equal(answer_all(g, 5 * MIB, 0), 0);
+	assert_int_equal(info_of(g).memory_bytes, 8 * MIB);
+	rig_free(g);
+}
+
 static void a_total_that_is_read_again_is_not_a_new_one(void **state)
 {
 	struct rig *g = begin_inflated();
@@ -589,6 +626,8 @@ int main(void)
 			a_total_that_was_counted_on_the_way_to_another_target_is_not_believed),
 		cmocka_unit_test(a_total_counts_when_the_driver_says_that_it_is_there),
 		cmocka_unit_test(another_total_is_believed_when_it_is_said_twice),
+		cmocka_unit_test(
+			another_total_is_believed_of_a_driver_that_stays_short_of_its_target),
 		cmocka_unit_test(a_guest_that_never_says_the_same_twice_is_not_asked_for_ever),
 		cmocka_unit_test(a_total_that_is_read_again_is_not_a_new_one),
 		cmocka_unit_test(a_guess_is_put_right_both_ways),
