@@ -18,7 +18,7 @@
 /* Has the back-end something to stop, or to give back? */
 bool shadow_halt_is_needed(const struct shadow_device *d, const struct lane *r)
 {
-	return lane_has_to_halt(r) || (lane_is_broken(r) && !shadow_backend_runs_as_one(d));
+	return lane_is_at_backend(r) || (lane_is_broken(r) && !shadow_backend_runs_as_one(d));
 }
 
 /*

@@ -13,7 +13,6 @@ static const struct lane_ops *const implementations[] = {
 	[LANE_PASSED] = &lane_passed,
 	[LANE_SHADOWED] = &lane_shadowed,
 	[LANE_FOLLOWED] = &lane_followed,
-	[LANE_HELD] = &lane_held,
 };
 
 /* --- what the front-end does ------------------------------------------------ */
@@ -115,8 +114,6 @@ uint64_t lane_own_bytes(const struct lane *r, const struct lane_context *c, enum
 	uint64_t features =
 		c->guest_features ? c->shadow_features : BIT64(VIRTIO_RING_F_INDIRECT_DESC);
 
-	if (!lane_kind_is_ours(kind))
-		return 0;
 	return align_up(implementations[kind]->own_bytes(size, features, c), OWN_ALIGN);
 }
 
@@ -128,7 +125,7 @@ int lane_start(struct lane *r, const struct lane_context *c, enum lane_kind kind
 	int rc = lane_resolve(r, c, err);
 
 	lane_expect_step(r, LANE_START);
-	if (!rc && kind != LANE_HELD)
+	if (!rc)
 		rc = eventfds_make(r, c, err);
 	if (rc)
 		return rc;
@@ -183,13 +180,12 @@ int lane_is_idle(struct lane *r, const struct lane_context *c, uint16_t *left,
 int lane_halt(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	struct ring_position base = ring_position_start(RING_SPLIT);
-	int rc = 0;
+	int rc;
 
 	lane_expect_step(r, LANE_HALT);
 	if (r->ops->silence)
 		r->ops->silence(r);
-	if (lane_is_at_backend(r))
-		rc = c->backend->ops->ring_stop(c->backend, r->front.index, &base, err);
+	rc = c->backend->ops->ring_stop(c->backend, r->front.index, &base, err);
 	/* One that was stopped as a whole stands still, whether it can say where or not. */
 	if (rc && (!backend_runs_as_one(c->backend) || backend_is_lost(rc)))
 		return rc;
@@ -219,13 +215,11 @@ int lane_is_drained(struct lane *r, const struct lane_context *c)
 
 int lane_resume(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
-	int rc = 0;
+	int rc;
 
 	lane_expect_step(r, LANE_RESUME);
-	if (r->state == LANE_HALTED)
-		rc = r->ops->restart(r, c, err);
-	else if (lane_is_at_backend(r))
-		rc = c->backend->ops->ring_unhush(c->backend, r->front.index, err);
+	rc = r->state == LANE_HUSHED ? c->backend->ops->ring_unhush(c->backend, r->front.index, err)
+				     : r->ops->restart(r, c, err);
 	if (!rc && r->ops->service)
 		rc = own_ring_serve(r, c, err);
 	if (rc)
@@ -267,11 +261,10 @@ int lane_enable(struct lane *r, const struct lane_context *c, struct umbra_error
 int lane_ungo(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	struct ring_position nothing_taken;
-	int rc = 0;
+	int rc;
 
 	lane_expect_step(r, LANE_TAKE_BACK);
-	if (lane_is_at_backend(r))
-		rc = c->backend->ops->ring_stop(c->backend, r->front.index, &nothing_taken, err);
+	rc = c->backend->ops->ring_stop(c->backend, r->front.index, &nothing_taken, err);
 	if (backend_is_lost(rc))
 		return rc;
 	let_go(r, c);

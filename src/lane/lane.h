@@ -56,7 +56,6 @@ enum lane_kind {
 	LANE_PASSED,   /* it has the guest's */
 	LANE_SHADOWED, /* it has one of ours, and a shadow queue is between */
 	LANE_FOLLOWED, /* the same of a control queue, in either mode: followed.c */
-	LANE_HELD,     /* there is none, and the guest's chains wait: held.c */
 };
 
 /* Its piece of our own memory, with a reference on it, which it keeps over its lives
@@ -79,8 +78,8 @@ struct ring_control {
 /* Where lanes live: what the functions below need of their device. */
 struct lane_context {
 	struct shadow_host *host;
-	struct virtio_device *backend; /* NULL: there is none, and rings can only be LANE_HELD */
-	const struct memory *memory;   /* the guest's */
+	struct virtio_device *backend;
+	const struct memory *memory; /* the guest's */
 	uint64_t guest_features, shadow_features;
 	uint32_t table_max; /* descriptors of the longest indirect table, on whatever ring */
 	const struct ring_control *control; /* for the ring that is LANE_FOLLOWED */
@@ -132,8 +131,6 @@ bool lane_is_started(const struct lane *r);
 bool lane_is_halted(const struct lane *r);
 /* It runs, but is on its way to a standstill or there. */
 bool lane_is_resting(const struct lane *r);
-/* It runs or is broken, and was not halted: that comes before it can be left. */
-bool lane_has_to_halt(const struct lane *r);
 /* Has the back-end got it? */
 bool lane_is_at_backend(const struct lane *r);
 /* Has it a queue of ours?  A ring can also be broken before it gets one, or passed through. */
@@ -278,7 +275,7 @@ void lane_break(struct lane *r, const struct lane_context *c, const char *reason
  */
 #define SHADOW_TABLE_MAX 2048u
 
-/* Bytes of our own memory that the ring needs as @kind, whole pages; of a ring
+/* Bytes of our own memory that the ring needs as @kind (not LANE_PASSED), whole pages; of a ring
  * without a size yet or before SET_FEATURES, what it will probably be. */
 uint64_t lane_own_bytes(const struct lane *r, const struct lane_context *c, enum lane_kind kind);
 

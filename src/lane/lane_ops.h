@@ -5,8 +5,11 @@
  * Theory of operation.  lane.c takes each step of a life in the same order for all: what may be
  * done when (lane_state.h), what the back-end and the guest are told, what is noted.  What is
  * in between an implementation says, one for each enum lane_kind and in a file each: passed.c,
- * shadowed.c, followed.c, held.c, and broken.c for a ring that broke where no queue of ours is.
- * An implementation changes no state.  NULL: there is nothing to be done.
+ * shadowed.c, followed.c, and broken.c for a ring that broke where no queue of ours is.  An
+ * implementation changes no state.  NULL: there is nothing to be done.
+ *
+ * A lane without a back-end (held: the guest's chains wait) has its place here, too: an
+ * implementation whose is_idle() is 1 at once, and whose start() asks nobody.
  *
  * Threads: the device's thread.
  */
@@ -70,7 +73,7 @@ struct lane_ops {
 	void (*let_go)(struct lane *r, const struct lane_context *c);
 };
 
-extern const struct lane_ops lane_passed, lane_shadowed, lane_followed, lane_held;
+extern const struct lane_ops lane_passed, lane_shadowed, lane_followed;
 /* Of a ring that broke while it was passed through, or at no back-end: nobody of us touches it. */
 extern const struct lane_ops lane_untouched;
 

@@ -96,17 +96,9 @@ static inline int *lane_front_fd(struct lane *r, enum virtio_ring_fd which)
 	}
 }
 
-/* Does the back-end have a ring of ours as @kind, with a queue between that and the guest's? */
-static inline bool lane_kind_is_ours(enum lane_kind kind)
-{
-	return kind == LANE_SHADOWED || kind == LANE_FOLLOWED;
-}
-
 /* Where the ring that the back-end has is kicked. */
 static inline int back_kick_fd(const struct lane *r)
 {
-	if (r->kind == LANE_HELD)
-		return -1;
 	return r->kind == LANE_PASSED ? r->front.kick_fd : r->back_kick_fd;
 }
 

@@ -18,14 +18,14 @@ static bool is_nobodys(const struct lane *r)
 	return !r->is_served && !r->ops && !lane_has_queue(r);
 }
 
-static bool is_as_its_kind(const struct lane *r)
+static bool is_ours_or_passed(const struct lane *r)
 {
-	return r->ops && lane_has_queue(r) == lane_kind_is_ours(r->kind);
+	return r->ops && lane_has_queue(r) == (r->kind != LANE_PASSED);
 }
 
 static bool is_unserved(const struct lane *r)
 {
-	return !r->is_served && is_as_its_kind(r);
+	return !r->is_served && is_ours_or_passed(r);
 }
 
 /* Of a queue of ours that is broken nothing is completed to the guest any more. */
@@ -35,10 +35,10 @@ static bool is_given_up(const struct lane *r)
 	       (!r->control || r->control->abandoned);
 }
 
-/* A ring that has a queue of ours is served; at another one nobody of us looks. */
+/* A ring that is not passed through is served; the guest's own nobody of us looks at. */
 static bool is_served_if_ours(const struct lane *r)
 {
-	return r->is_served == lane_kind_is_ours(r->kind);
+	return r->is_served == (r->kind != LANE_PASSED);
 }
 
 static bool is_enabled(const struct lane *r)
@@ -63,10 +63,14 @@ static const struct {
 	const char *name;
 	lane_truth *is_true;
 } states[LANE_STATES] = {
-	[LANE_STOPPED] = { "stopped", is_nobodys },  [LANE_WANTED] = { "wanted", is_nobodys },
-	[LANE_STARTED] = { "started", is_unserved }, [LANE_RUNNING] = { "running", is_as_its_kind },
-	[LANE_HUSHED] = { "hushed", is_unserved },   [LANE_HALTED] = { "halted", is_unserved },
-	[LANE_BROKEN] = { "broken", is_given_up },   [LANE_BURIED] = { "buried", is_given_up },
+	[LANE_STOPPED] = { "stopped", is_nobodys },
+	[LANE_WANTED] = { "wanted", is_nobodys },
+	[LANE_STARTED] = { "started", is_unserved },
+	[LANE_RUNNING] = { "running", is_ours_or_passed },
+	[LANE_HUSHED] = { "hushed", is_unserved },
+	[LANE_HALTED] = { "halted", is_unserved },
+	[LANE_BROKEN] = { "broken", is_given_up },
+	[LANE_BURIED] = { "buried", is_given_up },
 };
 
 static const char *const step_names[LANE_STEPS] = {

@@ -13,9 +13,6 @@
  *	STARTED, RUNNING, HUSHED, HALTED -hold-> WANTED       BROKEN -hold-> BURIED
  *	any                      -end--> STOPPED
  *
- * Every kind of lane goes through them, also one that is held because there is no back-end
- * (held.c): where a comment says that the back-end has it, there nobody does.
- *
  * Theory of operation.  Each change of a lane's state is a step, and goes through
  * lane_take_step(), which looks it up in one table: from which states it may be taken,
  * to which it leads, and what must be true of the lane before and after.  What is true in a

@@ -132,7 +132,7 @@ bool lane_is_passed(const struct lane *r)
 
 bool lane_is_shadowed(const struct lane *r)
 {
-	return lane_runs(r) && lane_kind_is_ours(r->kind);
+	return lane_runs(r) && r->kind != LANE_PASSED;
 }
 
 bool lane_runs(const struct lane *r)
@@ -155,14 +155,9 @@ bool lane_is_resting(const struct lane *r)
 	return r->state == LANE_HUSHED || r->state == LANE_HALTED;
 }
 
-bool lane_has_to_halt(const struct lane *r)
-{
-	return (lane_runs(r) || lane_is_broken(r)) && !lane_is_halted(r);
-}
-
 bool lane_is_at_backend(const struct lane *r)
 {
-	return lane_has_to_halt(r) && r->kind != LANE_HELD;
+	return (lane_runs(r) || lane_is_broken(r)) && !lane_is_halted(r);
 }
 
 bool lane_has_queue(const struct lane *r)

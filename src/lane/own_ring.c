@@ -6,9 +6,9 @@
 
 uint16_t own_ring_size(const struct lane *r, const struct lane_context *c)
 {
-	uint16_t size = r->front.size, most = c->backend ? c->backend->ring_max : 0;
+	uint16_t size = r->front.size;
 
-	while (most && size > most)
+	while (c->backend->ring_max && size > c->backend->ring_max)
 		size /= 2;
 	return size;
 }

@@ -51,7 +51,7 @@ static bool is_meant(const struct lane *r, const struct lane *only)
 static bool is_halted_with(const struct lane *r, const struct lane_context *c,
 			   const struct lane *only)
 {
-	return is_meant(r, only) && lane_has_to_halt(r) &&
+	return is_meant(r, only) && lane_is_at_backend(r) &&
 	       (only || backend_runs_as_one(c->backend) || lane_runs(r));
 }
 
@@ -235,7 +235,7 @@ int lanes_quiesce(struct lanes *lanes, const struct lane_context *c, struct lane
 		only = NULL;
 	rc = rings_hush(lanes, c, only, err);
 	/* A device that is suspended uses what it has by itself. */
-	if (!rc && !(runs_as_one && c->backend->traits & BACKEND_SUSPENDS))
+	if (!rc && !(c->backend->traits & BACKEND_SUSPENDS))
 		rc = rings_await_idle(lanes, c, only, start, err);
 	if (rc == -ETIME && by_force) {
 		log_warning("%s; it is stopped all the same", err->text);

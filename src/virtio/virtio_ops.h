@@ -306,10 +306,9 @@ struct virtio_ops {
 	void (*destroy)(struct virtio_device *self);
 };
 
-/* Where there is no back-end (NULL), nothing runs as one. */
 static inline bool backend_runs_as_one(const struct virtio_device *b)
 {
-	return b && b->traits & BACKEND_RUNS_AS_ONE;
+	return b->traits & BACKEND_RUNS_AS_ONE;
 }
 
 /* Its stop is a reset, which loses what it has. */

@@ -134,8 +134,6 @@ static void rig_open(struct rig *rig, enum lane_kind kind)
 	assert_int_equal(rig->c.backend->ops->add_region(rig->c.backend, &rig->own, &err), 0);
 	rig->c.memory = rig->sim->backend_memory;
 	lane_piece(rig->lane)->at = rig->own;
-	if (kind == LANE_HELD)
-		rig->c.backend = NULL;
 }
 
 static void rig_close(struct rig *rig)
@@ -271,12 +269,6 @@ static void each_step_in_each_state_leads_where_it_should_or_aborts_followed(voi
 	walk(LANE_FOLLOWED);
 }
 
-static void each_step_in_each_state_leads_where_it_should_or_aborts_held(void **state)
-{
-	(void)state;
-	walk(LANE_HELD);
-}
-
 static void the_table_is_the_one_that_was_designed(void **state)
 {
 	(void)state;
@@ -323,7 +315,6 @@ int main(void)
 		cmocka_unit_test(each_step_in_each_state_leads_where_it_should_or_aborts_passed),
 		cmocka_unit_test(each_step_in_each_state_leads_where_it_should_or_aborts_shadowed),
 		cmocka_unit_test(each_step_in_each_state_leads_where_it_should_or_aborts_followed),
-		cmocka_unit_test(each_step_in_each_state_leads_where_it_should_or_aborts_held),
 		cmocka_unit_test(a_lane_that_is_not_as_its_state_says_aborts),
 	};
 

@@ -453,6 +453,37 @@ static void rings_are_stopped_and_started_without_a_back_end(void **state)
 	sim_free(sim);
 }
 
+/* As where a driver is unbound and bound again. */
+static void rings_are_disabled_and_enabled_without_a_back_end(void **state)
+{
+	struct sim *sim = boot();
+	const struct virtio_ops *ask = sim->front->ops;
+
+	(void)state;
+	request(sim, 0, 1);
+	lose(sim);
+	assert_int_equal(ask->ring_enable(sim->front, 0, false, &err), 0);
+	is(sim, UMBRA_DEVICE_HELD);
+	assert_int_equal(ask->ring_enable(sim->front, 0, true, &err), 0);
+	comes(sim);
+	has(sim, 0, 1, (const uint64_t[]){ 1 });
+	completes_all(sim, 0);
+	gets(sim, 0, 1);
+
+	/* One that is disabled when the next one comes begins when it is enabled. */
+	request(sim, 0, 2);
+	lose(sim);
+	assert_int_equal(ask->ring_enable(sim->front, 0, false, &err), 0);
+	comes(sim);
+	assert_false(sim->queues[0].started);
+	assert_int_equal(ask->ring_enable(sim->front, 0, true, &err), 0);
+	has(sim, 0, 1, (const uint64_t[]){ 2 });
+	completes_all(sim, 0);
+	gets(sim, 0, 2);
+	gets_nothing(sim, 0);
+	sim_free(sim);
+}
+
 /* It dies as it is asked to stop a ring. */
 static void a_ring_whose_stop_finds_it_dead_is_stopped_all_the_same(void **state)
 {
@@ -574,6 +605,7 @@ int main(void)
 		cmocka_unit_test(what_was_learnt_is_answered),
 		cmocka_unit_test(a_message_that_finds_it_dead_is_to_be_asked_again),
 		cmocka_unit_test(rings_are_stopped_and_started_without_a_back_end),
+		cmocka_unit_test(rings_are_disabled_and_enabled_without_a_back_end),
 		cmocka_unit_test(a_ring_whose_stop_finds_it_dead_is_stopped_all_the_same),
 		cmocka_unit_test(a_guest_that_resets_its_device_is_owed_nothing),
 		cmocka_unit_test(a_front_end_that_leaves_leaves_nothing),
