@@ -6,6 +6,7 @@ import struct
 import pytest
 from bed import SimulatedBackend, SimulatedVmm
 from bed.peers import GET_QUEUE_NUM, INDIRECT, PROTOCOL, VERSION_1
+from bed.wait import wait_until
 
 #: Where umbra puts it beside a small guest, as the back-end is told.
 OWN = 1 << 46
@@ -62,7 +63,9 @@ def test_many_long_queues_are_shadowed_without_a_word_of_the_operator(bed, mode)
     for index in range(100):
         vmm.ring(index, size=1024).start()
     umbra.enter("shadowed")
-    assert all(queue["mode"] == "shadowed" for queue in umbra.vhost()["queues"])
+    # The messages that start them have no answer.
+    wait_until(lambda: [queue["mode"] for queue in umbra.vhost()["queues"]]
+               == ["shadowed"] * 100, "all of them to be shadowed")
     assert 78 * MIB < umbra.vhost()["memory"]["shadow-bytes"] <= 256 * MIB
 
 
