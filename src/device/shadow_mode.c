@@ -34,6 +34,11 @@ int shadow_mode_check(const struct shadow_device *d, bool shadowed, struct umbra
 				"that was stopped all the same, and would complete them "
 				"on the guest's ring",
 				i, ghosts);
+		if (!shadowed && !shadow_backend_runs_as_one(d) && lane_held_chains(r))
+			return error_set(err, -EOPNOTSUPP,
+					 "queue %u: %u requests wait to be given to the back-end "
+					 "again, which only the shadow does",
+					 i, lane_held_chains(r));
 		if (shadowed && lane_has_left(r))
 			return error_set(
 				err, -EOPNOTSUPP,

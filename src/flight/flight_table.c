@@ -133,11 +133,15 @@ int flight_format(struct flight_table *t, const struct flight_config *config)
 	return 0;
 }
 
+bool flight_stands(const struct flight_table *t, struct ring_position at)
+{
+	return (uint16_t)t->next == at.avail &&
+	       flight_owed(t) == ring_outstanding(at, t->sizes.heads);
+}
+
 void flight_stand(struct flight_table *t, struct ring_position at)
 {
-	if ((uint16_t)t->next != at.avail ||
-	    flight_owed(t) != ring_outstanding(at, t->sizes.heads) ||
-	    shm_load64(&t->header->life) == FLIGHT_LIFE_MAX)
+	if (!flight_stands(t, at) || shm_load64(&t->header->life) == FLIGHT_LIFE_MAX)
 		flight_begin(t, at);
 }
 

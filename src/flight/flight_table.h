@@ -206,6 +206,9 @@ void flight_begin(struct flight_table *t, struct ring_position at);
  * further, after four thousand million shadows in a row.) */
 void flight_stand(struct flight_table *t, struct ring_position at);
 
+/* Does the table stand there? */
+bool flight_stands(const struct flight_table *t, struct ring_position at);
+
 /* A shadow ring begins: no back-end has anything yet.  Flights stay; those that were not
  * handed over are as if never given. */
 void flight_renew(struct flight_table *t);
@@ -325,10 +328,11 @@ uint32_t flight_asking(const struct flight_table *t);
  * number.  Nothing noted is unpublished. */
 uint32_t flight_list(const struct flight_table *t);
 
-/* Of a flight: it waits to be given to a back-end, having been taken back from another. */
-static inline bool flight_waits(const struct flight_table *t, const struct flight *f)
+/* Of a flight: it waits to be given to a back-end, since the present one has it not, or had it and
+ * did not take it. */
+static inline bool flight_waits(const struct flight *f)
 {
-	return !f->lost && (uint64_t)f->life << FLIGHT_BACK_LIFE_SHIFT != t->mark;
+	return !f->lost && !f->handed;
 }
 
 /* Ids of ghosts, to @ids (`ids` entries); returns their number. */

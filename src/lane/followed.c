@@ -155,7 +155,6 @@ static void followed_finish(struct lane *r, const struct lane_context *c)
 	if (!q->abandoned)
 		(void)control_queue_take_back(q);
 	r->front.base = device_ring_position(&q->guest);
-	r->owed = device_ring_outstanding(&q->guest);
 	/* What arm() finds, the pass at its start will find. */
 	if (!lane_is_broken(r))
 		(void)!device_ring_arm(&q->guest);

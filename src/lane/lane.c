@@ -44,15 +44,12 @@ void lane_end(struct lane *r, const struct lane_context *c)
 void lane_reset(struct lane *r, bool enabled)
 {
 	r->front.base = ring_position_start(RING_SPLIT);
-	r->gap = 0;
 	r->front.enabled = enabled;
-	r->kept_count = 0;
 	lane_flights_forget(&r->flights);
 }
 
 void lane_abandon(struct lane *r, const struct lane_context *c)
 {
-	r->kept_count = 0;
 	if (!r->queue) /* else its end does it */
 		lane_flights_forget(&r->flights);
 	if (lane_is_stopped(r))
@@ -100,8 +97,6 @@ int lane_judge(struct lane *r, const struct lane_context *c, struct umbra_error 
 	ghosts_look(r, own_ring_size(r, c));
 	if (!rc)
 		rc = guest_ring_judge(&r->front, err);
-	if (!rc)
-		r->gap = ring_outstanding(r->front.base, r->front.size);
 	return rc;
 }
 
@@ -129,8 +124,6 @@ int lane_start(struct lane *r, const struct lane_context *c, enum lane_kind kind
 		rc = eventfds_make(r, c, err);
 	if (rc)
 		return rc;
-	if (r->gap != r->owed)
-		r->kept_count = 0; /* another life, or another index */
 	rc = implementations[kind]->start(r, c, enabled, err);
 	if (rc)
 		return rc;
@@ -279,7 +272,7 @@ bool lane_can_hold(const struct lane *r)
 
 uint16_t lane_held_chains(const struct lane *r)
 {
-	return lane_is_wanted(r) || lane_is_stopped(r) ? r->kept_count : 0;
+	return lane_is_wanted(r) || lane_is_stopped(r) ? lane_waiting(r) : 0;
 }
 
 void lane_hold(struct lane *r, const struct lane_context *c)

@@ -30,6 +30,16 @@ int lane_flights_make(struct lane_flights *f, struct shadow_host *host, uint32_t
 	return error_set(err, -ENOMEM, "no memory for a table of %u chains in flight", heads);
 }
 
+uint16_t lane_flights_waiting(const struct lane_flights *f, struct ring_position at)
+{
+	uint32_t count = f->list && flight_stands(&f->table, at) ? flight_list(&f->table) : 0;
+	uint16_t waiting = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		waiting += flight_waits(&f->list[i]);
+	return waiting;
+}
+
 void lane_flights_forget(struct lane_flights *f)
 {
 	if (f->list)

@@ -26,6 +26,8 @@ struct lane_flights {
 UMBRA_MUST_CHECK int lane_flights_make(struct lane_flights *f, struct shadow_host *host,
 				       uint32_t heads, struct ring_position at,
 				       struct umbra_error *err);
+/* Chains that wait for the next back-end of a ring that stands at @at. */
+uint16_t lane_flights_waiting(const struct lane_flights *f, struct ring_position at);
 /* The ring is another from now on: nothing is in flight on it. */
 void lane_flights_forget(struct lane_flights *f);
 void lane_flights_free(struct lane_flights *f);

@@ -38,14 +38,8 @@ struct lane {
 		struct lane_hush hush; /* HUSHED and BROKEN */
 		struct lane_halt halt; /* HALTED and BURIED */
 	};
-	/* Chains that were taken and never used before we came: outstanding at `base`.  A
-	 * vhost-user back-end that was given them before may use some after all. */
-	uint16_t gap;
-
+	/* What the guest is owed on it, as far as a shadow has noted it. */
 	struct lane_flights flights;
-	/* Of those, chains that a device that was reset had and gave back.  Holds from finish to
-	 * go, if the ring then still lacks `owed` chains (these and lost ones) at its base. */
-	uint16_t kept_count, owed;
 	bool left; /* passed through, it broke, or was let go of, before all that was taken was used
 		    */
 
@@ -94,6 +88,19 @@ static inline int *lane_front_fd(struct lane *r, enum virtio_ring_fd which)
 	default:
 		return &r->front.err_fd;
 	}
+}
+
+/* Chains that were taken and never used before we came: outstanding at its base.  A vhost-user
+ * back-end that was given them before may use some after all. */
+static inline uint16_t lane_gap(const struct lane *r)
+{
+	return ring_outstanding(r->front.base, r->front.size);
+}
+
+/* Those of them that are given to the back-end again when the ring starts shadowed. */
+static inline uint16_t lane_waiting(const struct lane *r)
+{
+	return lane_flights_waiting(&r->flights, r->front.base);
 }
 
 /* Where the ring that the back-end has is kicked. */

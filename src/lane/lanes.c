@@ -13,9 +13,7 @@ static void forget(struct lane *r)
 	guest_ring_forget(&r->front);
 	/* Ours, too: no front-end leaves anything behind for the next. */
 	own_ring_close(r);
-	r->gap = 0;
 	r->error[0] = '\0';
-	r->kept_count = 0;
 	lane_flights_free(&r->flights);
 	r->left = false;
 	ghosts_forget(r);

@@ -17,7 +17,7 @@
  * stands at what is available: nothing is done twice, and what was not used is lost, and
  * counted.
  *
- * A ring that lacks chains (lane.gap) cannot be passed through to a device that is stopped as a
+ * A ring that lacks chains (lane_gap()) cannot be passed through to a device that is stopped as a
  * whole, which would take up the used ring where avail begins.
  *
  * Trust: the guest's ring is read where it is, and both its peers write it; what it says is
@@ -66,13 +66,13 @@ static int passed_start(struct lane *r, const struct lane_context *c, bool enabl
 	};
 	int rc;
 
-	if (backend_runs_as_one(c->backend) && r->gap)
+	if ((backend_runs_as_one(c->backend) && lane_gap(r)) || lane_waiting(r))
 		return error_set(
 			err, -EOPNOTSUPP,
 			"queue %u cannot be passed through: %u chains that the device was "
 			"given before were not used (%u of them wait to be given again), and "
 			"are not the newest on the guest's ring",
-			r->front.index, r->gap, r->kept_count);
+			r->front.index, lane_gap(r), lane_waiting(r));
 	rc = call_room_wait(r, c, err);
 	if (!rc)
 		rc = c->backend->ops->ring_start(c->backend, r->front.index, &ring, err);
@@ -114,7 +114,7 @@ static int ring_sound(struct lane *r, const struct lane_context *c, struct ring_
 /* Chains of a passed ring that its device, which has taken all up to @taken, has not used. */
 static uint16_t ring_open(const struct lane *r, struct ring_position taken)
 {
-	return (uint16_t)(ring_outstanding(taken, r->front.size) - r->gap);
+	return (uint16_t)(ring_outstanding(taken, r->front.size) - lane_gap(r));
 }
 
 /*
@@ -138,7 +138,7 @@ static int ring_is_quiet(struct lane *r, const struct lane_context *c, enum ring
 	if (c->guest_features & BIT64(VIRTIO_RING_F_EVENT_IDX))
 		taken = split_said_taken(&r->front.split);
 	else if (rest == RING_MAY_USE_LATER)
-		taken = ring_position_with(taken, r->gap, r->front.size);
+		taken = ring_position_with(taken, lane_gap(r), r->front.size);
 	else
 		rc = ring_sound(r, c, &taken, err);
 	if (rc <= 0)
@@ -204,7 +204,7 @@ static int passed_halt(struct lane *r, const struct lane_context *c, int answer,
 	if (!answer && backend_keeps_index(c->backend))
 		return base_judge(r, base, err);
 	/* Without an answer it stands where it was found idle. */
-	r->halt.base = ring_position_with(split_said(&r->front.split), r->gap, r->front.size);
+	r->halt.base = ring_position_with(split_said(&r->front.split), lane_gap(r), r->front.size);
 	return 0;
 }
 
@@ -239,7 +239,7 @@ static uint16_t passed_undrained(const struct lane *r)
 	 * is to come, and the start at that base judges that. */
 	if (open > r->front.size)
 		return 0;
-	return open > r->gap ? (uint16_t)(open - r->gap) : 0;
+	return open > lane_gap(r) ? (uint16_t)(open - lane_gap(r)) : 0;
 }
 
 static uint16_t passed_left(const struct lane *r)
@@ -268,7 +268,6 @@ static void passed_finish(struct lane *r, const struct lane_context *c)
 		log_error("queue %u: %u requests that the back-end took and did not use are lost",
 			  r->front.index, lost);
 	r->front.base = r->halt.base;
-	r->owed = split_outstanding(&r->front.split, r->front.base);
 }
 
 /* What it has taken of this ring it may complete later, wherever it says that it stopped. */

@@ -143,15 +143,14 @@ static int shadowed_start(struct lane *r, const struct lane_context *c, bool ena
 	return rc;
 }
 
+/* What waits is the first that the back-end is given. */
 static int shadowed_go(struct lane *r, struct umbra_error *err)
 {
 	char why[UMBRA_ERROR_SIZE];
-	int rc = r->kept_count ? shadow_queue_readd(r->queue) : 0;
 
-	r->kept_count = 0;
-	if (!rc)
+	if (!shadow_queue_readd(r->queue))
 		return 0;
-	return error_set(err, -EPROTO, "a buffer that the device gave back: %s",
+	return error_set(err, -EPROTO, "a buffer that is given again: %s",
 			 shadow_queue_error(r->queue, why, sizeof(why)));
 }
 
@@ -208,13 +207,10 @@ static int halt_as_one(struct lane *r, const struct lane_context *c, bool is_kno
 	if (shadowed_drain(r, c))
 		return queue_broken(r, err);
 	in_flight = shadow_queue_in_flight(r->queue);
-	if (is_known)
-		r->halt.untaken = driver_ring_untaken(&r->queue->back, base);
-	else if (!backend_is_reset_by_stop(c->backend)) /* suspended: what it took, it has used */
-		r->halt.untaken = in_flight;
-	if (r->halt.untaken <= in_flight)
+	if (!is_known && !backend_is_reset_by_stop(c->backend))
+		r->halt.untaken = in_flight; /* suspended: what it took, it has used */
+	if (!is_known || !shadow_queue_untaken(r->queue, base, &r->halt.untaken))
 		return 0;
-	r->halt.untaken = 0;
 	return error_set(
 		err, -EPROTO,
 		"the device stopped at index %u, which is not one of the %u chains that it "
@@ -260,7 +256,10 @@ static uint16_t shadowed_left(const struct lane *r)
 
 static int shadowed_restart(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
-	return own_ring_start(r, c, r->halt.base, true, err);
+	/* What it had not taken, and could not go back to the guest's ring. */
+	int rc = shadowed_go(r, err);
+
+	return rc ? rc : own_ring_start(r, c, r->halt.base, true, err);
 }
 
 /* What a halted queue still has goes where it can: see the header. */
@@ -272,12 +271,11 @@ static void shadowed_finish(struct lane *r, const struct lane_context *c)
 	/* One without any, as one that never went, keeps what was kept before it. */
 	if (backend_runs_as_one(c->backend) && !q->abandoned && shadow_queue_in_flight(q)) {
 		lost = shadow_queue_asking(q, r->halt.untaken);
-		r->kept_count = shadow_queue_reclaim(q, r->halt.untaken);
+		shadow_queue_reclaim(q, r->halt.untaken);
 		counter_add(&r->counters.returned, left - lost);
 	}
 	counter_add(&r->counters.lost, lost);
 	r->front.base = device_ring_position(&q->guest);
-	r->owed = device_ring_outstanding(&q->guest);
 	if (lost)
 		log_error("queue %u: %u requests that the back-end took and did not use are lost",
 			  r->front.index, lost);
@@ -297,9 +295,8 @@ static int shadowed_hold(struct lane *r, const struct lane_context *c)
 	if (rc)
 		return rc;
 	if (!r->queue->abandoned)
-		r->kept_count = shadow_queue_hold(r->queue);
+		shadow_queue_hold(r->queue);
 	r->front.base = device_ring_position(&r->queue->guest);
-	r->owed = device_ring_outstanding(&r->queue->guest);
 	return 0;
 }
 

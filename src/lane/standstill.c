@@ -254,8 +254,10 @@ int lanes_resume(struct lanes *lanes, const struct lane_context *c, struct umbra
 		struct lane *r = &lanes->lane[i];
 		int rc = lane_is_resting(r) ? lane_resume(r, c, err) : 0;
 
-		if (rc)
+		if (rc && rc != -EPROTO)
 			return rc;
+		if (rc)
+			lane_break(r, c, err->text);
 	}
 	return 0;
 }

@@ -264,19 +264,38 @@ static bool newest_return(struct shadow_queue *q, const struct flight *f)
 	return true;
 }
 
+/* Give back to the guest's ring what waits there, as far as it is the newest; the others wait on.
+ */
+static void newest_return_all(struct shadow_queue *q)
+{
+	const struct flight *list = q->flights->list;
+	uint32_t count = flight_list(q->flights);
+
+	while (count && flight_waits(&list[count - 1]) && newest_return(q, &list[count - 1]))
+		count--;
+}
+
+int shadow_queue_untaken(const struct shadow_queue *q, struct ring_position base, uint16_t *count)
+{
+	*count = ring_taken_since(driver_ring_position(&q->back), base, q->back.split.size);
+	/* What it has used, and we have not seen yet, it has taken. */
+	if (ring_position_can_stand(base, driver_ring_said(&q->back), q->back.split.size) &&
+	    *count <= shadow_queue_in_flight(q))
+		return 0;
+	*count = 0;
+	return -EPROTO;
+}
+
 int shadow_queue_rewind(struct shadow_queue *q, struct ring_position base)
 {
-	uint16_t untaken = driver_ring_untaken(&q->back, base);
+	uint16_t untaken;
 
-	/* What it has used, and we have not seen yet, it has taken. */
-	if (!ring_position_can_stand(base, driver_ring_said(&q->back), q->back.split.size) ||
-	    untaken > shadow_queue_in_flight(q))
+	if (shadow_queue_untaken(q, base, &untaken))
 		return -EPROTO;
 	if (driver_ring_unadd(&q->back, untaken))
 		return -EPROTO;
-	for (uint32_t i = flight_list(q->flights); untaken; untaken--)
-		if (!newest_return(q, &q->flights->list[--i]))
-			return -EPROTO;
+	flight_hand_back(q->flights, untaken);
+	newest_return_all(q);
 	q->wants_room = false;
 	counters_update(q);
 	return 0;
@@ -321,10 +340,9 @@ uint16_t shadow_queue_asking(const struct shadow_queue *q, uint16_t untaken)
 	return count;
 }
 
-uint16_t shadow_queue_reclaim(struct shadow_queue *q, uint16_t untaken)
+void shadow_queue_reclaim(struct shadow_queue *q, uint16_t untaken)
 {
 	struct flight_table *t = q->flights;
-	uint16_t waiting = 0;
 	uint32_t count;
 
 	flight_hand_back(t, untaken);
@@ -333,25 +351,12 @@ uint16_t shadow_queue_reclaim(struct shadow_queue *q, uint16_t untaken)
 		if (t->list[i].handed && t->list[i].asks)
 			flight_lose(t, t->list[i].head);
 	flight_hand_back(t, UINT16_MAX);
-	count = flight_list(t);
-	while (count && !t->list[count - 1].lost && newest_return(q, &t->list[count - 1]))
-		count--;
-	for (uint32_t i = 0; i < count; i++)
-		waiting += !t->list[i].lost;
-	return waiting;
+	newest_return_all(q);
 }
 
-uint16_t shadow_queue_hold(struct shadow_queue *q)
+void shadow_queue_hold(struct shadow_queue *q)
 {
-	struct flight_table *t = q->flights;
-	uint16_t waiting = 0;
-	uint32_t count;
-
-	flight_hand_back(t, UINT16_MAX);
-	count = flight_list(t);
-	for (uint32_t i = 0; i < count; i++)
-		waiting += !t->list[i].lost;
-	return waiting;
+	flight_hand_back(q->flights, UINT16_MAX);
 }
 
 void shadow_queue_end(struct shadow_queue *q)
@@ -392,13 +397,20 @@ int shadow_queue_readd(struct shadow_queue *q)
 {
 	struct flight_table *t = q->flights;
 	uint32_t count = flight_list(t);
+	bool any = false;
 
 	for (uint32_t i = 0; i < count; i++) {
-		int rc = flight_waits(t, &t->list[i]) ? flight_readd(q, &t->list[i]) : 0;
+		int rc;
 
+		if (!flight_waits(&t->list[i]))
+			continue;
+		rc = flight_readd(q, &t->list[i]);
 		if (rc)
 			return rc;
+		any = true;
 	}
+	if (!any)
+		return 0;
 	flight_hand_over(t);
 	driver_ring_publish(&q->back);
 	counters_update(q);

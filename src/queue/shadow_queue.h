@@ -129,9 +129,15 @@ UMBRA_MUST_CHECK int shadow_queue_pass(struct shadow_queue *q, unsigned int *owe
 UMBRA_MUST_CHECK int shadow_queue_move(struct shadow_queue *q, unsigned int *owed);
 bool shadow_queue_has_work(const struct shadow_queue *q);
 
+/* *@count: the newest of the chains in flight that the back-end has not taken, if it stopped at
+ * @base, which is its word.  -EPROTO: it cannot have. */
+UMBRA_MUST_CHECK int shadow_queue_untaken(const struct shadow_queue *q, struct ring_position base,
+					  uint16_t *count);
+
 /*
  * The back-end was stopped and says that it would have taken chain @base.avail next.
- * Chains from there on go back to the guest's ring.  -EPROTO: @base is not an
+ * Chains from there on go back to the guest's ring, as far as they are the newest on it; those
+ * that had been given to another back-end before may not be, and wait.  -EPROTO: @base is not an
  * index that the back-end can have reached.
  */
 UMBRA_MUST_CHECK int shadow_queue_rewind(struct shadow_queue *q, struct ring_position base);
@@ -150,17 +156,16 @@ uint16_t shadow_queue_asking(const struct shadow_queue *q, uint16_t untaken);
  * The device is reset and will use nothing of what is in flight, of which it has
  * not even taken the newest @untaken chains.  Those, and the ones without readable
  * bytes, are given back: as many as possible to the guest's ring, which can
- * only take its newest back; the others wait in the flight table.  Returns their number.
- * What is left is lost.  Afterwards the queue is good for nothing more.
+ * only take its newest back; the others wait in the flight table.  What is left is lost.
+ * Afterwards the queue is good for nothing more.
  */
-uint16_t shadow_queue_reclaim(struct shadow_queue *q, uint16_t untaken);
+void shadow_queue_reclaim(struct shadow_queue *q, uint16_t untaken);
 
 /*
  * The back-end is gone, and nobody knows what it has done of what is in flight: all of that
- * waits in the flight table.  Returns its number.  Afterwards the queue is good for nothing
- * more.
+ * waits in the flight table.  Afterwards the queue is good for nothing more.
  */
-uint16_t shadow_queue_hold(struct shadow_queue *q);
+void shadow_queue_hold(struct shadow_queue *q);
 
 /* The queue ends: what its back-end still has is lost, and of a ring that was abandoned nothing
  * is owed any more. */

@@ -196,13 +196,6 @@ static inline struct ring_position driver_ring_position(const struct driver_ring
 /* The same, with what the device says to have used by now. */
 struct ring_position driver_ring_said(const struct driver_ring *r);
 
-/* Of what the device was shown, what it has not taken, if it stopped at @base, which is its
- * word: more than are in flight is a lie. */
-static inline uint16_t driver_ring_untaken(const struct driver_ring *r, struct ring_position base)
-{
-	return ring_taken_since(driver_ring_position(r), base, r->split.size);
-}
-
 /* Added and not yet got back. */
 static inline uint16_t driver_ring_in_flight(const struct driver_ring *r)
 {

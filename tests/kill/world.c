@@ -171,7 +171,7 @@ static void back_begin(struct shadow *s)
 		struct flight f = s->list[i];
 		uint16_t id = s->back.free_head;
 
-		WORLD_EXPECT(flight_waits(&s->flights, &f));
+		WORLD_EXPECT(flight_waits(&f));
 		WORLD_EXPECT(device_ring_reread(&s->guest, f.head, &s->chain) == 1);
 		WORLD_EXPECT(driver_ring_add(&s->back, as_guest(s->segs), s->chain.count, f.head) ==
 			     1);

@@ -218,7 +218,7 @@ static void test_a_new_shadow_has_nothing_and_is_given_all_that_waits(void **sta
 	count = flight_list(&t.table);
 	assert_int_equal(count, 4);
 	for (uint32_t i = 0; i < count; i++) {
-		if (!flight_waits(&t.table, &t.list[i]))
+		if (!flight_waits(&t.list[i]))
 			continue;
 		flight_retake(&t.table, t.list[i].head, (uint16_t)waiting++);
 	}
@@ -691,7 +691,7 @@ static void op_renew(void)
 	for (uint32_t i = 0; i < count; i++) {
 		struct flight f = t.list[i];
 
-		assert_int_equal(flight_waits(&t.table, &f), !m.by_head[f.head].lost);
+		assert_int_equal(flight_waits(&f), !m.by_head[f.head].lost);
 		if (f.lost || id == t.sizes.ids)
 			continue;
 		m.by_head[f.head].id = id;

@@ -484,6 +484,72 @@ static void rings_are_disabled_and_enabled_without_a_back_end(void **state)
 	sim_free(sim);
 }
 
+/*
+ * What was given again, and not taken, can go back to the guest's ring only as far as it is the
+ * newest there: the rest waits, whether the ring goes on in this life or in another.
+ */
+static void a_ring_whose_back_end_did_not_take_what_it_was_given_again_is_stopped(void **state)
+{
+	(void)state;
+	for (unsigned int way = 0; way < 2; way++) {
+		struct sim *sim = boot();
+		const struct virtio_ops *ask = sim->front->ops;
+		uint16_t base;
+
+		for (uint64_t serial = 1; serial <= 3; serial++)
+			request(sim, 0, serial);
+		has(sim, 0, 3, (const uint64_t[]){ 1, 2, 3 });
+		sim_backend_complete(sim, 0, 1);
+		lose(sim);
+		gets(sim, 0, 2);
+		comes(sim);
+		if (way == 0) {
+			assert_int_equal(ask->ring_enable(sim->front, 0, false, &err), 0);
+			assert_int_equal(ask->ring_enable(sim->front, 0, true, &err), 0);
+		} else {
+			assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
+			assert_int_equal(base, 2); /* 3 is the guest's again, 1 waits */
+			assert_int_equal(sim_ring_start(sim, 0, base), 0);
+		}
+		is(sim, UMBRA_DEVICE_SHADOWED);
+		has(sim, 0, 2, (const uint64_t[]){ 1, 3 });
+		completes_all(sim, 0);
+		gets(sim, 0, 1);
+		gets(sim, 0, 3);
+		gets_nothing(sim, 0);
+		sim_free(sim);
+	}
+}
+
+/* A back-end that is passed through would never hear of it. */
+static void what_waits_is_not_passed_through(void **state)
+{
+	struct sim *sim = boot_with(UMBRA_SHADOW_AUTO, VIRTIO_ID_BLOCK);
+	uint16_t base;
+
+	(void)state;
+	assert_int_equal(shadow_device_switch(sim->device, true, &err), 0);
+	for (uint64_t serial = 1; serial <= 3; serial++)
+		request(sim, 0, serial);
+	has(sim, 0, 3, (const uint64_t[]){ 1, 2, 3 });
+	sim_backend_complete(sim, 0, 1);
+	lose(sim);
+	gets(sim, 0, 2);
+	comes(sim);
+	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
+	assert_int_equal(shadow_device_switch(sim->device, false, &err), -EOPNOTSUPP);
+	assert_non_null(strstr(err.text, "queue 0: 1 requests wait"));
+	assert_int_equal(sim_ring_start(sim, 0, base), 0);
+	is(sim, UMBRA_DEVICE_SHADOWED);
+	has(sim, 0, 2, (const uint64_t[]){ 1, 3 });
+	completes_all(sim, 0);
+	gets(sim, 0, 1);
+	gets(sim, 0, 3);
+	assert_int_equal(shadow_device_switch(sim->device, false, &err), 0);
+	is(sim, UMBRA_DEVICE_PASSTHROUGH);
+	sim_free(sim);
+}
+
 /* It dies as it is asked to stop a ring. */
 static void a_ring_whose_stop_finds_it_dead_is_stopped_all_the_same(void **state)
 {
@@ -606,6 +672,9 @@ int main(void)
 		cmocka_unit_test(a_message_that_finds_it_dead_is_to_be_asked_again),
 		cmocka_unit_test(rings_are_stopped_and_started_without_a_back_end),
 		cmocka_unit_test(rings_are_disabled_and_enabled_without_a_back_end),
+		cmocka_unit_test(
+			a_ring_whose_back_end_did_not_take_what_it_was_given_again_is_stopped),
+		cmocka_unit_test(what_waits_is_not_passed_through),
 		cmocka_unit_test(a_ring_whose_stop_finds_it_dead_is_stopped_all_the_same),
 		cmocka_unit_test(a_guest_that_resets_its_device_is_owed_nothing),
 		cmocka_unit_test(a_front_end_that_leaves_leaves_nothing),
