@@ -68,9 +68,11 @@ void shadow_device_hold_for(struct shadow_device *d, uint32_t type);
 bool shadow_device_lose_backend(struct shadow_device *d, const struct umbra_error *why);
 /* HELD: requests that the lost back-end may have done or not. */
 unsigned int shadow_device_held(const struct shadow_device *d);
-/* HELD: whoever was lost writes no more, so that these may be given to another. */
+/* HELD: requests that it may yet work on, also such that nobody waits for any more: until there
+ * are none, nothing may be given to another. */
+unsigned int shadow_device_unsettled(const struct shadow_device *d);
+/* HELD: whoever was lost writes no more. */
 void shadow_device_backend_is_dead(struct shadow_device *d);
-bool shadow_device_may_return(const struct shadow_device *d);
 /*
  * HELD: @backend (borrowed), which was connected, takes the place of the lost one, unless it
  * has less than was promised to the guest (-EOPNOTSUPP), or as of virtio_ops.h.  Then the

@@ -69,10 +69,12 @@ struct shadow_hold {
 	uint32_t type;        /* virtio device type; 0: it is not waited for */
 	struct learnt learnt; /* of the back-end that is there, or was */
 	struct absent absent; /* in its place */
-	bool is_dead;         /* HELD: the lost one writes no more, or had nothing */
-	uint64_t since_us;    /* HELD: host time */
-	uint64_t count;       /* how often it was held */
-	uint64_t replayed;    /* requests that another back-end was given again */
+	/* HELD: requests that the lost one may yet work on, whether anybody waits for them or not;
+	 * 0: there are none, or it is dead. */
+	unsigned int unsettled;
+	uint64_t since_us; /* HELD: host time */
+	uint64_t count;    /* how often it was held */
+	uint64_t replayed; /* requests that another back-end was given again */
 	uint64_t last_us, longest_us;
 };
 
@@ -266,7 +268,8 @@ UMBRA_MUST_CHECK int shadow_begin_again(struct shadow_device *d, struct umbra_er
  * be held, let go of all rings and enter BACKEND_LOST, unless it is only that nobody waits for
  * the back-end any more (-ECANCELED).  Else returns @code. */
 int shadow_backend_judge(struct shadow_device *d, int code, const struct umbra_error *err);
-/* All rings are held, and nobody is the back-end. */
+/* All rings are held, nobody is the back-end, and what the one that was it may yet work on is
+ * hold.unsettled. */
 void shadow_hold_rings(struct shadow_device *d);
 static inline bool shadow_is_held(const struct shadow_device *d)
 {

@@ -14,7 +14,10 @@
  * The dead must be dead.  A request that the old one still works on, and that the new one has
  * done meanwhile, is done again when the guest has long written something else there.  So
  * the owner says when nothing more can come of it (shadow_device_backend_is_dead()); with no
- * request that it may have, nothing has to be waited for.
+ * request that it may have, nothing has to be waited for.  What it may have is counted as it is
+ * lost, and a guest that resets its device, or a front-end that stops a ring, takes nothing from
+ * that: nobody waits for these requests any more, and they are written all the same.  One that
+ * is lost after it was given something by a return is one more that must be dead.
  *
  * Our eventfds, and our own memory, of which the old one has a mapping, are not used again: the
  * former are closed here, the latter as the next one comes (shadow_return.c).
@@ -49,7 +52,7 @@ void shadow_hold_rings(struct shadow_device *d)
 {
 	struct lane_context c = shadow_lanes_context(d);
 
-	lanes_hold(d->lanes, &c);
+	d->hold.unsettled = lanes_hold(d->lanes, &c);
 	d->start_at = 0;
 	d->backend = &d->hold.absent.device;
 	d->backend_knows_features = true; /* nobody has to be told */
@@ -71,7 +74,6 @@ static void hold_begin(struct shadow_device *d, const char *why)
 	shadow_hold_rings(d);
 	d->hold.since_us = device_host_now_us(d->host->device);
 	d->hold.count++;
-	d->hold.is_dead = !shadow_device_held(d);
 	snprintf(reason, sizeof(reason), "%s", why);
 	log_error("%s; its queues are held, with %u requests that it may have done or not", reason,
 		  shadow_device_held(d));
@@ -104,10 +106,10 @@ bool shadow_device_lose_backend(struct shadow_device *d, const struct umbra_erro
 
 void shadow_device_backend_is_dead(struct shadow_device *d)
 {
-	d->hold.is_dead = true;
+	d->hold.unsettled = 0;
 }
 
-bool shadow_device_may_return(const struct shadow_device *d)
+unsigned int shadow_device_unsettled(const struct shadow_device *d)
 {
-	return d->hold.is_dead || !shadow_device_held(d);
+	return d->hold.unsettled;
 }

@@ -275,21 +275,24 @@ uint16_t lane_held_chains(const struct lane *r)
 	return lane_is_wanted(r) || lane_is_stopped(r) ? lane_waiting(r) : 0;
 }
 
-void lane_hold(struct lane *r, const struct lane_context *c)
+uint16_t lane_hold(struct lane *r, const struct lane_context *c)
 {
 	struct lane_context alone = *c;
+	uint16_t unsettled;
 
 	alone.backend = NULL;
 	lane_expect_step(r, LANE_HOLD);
 	lane_pause(r, c);
 	if (r->state != LANE_BROKEN && r->ops->hold(r, c))
 		lane_break(r, c, NULL);
+	unsettled = lane_undrained(r);
 	let_go(r, &alone);
 	if (r->state == LANE_BROKEN)
 		r->ops = &lane_untouched;
 	lane_take_step(r, LANE_HOLD);
 	/* A completion's call may have died with the back-end. */
 	device_host_notify(c->host->device, r->front.call_fd);
+	return unsettled;
 }
 
 void lane_discard(struct lane *r, const struct lane_context *c)

@@ -243,9 +243,9 @@ UMBRA_MUST_CHECK int lane_replay(struct lane *r, struct shadow_host *host, uint6
  * The back-end is gone, and another is waited for.  What it has used is completed to the guest,
  * who is called; what it may have done or not is kept, and given to the next one in the order
  * in which it was taken.  The ring is WANTED, and r->base is where it can go on; one that is
- * broken stays so.
+ * broken stays so.  Returns how many chains the one that is gone may still work on, kept or not.
  */
-void lane_hold(struct lane *r, const struct lane_context *c);
+uint16_t lane_hold(struct lane *r, const struct lane_context *c);
 /* Can that be done?  Not of a ring that is passed through. */
 bool lane_can_hold(const struct lane *r);
 /* Chains that wait for the next back-end, since another one may have done them or not. */

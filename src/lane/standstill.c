@@ -300,14 +300,21 @@ int lanes_take_back(struct lanes *lanes, const struct lane_context *c, struct um
 	return 0;
 }
 
-void lanes_hold(struct lanes *lanes, const struct lane_context *c)
+unsigned int lanes_hold(struct lanes *lanes, const struct lane_context *c)
 {
+	unsigned int unsettled = 0;
+
 	for (unsigned int i = 0; i < lanes->count; i++) {
 		struct lane *r = &lanes->lane[i];
 
+		if (!r->queue)
+			ghosts_look(r, own_ring_size(r, c));
+		unsettled += lane_ghosts(r) + r->left;
 		if (lane_is_at_backend(r) || (lane_runs(r) && lane_is_halted(r)))
-			lane_hold(r, c);
+			unsettled += lane_hold(r, c);
 		ghosts_forget(r);
 		own_ring_close(r);
+		r->left = false;
 	}
+	return unsettled;
 }

@@ -33,7 +33,8 @@ UMBRA_MUST_CHECK int lanes_take_back(struct lanes *lanes, const struct lane_cont
 void lanes_finish(struct lanes *lanes, const struct lane_context *c);
 
 /* The back-end is gone: lane_hold() all that it has.  None of our eventfds, and no ids, that it was
- * given are used again. */
-void lanes_hold(struct lanes *lanes, const struct lane_context *c);
+ * given are used again.  Returns how many chains it may still work on: also those of a ring that
+ * is broken, that was stopped by force, or that its guest has forgotten. */
+unsigned int lanes_hold(struct lanes *lanes, const struct lane_context *c);
 
 #endif

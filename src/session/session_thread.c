@@ -13,7 +13,8 @@
  *	SERVED		goes		likewise, unless its device is held; then:
  *	SERVED		ABSENT		it is waited until another one may come, and looked for
  *	SERVED		SOUGHT		attempts, as long as it takes
- *	SERVED		comes		the device is given it, or, of no use, it is let go
+ *	SERVED		comes		the device is given it; or, of no use, it is let go, or
+ *					lost as the one before
  *
  * A back-end that does not answer is waited for, because to give up would end the
  * connection and with it the guest's device.  What has a deadline is the operator's
@@ -243,7 +244,10 @@ static void restore(struct session *s)
 	if (s->kind->give(s, s->back.device, &err)) {
 		error_prefix(&err, 0, "the back-end that has come is of no use");
 		held_up(s, &err);
-		back_end_seek_on(&s->back);
+		if (s->kind->may_return(s, &err))
+			back_end_seek_on(&s->back);
+		else
+			back_end_lose(&s->back); /* it was given requests */
 		return;
 	}
 	s->held_up.text[0] = '\0';

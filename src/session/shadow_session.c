@@ -296,13 +296,13 @@ static bool may_return(struct session *s, struct umbra_error *why)
 
 	if (back_end_has_ended(&s->back))
 		shadow_device_backend_is_dead(d);
-	if (shadow_device_may_return(d))
+	if (!shadow_device_unsettled(d))
 		return true;
 	error_set(why, -EBUSY,
 		  "the back-end that was lost has %u requests, and %s: they are given to no other "
 		  "before it has ended, or somebody says that it writes no more (umbra ctl "
 		  "backend-trust)",
-		  shadow_device_held(d),
+		  shadow_device_unsettled(d),
 		  back_end_is_watched(&s->back) ? s->back.process.name : s->back.process.doubt);
 	return false;
 }

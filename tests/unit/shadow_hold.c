@@ -283,18 +283,83 @@ static void nothing_is_given_before_the_dead_is_dead(void **state)
 
 	(void)state;
 	lose(sim);
-	assert_true(shadow_device_may_return(sim->device)); /* it had nothing */
+	assert_int_equal(shadow_device_unsettled(sim->device), 0); /* it had nothing */
 	comes(sim);
 	request(sim, 1, 1);
 	lose(sim);
 	assert_int_equal(shadow_device_held(sim->device), 1);
-	assert_false(shadow_device_may_return(sim->device));
+	assert_int_equal(shadow_device_unsettled(sim->device), 1);
 	shadow_device_backend_is_dead(sim->device);
-	assert_true(shadow_device_may_return(sim->device));
+	assert_int_equal(shadow_device_unsettled(sim->device), 0);
 	comes(sim);
 	/* That was said of the former one. */
 	lose(sim);
-	assert_false(shadow_device_may_return(sim->device));
+	assert_int_equal(shadow_device_unsettled(sim->device), 1);
+	sim_free(sim);
+}
+
+/* It goes on writing, whatever becomes of the guest that asked for it. */
+static void a_reset_does_not_kill_the_dead(void **state)
+{
+	struct sim *sim = boot();
+	uint16_t base;
+
+	(void)state;
+	request(sim, 0, 1);
+	request(sim, 1, 2);
+	lose(sim);
+	assert_int_equal(ring_stop_at(sim->front, 1, &base, &err), 0);
+	assert_int_equal(sim->front->ops->reset(sim->front, &err), 0);
+	assert_int_equal(shadow_device_held(sim->device), 0);
+	assert_int_equal(shadow_device_unsettled(sim->device), 2);
+	sim_free(sim);
+}
+
+static void what_it_has_of_a_broken_ring_counts(void **state)
+{
+	struct sim *sim = boot();
+
+	(void)state;
+	request(sim, 0, 1);
+	request(sim, 0, 2);
+	sim_backend_take(sim, 0, 1);
+	sim->queues[0].device.split.used->ring[0].id = le32_from(0xffff);
+	shm_store16_release(&sim->queues[0].device.split.used->idx, 1);
+	request(sim, 0, 3);
+	shadow_device_check_queues(sim->device);
+	is(sim, UMBRA_DEVICE_BROKEN);
+	lose(sim);
+	assert_int_equal(shadow_device_held(sim->device), 0);
+	assert_int_equal(shadow_device_unsettled(sim->device), 2);
+	sim_free(sim);
+}
+
+/* The last that it hears of a return is DRIVER_OK, when it has the requests. */
+static void one_that_is_lost_with_what_it_was_given_must_be_dead_as_well(void **state)
+{
+	struct sim *sim = boot();
+	unsigned int calls_of_a_return;
+
+	(void)state;
+	request(sim, 0, 1);
+	request(sim, 1, 2);
+	lose(sim);
+	shadow_device_backend_is_dead(sim->device);
+	comes(sim);
+	calls_of_a_return = calls;
+	lose(sim);
+	shadow_device_backend_is_dead(sim->device);
+	dies_at = calls_of_a_return;
+	assert_int_equal(shadow_device_return(sim->device, &sim->backend, &err), -ECONNRESET);
+	is(sim, UMBRA_DEVICE_HELD);
+	assert_int_equal(shadow_device_held(sim->device), 2);
+	assert_int_equal(shadow_device_unsettled(sim->device), 2);
+	bury(sim);
+	dies_at = 1;
+	assert_int_equal(shadow_device_return(sim->device, &sim->backend, &err), -ECONNRESET);
+	bury(sim);
+	comes(sim);
+	has(sim, 0, 1, (const uint64_t[]){ 1 });
 	sim_free(sim);
 }
 
@@ -665,6 +730,9 @@ int main(void)
 		cmocka_unit_test(a_guest_that_sleeps_is_called_when_queues_run_again),
 		cmocka_unit_test(it_may_happen_again_and_again),
 		cmocka_unit_test(nothing_is_given_before_the_dead_is_dead),
+		cmocka_unit_test(a_reset_does_not_kill_the_dead),
+		cmocka_unit_test(what_it_has_of_a_broken_ring_counts),
+		cmocka_unit_test(one_that_is_lost_with_what_it_was_given_must_be_dead_as_well),
 		cmocka_unit_test(one_that_has_less_is_refused),
 		cmocka_unit_test(a_disk_that_has_grown_is_told),
 		cmocka_unit_test(one_that_dies_on_the_way_is_as_if_it_had_never_come),
