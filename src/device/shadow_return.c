@@ -73,30 +73,44 @@ static int queues_check(const struct shadow_device *d, struct virtio_device *bac
 
 #define BLOCK_CAPACITY_BYTES 8u /* struct virtio_blk_config begins with the capacity */
 
-/* What was read of the configuration is read again.  *@changed: it says something else. */
-static int config_compare(struct shadow_device *d, struct virtio_device *backend, bool *changed,
-			  struct umbra_error *err)
+/* What it has said before it is the back-end, and which nobody is told before. */
+struct greeting {
+	uint64_t features;
+	uint8_t config[LEARNT_CONFIG_MAX];
+	uint32_t config_size; /* as much as was read of it before */
+};
+
+static int greeting_take_config(const struct shadow_device *d, struct virtio_device *backend,
+				struct greeting *g, struct umbra_error *err)
 {
-	struct learnt *learnt = &d->hold.learnt;
-	uint8_t bytes[LEARNT_CONFIG_MAX] = { 0 };
-	uint32_t size = learnt_config_size(learnt);
-	int rc = size ? backend->ops->get_config(backend, 0, bytes, size, err) : 0;
+	const struct learnt *learnt = &d->hold.learnt;
+	uint32_t size = g->config_size = learnt_config_size(learnt);
+	int rc = size ? backend->ops->get_config(backend, 0, g->config, size, err) : 0;
 	le64 now, before;
 
-	*changed = false;
 	if (rc || !size)
 		return rc;
-	memcpy(&now, bytes, sizeof(now));
+	memcpy(&now, g->config, sizeof(now));
 	memcpy(&before, learnt->config, sizeof(before));
 	if (d->hold.type == VIRTIO_ID_BLOCK && learnt_has_config(learnt, 0, BLOCK_CAPACITY_BYTES) &&
 	    le64_to(now) < le64_to(before))
 		return error_set(err, -EOPNOTSUPP,
 				 "its disk has %" PRIu64 " sectors, and the guest's had %" PRIu64,
 				 le64_to(now), le64_to(before));
-	for (uint32_t i = 0; i < size; i++)
-		*changed |= learnt_has_config(learnt, i, 1) && bytes[i] != learnt->config[i];
-	learnt_config(learnt, 0, bytes, size);
 	return 0;
+}
+
+/* What it has said is known from now on.  True: the guest knows another configuration. */
+static bool greeting_learn(struct shadow_device *d, const struct greeting *g)
+{
+	struct learnt *learnt = &d->hold.learnt;
+	bool changed = false;
+
+	for (uint32_t i = 0; i < g->config_size; i++)
+		changed |= learnt_has_config(learnt, i, 1) && g->config[i] != learnt->config[i];
+	learnt_config(learnt, 0, g->config, g->config_size);
+	d->backend_features = learnt->features = g->features;
+	return changed;
 }
 
 /* Everything that it has to know before a ring starts. */
@@ -150,14 +164,13 @@ int shadow_device_return(struct shadow_device *d, struct virtio_device *backend,
 			 struct umbra_error *err)
 {
 	unsigned int held = shadow_device_held(d);
-	uint64_t features;
-	bool changed;
-	int rc = features_check(d, backend, &features, err);
+	struct greeting g = { .features = 0 };
+	int rc = features_check(d, backend, &g.features, err);
 
 	if (!rc)
 		rc = queues_check(d, backend, err);
 	if (!rc)
-		rc = config_compare(d, backend, &changed, err);
+		rc = greeting_take_config(d, backend, &g, err);
 	if (rc)
 		return rc;
 	shadow_own_fini(d); /* what nobody was given */
@@ -170,7 +183,6 @@ int shadow_device_return(struct shadow_device *d, struct virtio_device *backend,
 		shadow_hold_rings(d);
 		return rc == -ERESTART ? -ECONNRESET : rc; /* that one is lost, too */
 	}
-	d->backend_features = d->hold.learnt.features = features;
-	returned(d, held, changed);
+	returned(d, held, greeting_learn(d, &g));
 	return 0;
 }

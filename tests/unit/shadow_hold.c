@@ -415,6 +415,33 @@ static void a_disk_that_has_grown_is_told(void **state)
 	sim_free(sim);
 }
 
+/* Nobody has been told of the one that died. */
+static void a_disk_that_had_grown_and_died_on_the_way_was_never_there(void **state)
+{
+	struct sim *sim = boot();
+	uint64_t capacity = 0;
+
+	(void)state;
+	lose(sim);
+	sectors = 2 * SECTORS;
+	dies_at = 4; /* after its configuration */
+	assert_int_equal(shadow_device_return(sim->device, &sim->backend, &err), -ECONNRESET);
+	bury(sim);
+	assert_int_equal(sim->front->ops->get_config(sim->front, 0, &capacity, 8, &err), 0);
+	assert_int_equal(capacity, SECTORS);
+	comes(sim);
+	assert_int_equal(sim->host.configs_changed, 1);
+	lose(sim);
+	sectors = 3 * SECTORS;
+	dies_at = 4;
+	assert_int_equal(shadow_device_return(sim->device, &sim->backend, &err), -ECONNRESET);
+	bury(sim);
+	sectors = 2 * SECTORS;
+	comes(sim);
+	assert_int_equal(sim->host.configs_changed, 1);
+	sim_free(sim);
+}
+
 /* It dies at each call of its own greeting, before or after it has done what it was asked. */
 static void one_that_dies_on_the_way_is_as_if_it_had_never_come(void **state)
 {
@@ -735,6 +762,7 @@ int main(void)
 		cmocka_unit_test(one_that_is_lost_with_what_it_was_given_must_be_dead_as_well),
 		cmocka_unit_test(one_that_has_less_is_refused),
 		cmocka_unit_test(a_disk_that_has_grown_is_told),
+		cmocka_unit_test(a_disk_that_had_grown_and_died_on_the_way_was_never_there),
 		cmocka_unit_test(one_that_dies_on_the_way_is_as_if_it_had_never_come),
 		cmocka_unit_test(what_was_learnt_is_answered),
 		cmocka_unit_test(a_message_that_finds_it_dead_is_to_be_asked_again),
