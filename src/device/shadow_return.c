@@ -55,20 +55,39 @@ static int features_check(struct shadow_device *d, struct virtio_device *backend
 	return backend->ops->set_protocol_features(backend, d->protocol_features, err);
 }
 
+/* One more than the highest that the front-end has started. */
+static unsigned int queues_used(const struct shadow_device *d)
+{
+	unsigned int count = lanes_count(d->lanes);
+
+	while (count && lane_is_stopped(lane_at(d->lanes, count - 1)))
+		count--;
+	return count;
+}
+
+/* Not every front-end asks how many there are before it uses them. */
 static int queues_check(const struct shadow_device *d, struct virtio_device *backend,
 			struct umbra_error *err)
 {
-	uint64_t count, promised = d->hold.learnt.queue_count;
+	uint64_t count, told = d->hold.learnt.queue_count, used = queues_used(d);
 	int rc;
 
-	if (!promised)
+	if (!told && used < 2)
 		return 0;
 	rc = backend->ops->get_queue_num(backend, &count, err);
-	if (rc || count >= promised)
+	if (rc == -EOPNOTSUPP && !told) /* no VHOST_USER_PROTOCOL_F_MQ: it cannot be asked */
+		return 0;
+	if (rc)
 		return rc;
-	return error_set(err, -EOPNOTSUPP,
-			 "it has %" PRIu64 " queues, and the VMM was told of %" PRIu64, count,
-			 promised);
+	if (count < told)
+		return error_set(err, -EOPNOTSUPP,
+				 "it has %" PRIu64 " queues, and the VMM was told of %" PRIu64,
+				 count, told);
+	if (count < used)
+		return error_set(err, -EOPNOTSUPP,
+				 "it has %" PRIu64 " queues, and the VMM uses %" PRIu64, count,
+				 used);
+	return 0;
 }
 
 #define BLOCK_CAPACITY_BYTES 8u /* struct virtio_blk_config begins with the capacity */

@@ -397,6 +397,22 @@ static void one_that_has_less_is_refused(void **state)
 	sim_free(sim);
 }
 
+/* The front-end has never asked how many there are. */
+static void one_that_has_fewer_than_are_used_is_refused(void **state)
+{
+	struct sim *sim = boot();
+
+	(void)state;
+	request(sim, 1, 1);
+	lose(sim);
+	sim->queue_num = 1;
+	is_refused(sim, "1 queues, and the VMM uses 2");
+	sim->queue_num = 2;
+	comes(sim);
+	has(sim, 1, 1, (const uint64_t[]){ 1 });
+	sim_free(sim);
+}
+
 static void a_disk_that_has_grown_is_told(void **state)
 {
 	struct sim *sim = boot();
@@ -761,6 +777,7 @@ int main(void)
 		cmocka_unit_test(what_it_has_of_a_broken_ring_counts),
 		cmocka_unit_test(one_that_is_lost_with_what_it_was_given_must_be_dead_as_well),
 		cmocka_unit_test(one_that_has_less_is_refused),
+		cmocka_unit_test(one_that_has_fewer_than_are_used_is_refused),
 		cmocka_unit_test(a_disk_that_has_grown_is_told),
 		cmocka_unit_test(a_disk_that_had_grown_and_died_on_the_way_was_never_there),
 		cmocka_unit_test(one_that_dies_on_the_way_is_as_if_it_had_never_come),
