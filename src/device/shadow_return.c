@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
 #include <string.h>
@@ -42,6 +43,10 @@ static int features_check(struct shadow_device *d, struct virtio_device *backend
 		return error_set(err, -EOPNOTSUPP,
 				 "it lacks the features 0x%" PRIx64 " that the guest was promised",
 				 promised & ~*features);
+	if (d->hold.type == VIRTIO_ID_BLOCK &&
+	    *features & ~d->hold.learnt.features & BIT64(VIRTIO_BLK_F_RO))
+		return error_set(err, -EOPNOTSUPP,
+				 "its disk is read-only, and the guest's was not");
 	if (!d->protocol_features)
 		return 0;
 	rc = backend->ops->get_protocol_features(backend, &protocol, err);

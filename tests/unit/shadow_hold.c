@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
 #include <stdio.h>
@@ -388,6 +389,8 @@ static void one_that_has_less_is_refused(void **state)
 	sectors = SECTORS;
 	sim->features = EVENT;
 	is_refused(sim, "lacks the features 0x100000000");
+	sim->features = V1 | EVENT | BIT64(VIRTIO_BLK_F_RO);
+	is_refused(sim, "its disk is read-only");
 	sim->features = V1 | EVENT;
 	sim->queue_num = 1;
 	is_refused(sim, "1 queues, and the VMM was told of 2");
