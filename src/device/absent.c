@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "umbra/shadow_device.h"
+#include "virtio/feature_bits.h"
 
 /* --- what was learnt -------------------------------------------------------- */
 
@@ -69,8 +70,13 @@ static int accept_u64(struct virtio_device *self, uint64_t value, struct umbra_e
 static int get_protocol_features(struct virtio_device *self, uint64_t *features,
 				 struct umbra_error *err)
 {
-	(void)err;
-	*features = learnt_of(self)->protocol_features;
+	const struct learnt *learnt = learnt_of(self);
+
+	if (!learnt->has_protocol_features &&
+	    learnt->features & BIT64(VHOST_USER_F_PROTOCOL_FEATURES))
+		return error_set(err, -EREMOTEIO,
+				 "the back-end is away, and has not said its protocol features");
+	*features = learnt->protocol_features;
 	return 0;
 }
 

@@ -6,8 +6,9 @@
  * table, stop and start their rings whenever their guest or their operator likes.  So what a
  * back-end has said is learnt as it is relayed, and answered from here when it is away; what
  * the front-end says meanwhile is accepted, since the device keeps it and tells the next
- * back-end all of it.  What nobody can answer is refused with -EREMOTEIO: a part of the
- * configuration that was never read, or a write to it, which only the device can judge.
+ * back-end all of it.  What nobody can answer is refused with -EREMOTEIO: protocol features that
+ * were never asked for, a part of the configuration that was never read, or a write to it, which
+ * only the device can judge.
  *
  * A ring is never started here: a device that is held leaves its rings WANTED.
  *
@@ -27,6 +28,7 @@
 /* What a back-end has said to its front-end. */
 struct learnt {
 	uint64_t features, protocol_features;
+	bool has_protocol_features;         /* it was asked for them */
 	uint64_t queue_count, memory_slots; /* 0: it was not asked */
 	uint8_t status;                     /* what the front-end set last */
 	uint8_t config[LEARNT_CONFIG_MAX];

@@ -128,9 +128,11 @@ int shadow_get_protocol_features(struct virtio_device *self, uint64_t *features,
 		return rc;
 	rc = shadow_backend_judge(
 		d, d->backend->ops->get_protocol_features(d->backend, features, err), err);
-	if (!rc)
-		d->hold.learnt.protocol_features = *features;
-	return rc;
+	if (rc)
+		return rc;
+	d->hold.learnt.protocol_features = *features;
+	d->hold.learnt.has_protocol_features = true;
+	return 0;
 }
 
 int shadow_set_protocol_features(struct virtio_device *self, uint64_t features,
