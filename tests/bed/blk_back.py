@@ -46,8 +46,9 @@ class BlkBack:
         bed.start(self, stop=lambda: self.process.kill())
         self.start(plan)
 
-    def start(self, plan="", **options):
-        """A new process, on the same socket and disk; options from now on."""
+    def start(self, plan="", waits=True, **options):
+        """A new process, on the same socket and disk; options from now on.  It is waited for
+        until it listens, unless that may be over before one sees it."""
         self.options.update(options)
         words = [f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
                  for name, value in self.options.items()]
@@ -57,7 +58,8 @@ class BlkBack:
              f"--disk={self.image}", f"--plan={plan}", *words,
              *([f"--journal={self.journal_path}"] if self.journal_path else [])],
             self.bed.log(self.name), console=True)
-        wait_until(lambda: listens(self.socket), f"{self.name} to listen")
+        if waits:
+            wait_until(lambda: listens(self.socket), f"{self.name} to listen")
 
     def restart(self, plan="", **options):
         """What an operator does with one that is not dead yet."""
@@ -151,8 +153,8 @@ class DiskRing(VmmRing):
         struct.pack_into("<QIHH", self.vmm.memory, self.at + 16 * descriptor, address, length,
                          flags, descriptor + 1)
 
-    def submit(self, kind, sector=0, data=b"", length=0, kick=True):
-        """Make a request available; returns its slot."""
+    def submit(self, kind, sector=0, data=b"", length=0, kick=True, offer=True):
+        """Make a request available, or ready to be made so; returns its slot."""
         slot, memory = self.free.pop(0), self.vmm.memory
         at, head = self._buffer(slot), 3 * slot
         memory[at:at + 16] = struct.pack("<IIQ", kind, 0, sector)
@@ -166,17 +168,28 @@ class DiskRing(VmmRing):
             struct.pack_into("<QIHH", memory, self.at + 16 * head + 32, at + 16, 1, 2, 0)
         struct.pack_into("<H", memory, self.avail_at + 4 + 2 * (self.next % self.size), head)
         self.next = self.next + 1 & 0xffff
-        # Each completion is to be told.
-        struct.pack_into("<H", memory, self.wish_at, self.seen)
-        struct.pack_into("<H", memory, self.avail_at + 2, self.next)
         self.flying[slot] = kind, sector, data, length
-        if kick:
-            os.eventfd_write(self.kick, 1)
+        if offer:
+            self._offer(kick)
         return slot
 
-    def write(self, sector, word, kick=True, sectors=1):
+    def _offer(self, kick):
+        # Each completion is to be told.
+        struct.pack_into("<H", self.vmm.memory, self.wish_at, self.seen)
+        struct.pack_into("<H", self.vmm.memory, self.avail_at + 2, self.next)
+        if kick:
+            os.eventfd_write(self.kick, 1)
+
+    def write(self, sector, word, kick=True, sectors=1, offer=True):
         """Of sectors that are filled with a number."""
-        return self.submit(OUT, sector, struct.pack("<Q", word) * (64 * sectors), kick=kick)
+        return self.submit(OUT, sector, struct.pack("<Q", word) * (64 * sectors), kick=kick,
+                           offer=offer)
+
+    def burst(self, words, first=0):
+        """Write these, from that sector on, all made available by one store."""
+        for number, word in enumerate(words):
+            self.write(first + number, word, offer=False)
+        self._offer(kick=True)
 
     def read(self, sector, kick=True):
         return self.submit(IN, sector, length=SECTOR, kick=kick)

@@ -138,6 +138,13 @@ class Umbra(UmbraProgram):
     def switches(self):
         return self.vhost()["switches"]
 
+    def wait_held_up(self, *reasons):
+        """Until the device is held, and one of these is in the reason; returns the status."""
+        return wait_until(
+            lambda: (status := self.status())["state"] == "held"
+            and any(reason in status["reason"] for reason in reasons) and status,
+            f"{self.name} to be held because: {' or '.join(reasons)}")
+
     # What it can be told
 
     def shadow(self, enable, deadline=PATIENCE):

@@ -31,8 +31,8 @@
  * Theory of operation.  One thread, which waits for a front-end, its messages, kicks and commands;
  * one front-end after the other.  The hook of the points writes the journal, asks the plan, and
  * does what that says.  A line of the journal is {"point": N, "at": "before used-idx", "instance":
- * I, "queue": Q, "requests": [...], "heads": [...], "value": V}, and "message" or "late" where
- *there are such; where the plan says something, "did" is what.
+ * I, "queue": Q, "requests": [...], "heads": [...], "value": V}, and "message", "sector"
+ * (before execute) or "late" where there are such; where the plan says something, "did" is what.
  *
  * Who hangs up ("close") leaves the midst of its work by longjmp(), and forgets the connection. Who
  * lingers forks before: the child has what the connection told, and nothing of it but the
@@ -104,6 +104,8 @@ static void journal_write(const struct blk_point *p, enum blk_action did)
 	}
 	if (p->message)
 		n += (size_t)sprintf(line + n, ", \"message\": %u", p->message);
+	if (p->store == BLK_EXECUTE && !p->after)
+		n += (size_t)sprintf(line + n, ", \"sector\": %" PRIu64, p->sector);
 	if (p->late)
 		n += (size_t)sprintf(line + n, ", \"late\": true");
 	if (did)

@@ -70,6 +70,7 @@ struct blk_point {
 	const struct blk_taken *about; /* the requests that it is about */
 	unsigned int about_count;
 	uint32_t message; /* the id of one that it is about; 0: none */
+	uint64_t sector;  /* before EXECUTE: the first one of the request */
 	bool late;        /* of the disk: a later back-end has written that sector already */
 };
 

@@ -372,6 +372,7 @@ static void serve_one(struct blk_queue *q)
 	p = (struct blk_point){ .store = BLK_EXECUTE,
 				.queue = q->index,
 				.value = le32toh(header.type),
+				.sector = le64toh(header.sector),
 				.about = &taken,
 				.about_count = 1 };
 	if (q->hook->reach(q->hook->opaque, &p) == BLK_KEEP) {

@@ -1,0 +1,318 @@
+"""A disk that is lost under a device that is held, at any step of a request, and the next one
+that is lost again at any message of its greeting: nothing is lost, nothing is completed
+twice, all is executed in the guest's order, and nothing late is ever written after its replay.
+
+The disk is the project's own (bed/blk_back.py), a simulated peer; so is the VMM, whose test
+is the driver.  The simplest lives after a loss are in test_lost.py.
+"""
+
+import itertools
+import struct
+
+import pytest
+from bed import BlkBack, DiskVmm
+from bed.blk_back import COMPLETING, EXECUTING, TAKING, points
+from bed.peers import (CONFIG_CHANGE, GET_CONFIG, GET_FEATURES, GET_MAX_MEM_SLOTS,
+                       GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, RESET_DEVICE, SET_BACKEND_REQ_FD,
+                       SET_FEATURES, SET_MEM_TABLE, SET_OWNER, SET_PROTOCOL_FEATURES,
+                       SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE,
+                       SET_VRING_ERR, SET_VRING_KICK, SET_VRING_NUM, encode)
+
+#: How it is lost, and what makes an end of it: an operator who kills it, or who says that it
+#: writes no more, after it has written.
+ENDS = {"die": None, "close": "kill", "linger": "kill", "hang": "kill",
+        "close-trust": "trust", "linger-trust": "trust"}
+
+#: What is written: never the same twice.
+WORDS = itertools.count(1)
+
+
+class Bench:
+    """A disk, umbra, which holds, and a VMM with rings."""
+
+    def __init__(self, bed, queues=1, base=0, channel=False, reads_config=False, **options):
+        self.bed = bed
+        self.disk = BlkBack(bed, queues=queues, **{"order": "in", **options})
+        self.umbra = bed.umbra(self.disk, shadow="on",
+                               options=["--reconnect", "--device-type=block"])
+        self.vmm = DiskVmm(bed, self.umbra).begin(channel)
+        if reads_config:
+            assert self.sectors() == 131072
+        self.rings = [self.vmm.disk_ring(index, base=base).start() for index in range(queues)]
+        self.ring = self.rings[0]
+        for ring in self.rings:         # so that the kick with which a ring begins is read
+            ring.write(99, next(WORDS))
+            ring.drain(self.disk)
+
+    def sectors(self):
+        answer = self.vmm.ask(GET_CONFIG, struct.pack("<III", 0, 8, 0) + bytes(8))
+        return struct.unpack("<Q", answer[12:])[0]
+
+    def write(self, count, first=0):
+        self.ring.burst([next(WORDS) for _ in range(count)], first)
+
+    def lose(self, place, in_flight, loss="die"):
+        """Until it is held; returns the sectors of what is not done, in the guest's order."""
+        self.umbra.qmp.events.clear()
+        self.disk.plan(f"{loss}@{place}")
+        self.write(in_flight)
+        self.disk.wait_did(loss)
+        if loss == "die":
+            self.disk.wait_death()
+        if loss == "hang":
+            self.disk.process.kill()
+        self.wait_held()
+        self.ring.collect_judged(self.disk)
+        return [sector for _, sector, _, _ in self.ring.flying.values()]
+
+    def wait_held(self):
+        self.umbra.qmp.wait_event("SHADOW_STATE_CHANGE", lambda data: data["to"] == "held")
+
+    def mark(self):
+        """Where the journal is, for executed_since()."""
+        return len(self.disk.journal())
+
+    def executed_since(self, mark):
+        """By the instance that serves now, and nobody else."""
+        lines = self.disk.at("before execute", mark)
+        assert {line["instance"] for line in lines} <= {self.disk.state()["instance"]}
+        return [line["sector"] for line in lines]
+
+    def go_on(self, held, mark):
+        """Another one serves: what was held is done once more, in order, and no more."""
+        self.umbra.wait_state("shadowed")
+        self.ring.drain(self.disk)
+        assert self.executed_since(mark) == held
+        assert self.disk.state()["late"] == 0
+        self.write(2, first=40)
+        self.ring.drain(self.disk)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_what_a_lost_disk_may_have_done_is_done_again_once_and_in_order(bed, end):
+    bench = Bench(bed, base=65500)
+    loss = end.split("-")[0]
+    for number, place in enumerate(points(TAKING + EXECUTING + COMPLETING), list(ENDS).index(end)):
+        held = bench.lose(place, (1, 2, 20)[number % 3], loss)
+        if ENDS[end] and loss != "hang" and held:
+            bench.umbra.wait_held_up(f"the back-end that was lost has {len(held)} requests")
+            assert not bench.disk.state()["connected"]
+            bench.write(1, first=50)    # the guest does not know
+            held.append(50)
+        if loss == "linger":
+            assert bench.disk.state()["lingering"] == 1
+            if ENDS[end] == "trust" or not held:
+                bench.disk.go()
+        mark = bench.mark()
+        if ENDS[end] != "trust":
+            bench.disk.process.kill()
+            bench.disk.start()
+        elif held:
+            bench.umbra.qmp.execute("backend-trust")
+        bench.go_on(held, mark)
+
+
+#: Messages of a return, in their order, for a disk of one queue.
+RETURN = [SET_OWNER, GET_FEATURES, GET_PROTOCOL_FEATURES, SET_PROTOCOL_FEATURES,
+          SET_BACKEND_REQ_FD, GET_CONFIG, SET_FEATURES, GET_MAX_MEM_SLOTS, SET_MEM_TABLE,
+          SET_VRING_NUM, SET_VRING_BASE, SET_VRING_ADDR, SET_VRING_CALL, SET_VRING_ERR,
+          SET_VRING_KICK, SET_VRING_ENABLE]
+
+
+#: Of the first greeting, when its answers are not known yet, up to a ring that runs.
+SETUP = [GET_FEATURES, GET_PROTOCOL_FEATURES, SET_PROTOCOL_FEATURES, *RETURN[6:]]
+
+
+@pytest.mark.parametrize("loss", ["die", "close"])
+def test_one_that_is_lost_in_its_greeting_is_as_if_it_had_never_come(bed, loss):
+    bench = Bench(bed, base=65530, reads_config=True)
+    for number, (message, when) in enumerate(itertools.product(RETURN, ("before", "after"))):
+        held = bench.lose("before-execute", (1, 2, 20)[number % 3])
+        mark = bench.mark()
+        bench.disk.start(plan=f"{loss}@{when}-message:{message}", waits=False)
+        bench.disk.wait_did(loss)
+        if loss == "die":
+            bench.disk.wait_death()
+            assert bench.umbra.status()["held-requests"] == len(held)
+            bench.disk.start()
+        bench.go_on(held, mark)
+    assert bench.umbra.vhost()["holds"]["count"] == 2 * len(RETURN)
+
+
+@pytest.mark.parametrize("queues", [1, 3])
+def test_a_return_says_what_a_vmm_says_in_the_order_in_which_it_says_it(bed, queues):
+    """Once each, but for GET_FEATURES, which has an answer to be waited for."""
+    def said(disk, since=0):
+        return [line["message"] for line in disk.at("before message", since)
+                if line["message"] != GET_FEATURES]
+
+    reference = BlkBack(bed, name="reference", queues=queues)
+    vmm = DiskVmm(bed, reference).begin(channel=True)
+    for index in range(queues):
+        vmm.disk_ring(index).start()
+    plain = said(reference)
+    bench = Bench(bed, queues=queues, channel=True, reads_config=True)
+    first = said(bench.disk)
+    bench.lose("before-execute", 3)
+    mark = bench.mark()
+    bench.disk.start()
+    bench.umbra.wait_state("shadowed")
+    again = said(bench.disk, mark)
+    # What was read of the disk is asked for again before the driver's features are said.
+    asked = (GET_CONFIG, GET_QUEUE_NUM)
+    assert again.index(GET_CONFIG) < again.index(SET_FEATURES)
+    assert [word for word in again if word not in asked] == \
+        [word for word in first if word not in asked]
+    # From a plain one it differs in what that one does not ask, in the place of its own
+    # channel, and in the order in which the settings of a ring come that has not started.
+    assert again[0] == SET_OWNER
+    assert again.index(SET_PROTOCOL_FEATURES) < again.index(SET_BACKEND_REQ_FD)
+    assert again.index(SET_BACKEND_REQ_FD) < again.index(SET_MEM_TABLE)
+    settings = {SET_VRING_NUM, SET_VRING_BASE, SET_VRING_ADDR, SET_VRING_CALL}
+
+    def stages(words):
+        return [stage for stage, _ in itertools.groupby(
+            "settings" if word in settings else word for word in words
+            if word not in (SET_OWNER, SET_BACKEND_REQ_FD, GET_CONFIG, GET_QUEUE_NUM,
+                            GET_MAX_MEM_SLOTS, SET_VRING_ERR))]
+    assert stages(again) == stages(plain)
+
+
+# What the next one has.
+
+def test_a_disk_that_has_shrunk_and_one_with_fewer_queues_are_refused(bed):
+    bench = Bench(bed, queues=2, reads_config=True)
+    held = bench.lose("before-execute", 3)
+    mark = bench.mark()
+    bench.disk.start(capacity=131071)
+    bench.umbra.wait_held_up("its disk has 131071 sectors, and the guest's had 131072")
+    bench.disk.restart(capacity=131072, queues=1)
+    bench.umbra.wait_held_up("it has 1 queues, and the VMM uses 2")
+    assert bench.umbra.status()["held-requests"] == 3
+    bench.disk.process.kill()
+    bench.disk.start(queues=2)
+    bench.go_on(held, mark)
+    bench.rings[1].write(7, next(WORDS))
+    bench.rings[1].drain(bench.disk)
+
+
+def test_the_number_of_queues_that_a_vmm_was_told_is_asked_for(bed):
+    bench = Bench(bed, queues=2)
+    assert bench.vmm.ask(GET_QUEUE_NUM) == struct.pack("<Q", 2)
+    held = bench.lose("before-execute", 3)
+    mark = bench.mark()
+    bench.disk.start(queues=1)
+    bench.umbra.wait_held_up("it has 1 queues, and the VMM was told of 2")
+    bench.disk.restart(queues=2)
+    bench.go_on(held, mark)
+
+
+def test_a_disk_that_has_grown_is_told_once_whoever_dies_on_the_way(bed):
+    bench = Bench(bed, channel=True, reads_config=True)
+    held = bench.lose("before-execute", 3)
+    mark = bench.mark()
+    bench.disk.start(capacity=200000, plan=f"die@after-message:{SET_FEATURES}")
+    bench.disk.wait_death()
+    bench.umbra.wait_held_up("refused", "SET_")
+    assert bench.sectors() == 131072        # as the guest was told
+    bench.disk.start()
+    bench.go_on(held, mark)
+    assert bench.vmm.channel.recv(12) == encode(CONFIG_CHANGE)
+    assert bench.sectors() == 200000
+
+
+# A front-end that does not wait.
+
+def state(index, value=0):
+    return struct.pack("<II", index, value)
+
+
+def test_a_ring_that_is_stopped_while_it_is_held_goes_on_where_it_stood(bed):
+    bench = Bench(bed, base=65534)
+    held = bench.lose("before-execute", 5)
+    mark = bench.mark()
+    ring = bench.ring
+    assert bench.vmm.stop() == ring.next
+    assert bench.umbra.state() == "held"
+    ring.start()
+    bench.disk.start()
+    bench.go_on(held, mark)
+
+
+def test_a_memory_table_that_changes_meanwhile_is_the_one_that_is_told(bed):
+    bench = Bench(bed)
+    held = bench.lose("before-execute", 5)
+    mark = bench.mark()
+    for size in (4 << 20, 8 << 20):
+        bench.vmm.request(SET_MEM_TABLE, struct.pack("<IIQQQQ", 1, 0, 0, size, 0x7f0000000000, 0),
+                          [bench.vmm.fd])
+    bench.disk.start()
+    bench.go_on(held, mark)
+
+
+@pytest.mark.parametrize("loss", ["die", "close", "linger"])
+def test_a_guest_that_resets_its_device_meanwhile_is_owed_nothing_and_is_not_hit_by_the_past(
+        bed, loss):
+    bench = Bench(bed)
+    bench.lose("before-disk-write", 5, loss)
+    ring = bench.ring
+    bench.vmm.stop()
+    bench.vmm.request(RESET_DEVICE)
+    bench.vmm.request(SET_FEATURES, struct.pack("<Q", 1 << 32 | 1 << 30 | 1 << 29))
+    ring.restart()
+    ring.start()
+    bench.write(5)                          # other words on the same sectors
+    if loss == "die":
+        bench.disk.start()
+    else:
+        bench.umbra.wait_held_up("the back-end that was lost has")
+        assert not bench.disk.state()["connected"]
+        bench.disk.restart() if loss == "close" else bench.disk.go()
+        if loss == "linger":
+            bench.umbra.qmp.execute("backend-trust")
+    mark = bench.mark()
+    bench.umbra.wait_state("shadowed")
+    ring.drain(bench.disk)
+    assert [line["sector"] for line in bench.disk.at("before execute", mark)] == list(range(5))
+    assert bench.disk.state()["late"] == 0
+    assert bench.umbra.vhost()["holds"]["replayed"] == 0
+
+
+def test_protocol_features_that_nobody_has_said_are_not_answered(bed):
+    """To one who takes the silence for none, it would be a poorer disk for good."""
+    bench = Bench(bed)
+    vmm = DiskVmm(bed, bench.umbra)
+    bench.vmm.leave()
+    vmm.ask(GET_FEATURES)
+    bench.disk.process.kill()
+    bench.wait_held()
+    with pytest.raises((ConnectionError, AssertionError)):
+        vmm.ask(GET_PROTOCOL_FEATURES)
+    vmm.leave()
+    bench.disk.start()
+    vmm = DiskVmm(bed, bench.umbra).begin()
+    ring = vmm.disk_ring().start()
+    ring.write(1, next(WORDS))
+    ring.drain(bench.disk)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_loss_in_the_first_greeting_is_held_as_soon_as_there_is_something_to_answer(bed, when):
+    bench = Bench(bed)
+    for message in SETUP:
+        bench.vmm.leave()
+        bench.disk.plan(f"die@{when}-message:{message}")
+        bench.vmm = DiskVmm(bed, bench.umbra)
+        if message == GET_FEATURES or (message, when) == (GET_PROTOCOL_FEATURES, "before"):
+            with pytest.raises((ConnectionError, AssertionError)):
+                bench.vmm.begin()
+            bench.vmm.wait_end()
+            bench.disk.wait_death()
+            bench.disk.start()
+            continue
+        ring = bench.vmm.begin().disk_ring().start()
+        bench.disk.wait_death()
+        ring.write(1, next(WORDS))
+        assert bench.umbra.status()["held-requests"] == 0
+        bench.disk.start()
+        ring.drain(bench.disk)
