@@ -87,8 +87,13 @@ int shadow_ring_set_base(struct virtio_device *self, unsigned int index, struct 
  * a back-end is there again. */
 static int ring_begin(struct shadow_device *d, struct lane *r, struct umbra_error *err)
 {
+	struct lane_context c = shadow_lanes_context(d);
+	struct umbra_error later;
 	int rc = shadow_backend_check(d, err);
 
+	if (!rc && shadow_is_held(d))
+		/* So that it is known what waits there; what is wrong with it its start says. */
+		(void)!lane_judge(r, &c, &later);
 	if (rc || shadow_is_held(d))
 		return rc;
 	if (shadow_backend_runs_as_one(d)) {

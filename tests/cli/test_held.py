@@ -235,8 +235,10 @@ def test_a_ring_that_is_stopped_while_it_is_held_goes_on_where_it_stood(bed):
     assert bench.vmm.stop() == ring.next
     assert bench.umbra.state() == "held"
     ring.start()
+    assert bench.umbra.status()["held-requests"] == len(held)
     bench.disk.start()
     bench.go_on(held, mark)
+    assert bench.umbra.vhost()["holds"]["replayed"] == len(held)
 
 
 def test_a_memory_table_that_changes_meanwhile_is_the_one_that_is_told(bed):
