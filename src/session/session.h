@@ -103,6 +103,7 @@ struct session {
 	uint64_t end_by_us; /* when the end is not waited for any longer; 0: not asked for */
 	unsigned int deadline_ms;
 	bool config_changed; /* the front-end is told next */
+	bool is_restoring;   /* a back-end is being given the device that is held */
 	/* Why the next back-end is not there yet: said once in the log; "". */
 	struct umbra_error held_up;
 	unsigned int worker_count;

@@ -20,7 +20,8 @@
  * connection and with it the guest's device.  What has a deadline is the operator's
  * request: when it passes, the operator is told, and what was asked for is undone as
  * soon as the back-end answers.  Who waits so hears when the front-end goes, and when the
- * session has to end.
+ * session has to end.  While the device is held nobody depends on the back-end that is being
+ * given it: one that does not answer is given up when the front-end has something to say.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -42,6 +43,17 @@ static void on_backend_config_change(void *opaque)
 	session_config_changed(opaque);
 }
 
+/* While another back-end is being given a device that is held, for so long a front-end that
+ * has something to say waits for a single answer; far more than a healthy one needs. */
+#define RESTORE_PATIENCE_MS 1000u
+
+static bool front_has_something_to_say(const struct session *s)
+{
+	struct pollfd front = front_end_poll(&s->front);
+
+	return poll(&front, 1, 0) == 1;
+}
+
 /* The back-end has been waited for, for @waited_ms, to answer @message. */
 static int on_backend_wait(void *opaque, const char *message, unsigned int waited_ms,
 			   struct umbra_error *err)
@@ -61,6 +73,11 @@ static int on_backend_wait(void *opaque, const char *message, unsigned int waite
 		return error_set(err, -ECANCELED,
 				 "the device is stopped, and the back-end has not answered %s for "
 				 "%u ms",
+				 message, waited_ms);
+	if (s->is_restoring && waited_ms >= RESTORE_PATIENCE_MS && front_has_something_to_say(s))
+		return error_set(err, -ECANCELED,
+				 "it has not answered %s for %u ms, and the front-end is not made "
+				 "to wait",
 				 message, waited_ms);
 	snprintf(waits_for, sizeof(waits_for), "the back-end has not answered %s for %u ms",
 		 message, waited_ms);
@@ -241,7 +258,10 @@ static void restore(struct session *s)
 		return;
 	}
 	back_end_hear(s);
-	if (s->kind->give(s, s->back.device, &err)) {
+	s->is_restoring = true;
+	rc = s->kind->give(s, s->back.device, &err);
+	s->is_restoring = false;
+	if (rc) {
 		error_prefix(&err, 0, "the back-end that has come is of no use");
 		held_up(s, &err);
 		if (s->kind->may_return(s, &err))

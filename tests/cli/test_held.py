@@ -318,3 +318,19 @@ def test_a_loss_in_the_first_greeting_is_held_as_soon_as_there_is_something_to_a
         assert bench.umbra.status()["held-requests"] == 0
         bench.disk.start()
         ring.drain(bench.disk)
+
+
+@pytest.mark.parametrize("message", [GET_FEATURES, SET_FEATURES, SET_MEM_TABLE, SET_VRING_KICK])
+def test_a_front_end_is_served_whatever_the_next_disk_does_not_answer(bed, message):
+    bench = Bench(bed, reads_config=True)
+    held = bench.lose("before-execute", 5)
+    bench.disk.start(plan=f"hang@before-message:{message}")
+    bench.disk.wait_did("hang")
+    assert bench.vmm.stop() == bench.ring.next
+    bench.ring.start()
+    assert bench.umbra.state() == "held"
+    assert bench.umbra.status()["held-requests"] == len(held)
+    bench.disk.restart()
+    bench.umbra.wait_state("shadowed")
+    bench.ring.drain(bench.disk)
+    assert bench.disk.state()["late"] == 0
