@@ -280,7 +280,8 @@ static void random_step(struct load *l, unsigned int q)
 	}
 }
 
-static void run_load(const struct family *family, uint16_t size, uint64_t features, uint64_t seed)
+static void run_load(const struct family *family, uint16_t size, uint64_t features, uint64_t seed,
+		     unsigned int *switches, unsigned int *stops)
 {
 	struct load *l = calloc(1, sizeof(*l));
 	struct sim *sim = sim_new(UMBRA_SHADOW_AUTO, size, features);
@@ -324,8 +325,8 @@ static void run_load(const struct family *family, uint16_t size, uint64_t featur
 	assert_int_equal(sim->requests_lost, 0);
 	print_message("  switches %u, refused %u, faults %u, stops %u\n", l->switches, l->refused,
 		      l->faults, l->stops);
-	assert_true(l->switches > 10 || !family->can_pass);
-	assert_true(l->stops > 3 || !family->traits);
+	*switches += l->switches;
+	*stops += l->stops;
 	sim_free(sim);
 	free(l);
 }
@@ -337,17 +338,26 @@ static void random_switching_loses_repeats_and_drops_nothing(void **state)
 	uint64_t seed = random_seed();
 
 	(void)state;
-	for (size_t k = 0; k < ARRAY_SIZE(families); k++)
-		for (unsigned int n = 0; n < families[k].rounds * ARRAY_SIZE(sizes) * 4; n++) {
+	for (size_t k = 0; k < ARRAY_SIZE(families); k++) {
+		unsigned int runs = families[k].rounds * (unsigned int)ARRAY_SIZE(sizes);
+		unsigned int switches[ARRAY_SIZE(features)] = { 0 }, stops[4] = { 0 };
+
+		for (unsigned int n = 0; n < runs * 4; n++) {
 			uint16_t size = sizes[n / 4 % 4];
 			uint64_t f = features[n % 4];
 
 			print_message("%s, size %u, features 0x%llx, UMBRA_SEED=%llu\n",
 				      families[k].name, size, (unsigned long long)f,
 				      (unsigned long long)seed);
-			run_load(&families[k], size, f, seed);
+			run_load(&families[k], size, f, seed, &switches[n % 4], &stops[n % 4]);
 			seed = random_seed_after(seed);
 		}
+		/* One that is left alone with ghosts early switches seldom, all of them do not. */
+		for (unsigned int i = 0; i < ARRAY_SIZE(features); i++) {
+			assert_true(switches[i] > 10 * runs || !families[k].can_pass);
+			assert_true(stops[i] > 3 * runs || !families[k].traits);
+		}
+	}
 }
 
 int main(void)
