@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/shm.h"
+#include "queue/queue_step.h"
 #include "ring/chain_bytes.h"
 
 /* Commands moved in one pass; they are few, and most passes move one. */
@@ -75,8 +76,9 @@ int control_queue_init(struct control_queue *q, const struct control_queue_confi
 	return driver_ring_init(&q->back, &back);
 }
 
-static void control_counters_update(struct control_queue *q)
+static void control_counters_update(void *queue)
 {
+	struct control_queue *q = queue;
 	struct shadow_counters *c = q->counters;
 
 	__atomic_store_n(&c->last_avail, q->guest.last_avail, __ATOMIC_RELAXED);
@@ -194,8 +196,9 @@ static void command_finish(struct control_queue *q, uint8_t ack, unsigned int *n
 }
 
 /* Device to guest.  1, 0 (nothing has come back), or -EPROTO. */
-static int control_queue_backward(struct control_queue *q, unsigned int *notify)
+static int control_queue_backward(void *queue, unsigned int *notify)
 {
+	struct control_queue *q = queue;
 	uint8_t ack;
 	int rc = command_get(q, &ack);
 
@@ -224,8 +227,9 @@ static int chain_judge(struct control_queue *q, struct umbra_error *err)
 
 /* Guest to device, until one command is there.  Returns the number of chains that
  * were taken, or -EPROTO. */
-static int control_queue_forward(struct control_queue *q, unsigned int *notify)
+static int control_queue_forward(void *queue, unsigned int *notify)
 {
+	struct control_queue *q = queue;
 	unsigned int n = 0, refused = 0;
 	struct umbra_error err;
 	int rc = 0;
@@ -259,44 +263,38 @@ static int control_queue_forward(struct control_queue *q, unsigned int *notify)
 }
 
 /* These three as queue_service.h says. */
+static inline struct queue_step control_step(struct control_queue *q)
+{
+	return (struct queue_step){
+		q,
+		&q->guest,
+		&q->back,
+		control_queue_backward,
+		control_queue_forward,
+		control_counters_update,
+	};
+}
+
 static int control_queue_move(void *queue, unsigned int *notify)
 {
 	struct control_queue *q = queue;
-	unsigned int actions = 0;
-	int back, forth;
+	const struct queue_step step = control_step(q);
 
 	*notify = 0;
 	if (control_queue_is_broken(q))
 		return -EPROTO;
 	counter_add(&q->counters->passes, 1);
-	driver_ring_disarm(&q->back);
-	device_ring_disarm(&q->guest);
-	back = control_queue_backward(q, &actions);
-	forth = back < 0 ? back : control_queue_forward(q, &actions);
-	control_counters_update(q);
-	if (forth < 0) {
-		*notify = actions;
-		return -EPROTO;
-	}
-	return back + forth > 0 ? (int)(actions | QUEUE_MORE) : 0;
+	return queue_step_move(&step, notify);
 }
 
 static int control_queue_pass(void *queue, unsigned int *notify)
 {
 	struct control_queue *q = queue;
+	const struct queue_step step = control_step(q);
 	int actions = control_queue_move(q, notify);
 
-	if (actions)
-		return actions;
-	/*
-	 * Nothing moved: go to sleep, if nothing slips in.  While a command is at
-	 * the device, the guest's kicks stay disarmed: its completion wakes us.
-	 */
-	if (driver_ring_arm(&q->back))
-		return QUEUE_MORE;
-	if (q->flight == CONTROL_IDLE && device_ring_arm(&q->guest))
-		return QUEUE_MORE;
-	return 0;
+	/* A command at the device wakes us when it is done. */
+	return actions ? actions : queue_step_arm(&step, q->flight == CONTROL_IDLE);
 }
 
 static bool control_queue_has_work(const void *queue)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "queue/chain_translate.h"
+#include "queue/queue_step.h"
 
 /*
  * Chains moved one way in one pass.  Bounds the time until the other way, the
@@ -49,8 +50,9 @@ static __attribute__((cold, noinline)) unsigned int table_note(struct shadow_que
 }
 
 /* Let others see where the queue is. */
-static void counters_update(struct shadow_queue *q)
+static void counters_update(void *queue)
 {
+	struct shadow_queue *q = queue;
 	struct shadow_counters *c = q->counters;
 
 	__atomic_store_n(&c->last_avail, q->guest.last_avail, __ATOMIC_RELAXED);
@@ -69,8 +71,9 @@ static int queue_break(struct shadow_queue *q, const struct ring_error *error)
  * which case the ones before the violation have been published all the same:
  * the guest is owed what was done.
  */
-static int queue_backward(struct shadow_queue *q, unsigned int *owed)
+static int queue_backward(void *queue, unsigned int *owed)
 {
+	struct shadow_queue *q = queue;
 	struct driver_done done;
 	uint64_t bytes = 0, clamped = 0;
 	unsigned int n = 0, untold = 0; /* of which the guest hears nothing */
@@ -155,8 +158,9 @@ static int queue_refuse(struct shadow_queue *q)
 }
 
 /* Guest to back-end.  Returns as queue_backward(). */
-static int queue_forward(struct shadow_queue *q, unsigned int *owed)
+static int queue_forward(void *queue, unsigned int *owed)
 {
+	struct shadow_queue *q = queue;
 	uint64_t bytes = 0;
 	unsigned int n = 0;
 	int rc = 0;
@@ -210,42 +214,30 @@ static int queue_forward(struct shadow_queue *q, unsigned int *owed)
 	return rc < 0 ? rc : (int)n;
 }
 
+static inline struct queue_step shadow_step(struct shadow_queue *q)
+{
+	return (struct queue_step){
+		q, &q->guest, &q->back, queue_backward, queue_forward, counters_update
+	};
+}
+
 int shadow_queue_move(struct shadow_queue *q, unsigned int *owed)
 {
-	unsigned int actions = 0;
-	int back, forth;
+	const struct queue_step step = shadow_step(q);
 
 	*owed = 0;
 	if (shadow_queue_is_broken(q))
 		return -EPROTO;
 	counter_add(&q->counters->passes, 1);
-	driver_ring_disarm(&q->back);
-	device_ring_disarm(&q->guest);
-	back = queue_backward(q, &actions);
-	forth = back < 0 ? back : queue_forward(q, &actions);
-	counters_update(q);
-	if (back < 0 || forth < 0) {
-		*owed = actions;
-		return -EPROTO;
-	}
-	return back + forth > 0 ? (int)(actions | SHADOW_MORE) : 0;
+	return queue_step_move(&step, owed);
 }
 
 int shadow_queue_pass(struct shadow_queue *q, unsigned int *owed)
 {
+	const struct queue_step step = shadow_step(q);
 	int actions = shadow_queue_move(q, owed);
 
-	if (actions)
-		return actions;
-	/*
-	 * Nothing moved: go to sleep, if nothing slips in.  Each arm() re-checks
-	 * its ring behind a full fence.
-	 */
-	if (driver_ring_arm(&q->back))
-		return SHADOW_MORE;
-	if (!q->wants_room && device_ring_arm(&q->guest))
-		return SHADOW_MORE;
-	return 0;
+	return actions ? actions : queue_step_arm(&step, !q->wants_room);
 }
 
 bool shadow_queue_has_work(const struct shadow_queue *q)
