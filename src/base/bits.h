@@ -26,4 +26,8 @@ static inline uint64_t align_up(uint64_t v, uint64_t align)
 	return (v + align - 1) & ~(align - 1);
 }
 
+/* Of a static function whose arguments the compiler is to see through, e.g. functions that it
+ * calls. */
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
 #endif

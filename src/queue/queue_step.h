@@ -16,6 +16,7 @@
 
 #include <errno.h>
 
+#include "base/bits.h"
 #include "ring/device_ring.h"
 #include "ring/driver_ring.h"
 #include "ring/queue_service.h"
@@ -33,7 +34,7 @@ struct queue_step {
 };
 
 /* As of shadow_queue_move(). */
-static inline int queue_step_move(const struct queue_step *s, unsigned int *owed)
+static ALWAYS_INLINE int queue_step_move(const struct queue_step *s, unsigned int *owed)
 {
 	unsigned int actions = 0;
 	int back, forth;
@@ -52,7 +53,7 @@ static inline int queue_step_move(const struct queue_step *s, unsigned int *owed
 
 /* Nothing moved: the owner may sleep (0), or there is more to do.  !@takes: the queue takes no
  * chain before one has come back, so that the guest need not kick. */
-static inline int queue_step_arm(const struct queue_step *s, bool takes)
+static ALWAYS_INLINE int queue_step_arm(const struct queue_step *s, bool takes)
 {
 	if (driver_ring_arm(s->back))
 		return QUEUE_MORE;
