@@ -10,6 +10,10 @@
  * the shadow: what it held is forgotten, and given again by the next child, which
  * recovers the table; so the guest gets back every chain once, and none that was not done.
  *
+ * Every other child stops at a store that was drawn for it, and is killed there, however busy
+ * the machine is; the others are hit wherever they are.  It goes on until the survivors have
+ * said of some chain each thing that can be said.
+ *
  * The seed is printed.  It settles what guest and back-end do, not when the child is hit.
  */
 #include <inttypes.h>
@@ -24,11 +28,13 @@
 #include <unistd.h>
 
 #include "random.h"
+#include "steps.h"
 #include "world.h"
 
 #define PATIENCE 60u /* seconds in which a round has to end */
 
 static struct world *w;
+static bool *has_stopped; /* shared, atomic: the child stands at its store */
 static uint64_t seed;
 static unsigned int life;
 
@@ -42,45 +48,72 @@ void world_failed(const char *what, int line)
 /* ---- the child ---------------------------------------------------------------------- */
 
 static struct shadow shadow;
+static bool is_child;
+static uint64_t stop_at; /* which of its stores it does not make; 0: it makes all */
 
-/* So that the kill hits between any two stores, and not only where it waits for work. */
-void shadow_pause(void)
+/* Where it stops it waits for its end.  Else it lingers now and then, so that it is hit between
+ * any two stores, and not only where it waits for work. */
+static void child_step(void)
 {
-	if (below(16))
-		return;
-	__atomic_store_n(&w->lingers, true, __ATOMIC_RELEASE);
-	for (uint32_t i = below(100000); i; i--)
-		__asm__ volatile("");
-	__atomic_store_n(&w->lingers, false, __ATOMIC_RELEASE);
+	static uint64_t stores;
+
+	if (++stores == stop_at) {
+		__atomic_store_n(has_stopped, true, __ATOMIC_RELEASE);
+		for (;;)
+			(void)pause();
+	}
+	if (below(64) == 0)
+		for (uint32_t i = below(100000); i; i--)
+			__asm__ volatile("");
 }
 
-/* Now and then it begins a new shadow ring, once the back-end has come to the last one. */
-static bool wants_restart(void)
+void step_store(void *p, unsigned int bytes, uint64_t v)
 {
-	return below(500) == 0 && __atomic_load_n(&w->attached, __ATOMIC_ACQUIRE) == w->back_life;
+	if (is_child)
+		child_step();
+	if (bytes == 2)
+		__atomic_store_n((uint16_t *)p, (uint16_t)v, __ATOMIC_RELEASE);
+	else if (bytes == 4)
+		__atomic_store_n((uint32_t *)p, (uint32_t)v, __ATOMIC_RELEASE);
+	else
+		__atomic_store_n((uint64_t *)p, v, __ATOMIC_RELEASE);
+}
+
+/* Now and then the back-end is lost, or reset if it can be, once it has come to the last shadow
+ * ring. */
+static void restart(void)
+{
+	enum shadow_end end = below(2) ? SHADOW_LOST : SHADOW_RESET;
+
+	if (below(500) == 0 && __atomic_load_n(&w->attached, __ATOMIC_ACQUIRE) == w->back_life &&
+	    shadow_can_end(&shadow, end))
+		shadow_restart(&shadow, end);
 }
 
 static _Noreturn void child_run(void)
 {
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	is_child = true;
 	if (w->back_life)
 		shadow_recover(&shadow, w);
 	else
 		shadow_make(&shadow, w);
 	for (;;) {
-		uint32_t moved = shadow_forward(&shadow, 1 + below(WORLD_RING_MOST));
+		bool moved = below(4) ? shadow_move(&shadow) : shadow_drain(&shadow);
 
-		moved += shadow_backward(&shadow);
-		if (wants_restart())
-			shadow_restart(&shadow, false);
+		restart();
 		if (!moved)
 			sched_yield();
 	}
 }
 
-static pid_t child_start(void)
+static pid_t child_start(uint64_t stop)
 {
-	pid_t pid = fork();
+	pid_t pid;
+
+	*has_stopped = false;
+	stop_at = stop;
+	pid = fork();
 
 	if (pid < 0) {
 		perror("fork");
@@ -128,29 +161,41 @@ static void round_run(uint16_t size, uint16_t back_size, unsigned int kills)
 
 	world_make(w, size, back_size);
 	for (life = 0; life < kills && w->added < WORLD_CHAINS_MOST; life++) {
+		/* Every other one at a store, often one of those by which it recovers. */
+		uint64_t stop = life % 2 ? 1 + below(below(2) ? 100 : 4000) : 0;
+
 		alarm(PATIENCE);
-		pid = child_start();
+		pid = child_start(stop);
 		/* A table is there before anything is taken: the first life is let begin. */
 		while (!life && !__atomic_load_n(&w->back_life, __ATOMIC_ACQUIRE))
 			sched_yield();
 		for (uint32_t turns = below(below(4) ? 20 : 200); turns; turns--)
 			(void)turn(WORLD_CHAINS_MOST);
-		/* Every other time in the midst of its work. */
-		while (life % 2 && w->added < WORLD_CHAINS_MOST &&
-		       !__atomic_load_n(&w->lingers, __ATOMIC_ACQUIRE))
+		while (stop && w->added < WORLD_CHAINS_MOST &&
+		       !__atomic_load_n(has_stopped, __ATOMIC_ACQUIRE))
 			(void)turn(WORLD_CHAINS_MOST);
 		child_kill(pid);
 		world_judge(w, false);
 		world_backend_die(w);
-		w->lingers = false;
 	}
 	/* And in the end the guest has all. */
-	pid = child_start();
+	pid = child_start(0);
 	while (w->got < w->added)
 		(void)turn(w->added);
 	child_kill(pid);
 	world_judge(w, false);
 	alarm(0);
+}
+
+static void *shared(size_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED) {
+		perror("mmap");
+		exit(1);
+	}
+	return p;
 }
 
 int main(int argc, char **argv)
@@ -163,16 +208,15 @@ int main(int argc, char **argv)
 	random_begin(seed);
 	printf("seed %" PRIu64 "\n", seed);
 	fflush(stdout);
-	w = mmap(NULL, sizeof(*w), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (w == MAP_FAILED) {
-		perror("mmap");
-		return 1;
-	}
-	for (unsigned int i = 0; i < ARRAY_SIZE(sizes); i++) {
-		round_run(sizes[i][0], sizes[i][1], rounds);
-		printf("size %u, shadow ring %u: killed %u times, %u chains came back\n",
-		       sizes[i][0], sizes[i][1], life, w->got);
-	}
+	w = shared(sizeof(*w));
+	has_stopped = shared(sizeof(*has_stopped));
+	do
+		for (unsigned int i = 0; i < ARRAY_SIZE(sizes); i++) {
+			round_run(sizes[i][0], sizes[i][1], rounds);
+			printf("size %u, shadow ring %u: killed %u times, %u chains came back\n",
+			       sizes[i][0], sizes[i][1], life, w->got);
+		}
+	while (!world_has_answered());
 	printf("asked after each kill:");
 	world_answers_print();
 	return 0;

@@ -5,7 +5,7 @@
  *	flight_steps right [SIZE BACK_SIZE CHAINS RESTARTS]
  *	flight_steps wrong
  *
- * Theory of operation.  The table and the rings are compiled with each store to shared memory as a
+ * Theory of operation.  Queue, table and rings are compiled with each store to shared memory as a
  * step (steps/base/shm.h).  All orders of what a guest, a shadow and a back-end do are walked
  * through, depth first, until all chains are completed; a state that was met before is
  * not entered again.  What the shadow does is done once for each of its stores, and cut off
@@ -96,7 +96,7 @@ static bool is_awaited(const void *p)
 {
 	switch (steps.wrong) {
 	case WRONG_HANDED_LATE:
-		return p == &now.shadow.back.split.avail->idx;
+		return p == &now.shadow.queue.back.split.avail->idx;
 	case WRONG_USED_LATE:
 		return now.shadow.flights.life && p == &life_in_force()->used;
 	default:
@@ -139,11 +139,10 @@ enum action {
 	BACKEND_TAKE,
 	BACKEND_COMPLETE,
 	BACKEND_COMPLETE_LAST = BACKEND_COMPLETE + WORLD_RING_MOST - 1,
-	SHADOW_FORWARD_ONE,
-	SHADOW_FORWARD,
-	SHADOW_BACKWARD,
-	SHADOW_RESTART,
-	SHADOW_REWIND,
+	SHADOW_MOVE,
+	SHADOW_DRAIN,
+	SHADOW_RESTART, /* in each of the ways of enum shadow_end */
+	SHADOW_RESTART_LAST = SHADOW_RESTART + SHADOW_RESET,
 	SHADOW_RECOVER,
 	ACTION_COUNT = SHADOW_RECOVER,
 };
@@ -159,10 +158,9 @@ static bool is_possible(enum action a)
 	switch (a) {
 	case GUEST_ADD:
 		return w->added < most.chains;
-	case SHADOW_RESTART:
-		return now.restarts < most.restarts;
-	case SHADOW_REWIND:
-		return now.restarts < most.restarts && w->attached == w->back_life;
+	case SHADOW_RESTART ... SHADOW_RESTART_LAST:
+		return now.restarts < most.restarts &&
+		       shadow_can_end(&now.shadow, a - SHADOW_RESTART);
 	default:
 		return a < BACKEND_COMPLETE || a > BACKEND_COMPLETE_LAST ||
 		       a - BACKEND_COMPLETE < w->held_count;
@@ -185,19 +183,15 @@ static void act(enum action a)
 		world_backend_attach(w);
 		world_backend_take(w);
 		break;
-	case SHADOW_FORWARD_ONE:
-		(void)shadow_forward(s, 1);
+	case SHADOW_MOVE:
+		(void)shadow_move(s);
 		break;
-	case SHADOW_FORWARD:
-		(void)shadow_forward(s, WORLD_RING_MOST);
+	case SHADOW_DRAIN:
+		(void)shadow_drain(s);
 		break;
-	case SHADOW_BACKWARD:
-		(void)shadow_backward(s);
-		break;
-	case SHADOW_RESTART:
-	case SHADOW_REWIND:
+	case SHADOW_RESTART ... SHADOW_RESTART_LAST:
 		now.restarts++;
-		shadow_restart(s, a == SHADOW_REWIND);
+		shadow_restart(s, a - SHADOW_RESTART);
 		break;
 	case SHADOW_RECOVER:
 		shadow_recover(s, w);
@@ -215,7 +209,7 @@ static bool act_until(enum action a, uint32_t cut)
 	steps.done = 0;
 	steps.cut = cut;
 	steps.held_count = 0;
-	steps.on = a >= SHADOW_FORWARD_ONE;
+	steps.on = a >= SHADOW_MOVE;
 	if (setjmp(steps.killed) == 0) {
 		act(a);
 		held_flush();
@@ -304,8 +298,6 @@ void world_failed(const char *what, int line)
 
 static uint64_t walk(void);
 
-void shadow_pause(void) {}
-
 /* The shadow has just died: judge, recover at each step, and go on where it has. */
 static void walk_after_death(void)
 {
@@ -335,7 +327,7 @@ static bool walk_action(enum action a, uint64_t here)
 	/* By depth, and not by malloc(): a fault that was wanted leaves by longjmp(). */
 	static __typeof__(now) befores[DEPTH_MOST];
 	__typeof__(now) *before = &befores[path_length];
-	bool ended = a < SHADOW_FORWARD_ONE, moved;
+	bool ended = a < SHADOW_MOVE, moved;
 
 	*before = now;
 	path[path_length].action = a;
@@ -372,7 +364,7 @@ static uint64_t walk(void)
 		if (!is_possible(a))
 			continue;
 		/* To begin a new shadow ring is no progress. */
-		if (walk_action(a, here) && a != SHADOW_RESTART && a != SHADOW_REWIND)
+		if (walk_action(a, here) && (a < SHADOW_RESTART || a > SHADOW_RESTART_LAST))
 			moved = true;
 	}
 	if (!moved) {
@@ -405,6 +397,7 @@ static void explore_right(uint16_t size, uint16_t back_size, uint32_t chains, ui
 	       " ends, %" PRIu64 " kills, %" PRIu64 " judgements:",
 	       size, back_size, chains, restarts, met.count, ends, kills, judgements);
 	world_answers_print();
+	WORLD_EXPECT(world_has_answered());
 }
 
 static void explore_wrong(void)

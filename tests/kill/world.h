@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A guest, a shadow that keeps a flight table, and a back-end, over real rings; the
- * shadow can be killed at any moment, and what the table then says is held against what the
- * guest and the back-end know.
+ * A guest, a shadow queue that keeps a flight table, and a back-end, over real rings; the
+ * shadow queue is the product's (queue/shadow_queue.h).  It can be killed at any moment, and
+ * what the table then says is held against what the guest and the back-end know.
  *
  * Chains are numbered as the guest makes them available, from 0; the number of a chain stands in
  * its first address, so that whoever sees its descriptors knows it, and with the base
  * of the guest's ring it gives the chain's index.
  *
  * The back-end is simulated: it takes all that it sees, and completes in any order.  A new
- * shadow ring is a new back-end, which knows nothing of what the last one had.
+ * shadow ring is a new back-end, which knows nothing of what the last one had; the number of
+ * the table's life tells shadow rings apart, since each queue renews it.
  */
 #ifndef UMBRA_TEST_KILL_WORLD_H
 #define UMBRA_TEST_KILL_WORLD_H
@@ -18,9 +19,7 @@
 #include <stdint.h>
 
 #include "flight/flight_judge.h"
-#include "flight/flight_table.h"
-#include "ring/device_ring.h"
-#include "ring/driver_ring.h"
+#include "queue/shadow_queue.h"
 
 #ifndef WORLD_RING_MOST
 #define WORLD_RING_MOST 4u
@@ -44,10 +43,10 @@ struct world_chain {
 struct world {
 	uint16_t size, back_size;
 	struct flight_sizes sizes;
-	bool lingers;       /* atomic: the shadow is in shadow_pause() */
 	uint32_t back_life; /* atomic: a shadow ring of this life is there, in back_ring[life %
 			       WORLD_LIVES] */
 	uint32_t attached;  /* atomic: the back-end works on that one, or did until it died */
+	uint32_t severed;   /* atomic: the back-end of that one is lost, or reset: it has nothing */
 
 	/* the guest */
 	struct driver_ring guest;
@@ -73,11 +72,9 @@ struct world {
 /* What dies with it. */
 struct shadow {
 	struct world *world;
-	struct device_ring guest;
-	struct driver_ring back;
+	struct shadow_queue queue;
 	struct flight_table flights;
-	struct ring_chain chain;
-	struct ring_seg segs[2];
+	struct ring_seg segs[WORLD_RING_MOST];
 	struct flight list[WORLD_RING_MOST];
 	uint8_t back_private[64 * WORLD_RING_MOST] __attribute__((aligned(64)));
 };
@@ -104,18 +101,24 @@ void world_backend_attach(struct world *w);
 /* It forgets all that it has; the next one attaches to another shadow ring. */
 void world_backend_die(struct world *w);
 
-/* The test's: the shadow is between two stores, at which it may linger. */
-void shadow_pause(void);
-
 /* A shadow that begins; one that takes over from a dead one. */
 void shadow_make(struct shadow *s, struct world *w);
 void shadow_recover(struct shadow *s, struct world *w);
-/* Move at the most @most chains forward; all that is used backward; return how many. */
-uint32_t shadow_forward(struct shadow *s, uint32_t most);
-uint32_t shadow_backward(struct shadow *s);
-/* The back-end is lost: begin a new shadow ring with what was in flight.  @rewind: before, it
- * said what it has not taken. */
-void shadow_restart(struct shadow *s, bool rewind);
+/* Move what there is, each way, or backward alone.  True: something moved. */
+bool shadow_move(struct shadow *s);
+bool shadow_drain(struct shadow *s);
+
+/* How a back-end ends. */
+enum shadow_end {
+	SHADOW_LOST,    /* nobody knows what it has done */
+	SHADOW_STOPPED, /* it says what it has not taken, and then is lost */
+	SHADOW_RESET,   /* it has taken all, and will use none */
+};
+
+/* Could it end so?  What is asked of a device that is reset is waited for. */
+bool shadow_can_end(const struct shadow *s, enum shadow_end end);
+/* It does: begin a new shadow ring with what was in flight. */
+void shadow_restart(struct shadow *s, enum shadow_end end);
 
 /*
  * What does the table say, and does that go with what everybody knows?  @at_rest: the shadow is not
@@ -123,7 +126,8 @@ void shadow_restart(struct shadow *s, bool rewind);
  */
 void world_judge(struct world *w, bool at_rest);
 
-/* How often it said what of a chain; a test in which one was never said shows nothing. */
+/* How often it said what of a chain; a test in which one was never said shows nothing:
+ * world_has_answered() all. */
 enum world_answer {
 	WORLD_NOT_TAKEN,
 	WORLD_TAKEN,
@@ -132,7 +136,7 @@ enum world_answer {
 	WORLD_ANSWERS
 };
 extern uint64_t world_answers[WORLD_ANSWERS];
-/* Prints them; fails the test if one was never given. */
+bool world_has_answered(void);
 void world_answers_print(void);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Stands in for base/shm.h by the order of the include path: each store to shared memory
- * is a step, before which the run can be cut (steps.h). */
+ * is a step, before which the run can be cut, or stopped (steps.h). */
 #ifndef UMBRA_BASE_SHM_H
 #define UMBRA_BASE_SHM_H
 
@@ -34,7 +34,10 @@ SHM_STORE(64, shm_store64)
 SHM_STORE(16, shm_store16_release)
 SHM_STORE(64, shm_store64_release)
 
-static inline void shm_fence(void) {}
+static inline void shm_fence(void)
+{
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
 
 #undef SHM_LOAD
 #undef SHM_STORE
