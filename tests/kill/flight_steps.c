@@ -13,10 +13,7 @@
  * at each of its stores, too; and from where it has recovered the walk goes on.  A store is
  * seen by who survives in the order of the program: a kill is no reordering.
  *
- * "wrong": a store is moved behind a later one, which must be found, for each of:
- *	handed-late	what is handed over is said after the shadow ring shows it
- *	used-late	flights are cleared before the guest's used index is stored
- *	log-late	the log says what was completed after the used index is stored
+ * "wrong": one of the faults of wrong.h at a time is built in, and must be found.
  */
 #include <inttypes.h>
 #include <setjmp.h>
@@ -24,15 +21,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "world.h"
+#include "wrong.h"
 
 #define DEPTH_MOST 96
 
 /* ---- steps ------------------------------------------------------------------------ */
-
-enum wrong { WRONG_NONE, WRONG_HANDED_LATE, WRONG_USED_LATE, WRONG_LOG_LATE, WRONG_COUNT };
-
-static const char *const wrong_names[] = { "none", "handed-late", "used-late", "log-late" };
 
 struct store {
 	void *p;
@@ -45,7 +38,6 @@ static struct {
 	uint32_t done; /* stores so far */
 	uint32_t cut;  /* before this one */
 	jmp_buf killed;
-	enum wrong wrong;
 	struct store held[8]; /* stores that come too late */
 	uint32_t held_count;
 } steps;
@@ -68,42 +60,6 @@ static void store_step(const struct store *s)
 	store_do(s);
 }
 
-static struct flight_life *life_in_force(void)
-{
-	return now.shadow.flights.life;
-}
-
-/* Is it the store that the wrong shadow makes too late? */
-static bool is_held(const void *p)
-{
-	const struct flight_table *t = &now.shadow.flights;
-
-	switch (steps.wrong) {
-	case WRONG_HANDED_LATE:
-		return t->life && p == &life_in_force()->handed;
-	case WRONG_USED_LATE:
-		return p == &now.world.guest.split.used->idx;
-	case WRONG_LOG_LATE:
-		return t->log && (const le16 *)p >= t->log &&
-		       (const le16 *)p < t->log + t->sizes.heads;
-	default:
-		return false;
-	}
-}
-
-/* Is it the store after which it makes that? */
-static bool is_awaited(const void *p)
-{
-	switch (steps.wrong) {
-	case WRONG_HANDED_LATE:
-		return p == &now.shadow.queue.back.split.avail->idx;
-	case WRONG_USED_LATE:
-		return now.shadow.flights.life && p == &life_in_force()->used;
-	default:
-		return p == &now.world.guest.split.used->idx;
-	}
-}
-
 static void held_flush(void)
 {
 	while (steps.held_count) {
@@ -122,12 +78,13 @@ void step_store(void *p, unsigned int bytes, uint64_t v)
 		store_do(&s);
 		return;
 	}
-	if (steps.wrong && is_held(p)) {
+	if (wrong && wrong_holds(&now.shadow, p, v)) {
+		WORLD_EXPECT(steps.held_count < ARRAY_SIZE(steps.held));
 		steps.held[steps.held_count++] = s;
 		return;
 	}
 	store_step(&s);
-	if (steps.held_count && is_awaited(p))
+	if (steps.held_count && wrong_awaits(&now.shadow, p, v))
 		held_flush();
 }
 
@@ -403,17 +360,16 @@ static void explore_right(uint16_t size, uint16_t back_size, uint32_t chains, ui
 static void explore_wrong(void)
 {
 	most.chains = 3;
+	most.restarts = 1;
 	most.deaths = 1;
 	is_wrong_wanted = true;
-	for (enum wrong wrong = WRONG_NONE + 1; wrong < WRONG_COUNT; wrong++) {
-		steps.wrong = wrong;
+	for (wrong = WRONG_NONE + 1; wrong < WRONG_COUNT; wrong++) {
 		if (setjmp(found) == 0) {
 			explore(4, 4);
-			fprintf(stderr, "flight_steps: %s was not found\n", wrong_names[wrong]);
+			fprintf(stderr, "flight_steps: %s was not found\n", wrong_name());
 			exit(1);
 		}
-		printf("%s: found after %" PRIu64 " kills: %s\n", wrong_names[wrong], kills,
-		       found_text);
+		printf("%s: found after %" PRIu64 " kills: %s\n", wrong_name(), kills, found_text);
 	}
 }
 
