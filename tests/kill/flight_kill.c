@@ -34,7 +34,12 @@
 #define PATIENCE 60u /* seconds in which a round has to end */
 
 static struct world *w;
-static bool *has_stopped; /* shared, atomic: the child stands at its store */
+/* Shared, atomic. */
+static struct {
+	bool has_stopped;  /* the child stands at its store */
+	uint32_t asked;    /* the back-end of the shadow ring of this life is to stop, ... */
+	uint32_t answered; /* ... and has */
+} * said;
 static uint64_t seed;
 static unsigned int life;
 
@@ -58,7 +63,7 @@ static void child_step(void)
 	static uint64_t stores;
 
 	if (++stores == stop_at) {
-		__atomic_store_n(has_stopped, true, __ATOMIC_RELEASE);
+		__atomic_store_n(&said->has_stopped, true, __ATOMIC_RELEASE);
 		for (;;)
 			(void)pause();
 	}
@@ -79,15 +84,25 @@ void step_store(void *p, unsigned int bytes, uint64_t v)
 		__atomic_store_n((uint64_t *)p, v, __ATOMIC_RELEASE);
 }
 
-/* Now and then the back-end is lost, or reset if it can be, once it has come to the last shadow
- * ring. */
+/* Where it is to say what it has not taken, it has to stop first. */
+static void backend_stop(void)
+{
+	__atomic_store_n(&said->asked, w->back_life, __ATOMIC_RELEASE);
+	while (__atomic_load_n(&said->answered, __ATOMIC_ACQUIRE) != w->back_life)
+		sched_yield();
+}
+
+/* Now and then the back-end ends in one of its ways, once it has come to the last shadow ring. */
 static void restart(void)
 {
-	enum shadow_end end = below(2) ? SHADOW_LOST : SHADOW_RESET;
+	enum shadow_end end = below(SHADOW_RESET + 1);
 
-	if (below(500) == 0 && __atomic_load_n(&w->attached, __ATOMIC_ACQUIRE) == w->back_life &&
-	    shadow_can_end(&shadow, end))
-		shadow_restart(&shadow, end);
+	if (below(50) || __atomic_load_n(&w->attached, __ATOMIC_ACQUIRE) != w->back_life ||
+	    !shadow_can_end(&shadow, end))
+		return;
+	if (end == SHADOW_STOPPED)
+		backend_stop();
+	shadow_restart(&shadow, end);
 }
 
 static _Noreturn void child_run(void)
@@ -111,7 +126,7 @@ static pid_t child_start(uint64_t stop)
 {
 	pid_t pid;
 
-	*has_stopped = false;
+	said->has_stopped = false;
 	stop_at = stop;
 	pid = fork();
 
@@ -137,16 +152,29 @@ static void child_kill(pid_t pid)
 
 /* ---- the parent ------------------------------------------------------------------------ */
 
+/* Is it still to take and complete? */
+static bool backend_works(void)
+{
+	uint32_t asked = __atomic_load_n(&said->asked, __ATOMIC_ACQUIRE);
+
+	world_backend_attach(w);
+	if (asked != w->attached)
+		return true;
+	__atomic_store_n(&said->answered, asked, __ATOMIC_RELEASE);
+	return false;
+}
+
 static uint32_t turn(uint32_t chains)
 {
 	uint32_t moved = 0;
 
-	world_backend_attach(w);
 	for (uint32_t n = below(4); n && w->added < chains; n--)
 		moved += world_guest_add(w);
-	world_backend_take(w);
-	for (uint32_t n = below(8); n && w->held_count; n--, moved++)
-		world_backend_complete(w, below(w->held_count));
+	if (backend_works()) {
+		world_backend_take(w);
+		for (uint32_t n = below(8); n && w->held_count; n--, moved++)
+			world_backend_complete(w, below(w->held_count));
+	}
 	moved += world_guest_get(w);
 	/* On a busy machine each time gives a turn to all others. */
 	if (!moved && below(8) == 0)
@@ -160,6 +188,7 @@ static void round_run(uint16_t size, uint16_t back_size, unsigned int kills)
 	pid_t pid = 0;
 
 	world_make(w, size, back_size);
+	said->asked = said->answered = 0; /* lives are counted anew */
 	for (life = 0; life < kills && w->added < WORLD_CHAINS_MOST; life++) {
 		/* Every other one at a store, often one of those by which it recovers. */
 		uint64_t stop = life % 2 ? 1 + below(below(2) ? 100 : 4000) : 0;
@@ -172,7 +201,7 @@ static void round_run(uint16_t size, uint16_t back_size, unsigned int kills)
 		for (uint32_t turns = below(below(4) ? 20 : 200); turns; turns--)
 			(void)turn(WORLD_CHAINS_MOST);
 		while (stop && w->added < WORLD_CHAINS_MOST &&
-		       !__atomic_load_n(has_stopped, __ATOMIC_ACQUIRE))
+		       !__atomic_load_n(&said->has_stopped, __ATOMIC_ACQUIRE))
 			(void)turn(WORLD_CHAINS_MOST);
 		child_kill(pid);
 		world_judge(w, false);
@@ -202,14 +231,14 @@ int main(int argc, char **argv)
 {
 	static const uint16_t sizes[][2] = { { 1, 1 }, { 2, 2 },   { 2, 1 },   { 4, 4 },
 					     { 4, 2 }, { 16, 16 }, { 64, 64 }, { 64, 16 } };
-	unsigned int rounds = argc > 1 ? (unsigned int)atoi(argv[1]) : 20;
+	unsigned int rounds = argc > 1 ? (unsigned int)atoi(argv[1]) : 50;
 
 	seed = argc > 2 ? strtoull(argv[2], NULL, 0) : random_seed();
 	random_begin(seed);
 	printf("seed %" PRIu64 "\n", seed);
 	fflush(stdout);
 	w = shared(sizeof(*w));
-	has_stopped = shared(sizeof(*has_stopped));
+	said = shared(sizeof(*said));
 	do
 		for (unsigned int i = 0; i < ARRAY_SIZE(sizes); i++) {
 			round_run(sizes[i][0], sizes[i][1], rounds);

@@ -381,8 +381,8 @@ int main(int argc, char **argv)
 		explore_right(1, 1, 4, 1);
 		explore_right(2, 2, 4, 1);
 		explore_right(2, 1, 3, 1);
-		explore_right(4, 4, 3, 0);
-		explore_right(4, 2, 3, 0);
+		explore_right(4, 4, 3, 1);
+		explore_right(4, 2, 3, 1);
 	} else if (argc == 6 && !strcmp(argv[1], "right")) {
 		explore_right((uint16_t)atoi(argv[2]), (uint16_t)atoi(argv[3]),
 			      (uint32_t)atoi(argv[4]), (uint32_t)atoi(argv[5]));

@@ -66,7 +66,10 @@ uint32_t world_guest_get(struct world *w)
 
 		WORLD_EXPECT(!c->completed); /* never twice */
 		WORLD_EXPECT(c->applied);    /* never undone */
-		*c = (struct world_chain){ .head = c->head, .completed = true };
+		c->completed = true;
+		/* How it went means nothing any more. */
+		c->id = c->seen_id = c->seen_at = c->applied = 0;
+		c->shown = 0;
 		count++;
 	}
 	WORLD_EXPECT(rc == 0); /* the ring gives nothing back that it has not got */
