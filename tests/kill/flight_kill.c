@@ -84,7 +84,8 @@ void step_store(void *p, unsigned int bytes, uint64_t v)
 		__atomic_store_n((uint64_t *)p, v, __ATOMIC_RELEASE);
 }
 
-/* Where it is to say what it has not taken, it has to stop first. */
+/* Where it is to say what it has not taken, it has to stop first: at the latest when it comes to
+ * the last shadow ring, before it takes anything. */
 static void backend_stop(void)
 {
 	__atomic_store_n(&said->asked, w->back_life, __ATOMIC_RELEASE);
@@ -92,13 +93,16 @@ static void backend_stop(void)
 		sched_yield();
 }
 
-/* Now and then the back-end ends in one of its ways, once it has come to the last shadow ring. */
+/* Now and then the back-end ends in one of its ways.  It has come to the last shadow ring by then,
+ * or has to stop there. */
 static void restart(void)
 {
 	enum shadow_end end = below(SHADOW_RESET + 1);
 
-	if (below(50) || __atomic_load_n(&w->attached, __ATOMIC_ACQUIRE) != w->back_life ||
-	    !shadow_can_end(&shadow, end))
+	if (below(50) || !shadow_can_end(&shadow, end))
+		return;
+	if (end != SHADOW_STOPPED &&
+	    __atomic_load_n(&w->attached, __ATOMIC_ACQUIRE) != w->back_life)
 		return;
 	if (end == SHADOW_STOPPED)
 		backend_stop();

@@ -148,6 +148,8 @@ static void act(enum action a)
 		break;
 	case SHADOW_RESTART ... SHADOW_RESTART_LAST:
 		now.restarts++;
+		if (a - SHADOW_RESTART == SHADOW_STOPPED)
+			world_backend_attach(w);
 		shadow_restart(s, a - SHADOW_RESTART);
 		break;
 	case SHADOW_RECOVER:

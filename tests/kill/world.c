@@ -232,20 +232,19 @@ bool shadow_drain(struct shadow *s)
 
 bool shadow_can_end(const struct shadow *s, enum shadow_end end)
 {
-	const struct world *w = s->world;
-
-	if (end == SHADOW_STOPPED)
-		return w->backend_lives && w->attached == w->back_life;
-	return end == SHADOW_LOST || !shadow_queue_asking(&s->queue, 0);
+	return end != SHADOW_RESET || !shadow_queue_asking(&s->queue, 0);
 }
 
 void shadow_restart(struct shadow *s, enum shadow_end end)
 {
 	struct world *w = s->world;
-	struct ring_position base = ring_position_split(w->backend.last_avail);
 
-	if (end == SHADOW_STOPPED)
+	if (end == SHADOW_STOPPED) {
+		struct ring_position base = ring_position_split(w->backend.last_avail);
+
+		WORLD_EXPECT(w->backend_lives && w->attached == w->back_life);
 		WORLD_EXPECT(!shadow_queue_rewind(&s->queue, base));
+	}
 	__atomic_store_n(&w->severed, w->back_life, __ATOMIC_RELEASE);
 	if (end == SHADOW_RESET)
 		shadow_queue_reclaim(&s->queue, 0);

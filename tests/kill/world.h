@@ -117,7 +117,8 @@ enum shadow_end {
 
 /* Could it end so?  What is asked of a device that is reset is waited for. */
 bool shadow_can_end(const struct shadow *s, enum shadow_end end);
-/* It does: begin a new shadow ring with what was in flight. */
+/* It does: begin a new shadow ring with what was in flight.  One that is stopped is on the
+ * newest shadow ring, of which it may have taken nothing. */
 void shadow_restart(struct shadow *s, enum shadow_end end);
 
 /*
