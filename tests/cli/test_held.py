@@ -44,6 +44,13 @@ class Bench:
             ring.write(99, next(WORDS))
             ring.drain(self.disk)
 
+    def another_vmm(self):
+        """In the place of the one before, once umbra has seen that one go."""
+        self.vmm.leave()
+        self.umbra.wait_state("waiting", "backend-lost")
+        self.vmm = DiskVmm(self.bed, self.umbra)
+        return self.vmm
+
     def sectors(self):
         answer = self.vmm.ask(GET_CONFIG, struct.pack("<III", 0, 8, 0) + bytes(8))
         return struct.unpack("<Q", answer[12:])[0]
@@ -283,17 +290,15 @@ def test_a_guest_that_resets_its_device_meanwhile_is_owed_nothing_and_is_not_hit
 def test_protocol_features_that_nobody_has_said_are_not_answered(bed):
     """To one who takes the silence for none, it would be a poorer disk for good."""
     bench = Bench(bed)
-    vmm = DiskVmm(bed, bench.umbra)
-    bench.vmm.leave()
+    vmm = bench.another_vmm()
     vmm.ask(GET_FEATURES)
     bench.disk.process.kill()
     bench.wait_held()
     with pytest.raises((ConnectionError, AssertionError)):
         vmm.ask(GET_PROTOCOL_FEATURES)
-    vmm.leave()
+    vmm.wait_end()
     bench.disk.start()
-    vmm = DiskVmm(bed, bench.umbra).begin()
-    ring = vmm.disk_ring().start()
+    ring = bench.another_vmm().begin().disk_ring().start()
     ring.write(1, next(WORDS))
     ring.drain(bench.disk)
 
@@ -302,9 +307,8 @@ def test_protocol_features_that_nobody_has_said_are_not_answered(bed):
 def test_a_loss_in_the_first_greeting_is_held_as_soon_as_there_is_something_to_answer(bed, when):
     bench = Bench(bed)
     for message in SETUP:
-        bench.vmm.leave()
+        bench.another_vmm()
         bench.disk.plan(f"die@{when}-message:{message}")
-        bench.vmm = DiskVmm(bed, bench.umbra)
         if message == GET_FEATURES or (message, when) == (GET_PROTOCOL_FEATURES, "before"):
             with pytest.raises((ConnectionError, AssertionError)):
                 bench.vmm.begin()
