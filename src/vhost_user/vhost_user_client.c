@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,12 +15,8 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/log.h"
-#include "host/notifier.h"
 #include "umbra/shadow_device.h"
-#include "vhost_user/message.h"
-#include "vhost_user/vhost_user_family.h"
-#include "vhost_user/vhost_user_hush.h"
-#include "vhost_user/vhost_user_requester.h"
+#include "vhost_user/vhost_user_client_private.h"
 #include "virtio/feature_names.h"
 
 /* What callers may be offered of a back-end's protocol features.  The rest
@@ -40,36 +35,8 @@
 	(BIT64(VHOST_USER_PROTOCOL_F_REPLY_ACK) | BIT64(VHOST_USER_PROTOCOL_F_MQ) |                \
 	 BIT64(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS))
 
-#define F_PROTOCOL BIT64(VHOST_USER_F_PROTOCOL_FEATURES)
-
 /* libvhost-user drops a front-end whose message has more than this of it. */
 #define CONFIG_SIZE_MAX 256u /* bytes */
-
-struct client {
-	struct virtio_device backend; /* first member */
-	struct vhost_user_requester r;
-	bool features_known;
-	uint64_t features_offered;              /* virtio's, with bit 30 */
-	uint64_t features;                      /* of these, the last that were set */
-	const struct vhost_user_family *family; /* NULL: not known yet */
-	bool terms_known;                       /* r.terms.offered is valid */
-	struct vhost_user_hush hush;
-	int late_call_fd; /* an eventfd on which nobody listens: client_ring_stop() */
-};
-
-static struct client *client_of(const struct virtio_device *b)
-{
-	return (struct client *)b;
-}
-
-static int client_set_confirmed(struct client *c, const struct vhost_user_message *m,
-				struct umbra_error *err)
-{
-	struct vhost_user_message burst[2];
-
-	burst[0] = *m;
-	return vhost_user_requester_set(&c->r, burst, 1, err);
-}
 
 static int client_set_u64(struct client *c, uint32_t request, uint64_t value,
 			  struct umbra_error *err)
@@ -325,250 +292,6 @@ static int client_set_memory(struct virtio_device *b, const struct memory_region
 	return rc;
 }
 
-/* --- rings --------------------------------------------------------------- */
-
-static void state_message(struct vhost_user_message *m, uint32_t request, unsigned int index,
-			  uint32_t num)
-{
-	vhost_user_message_init(m, request, 0, sizeof(m->payload.state));
-	m->payload.state = (struct vhost_vring_state){ .index = index, .num = num };
-}
-
-static void addr_message(struct vhost_user_message *m, unsigned int index,
-			 const struct virtio_ring_addr *addr)
-{
-	vhost_user_message_init(m, VHOST_USER_SET_VRING_ADDR, 0, sizeof(m->payload.addr));
-	m->payload.addr = (struct vhost_vring_addr){
-		.index = index,
-		.desc_user_addr = addr->desc.v,
-		.avail_user_addr = addr->avail.v,
-		.used_user_addr = addr->used.v,
-	};
-}
-
-static void fd_message(struct vhost_user_message *m, uint32_t request, unsigned int index, int fd)
-{
-	vhost_user_message_init(m, request, 0, sizeof(m->payload.u64));
-	m->payload.u64 = index;
-	if (fd >= 0)
-		m->fds[m->fd_count++] = fd;
-	else
-		m->payload.u64 |= VHOST_USER_VRING_NO_FD;
-}
-
-static int ring_check_index(unsigned int index, struct umbra_error *err)
-{
-	if (index < VHOST_USER_QUEUES_MAX)
-		return 0;
-	return error_set(err, -EINVAL, "back-end: queue %u; vhost-user has less than %u", index,
-			 VHOST_USER_QUEUES_MAX);
-}
-
-/*
- * GET_VRING_BASE makes libvhost-user let go of its call fd at once, although
- * it may still complete what it holds; a completion that has to notify then
- * finds no fd, and libvhost-user ends the whole connection ("Error writing
- * eventfd: Bad file descriptor", QEMU 7.2).  The shadow waits for what it holds, but
- * cannot for a front-end that stops its ring by force; so it gets a call fd again, on which
- * nobody listens, in the same burst, in most cases before it can turn to anything else.
- */
-static int client_ring_stop(struct virtio_device *b, unsigned int index, struct ring_position *base,
-			    struct umbra_error *err)
-{
-	struct client *c = client_of(b);
-	struct vhost_user_message burst[2], m;
-	unsigned int n = 0;
-	int rc = ring_check_index(index, err);
-
-	if (rc)
-		return rc;
-	state_message(&burst[n++], VHOST_USER_GET_VRING_BASE, index, 0);
-	if (c->hush.way == HUSH_BY_KICK)
-		fd_message(&burst[n++], VHOST_USER_SET_VRING_CALL, index, c->late_call_fd);
-	rc = vhost_user_requester_burst(&c->r, burst, n, err);
-	if (rc)
-		return error_prefix(err, rc, "queue %u", index);
-	vhost_user_hush_note(&c->hush, index, -1);
-	m = burst[0];
-	if (m.payload.state.index != index ||
-	    ring_position_from_wire(RING_SPLIT, m.payload.state.num, base)) {
-		struct umbra_error local;
-
-		err = err ? err : &local;
-		error_set(err, -EPROTO,
-			  "back-end: the reply to GET_VRING_BASE says queue %u, index %u; expected "
-			  "queue %u and an index of 16 bits",
-			  m.payload.state.index, m.payload.state.num, index);
-		return vhost_user_requester_lose(&c->r, -EPROTO, err);
-	}
-	return 0;
-}
-
-static int client_ring_start(struct virtio_device *b, unsigned int index,
-			     const struct virtio_ring *ring, struct umbra_error *err)
-{
-	struct client *c = client_of(b);
-	struct vhost_user_message m[8];
-	unsigned int n = 0;
-	struct ring_position base;
-	int rc = ring_check_index(index, err);
-
-	if (rc)
-		return rc;
-	state_message(&m[n++], VHOST_USER_SET_VRING_NUM, index, ring->size);
-	addr_message(&m[n++], index, &ring->addr);
-	/* After the address: libvhost-user takes an index from the ring then. */
-	state_message(&m[n++], VHOST_USER_SET_VRING_BASE, index, ring_position_to_wire(ring->base));
-	fd_message(&m[n++], VHOST_USER_SET_VRING_CALL, index, ring->call_fd);
-	fd_message(&m[n++], VHOST_USER_SET_VRING_ERR, index, ring->err_fd);
-	fd_message(&m[n++], VHOST_USER_SET_VRING_KICK, index, ring->kick_fd);
-	/* Without bit 30 a ring is enabled from the start. */
-	if (c->features & F_PROTOCOL)
-		state_message(&m[n++], VHOST_USER_SET_VRING_ENABLE, index, ring->enabled);
-	rc = vhost_user_requester_set(&c->r, m, n, err);
-	/* The steps after the one that was refused have been made, too: the ring
-	 * must not run on what it had before. */
-	if (rc == -EREMOTEIO && client_ring_stop(b, index, &base, NULL))
-		rc = -ECONNRESET;
-	if (rc)
-		return error_prefix(err, rc, "queue %u", index);
-	vhost_user_hush_note(&c->hush, index, ring->kick_fd);
-	return 0;
-}
-
-static int client_ring_enable(struct virtio_device *b, unsigned int index, bool enabled,
-			      struct umbra_error *err)
-{
-	struct client *c = client_of(b);
-	struct vhost_user_message m;
-	int rc = ring_check_index(index, err);
-
-	if (rc)
-		return rc;
-	if (!(c->features & F_PROTOCOL)) {
-		if (enabled)
-			return 0;
-		return error_set(err, -EOPNOTSUPP,
-				 "back-end: queue %u cannot be disabled without feature bit 30",
-				 index);
-	}
-	state_message(&m, VHOST_USER_SET_VRING_ENABLE, index, enabled);
-	rc = client_set_confirmed(c, &m, err);
-	return rc ? error_prefix(err, rc, "queue %u", index) : 0;
-}
-
-static int client_ring_exchange(struct virtio_device *b, unsigned int index,
-				enum virtio_ring_fd which, int fd, struct umbra_error *err)
-{
-	static const uint32_t requests[] = {
-		[VIRTIO_RING_KICK] = VHOST_USER_SET_VRING_KICK,
-		[VIRTIO_RING_CALL] = VHOST_USER_SET_VRING_CALL,
-		[VIRTIO_RING_ERR] = VHOST_USER_SET_VRING_ERR,
-	};
-	struct client *c = client_of(b);
-	struct vhost_user_message m;
-	int rc = ring_check_index(index, err);
-
-	if (rc)
-		return rc;
-	fd_message(&m, requests[which], index, fd);
-	rc = client_set_confirmed(c, &m, err);
-	if (rc)
-		return error_prefix(err, rc, "queue %u", index);
-	if (which == VIRTIO_RING_KICK)
-		vhost_user_hush_note(&c->hush, index, fd);
-	return 0;
-}
-
-/* --- hushed ---------------------------------------------------------------- */
-
-static int hush_set_kick(void *opaque, unsigned int index, int fd, struct umbra_error *err)
-{
-	struct client *c = opaque;
-	struct vhost_user_message m;
-	int rc;
-
-	fd_message(&m, VHOST_USER_SET_VRING_KICK, index, fd);
-	rc = client_set_confirmed(c, &m, err);
-	return rc ? error_prefix(err, rc, "queue %u", index) : 0;
-}
-
-static int hush_set_enabled(void *opaque, unsigned int index, bool enabled, struct umbra_error *err)
-{
-	struct client *c = opaque;
-
-	return client_ring_enable(&c->backend, index, enabled, err);
-}
-
-static int hush_make_eventfd(void *opaque, int *out, struct umbra_error *err)
-{
-	(void)opaque;
-	return notifier_make_eventfd(out, err);
-}
-
-static void hush_notify(void *opaque, int fd)
-{
-	(void)opaque;
-	/* Blocked, its counter is full: as good as a notification. */
-	(void)notifier_send_guarded(fd);
-}
-
-static bool hush_is_heard(void *opaque, int fd)
-{
-	(void)opaque;
-	return notifier_is_heard(fd);
-}
-
-static const struct vhost_user_hush_means hush_means = {
-	.set_kick = hush_set_kick,
-	.set_enabled = hush_set_enabled,
-	.make_eventfd = hush_make_eventfd,
-	.notify = hush_notify,
-	.is_heard = hush_is_heard,
-};
-
-static int client_ring_hush(struct virtio_device *b, unsigned int index, bool is_fed,
-			    struct umbra_error *err)
-{
-	int rc = ring_check_index(index, err);
-
-	return rc ? rc : vhost_user_hush_begin(&client_of(b)->hush, index, is_fed, err);
-}
-
-static int client_ring_unhush(struct virtio_device *b, unsigned int index, struct umbra_error *err)
-{
-	int rc = ring_check_index(index, err);
-
-	return rc ? rc : vhost_user_hush_end(&client_of(b)->hush, index, err);
-}
-
-static enum ring_rest client_ring_rest(const struct virtio_device *b, unsigned int index)
-{
-	return vhost_user_hush_rest(&client_of(b)->hush, index);
-}
-
-static int client_ring_sound(struct virtio_device *b, unsigned int index, struct umbra_error *err)
-{
-	int rc = ring_check_index(index, err);
-
-	return rc ? rc : vhost_user_hush_sound(&client_of(b)->hush, index, err);
-}
-
-static bool client_ring_presume_rest(struct virtio_device *b, unsigned int index,
-				     uint64_t waited_ms)
-{
-	return vhost_user_hush_presume(&client_of(b)->hush, index, waited_ms);
-}
-
-static int client_check_hush(const struct virtio_device *b, struct umbra_error *err)
-{
-	const struct vhost_user_family *family = client_of(b)->family;
-
-	return family && family->not_while_kicked
-		       ? error_set(err, -EOPNOTSUPP, "%s", family->not_while_kicked)
-		       : 0;
-}
-
 /* --- the device ---------------------------------------------------------- */
 
 static int config_check(const struct client *c, uint32_t offset, uint32_t size, uint32_t request,
@@ -810,7 +533,7 @@ int vhost_user_client_attach(int *socket_fd, int stop_fd, unsigned int timeout_m
 	if (!c)
 		return error_set(err, -ENOMEM, "back-end: no memory for a connection");
 	c->backend.ops = &client_ops;
-	vhost_user_hush_init(&c->hush, &hush_means, c);
+	vhost_user_hush_init(&c->hush, &client_hush_means, c);
 	c->late_call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (c->late_call_fd < 0) {
 		rc = error_set(err, -errno, "back-end: eventfd: %s", strerror(errno));
