@@ -123,6 +123,7 @@ check-docs: build
 	mandoc -Tlint -Wwarning docs/man/*.[0-9]
 	scripts/check-house --build=$(BUILD)
 	$(PYTEST) -q tests/house
+	$(PYTEST) -qq --collect-only $(GUEST_TESTS) $(BALLOON_TESTS) $(VDPA_TESTS) >/dev/null
 
 check-proof: deps
 	scripts/check-proof $(BUILD)/proof
