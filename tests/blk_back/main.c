@@ -69,6 +69,7 @@ static struct {
 	int listener, journal_fd;
 	uint64_t points;
 	bool hangs;
+	unsigned int turn; /* the source that is asked first */
 	jmp_buf hung_up;
 	/* those who linger wait for a byte, and hang up when they are done; of one, its end */
 	int lingerers[LINGERERS_MOST];
@@ -302,34 +303,57 @@ static void command_wait(void)
 
 /* ---- the loop -------------------------------------------------------------------------------- */
 
-static bool serve_once(struct umbra_error *err)
+/* What is waited for, but for the tester, who comes first. */
+enum { SOURCE_LISTENER, SOURCE_CONNECTION, SOURCE_QUEUES };
+enum { SOURCES = SOURCE_QUEUES + BLK_QUEUES_MOST };
+
+static bool serve_source(unsigned int source, struct umbra_error *err)
 {
 	struct blk_server *s = &m.server;
-	struct pollfd fds[3 + BLK_QUEUES_MOST] = {
-		{ .fd = STDIN_FILENO, .events = POLLIN },
-		{ .fd = s->connection < 0 ? m.listener : -1, .events = POLLIN },
-		{ .fd = blk_server_listens(s) ? s->connection : -1, .events = POLLIN },
-	};
 
-	for (unsigned int i = 0; i < BLK_QUEUES_MOST; i++)
-		fds[3 + i] = (struct pollfd){ .fd = s->queues[i].kick_fd, .events = POLLIN };
-	if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
-		return true;
-	if (fds[0].revents) {
-		command_wait();
-		return true;
-	}
-	if (fds[1].revents) {
+	if (source == SOURCE_LISTENER) {
 		int fd = accept4(m.listener, NULL, NULL, SOCK_CLOEXEC);
 
 		if (fd >= 0)
 			blk_server_accept(s, &fd);
 		return true;
 	}
+	if (source == SOURCE_CONNECTION)
+		return blk_server_receive(s, err);
+	return blk_server_kicked(s, source - SOURCE_QUEUES, err);
+}
+
+/* One that is ready, and then the others' turn: a ring that is kicked without a pause must not
+ * keep the front-end from being heard, nor one ring the other. */
+static bool serve_once(struct umbra_error *err)
+{
+	struct blk_server *s = &m.server;
+	struct pollfd fds[SOURCES + 1];
+
+	for (unsigned int i = 0; i < SOURCES + 1; i++)
+		fds[i] = (struct pollfd){ .fd = -1, .events = POLLIN };
+	if (s->connection < 0)
+		fds[SOURCE_LISTENER].fd = m.listener;
+	if (blk_server_listens(s))
+		fds[SOURCE_CONNECTION].fd = s->connection;
 	for (unsigned int i = 0; i < BLK_QUEUES_MOST; i++)
-		if (fds[3 + i].revents)
-			return blk_server_kicked(s, i, err);
-	return fds[2].revents ? blk_server_receive(s, err) : true;
+		fds[SOURCE_QUEUES + i].fd = s->queues[i].kick_fd;
+	fds[SOURCES].fd = STDIN_FILENO;
+	if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
+		return true;
+	if (fds[SOURCES].revents) {
+		command_wait();
+		return true;
+	}
+	for (unsigned int i = 0; i < SOURCES; i++) {
+		unsigned int source = (m.turn + i) % SOURCES;
+
+		if (fds[source].revents) {
+			m.turn = (source + 1) % SOURCES;
+			return serve_source(source, err);
+		}
+	}
+	return true;
 }
 
 static void serve(void)

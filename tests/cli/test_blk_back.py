@@ -2,6 +2,7 @@
 to, and says so: what tests with it rest on.  No umbra; walk.c has its inside."""
 
 import json
+import os
 
 import pytest
 from bed import BlkBack, DiskVmm
@@ -110,6 +111,18 @@ def test_a_slow_request_holds_up_no_other(bed, disk):
     assert disk.state()["kept"] == 1
     disk.go()
     assert [slot for slot, *_ in ring.drain(disk)] == [slots[1]]
+
+
+def test_a_ring_that_is_always_kicked_keeps_nobody_from_being_heard(bed):
+    disk = BlkBack(bed, queues=2)
+    vmm = DiskVmm(bed, disk, queues=2).begin()
+    busy, other = vmm.disk_ring(0), vmm.disk_ring(1)
+    always = os.eventfd(2**32 - 1, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    busy.start(kick=always)
+    other.start()
+    other.write(3, 1)
+    other.drain(disk)
+    os.close(always)
 
 
 @pytest.mark.parametrize("order", ["in", "reverse", "random"])
