@@ -232,6 +232,9 @@ struct umbra_balloon_config {
 	void (*on_event)(void *opaque, enum umbra_balloon_event_kind kind,
 			 const struct umbra_balloon_info *info);
 	void *opaque;
+	/* Of the guest's memory, 1 to 100: what it shall keep to begin with, in place of
+	 * `target`; 0: see there.  It becomes a size when a driver is there. */
+	unsigned int target_percent;
 };
 
 struct umbra_balloon;

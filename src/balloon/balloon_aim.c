@@ -210,10 +210,26 @@ static enum reading total_read(struct balloon_device *d)
 
 /* --- the wish ------------------------------------------------------------------------ */
 
-/* Nothing is to be taken, whatever the guest says. */
-static bool takes_nothing(const struct umbra_balloon_target *wish, const struct balloon_base *base)
+/* The wish as a size.  What share of the guest's memory is meant says the base; without one it
+ * cannot be told. */
+static struct umbra_balloon_target wish_now(const struct balloon_aim *aim,
+					    const struct balloon_base *base)
 {
-	return !wish->take && wish->bytes >= MAX(base->within, base->bytes);
+	struct umbra_balloon_target wish = aim->wish;
+
+	if (aim->wish_percent && base->kind == UMBRA_BALLOON_BASE_NONE)
+		wish.bytes = UMBRA_BALLOON_ALL_MEMORY;
+	else if (aim->wish_percent)
+		wish.bytes = base->bytes / 100 * aim->wish_percent +
+			     base->bytes % 100 * aim->wish_percent / 100;
+	return wish;
+}
+
+/* Nothing is to be taken, whatever the guest says. */
+static bool takes_nothing(const struct balloon_aim *aim, const struct balloon_base *base)
+{
+	return !aim->wish.take && !aim->wish_percent &&
+	       aim->wish.bytes >= MAX(base->within, base->bytes);
 }
 
 /* Are the first statistics worth to be waited for? */
@@ -222,8 +238,8 @@ static bool must_wait(const struct balloon_device *d, const struct balloon_base 
 {
 	const struct balloon_aim *aim = &d->aim;
 
-	return !takes_nothing(&aim->wish, base) && !d->config.memory_bytes &&
-	       FEATURE(d, STATS_VQ) && !aim->stats_read_us &&
+	return !takes_nothing(aim, base) && !d->config.memory_bytes && FEATURE(d, STATS_VQ) &&
+	       !aim->stats_read_us &&
 	       now_us - aim->driver_since_us < d->config.stall_ms * UINT64_C(1000);
 }
 
@@ -232,7 +248,7 @@ static bool must_refresh(const struct balloon_device *d, const struct balloon_ba
 {
 	const struct balloon_aim *aim = &d->aim;
 
-	if (takes_nothing(&aim->wish, base) || d->config.memory_bytes || !FEATURE(d, STATS_VQ))
+	if (takes_nothing(aim, base) || d->config.memory_bytes || !FEATURE(d, STATS_VQ))
 		return false;
 	if (aim->is_guess)
 		return aim->wish_id;
@@ -253,19 +269,21 @@ static void pages_set(struct balloon_device *d, uint32_t pages)
 static void wish_convert(struct balloon_device *d, const struct balloon_base *base)
 {
 	struct balloon_aim *aim = &d->aim;
+	struct umbra_balloon_target wish = wish_now(aim, base);
 	uint64_t floor = balloon_device_floor(d, base);
 	struct umbra_error why;
 
-	if (balloon_target_check(&aim->wish, base->bytes, floor, &why))
+	if (balloon_target_check(&wish, base->bytes, floor, &why))
 		log_warning("the target cannot be kept: %s; the guest keeps the floor", why.text);
-	pages_set(d, balloon_target_pages(&aim->wish, base, floor));
+	pages_set(d, balloon_target_pages(&wish, base, floor));
 }
 
 /* The base is another: make less of the wish, if it has to be, and never more. */
 static void wish_correct(struct balloon_device *d, const struct balloon_base *base)
 {
 	struct balloon_aim *aim = &d->aim;
-	uint32_t pages = balloon_target_pages(&aim->wish, base, balloon_device_floor(d, base));
+	struct umbra_balloon_target wish = wish_now(aim, base);
+	uint32_t pages = balloon_target_pages(&wish, base, balloon_device_floor(d, base));
 
 	pages = MIN(pages, aim->pages);
 	if (aim->pages)
@@ -342,6 +360,7 @@ void balloon_device_set_target(struct balloon_device *d, const struct umbra_ball
 	uint32_t before = aim->pages;
 
 	aim->wish = *wish;
+	aim->wish_percent = 0;
 	aim->wish_id = id;
 	aim->is_converted = false;
 	aim->wished_us = device_host_now_us(d->host->device);
@@ -397,14 +416,14 @@ void balloon_device_aim_forget(struct balloon_device *d)
 uint64_t balloon_device_target_bytes(const struct balloon_device *d,
 				     const struct balloon_base *base)
 {
-	const struct umbra_balloon_target *wish = &d->aim.wish;
+	const struct umbra_balloon_target wish = wish_now(&d->aim, base);
 
 	if (base->kind == UMBRA_BALLOON_BASE_NONE)
-		return wish->take ? 0 : wish->bytes;
+		return wish.take ? 0 : wish.bytes;
 	if (d->aim.is_converted)
 		return base->bytes - MIN(base->bytes, (uint64_t)d->aim.pages << PAGE_RUN_SHIFT);
-	return wish->take ? base->bytes - MIN(base->bytes, wish->bytes)
-			  : MIN(base->bytes, wish->bytes);
+	return wish.take ? base->bytes - MIN(base->bytes, wish.bytes)
+			 : MIN(base->bytes, wish.bytes);
 }
 
 const char *umbra_balloon_base_name(enum umbra_balloon_base base)

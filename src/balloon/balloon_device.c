@@ -218,7 +218,8 @@ int balloon_device_create(struct balloon_host *host, const struct balloon_device
 	d->config = *config;
 	d->aim.generation = 1;
 	d->aim.wish = config->target;
-	if (config->target.bytes)
+	d->aim.wish_percent = config->target_percent;
+	if (config->target.bytes || config->target_percent)
 		d->aim.wish_id = 1;
 	else if (!config->target.take)
 		d->aim.wish.bytes = UMBRA_BALLOON_ALL_MEMORY;

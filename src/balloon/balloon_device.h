@@ -49,7 +49,8 @@
 struct balloon_device;
 
 struct balloon_device_config {
-	struct umbra_balloon_target target; /* 0 bytes kept: nobody wishes anything */
+	struct umbra_balloon_target target; /* 0 bytes kept: nobody wishes anything, unless: */
+	unsigned int target_percent;        /* so much shall be kept */
 	uint64_t memory_bytes, floor_bytes; /* as in struct umbra_balloon_config */
 	struct umbra_balloon_range only[UMBRA_BALLOON_RANGES_MAX];
 	unsigned int only_count;

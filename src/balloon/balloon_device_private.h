@@ -27,11 +27,12 @@
 /* What the driver is told, and why: balloon_aim.c. */
 struct balloon_aim {
 	struct umbra_balloon_target wish;
-	uint64_t wish_id;   /* of the wish; 0: nobody has had one */
-	uint64_t wished_us; /* when it came */
-	bool is_converted;  /* `pages` is made of the wish */
-	bool awaits_stats;  /* those that are newer than the wish may correct `pages` both ways */
-	uint32_t pages;     /* that shall be in the balloon */
+	unsigned int wish_percent; /* of the base, in place of the wish's bytes; 0: none */
+	uint64_t wish_id;          /* of the wish; 0: nobody has had one */
+	uint64_t wished_us;        /* when it came */
+	bool is_converted;         /* `pages` is made of the wish */
+	bool awaits_stats; /* those that are newer than the wish may correct `pages` both ways */
+	uint32_t pages;    /* that shall be in the balloon */
 	uint64_t driver_since_us;   /* that one is there; 0: none is */
 	uint64_t guest_bytes;       /* the guest says that it has, with an empty balloon; 0 */
 	bool is_guess;              /* that was counted while pages moved: better than nothing */

@@ -45,6 +45,19 @@ static int take_hide(const struct option_row *row, const char *value, void *plac
 	return result;
 }
 
+/* The last one counts. */
+static int take_target(const struct option_row *row, const char *value, void *place,
+		       struct umbra_error *err)
+{
+	struct umbra_balloon_config *config = &((struct balloon_options *)place)->config;
+
+	config->target.bytes = 0;
+	config->target_percent = 0;
+	return option_is_percent(value)
+		       ? option_percent(row->name, value, &config->target_percent, err)
+		       : option_size(row->name, value, &config->target.bytes, err);
+}
+
 static int take_discard_file(const struct option_row *row, const char *value, void *place,
 			     struct umbra_error *err)
 {
@@ -108,8 +121,8 @@ static const struct option_row table[] = {
 	  device_options_take_name, PLACE(common.name) },
 	{ "--target", "SIZE",
 	  "memory that the guest shall keep to begin with (all);\n"
-	  "bytes, or with K, M, G or T",
-	  option_take_size, PLACE(config.target.bytes) },
+	  "bytes, or with K, M, G or T, or a percentage: 50%",
+	  take_target, .place = 0 },
 	{ "--memory", "SIZE",
 	  "memory that the guest has; else what it says itself, or\n"
 	  "the VMM's memory table",

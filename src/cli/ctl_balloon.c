@@ -25,16 +25,6 @@ bool balloon_is_target(const char *word)
 	return !strchr(word, '=') || !strncmp(word, TAKE, strlen(TAKE));
 }
 
-static int parse_percent(const char *word, unsigned int *percent, struct umbra_error *err)
-{
-	char digits[4] = "";
-
-	if (strlen(word) > sizeof(digits))
-		return error_set(err, -EINVAL, "balloon %.80s: expected 1%% to 100%%", word);
-	memcpy(digits, word, strlen(word) - 1);
-	return option_number("balloon", digits, 1, 100, percent, err);
-}
-
 int balloon_parse_target(const char *word, struct balloon_wish *wish, struct umbra_error *err)
 {
 	uint64_t bytes = 0;
@@ -47,9 +37,9 @@ int balloon_parse_target(const char *word, struct balloon_wish *wish, struct umb
 	}
 	if (wish->take)
 		word += strlen(TAKE);
-	if (word[0] && word[strlen(word) - 1] == '%') {
+	if (option_is_percent(word)) {
 		wish->bytes = 1; /* what it really is, the server knows: percent_resolve() */
-		return parse_percent(word, &wish->percent, err);
+		return option_percent("balloon", word, &wish->percent, err);
 	}
 	result = option_size(wish->take ? "balloon take" : "balloon", word, &bytes, err);
 	wish->bytes = (json_int_t)bytes;

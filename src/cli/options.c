@@ -35,6 +35,25 @@ int option_number(const char *option, const char *text, unsigned int min, unsign
 	return 0;
 }
 
+bool option_is_percent(const char *text)
+{
+	return text[0] && text[strlen(text) - 1] == '%';
+}
+
+int option_percent(const char *option, const char *text, unsigned int *percent,
+		   struct umbra_error *err)
+{
+	char digits[4] = "";
+	size_t length = strlen(text);
+
+	if (option_is_percent(text) && length <= sizeof(digits)) {
+		memcpy(digits, text, length - 1);
+		if (!option_number(option, digits, 1, 100, percent, err))
+			return 0;
+	}
+	return error_set(err, -EINVAL, "%s=%.80s: expected 1%% to 100%%", option, text);
+}
+
 int option_choice(const char *option, const char *text, const char *const *words,
 		  unsigned int *value, struct umbra_error *err)
 {

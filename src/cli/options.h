@@ -44,6 +44,12 @@ bool option_is_same_path(const char *a, const char *b);
 UMBRA_MUST_CHECK int option_size(const char *option, const char *text, uint64_t *value,
 				 struct umbra_error *err);
 
+/* A share, from 1% to 100%. */
+UMBRA_MUST_CHECK int option_percent(const char *option, const char *text, unsigned int *percent,
+				    struct umbra_error *err);
+/* Is it written as one? */
+bool option_is_percent(const char *text);
+
 /* An inherited fd that is a unix stream socket. */
 UMBRA_MUST_CHECK int option_socket_fd(const char *option, const char *text, int *fd,
 				      struct umbra_error *err);

@@ -335,6 +335,13 @@ static int balloon_config_check(const struct umbra_balloon_config *config, struc
 	if (config->only_count > UMBRA_BALLOON_RANGES_MAX)
 		return error_set(err, -EINVAL, "%u ranges of memory; expected up to %u",
 				 config->only_count, UMBRA_BALLOON_RANGES_MAX);
+	if (config->target_percent > 100 ||
+	    (config->target_percent && (config->target.bytes || config->target.take)))
+		return error_set(
+			err, -EINVAL,
+			"%u%% of the guest's memory; expected 1 to 100, and no size beside "
+			"it",
+			config->target_percent);
 	for (unsigned int i = 0; i < config->only_count; i++)
 		if (config->only[i].start >= config->only[i].end)
 			return error_set(err, -EINVAL,
@@ -360,6 +367,7 @@ static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_conf
 
 	*device = (struct balloon_device_config){
 		.target = config->target,
+		.target_percent = config->target_percent,
 		.memory_bytes = config->memory_bytes,
 		.floor_bytes = config->floor_bytes,
 		.only_count = config->only_count,
@@ -373,7 +381,7 @@ static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_conf
 	};
 	for (unsigned int i = 0; i < config->only_count; i++)
 		device->only[i] = config->only[i];
-	u->target_id = config->target.bytes ? 1 : 0;
+	u->target_id = config->target.bytes || config->target_percent ? 1 : 0;
 	u->host.device = session_host(&u->session);
 	u->host.ops = &host_ops;
 	u->stats_us = config->stats_ms * UINT64_C(1000);

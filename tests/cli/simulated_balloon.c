@@ -69,7 +69,9 @@ int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra
 		.memory_regions = 2,
 		.base = UMBRA_BALLOON_BASE_TABLE,
 		.table_bytes = MEMORY,
-		.target_bytes = config->target.bytes ? config->target.bytes : MEMORY,
+		.target_bytes = config->target_percent ? MEMORY * config->target_percent / 100
+				: config->target.bytes ? config->target.bytes
+						       : MEMORY,
 		.host_bytes = MEMORY,
 		.guest_features = 0x4000100000003,
 		.refused_records = 3,

@@ -67,3 +67,25 @@ def test_an_option_takes_the_same_sizes(bed):
     balloon = SimulatedBalloon(bed, "b1", "--target=0.75GiB")
     shown = balloon.ctl("--json", balloon.control, "query-balloon").stdout
     assert json.loads(shown)["target"] == 768 * MIB
+
+
+@pytest.mark.parametrize("options, size", [
+    (["--target=50%"], 512 * MIB), (["--target=100%"], 1024 * MIB),
+    (["--target=25%", "--target=768M"], 768 * MIB), (["--target=768M", "--target=25%"], 256 * MIB)])
+def test_an_option_takes_a_share_of_the_guests_memory(bed, options, size):
+    """Of 1 GiB; the last one counts."""
+    balloon = SimulatedBalloon(bed, "b1", *options)
+    shown = balloon.ctl("--json", balloon.control, "query-balloon").stdout
+    assert json.loads(shown)["target"] == size
+
+
+@pytest.mark.parametrize("text", ["0%", "101%", "1000%", "%", "-5%", "5.5%", "x%", "4294967297%"])
+def test_an_option_takes_a_share_of_1_to_100(program, text):
+    done = run(program, "balloon", "--socket-path=/nowhere/x", f"--target={text}")
+    assert done.returncode == 2
+    assert f"--target={text}: expected 1% to 100%" in done.stderr
+
+
+def test_a_share_to_begin_with_is_no_size_before_a_guest_is_there(bed):
+    balloon = bed.balloon("--target=50%")
+    assert balloon.query()["target"] is None

@@ -224,6 +224,45 @@ static void memory_that_is_not_to_be_touched_is_neither_counted_nor_discarded(vo
 	rig_free(g);
 }
 
+static void a_share_is_one_of_what_the_guest_says_that_it_has(void **state)
+{
+	const struct balloon_device_config config = { .target_percent = 75, .floor_bytes = MIB };
+	struct rig *g = begin_with(&config, STATS | OOM | BITMAP);
+
+	(void)state;
+	/* The table has 12 MiB; the guest is waited for. */
+	look(g);
+	assert_int_equal(told_pages(g), 0);
+	say_total(g, 8 * MIB);
+	assert_int_equal(told_pages(g), PAGES(2 * MIB));
+	assert_int_equal(info_of(g).target_bytes, 6 * MIB);
+	assert_int_equal(info_of(g).target_id, 1);
+	/* As a size: memory that comes later is the guest's, and of less it keeps its share. */
+	say_total(g, 12 * MIB);
+	assert_int_equal(told_pages(g), PAGES(2 * MIB));
+	say_total(g, 4 * MIB);
+	assert_int_equal(told_pages(g), PAGES(MIB));
+	/* Whoever sets a target later means that. */
+	keep(g, 2 * MIB);
+	assert_int_equal(told_pages(g), PAGES(2 * MIB));
+	rig_free(g);
+}
+
+static void a_share_below_the_floor_is_held_there(void **state)
+{
+	const struct balloon_device_config config = { .target_percent = 1,
+						      .memory_bytes = 8 * MIB };
+	struct rig *g = rig_make(&config);
+
+	(void)state;
+	assert_int_equal(info_of(g).target_bytes, UMBRA_BALLOON_ALL_MEMORY);
+	begin_driver(g, BITMAP);
+	look(g);
+	assert_int_equal(info_of(g).target_bytes, 4 * MIB);
+	assert_int_equal(told_pages(g), PAGES(4 * MIB));
+	rig_free(g);
+}
+
 static void a_size_to_take_is_taken_whatever_the_guest_has(void **state)
 {
 	struct rig *g = begin(0);
@@ -618,6 +657,8 @@ int main(void)
 		cmocka_unit_test(a_table_that_grows_leaves_the_driver_its_target),
 		cmocka_unit_test(what_the_operator_says_is_not_argued_with),
 		cmocka_unit_test(memory_that_is_not_to_be_touched_is_neither_counted_nor_discarded),
+		cmocka_unit_test(a_share_is_one_of_what_the_guest_says_that_it_has),
+		cmocka_unit_test(a_share_below_the_floor_is_held_there),
 		cmocka_unit_test(a_size_to_take_is_taken_whatever_the_guest_has),
 		cmocka_unit_test(the_floor_stays_with_the_guest_unless_it_is_meant),
 		cmocka_unit_test(a_total_that_shrinks_with_the_balloon_is_seen_through),
