@@ -64,6 +64,7 @@ UMBRA_API const char *umbra_device_state_name(enum umbra_device_state state);
 enum umbra_event_kind {
 	UMBRA_EVENT_STATE,        /* from -> to */
 	UMBRA_EVENT_QUEUE_BROKEN, /* queue, reason */
+	UMBRA_EVENT_SOUGHT,       /* the next back-end, in vain: attempts, pause_ms, reason */
 };
 
 struct umbra_event {
@@ -72,6 +73,8 @@ struct umbra_event {
 	enum umbra_device_state from, to;
 	unsigned int queue;
 	const char *reason; /* "" if there is none; lives until the callback returns */
+	uint64_t attempts;  /* one after the other */
+	uint32_t pause_ms;  /* until the next */
 };
 
 struct umbra_shadow_config {
@@ -252,6 +255,10 @@ struct umbra_backend_info {
 	enum umbra_process_state process_state;
 	char process_name[64];  /* "pid 4711, virtiofsd", as it names itself; "" */
 	char process_doubt[96]; /* of UMBRA_PROCESS_UNKNOWN: why, a sentence; "" */
+	/* While the next one is looked for: attempts in vain, one after the other, and the pause
+	 * before the next. */
+	uint64_t attempts;
+	uint32_t pause_ms;
 };
 
 /* What a guest has said of one receive mode. */

@@ -39,6 +39,22 @@ static const char *backend_kind(const char *backend, const struct umbra_shadow_p
 	return strncmp(backend, "vdpa:", 5) ? "vhost-user" : "vhost-vdpa";
 }
 
+/* What is known of a device that is held. */
+static json_t *with_hold(json_t *status, const struct umbra_shadow_info *info,
+			 const struct umbra_backend_info *backend)
+{
+	json_t *hold = json_pack(
+		"{s:I, s:I, s:I}", "held-requests", json_number(info->held_requests), "attempts",
+		json_number(backend->attempts), "pause-ms", json_number(backend->pause_ms));
+
+	if (!status || !hold || json_object_update(status, hold)) {
+		json_decref(status);
+		status = NULL;
+	}
+	json_decref(hold);
+	return status;
+}
+
 json_t *report_status(const char *name, const char *backend,
 		      const struct umbra_shadow_picture *picture)
 {
@@ -50,11 +66,8 @@ json_t *report_status(const char *name, const char *backend,
 			   report_mode_name(info->mode), "shadowed",
 			   info->state == UMBRA_DEVICE_SHADOWED, "shadow-wanted",
 			   info->shadow_wanted, "backend", backend_kind(backend, picture));
-	if (info->state == UMBRA_DEVICE_HELD && status &&
-	    json_object_set_new(status, "held-requests", json_integer(info->held_requests))) {
-		json_decref(status);
-		status = NULL;
-	}
+	if (info->state == UMBRA_DEVICE_HELD)
+		status = with_hold(status, info, umbra_shadow_picture_backend(picture));
 	status = json_with_text(status, "reason", info->reason);
 	return json_with_text(status, "shadow-refused", info->shadow_refused);
 }
@@ -228,5 +241,12 @@ json_t *report_state_change(const char *name, enum umbra_device_state from,
 json_t *report_queue_broken(const char *name, unsigned int queue, const char *reason)
 {
 	return json_pack("{s:o, s:i, s:o}", "name", json_text(name), "queue", (int)queue, "reason",
+			 json_text(reason));
+}
+
+json_t *report_sought(const char *name, uint64_t attempts, uint32_t pause_ms, const char *reason)
+{
+	return json_pack("{s:o, s:I, s:I, s:o}", "name", json_text(name), "attempts",
+			 json_number(attempts), "pause-ms", json_number(pause_ms), "reason",
 			 json_text(reason));
 }

@@ -19,6 +19,8 @@ json_t *report_vhost(const char *backend, const struct umbra_shadow_picture *pic
 
 json_t *report_state_change(const char *name, enum umbra_device_state from,
 			    enum umbra_device_state to, const char *reason);
+json_t *report_sought(const char *name, uint64_t attempts, uint32_t pause_ms, const char *reason);
+
 json_t *report_queue_broken(const char *name, unsigned int queue, const char *reason);
 
 #endif

@@ -37,6 +37,10 @@ static void shadow_event_tell(struct program *program, const void *data)
 	else if (event->kind == UMBRA_EVENT_QUEUE_BROKEN)
 		qmp_server_event(program->server, "SHADOW_QUEUE_BROKEN",
 				 report_queue_broken(program->name, event->queue, posted->reason));
+	else if (event->kind == UMBRA_EVENT_SOUGHT)
+		qmp_server_event(program->server, "SHADOW_BACKEND_SOUGHT",
+				 report_sought(program->name, event->attempts, event->pause_ms,
+					       posted->reason));
 }
 
 /* On a thread of the device. */

@@ -266,6 +266,7 @@ void shadow_device_attach(struct shadow_device *d, struct virtio_device *backend
 {
 	d->backend = backend;
 	d->hold.learnt = (struct learnt){ 0 };
+	d->hold.returned_us = 0;
 	absent_init(&d->hold.absent, &d->hold.learnt);
 	shadow_state_note(d, DEVICE_ATTACHED, "");
 }

@@ -66,6 +66,9 @@ void shadow_device_limit_memory(struct shadow_device *d, uint64_t bytes);
 void shadow_device_hold_for(struct shadow_device *d, uint32_t type);
 /* The back-end's connection was found unusable, for @why.  True: the device is HELD. */
 bool shadow_device_lose_backend(struct shadow_device *d, const struct umbra_error *why);
+/* HELD: had the one that was lost served?  Then the next may be looked for at once; else after a
+ * pause that grows. */
+bool shadow_device_was_served(const struct shadow_device *d);
 /* HELD: requests that the lost back-end may have done or not. */
 unsigned int shadow_device_held(const struct shadow_device *d);
 /* HELD: requests that it may yet work on, also such that nobody waits for any more: until there

@@ -72,6 +72,11 @@ struct shadow_hold {
 	/* HELD: requests that the lost one may yet work on, whether anybody waits for them or not;
 	 * 0: there are none, or it is dead. */
 	unsigned int unsettled;
+	/* The one that is lost served, as far as it was given anything: the next may be sought at
+	 * once.  What that is judged by: when the last came that was given a device which was held
+	 * (0: none), and how many requests were completed by then. */
+	bool has_served;
+	uint64_t returned_us, completed_then;
 	uint64_t since_us; /* HELD: host time */
 	uint64_t count;    /* how often it was held */
 	uint64_t replayed; /* requests that another back-end was given again */
@@ -271,6 +276,8 @@ int shadow_backend_judge(struct shadow_device *d, int code, const struct umbra_e
 /* All rings are held, nobody is the back-end, and what the one that was it may yet work on is
  * hold.unsettled. */
 void shadow_hold_rings(struct shadow_device *d);
+/* Requests that were completed to the guest so far. */
+uint64_t shadow_hold_completed(const struct shadow_device *d);
 static inline bool shadow_is_held(const struct shadow_device *d)
 {
 	return d->state == UMBRA_DEVICE_HELD;

@@ -30,6 +30,8 @@
 #include "base/log.h"
 #include "device/shadow_device_private.h"
 
+#define HOLD_STANDS_US UINT64_C(2000000)
+
 void shadow_device_hold_for(struct shadow_device *d, uint32_t type)
 {
 	d->hold.type = type;
@@ -67,11 +69,37 @@ unsigned int shadow_device_held(const struct shadow_device *d)
 	return held;
 }
 
+uint64_t shadow_hold_completed(const struct shadow_device *d)
+{
+	uint64_t completed = 0;
+
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
+		completed += __atomic_load_n(&lane_counters(lane_at(d->lanes, i))->requests,
+					     __ATOMIC_RELAXED);
+	return completed;
+}
+
+/* Did the return of the one that is lost hold?  A program that hangs up at once, or dies of the
+ * same request again and again, is not to be started over without a pause: so all that it was
+ * given again must have been done, and something at all; or it stood for long, which is more
+ * than the longest pause. */
+static bool return_held(const struct shadow_device *d)
+{
+	const struct shadow_hold *h = &d->hold;
+
+	if (!h->returned_us ||
+	    device_host_now_us(d->host->device) - h->returned_us >= HOLD_STANDS_US)
+		return true;
+	return shadow_hold_completed(d) > h->completed_then &&
+	       !lanes_any(d->lanes, lane_holds_older);
+}
+
 static void hold_begin(struct shadow_device *d, const char *why)
 {
 	char reason[UMBRA_ERROR_SIZE];
 
 	shadow_hold_rings(d);
+	d->hold.has_served = return_held(d);
 	d->hold.since_us = device_host_now_us(d->host->device);
 	d->hold.count++;
 	snprintf(reason, sizeof(reason), "%s", why);
@@ -108,6 +136,11 @@ bool shadow_device_lose_backend(struct shadow_device *d, const struct umbra_erro
 void shadow_device_backend_is_dead(struct shadow_device *d)
 {
 	d->hold.unsettled = 0;
+}
+
+bool shadow_device_was_served(const struct shadow_device *d)
+{
+	return d->hold.has_served;
 }
 
 unsigned int shadow_device_unsettled(const struct shadow_device *d)

@@ -169,7 +169,9 @@ static void returned(struct shadow_device *d, unsigned int replayed, bool config
 	struct shadow_hold *h = &d->hold;
 
 	h->replayed += replayed;
-	h->last_us = device_host_now_us(d->host->device) - h->since_us;
+	h->returned_us = device_host_now_us(d->host->device);
+	h->completed_then = shadow_hold_completed(d);
+	h->last_us = h->returned_us - h->since_us;
 	h->longest_us = MAX(h->longest_us, h->last_us);
 	log_info("a back-end is there again after %" PRIu64 " ms, and has been given %u requests "
 		 "again",

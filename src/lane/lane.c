@@ -139,6 +139,7 @@ int lane_go(struct lane *r, const struct lane_context *c, struct umbra_error *er
 
 	lane_expect_step(r, LANE_GO);
 	rc = r->ops->go ? r->ops->go(r, err) : 0;
+	r->older = lane_flights_next(&r->flights);
 	if (!rc && r->ops->service)
 		rc = own_ring_serve(r, c, err);
 	if (rc)
@@ -273,6 +274,11 @@ bool lane_can_hold(const struct lane *r)
 uint16_t lane_held_chains(const struct lane *r)
 {
 	return lane_is_wanted(r) || lane_is_stopped(r) ? lane_waiting(r) : 0;
+}
+
+bool lane_holds_older(const struct lane *r)
+{
+	return lane_held_chains(r) && lane_flights_oldest(&r->flights) < r->older;
 }
 
 uint16_t lane_hold(struct lane *r, const struct lane_context *c)

@@ -250,6 +250,9 @@ uint16_t lane_hold(struct lane *r, const struct lane_context *c);
 bool lane_can_hold(const struct lane *r);
 /* Chains that wait for the next back-end, since another one may have done them or not. */
 uint16_t lane_held_chains(const struct lane *r);
+/* Of a lane that is held: is one of them older than its last life, so that the back-end
+ * which was lost was given it again, and has not done it? */
+bool lane_holds_older(const struct lane *r);
 
 /* Let go of the ring at once, without a word to the back-end or the guest. */
 void lane_discard(struct lane *r, const struct lane_context *c);

@@ -40,6 +40,21 @@ uint16_t lane_flights_waiting(const struct lane_flights *f, struct ring_position
 	return waiting;
 }
 
+uint64_t lane_flights_oldest(const struct lane_flights *f)
+{
+	uint32_t count = f->list ? flight_list(&f->table) : 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		if (flight_waits(&f->list[i]))
+			return f->list[i].order;
+	return UINT64_MAX;
+}
+
+uint64_t lane_flights_next(const struct lane_flights *f)
+{
+	return f->list ? f->table.next : 0;
+}
+
 void lane_flights_forget(struct lane_flights *f)
 {
 	if (f->list)

@@ -28,6 +28,10 @@ UMBRA_MUST_CHECK int lane_flights_make(struct lane_flights *f, struct shadow_hos
 				       struct umbra_error *err);
 /* Chains that wait for the next back-end of a ring that stands at @at. */
 uint16_t lane_flights_waiting(const struct lane_flights *f, struct ring_position at);
+/* The order of the first of them (UINT64_MAX: there is none), and of the next chain that is taken.
+ * Of a ring that nobody serves. */
+uint64_t lane_flights_oldest(const struct lane_flights *f);
+uint64_t lane_flights_next(const struct lane_flights *f);
 /* The ring is another from now on: nothing is in flight on it. */
 void lane_flights_forget(struct lane_flights *f);
 void lane_flights_free(struct lane_flights *f);

@@ -40,6 +40,7 @@ struct lane {
 	};
 	/* What the guest is owed on it, as far as a shadow has noted it. */
 	struct lane_flights flights;
+	uint64_t older; /* the order from which on chains were taken since it last went */
 	bool left; /* passed through, it broke, or was let go of, before all that was taken was used
 		    */
 

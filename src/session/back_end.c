@@ -53,7 +53,9 @@ void back_end_seek_on(struct back_end *back)
 	back_end_let_go(back);
 	backend_source_fail(back->source);
 	back->state = BACK_END_SOUGHT;
+	back->since_us = clock_now_us();
 	back->is_due = false;
+	back->attempts++;
 }
 
 void back_end_look(struct back_end *back, bool is_readable)
@@ -77,9 +79,9 @@ int back_end_try(struct back_end *back, bool is_patient, int stop_fd, struct umb
 		back->given_up.text[0] = '\0';
 		return 1;
 	}
-	back->attempts++;
 	if (rc != -EAGAIN)
 		return rc;
+	back->attempts++;
 	if (!is_patient && clock_now_us() - back->since_us >= CONNECT_TIMEOUT_MS * UINT64_C(1000))
 		return rc;
 	return 0;
@@ -95,6 +97,11 @@ bool back_end_is_watched(const struct back_end *back)
 	return back->is_watched;
 }
 
+unsigned int back_end_pause_ms(const struct back_end *back)
+{
+	return back->state == BACK_END_SOUGHT ? backend_source_pause_ms(back->source) : 0;
+}
+
 void back_end_show(const struct back_end *back, struct umbra_backend_info *info)
 {
 	const struct peer_process *p = &back->process;
@@ -102,6 +109,8 @@ void back_end_show(const struct back_end *back, struct umbra_backend_info *info)
 	*info = (struct umbra_backend_info){ 0 };
 	if (back->device)
 		back->device->ops->info(back->device, info);
+	info->attempts = back->state == BACK_END_SOUGHT ? back->attempts : 0;
+	info->pause_ms = back_end_pause_ms(back);
 	info->process = p->pid;
 	info->process_state = p->pidfd < 0       ? UMBRA_PROCESS_UNKNOWN
 			      : back->is_watched ? UMBRA_PROCESS_LIVES

@@ -67,7 +67,7 @@ int back_end_wait_ms(const struct back_end *back);
 
 /* Begin to look for one: the first attempt is due. */
 void back_end_seek(struct back_end *back);
-/* Look on, after one that was THERE and was of no use: with the pauses as if nobody had come. */
+/* Look on, after one that came and was of no use: with the pauses as if nobody had come. */
 void back_end_seek_on(struct back_end *back);
 /* While it is SOUGHT: @is_readable is what poll(2) said. */
 void back_end_look(struct back_end *back, bool is_readable);
@@ -84,6 +84,8 @@ UMBRA_MUST_CHECK int back_end_try(struct back_end *back, bool is_patient, int st
 bool back_end_has_ended(const struct back_end *back);
 bool back_end_is_watched(const struct back_end *back);
 
+/* The pause before the next attempt; 0: there is none. */
+unsigned int back_end_pause_ms(const struct back_end *back);
 /* What umbra_shadow_device_query() shows of it. */
 void back_end_show(const struct back_end *back, struct umbra_backend_info *info);
 

@@ -185,18 +185,27 @@ int backend_source_try(struct backend_source *source, int stop_fd, unsigned int 
 		peer_process_forget(process);
 	if (!is_early(rc))
 		return rc;
-	backoff_failed(&source->backoff);
+	if (source->listener.fd < 0) /* else it comes by itself */
+		backoff_failed(&source->backoff);
 	return -EAGAIN;
 }
 
+/* After one that came and was of no use, the others have to wait. */
 int backend_source_fd(const struct backend_source *source)
 {
-	return source->listener.fd;
+	return backoff_wait_ms(&source->backoff) ? -1 : source->listener.fd;
 }
 
 int backend_source_wait_ms(const struct backend_source *source)
 {
-	return source->listener.fd >= 0 ? -1 : backoff_wait_ms(&source->backoff);
+	int pause_ms = backoff_wait_ms(&source->backoff);
+
+	return source->listener.fd >= 0 && !pause_ms ? -1 : pause_ms;
+}
+
+unsigned int backend_source_pause_ms(const struct backend_source *source)
+{
+	return source->backoff.pause_ms;
 }
 
 bool backend_source_is_patient(const struct backend_source *source)

@@ -59,6 +59,8 @@ UMBRA_MUST_CHECK int backend_source_try(struct backend_source *source, int stop_
 int backend_source_fd(const struct backend_source *source);
 /* How long to wait for the next attempt if nothing is heard, ms; -1: for ever. */
 int backend_source_wait_ms(const struct backend_source *source);
+/* The last pause between two attempts, ms; 0: there was none. */
+unsigned int backend_source_pause_ms(const struct backend_source *source);
 /* May it be waited for as long as the front-end waits?  Else ten seconds are enough. */
 bool backend_source_is_patient(const struct backend_source *source);
 /* For whom one waits there, and how it stands, as a phrase. */

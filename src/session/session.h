@@ -69,13 +69,19 @@ struct session_kind {
 	/*
 	 * Of a kind with a back-end that goes on without one; NULL: none does.  hold(): it is
 	 * lost, for @why; true: it is waited for, and so is one that the device has lost by
-	 * itself (is_held()).  may_return(): the next one may be looked for, or why not.
-	 * give(): it is there.  After an error the device is held as before.
+	 * itself (is_held()).  was_served(): by the one that was lost, so that the next may be
+	 * looked for at once, as if nobody had been in vain before.  may_return(): the next one may
+	 * be looked for, or why not. give(): it is there.  After an error the device is held as
+	 * before.
 	 */
 	bool (*hold)(struct session *s, const struct umbra_error *why);
 	bool (*is_held)(struct session *s);
+	bool (*was_served)(struct session *s);
 	bool (*may_return)(struct session *s, struct umbra_error *why);
 	int (*give)(struct session *s, struct virtio_device *backend, struct umbra_error *err);
+	/* It was looked for in vain, for @why, and is again after another pause, or in vain for
+	 * another reason. */
+	void (*sought)(struct session *s, const struct umbra_error *why);
 
 	/* Of a kind with a back-end: */
 	/* It has told the device that it is gone.  True, and why. */
@@ -106,6 +112,7 @@ struct session {
 	bool is_restoring;   /* a back-end is being given the device that is held */
 	/* Why the next back-end is not there yet: said once in the log; "". */
 	struct umbra_error held_up;
+	unsigned int held_up_pause_ms; /* that was told last */
 	unsigned int worker_count;
 	struct worker *workers[SESSION_WORKERS_MAX];
 

@@ -215,6 +215,7 @@ static void provide(struct session *s)
 static void go_on_alone(struct session *s)
 {
 	s->held_up.text[0] = '\0';
+	s->held_up_pause_ms = 0;
 	back_end_lose(&s->back);
 	session_show(s);
 }
@@ -237,10 +238,34 @@ static void held_up(struct session *s, const struct umbra_error *why)
 	log_warning("%s; the device is held", why->text);
 }
 
+/* The same, when an attempt was in vain; the pause is told as well. */
+static void sought_in_vain(struct session *s, const struct umbra_error *why)
+{
+	unsigned int pause_ms = back_end_pause_ms(&s->back);
+
+	if (pause_ms != s->held_up_pause_ms || strcmp(s->held_up.text, why->text))
+		s->kind->sought(s, why);
+	s->held_up_pause_ms = pause_ms;
+	held_up(s, why);
+}
+
+/* Begin to look for the next one. */
+static void seek(struct session *s)
+{
+	struct umbra_error gone = { "the back-end that had come is gone again" };
+
+	if (s->kind->was_served(s)) {
+		back_end_seek(&s->back);
+		return;
+	}
+	back_end_seek_on(&s->back);
+	sought_in_vain(s, &gone);
+}
+
 /* The front-end is served, and a back-end looked for. */
 static void restore(struct session *s)
 {
-	struct umbra_error err = { "" };
+	struct umbra_error err = { "" }, later;
 	int rc;
 
 	if (s->back.state == BACK_END_ABSENT && !s->kind->may_return(s, &err)) {
@@ -248,13 +273,13 @@ static void restore(struct session *s)
 		return;
 	}
 	if (s->back.state == BACK_END_ABSENT)
-		back_end_seek(&s->back);
+		seek(s);
 	rc = back_end_try(&s->back, true, s->stop.fd, &err);
+	if (rc < 0)
+		back_end_seek_on(&s->back);
 	if (rc <= 0) {
 		if (err.text[0])
-			held_up(s, &err);
-		if (rc < 0)
-			back_end_seek_on(&s->back);
+			sought_in_vain(s, &err);
 		return;
 	}
 	back_end_hear(s);
@@ -263,11 +288,13 @@ static void restore(struct session *s)
 	s->is_restoring = false;
 	if (rc) {
 		error_prefix(&err, 0, "the back-end that has come is of no use");
-		held_up(s, &err);
-		if (s->kind->may_return(s, &err))
-			back_end_seek_on(&s->back);
-		else
+		if (!s->kind->may_return(s, &later)) {
+			held_up(s, &err);
 			back_end_lose(&s->back); /* it was given requests */
+			return;
+		}
+		back_end_seek_on(&s->back);
+		sought_in_vain(s, &err);
 		return;
 	}
 	s->held_up.text[0] = '\0';

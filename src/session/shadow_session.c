@@ -285,6 +285,11 @@ static bool is_held(struct session *s)
 	return shadow_device_state(device_of_session(s)->device) == UMBRA_DEVICE_HELD;
 }
 
+static bool was_served(struct session *s)
+{
+	return shadow_device_was_served(device_of_session(s)->device);
+}
+
 static bool hold_device(struct session *s, const struct umbra_error *why)
 {
 	return shadow_device_lose_backend(device_of_session(s)->device, why);
@@ -312,6 +317,20 @@ static int give(struct session *s, struct virtio_device *backend, struct umbra_e
 	return shadow_device_return(device_of_session(s)->device, backend, err);
 }
 
+static void sought(struct session *s, const struct umbra_error *why)
+{
+	struct umbra_shadow_device *u = device_of_session(s);
+	struct umbra_event event = {
+		.kind = UMBRA_EVENT_SOUGHT,
+		.reason = why->text,
+		.attempts = s->back.attempts,
+		.pause_ms = back_end_pause_ms(&s->back),
+	};
+
+	event.from = event.to = shadow_device_state(u->device);
+	host_event(&u->host, &event);
+}
+
 static void await_backend(struct session *s)
 {
 	shadow_device_wait(device_of_session(s)->device);
@@ -328,8 +347,10 @@ static const struct session_kind shadow_kind = {
 	.retire = retire,
 	.hold = hold_device,
 	.is_held = is_held,
+	.was_served = was_served,
 	.may_return = may_return,
 	.give = give,
+	.sought = sought,
 	.has_lost_backend = has_lost_backend,
 	.await_backend = await_backend,
 	.parted = parted,

@@ -185,6 +185,54 @@ def test_a_return_says_what_a_vmm_says_in_the_order_in_which_it_says_it(bed, que
     assert stages(again) == stages(plain)
 
 
+def assert_pauses_grew(umbra, times):
+    """Those that were told so far; but one that stood for two seconds has served."""
+    umbra.status()                      # so that all events have come
+    told = [(event["data"]["pause-ms"], event["timestamp"]["seconds"])
+            for event in umbra.qmp.events if event["event"] == "SHADOW_BACKEND_SOUGHT"]
+    assert len(told) >= times, told
+    for before, after in itertools.pairwise(told):
+        assert after[0] > before[0] or after[1] - before[1] > 1, told
+
+
+def test_one_that_hangs_up_as_soon_as_it_serves_is_sought_after_pauses_that_grow(bed):
+    bench = Bench(bed)
+    times = 7
+    bench.umbra.qmp.events.clear()
+    bench.disk.process.kill()
+    bench.wait_held()
+    bench.disk.start(plan=",".join(times * ["close@before-kick"]))
+    for _ in range(times):
+        bench.disk.wait_did("close")
+    bench.umbra.wait_state("shadowed")
+    bench.write(1)
+    bench.ring.drain(bench.disk)
+    assert_pauses_grew(bench.umbra, times)
+    assert bench.umbra.vhost()["holds"]["count"] == times + 1
+    # One that has served since is sought at once.
+    bench.umbra.qmp.events.clear()
+    bench.disk.process.kill()
+    assert bench.umbra.qmp.wait_event("SHADOW_BACKEND_SOUGHT")["pause-ms"] == 1
+    bench.umbra.wait_held_up("cannot connect")
+    status = bench.umbra.status()
+    assert status["attempts"] >= 1 and status["pause-ms"] >= 1
+
+
+def test_a_request_that_kills_each_disk_is_given_again_after_pauses_that_grow(bed):
+    bench = Bench(bed)
+    bench.lose("before-execute", 2)
+    bench.umbra.qmp.events.clear()
+    for number in range(6):             # the other one is done, and is no proof of anything
+        bench.disk.start(plan="die@before-execute:2", waits=False)
+        bench.disk.wait_did("die")
+        bench.disk.wait_death()
+        bench.write(1, first=30 + number)
+    bench.disk.start()
+    bench.umbra.wait_state("shadowed")
+    bench.ring.drain(bench.disk)
+    assert_pauses_grew(bench.umbra, 6)
+
+
 # What the next one has.
 
 def test_a_disk_that_has_shrunk_and_one_with_fewer_queues_are_refused(bed):

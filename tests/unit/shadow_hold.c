@@ -278,6 +278,44 @@ static void it_may_happen_again_and_again(void **state)
 	sim_free(sim);
 }
 
+static void a_return_has_held_when_all_that_was_given_again_is_done(void **state)
+{
+	struct sim *sim = boot();
+
+	(void)state;
+	sim->host.now_us = 1; /* since the machine was started */
+	request(sim, 0, 1);
+	lose(sim);
+	assert_true(shadow_device_was_served(sim->device)); /* the first has not returned */
+	comes(sim);
+	lose(sim);
+	assert_false(shadow_device_was_served(sim->device));
+	request(sim, 0, 2);
+	comes(sim);
+	has(sim, 0, 2, (const uint64_t[]){ 1, 2 });
+	sim_backend_complete(sim, 0, 1); /* not the one that it may die of */
+	gets(sim, 0, 2);
+	lose(sim);
+	assert_false(shadow_device_was_served(sim->device));
+	comes(sim);
+	has(sim, 0, 1, (const uint64_t[]){ 1 });
+	completes_all(sim, 0);
+	gets(sim, 0, 1);
+	request(sim, 0, 3); /* and nobody has to have done what is new */
+	lose(sim);
+	assert_true(shadow_device_was_served(sim->device));
+	/* Or it stood for long. */
+	comes(sim);
+	sim->host.now_us += 1999999;
+	lose(sim);
+	assert_false(shadow_device_was_served(sim->device));
+	comes(sim);
+	sim->host.now_us += 2000000;
+	lose(sim);
+	assert_true(shadow_device_was_served(sim->device));
+	sim_free(sim);
+}
+
 static void nothing_is_given_before_the_dead_is_dead(void **state)
 {
 	struct sim *sim = boot();
@@ -775,6 +813,7 @@ int main(void)
 			what_was_not_done_is_given_to_the_next_one_in_the_order_of_the_guest),
 		cmocka_unit_test(a_guest_that_sleeps_is_called_when_queues_run_again),
 		cmocka_unit_test(it_may_happen_again_and_again),
+		cmocka_unit_test(a_return_has_held_when_all_that_was_given_again_is_done),
 		cmocka_unit_test(nothing_is_given_before_the_dead_is_dead),
 		cmocka_unit_test(a_reset_does_not_kill_the_dead),
 		cmocka_unit_test(what_it_has_of_a_broken_ring_counts),
