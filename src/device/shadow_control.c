@@ -171,7 +171,7 @@ int shadow_device_save_control(struct shadow_device *d, uint8_t **bytes, size_t 
 	struct lane_context context;
 	bool is_served = r && lane_is_served(r);
 
-	if (!d->has_features || !shadow_control_follows(d, d->guest_features))
+	if (!shadow_has_features(d) || !shadow_control_follows(d, d->guest_features))
 		return error_set(err, -EOPNOTSUPP,
 				 "there is no control queue that is followed: that takes a vDPA "
 				 "network device, and a guest that took VIRTIO_NET_F_CTRL_VQ (17)");
@@ -203,7 +203,7 @@ int shadow_device_load_control(struct shadow_device *d, const uint8_t *bytes, si
 {
 	struct shadow_control *c = &d->control;
 	const struct lane *r = control_ring_find(d);
-	bool is_now = d->has_features && shadow_control_follows(d, d->guest_features);
+	bool is_now = shadow_has_features(d) && shadow_control_follows(d, d->guest_features);
 	struct net_control *state;
 	uint8_t *copy;
 	int rc;
@@ -285,6 +285,6 @@ void shadow_device_look_control(const struct shadow_device *d, struct umbra_net_
 /* What the device's thread alone knows: whether there is one. */
 void shadow_control_info(const struct shadow_device *d, struct umbra_net_control_info *info)
 {
-	info->is_followed = d->has_features && shadow_control_follows(d, d->guest_features);
+	info->is_followed = shadow_has_features(d) && shadow_control_follows(d, d->guest_features);
 	info->is_waiting = d->control.loaded != NULL;
 }

@@ -89,7 +89,7 @@ static int set_status(struct virtio_device *self, uint8_t status, struct umbra_e
 		return rc;
 	if (!shadow_backend_runs_as_one(d)) {
 		if (!status)
-			d->backend_knows_features = false;
+			shadow_features_forgotten(d);
 		rc = shadow_backend_judge(d, d->backend->ops->set_status(d->backend, status, err),
 					  err);
 		if (!rc)
@@ -106,8 +106,8 @@ static int set_status(struct virtio_device *self, uint8_t status, struct umbra_e
 static int reset(struct virtio_device *self, struct umbra_error *err)
 {
 	struct shadow_device *d = shadow_of(self);
-	bool enabled =
-		d->has_features && !(d->guest_features & BIT64(VHOST_USER_F_PROTOCOL_FEATURES));
+	bool enabled = shadow_has_features(d) &&
+		       !(d->guest_features & BIT64(VHOST_USER_F_PROTOCOL_FEATURES));
 	int rc = shadow_backend_check(d, err);
 
 	if (!rc)
@@ -120,7 +120,7 @@ static int reset(struct virtio_device *self, struct umbra_error *err)
 	if (shadow_backend_runs_as_one(d)) /* its stop was a reset */
 		return 0;
 	/* Whatever it answers: to be told twice harms nobody whose rings are stopped. */
-	d->has_features = d->backend_knows_features = false;
+	d->features_state = FEATURES_OPEN;
 	d->guest_features = 0;
 	return shadow_backend_judge(d, d->backend->ops->reset(d->backend, err), err);
 }
@@ -280,7 +280,7 @@ void shadow_device_detach(struct shadow_device *d)
 	shadow_own_fini(d);
 	d->slots_max = d->queues_max = 0;
 	d->no_shadow[0] = '\0';
-	d->has_features = d->backend_knows_features = false;
+	d->features_state = FEATURES_OPEN;
 	d->backend_features = d->guest_features = d->protocol_features = 0;
 	d->features = (struct features_out){ 0 };
 	d->status = 0;

@@ -83,6 +83,13 @@ struct shadow_hold {
 	uint64_t last_us, longest_us;
 };
 
+/* Who knows what the guest took of the features. */
+enum features_state {
+	FEATURES_OPEN,  /* nobody: the front-end has not said it */
+	FEATURES_TAKEN, /* we do; the back-end has not been told, or has forgotten it since */
+	FEATURES_TOLD,  /* the back-end does, too; an absent one has nobody to tell */
+};
+
 struct shadow_device {
 	struct virtio_device virtio; /* first member: what the front-end has */
 	struct shadow_host *host;
@@ -96,8 +103,7 @@ struct shadow_device {
 	char reason[UMBRA_ERROR_SIZE];
 
 	/* Negotiated. */
-	bool has_features;           /* SET_FEATURES has come */
-	bool backend_knows_features; /* it was told, and has not forgotten it since */
+	enum features_state features_state;
 	uint64_t backend_features, guest_features, protocol_features;
 	struct features_out features;
 
@@ -139,6 +145,19 @@ static inline bool shadow_backend_runs_as_one(const struct shadow_device *d)
 static inline bool shadow_begin_includes(const struct lane *r, const struct lane *only)
 {
 	return lane_is_wanted(r) && (!only || r == only) && lane_front(r)->enabled;
+}
+
+/* Has the front-end said which features the guest takes? */
+static inline bool shadow_has_features(const struct shadow_device *d)
+{
+	return d->features_state != FEATURES_OPEN;
+}
+
+/* The back-end has forgotten what it was told, or is another one. */
+static inline void shadow_features_forgotten(struct shadow_device *d)
+{
+	if (d->features_state == FEATURES_TOLD)
+		d->features_state = FEATURES_TAKEN;
 }
 
 /* With @features, is there a control queue that is followed? */
@@ -360,7 +379,8 @@ UMBRA_MUST_CHECK int shadow_halt_forgotten(struct shadow_device *d, struct lane 
 
 /* --- shadow_negotiation.c ------------------------------------------------ */
 
-/* Tell the back-end the features that were negotiated, unless it knows them. */
+/* Tell the back-end the features that were negotiated, unless it knows them.  They are TOLD, or
+ * what they were. */
 UMBRA_MUST_CHECK int shadow_negotiation_tell(struct shadow_device *d, struct umbra_error *err);
 
 /* --- shadow_start.c ------------------------------------------------------ */

@@ -57,7 +57,8 @@ void shadow_hold_rings(struct shadow_device *d)
 	d->hold.unsettled = lanes_hold(d->lanes, &c);
 	d->start_at = 0;
 	d->backend = &d->hold.absent.device;
-	d->backend_knows_features = true; /* nobody has to be told */
+	if (shadow_has_features(d))
+		d->features_state = FEATURES_TOLD; /* nobody has to be */
 }
 
 unsigned int shadow_device_held(const struct shadow_device *d)

@@ -21,7 +21,7 @@ int shadow_mode_check(const struct shadow_device *d, bool shadowed, struct umbra
 				 "the shadow is switched off for this device (shadow=off)");
 	if (!shadowed && d->mode == UMBRA_SHADOW_ON)
 		return error_set(err, -EPERM, "the device is always shadowed (shadow=on)");
-	if (d->has_features && !is_possible)
+	if (shadow_has_features(d) && !is_possible)
 		return error_set(err, -EOPNOTSUPP, "%s", d->features.why_not);
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
 		const struct lane *r = lane_at(d->lanes, i);

@@ -47,7 +47,7 @@ int shadow_get_features(struct virtio_device *self, uint64_t *features, struct u
 	if (rc)
 		return rc;
 	d->hold.learnt.features = d->backend_features;
-	if (!d->has_features)
+	if (!shadow_has_features(d))
 		d->features = out;
 	*features = out.offer;
 	return 0;
@@ -57,7 +57,7 @@ int shadow_negotiation_tell(struct shadow_device *d, struct umbra_error *err)
 {
 	int rc;
 
-	if (d->backend_knows_features)
+	if (d->features_state == FEATURES_TOLD)
 		return 0;
 	rc = shadow_backend_judge(d,
 				  d->backend->ops->set_features(d->backend,
@@ -66,7 +66,8 @@ int shadow_negotiation_tell(struct shadow_device *d, struct umbra_error *err)
 									: d->features.passthrough,
 								err),
 				  err);
-	d->backend_knows_features = !rc;
+	if (!rc)
+		d->features_state = FEATURES_TOLD;
 	return rc;
 }
 
@@ -85,7 +86,7 @@ int shadow_set_features(struct virtio_device *self, uint64_t features, struct um
 		if (rc)
 			return rc;
 	}
-	if (d->has_features && features == d->guest_features)
+	if (shadow_has_features(d) && features == d->guest_features)
 		return shadow_negotiation_tell(d, err);
 	rc = negotiate(d, true, features, &out, err);
 	if (rc)
@@ -102,14 +103,13 @@ int shadow_set_features(struct virtio_device *self, uint64_t features, struct um
 	}
 	before = d->features;
 	d->features = out;
-	d->backend_knows_features = false;
+	shadow_features_forgotten(d);
 	rc = shadow_negotiation_tell(d, err);
 	if (rc) {
 		d->features = before; /* which it is told again before a ring starts */
 		return rc;
 	}
 	d->guest_features = features;
-	d->has_features = true;
 	/* Without the protocol's bit there is no SET_VRING_ENABLE. */
 	if (!(features & BIT64(VHOST_USER_F_PROTOCOL_FEATURES)))
 		for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)

@@ -26,7 +26,7 @@
 /* What was negotiated with the guest, or what it was offered and may take yet. */
 static uint64_t promised_features(const struct shadow_device *d)
 {
-	if (!d->has_features)
+	if (!shadow_has_features(d))
 		return d->hold.learnt.features;
 	return d->mode == UMBRA_SHADOW_ON ? d->features.shadowed : d->features.passthrough;
 }
@@ -144,8 +144,8 @@ static int backend_tell(struct shadow_device *d, struct umbra_error *err)
 	struct virtio_device *b = d->backend;
 	int rc = 0;
 
-	d->backend_knows_features = false;
-	if (d->has_features)
+	shadow_features_forgotten(d);
+	if (shadow_has_features(d))
 		rc = shadow_negotiation_tell(d, err);
 	if (!rc && status & ~VIRTIO_CONFIG_S_DRIVER_OK)
 		rc = b->ops->set_status(b, status & ~VIRTIO_CONFIG_S_DRIVER_OK, err);

@@ -83,8 +83,8 @@ int shadow_ring_set_base(struct virtio_device *self, unsigned int index, struct 
 	return rc;
 }
 
-/* Ring @r is wanted and enabled: it begins, at once or (a whole device) with the others, or when
- * a back-end is there again. */
+/* Ring @r is wanted and enabled: it begins, at once, or with the others of a device that is started
+ * as a whole, or when a back-end is there again. */
 static int ring_begin(struct shadow_device *d, struct lane *r, struct umbra_error *err)
 {
 	struct lane_context c = shadow_lanes_context(d);
@@ -131,7 +131,7 @@ static int ring_want(struct shadow_device *d, struct lane *r, struct umbra_error
 	int rc = shadow_backend_check(d, err);
 
 	lane_want(r);
-	if (!rc && !d->has_features)
+	if (!rc && !shadow_has_features(d))
 		rc = error_set(err, -EINVAL, "queue %u: it is started before SET_FEATURES",
 			       lane_index(r));
 	/* What is wrong with it is said now, even if it begins later. */

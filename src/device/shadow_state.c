@@ -252,7 +252,7 @@ void shadow_state_settle(struct shadow_device *d)
 
 bool shadow_control_is_ring(const struct shadow_device *d, const struct lane *r)
 {
-	return d->has_features && shadow_control_follows(d, d->guest_features) &&
+	return shadow_has_features(d) && shadow_control_follows(d, d->guest_features) &&
 	       net_control_is_control_ring(d->guest_features, d->control.terms.max_pairs,
 					   lane_index(r));
 }

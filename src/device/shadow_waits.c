@@ -22,7 +22,7 @@ void shadow_waits_for(const struct shadow_device *d, char *text, size_t size)
 {
 	const struct lane *r;
 
-	if (!d->has_features)
+	if (!shadow_has_features(d))
 		snprintf(text, size,
 			 "for the guest's driver: the front-end has not said which features it "
 			 "takes");
