@@ -164,17 +164,49 @@ static bool device_is_started(const struct virtio_device *self)
 
 static void attach(struct virtio_device *self, struct virtio_device *backend)
 {
-	shadow_device_attach(shadow_of(self), backend);
+	struct shadow_device *d = shadow_of(self);
+
+	d->backend = backend;
+	d->hold.learnt = (struct learnt){ 0 };
+	d->hold.returned_us = 0;
+	absent_init(&d->hold.absent, &d->hold.learnt);
+	shadow_state_note(d, DEVICE_ATTACHED, "");
 }
 
 static void detach(struct virtio_device *self)
 {
-	shadow_device_detach(shadow_of(self));
+	struct shadow_device *d = shadow_of(self);
+
+	shadow_lanes_discard(d);
+	d->rings_seen = MAX(d->rings_seen, lanes_count(d->lanes));
+	lanes_forget(d->lanes);
+	memory_unref(&d->memory);
+	shadow_own_fini(d);
+	d->slots_max = d->queues_max = 0;
+	d->no_shadow[0] = '\0';
+	d->features_state = FEATURES_OPEN;
+	d->backend_features = d->guest_features = d->protocol_features = 0;
+	d->features = (struct features_out){ 0 };
+	d->status = 0;
+	d->start_at = 0;
+	d->start_error[0] = '\0';
+	d->control.is_net = false;
+	d->backend = NULL;
 }
 
 static void check_queues(struct virtio_device *self)
 {
-	shadow_device_check_queues(shadow_of(self));
+	struct shadow_device *d = shadow_of(self);
+
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
+		const char *fault;
+
+		if (lane_has_failed(r, &fault))
+			shadow_lanes_break(d, r, fault);
+		lane_say_tables(r);
+	}
+	shadow_state_settle(d);
 }
 
 static const struct virtio_ops shadow_ops = {
@@ -246,7 +278,7 @@ void shadow_device_destroy(struct shadow_device **device)
 	*device = NULL;
 	if (!d)
 		return;
-	shadow_device_detach(d);
+	detach(&d->virtio);
 	lanes_destroy(&d->lanes);
 	shadow_control_fini(d);
 	free(d);
@@ -262,34 +294,6 @@ void shadow_device_limit_memory(struct shadow_device *d, uint64_t bytes)
 	d->own.max = bytes;
 }
 
-void shadow_device_attach(struct shadow_device *d, struct virtio_device *backend)
-{
-	d->backend = backend;
-	d->hold.learnt = (struct learnt){ 0 };
-	d->hold.returned_us = 0;
-	absent_init(&d->hold.absent, &d->hold.learnt);
-	shadow_state_note(d, DEVICE_ATTACHED, "");
-}
-
-void shadow_device_detach(struct shadow_device *d)
-{
-	shadow_lanes_discard(d);
-	d->rings_seen = MAX(d->rings_seen, lanes_count(d->lanes));
-	lanes_forget(d->lanes);
-	memory_unref(&d->memory);
-	shadow_own_fini(d);
-	d->slots_max = d->queues_max = 0;
-	d->no_shadow[0] = '\0';
-	d->features_state = FEATURES_OPEN;
-	d->backend_features = d->guest_features = d->protocol_features = 0;
-	d->features = (struct features_out){ 0 };
-	d->status = 0;
-	d->start_at = 0;
-	d->start_error[0] = '\0';
-	d->control.is_net = false;
-	d->backend = NULL;
-}
-
 void shadow_device_wait(struct shadow_device *d)
 {
 	shadow_state_note(d, DEVICE_AWAITS, "");
@@ -299,19 +303,6 @@ void shadow_device_await(struct shadow_device *d, const char *lost_reason)
 {
 	shadow_state_note(d, lost_reason ? DEVICE_LOST : DEVICE_LEFT,
 			  lost_reason ? lost_reason : "");
-}
-
-void shadow_device_check_queues(struct shadow_device *d)
-{
-	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
-		struct lane *r = lane_at(d->lanes, i);
-		const char *fault;
-
-		if (lane_has_failed(r, &fault))
-			shadow_lanes_break(d, r, fault);
-		lane_say_tables(r);
-	}
-	shadow_state_settle(d);
 }
 
 /* --- what can be seen ---------------------------------------------------- */

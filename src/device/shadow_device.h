@@ -35,14 +35,9 @@ UMBRA_MUST_CHECK int shadow_device_create(struct shadow_host *host, enum umbra_s
 					  unsigned int deadline_ms, struct shadow_device **out);
 void shadow_device_destroy(struct shadow_device **device);
 
-/* What it is to a front-end. */
+/* What it is to a front-end, and to its session, which says by it who has come and gone. */
 struct virtio_device *shadow_device_virtio(struct shadow_device *d);
 
-/* A front-end has come, and @backend (borrowed) is there for it. */
-void shadow_device_attach(struct shadow_device *d, struct virtio_device *backend);
-/* The front-end has gone, or the back-end has: let go of everything of theirs.
- * The back-end may be destroyed afterwards. */
-void shadow_device_detach(struct shadow_device *d);
 /* Both connections are closed: wait for the next front-end.  @lost_reason: why
  * there is no back-end; NULL: the front-end went.  Only this tells the host, so
  * that who hears of it finds nothing of the former two left. */
@@ -95,9 +90,6 @@ UMBRA_MUST_CHECK int shadow_device_switch(struct shadow_device *d, bool shadowed
 /* From within a back-end's call: who asked for the switch under way has been told
  * that it failed, for @reason.  It will be undone when the back-end answers. */
 void shadow_device_switch_overdue(struct shadow_device *d, const char *reason);
-
-/* A queue in service has set `broken`. */
-void shadow_device_check_queues(struct shadow_device *d);
 
 /*
  * The program ends: bring all rings to rest, at most the deadline.  *@left: requests that

@@ -93,7 +93,7 @@ static void served_break(struct worker *w, struct served *s, const char *fault)
 	s->ready = s->polls = false;
 	s->service->fault = fault;
 	/* Release; peer: the device's acquire when it looks for broken queues,
-	 * shadow_device_check_queues() and balloon_device_check_queues(). */
+	 * check_queues() of each device. */
 	__atomic_store_n(&s->service->broken, true, __ATOMIC_RELEASE);
 	notifier_send(&w->broken);
 }

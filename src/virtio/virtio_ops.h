@@ -226,8 +226,8 @@ struct virtio_ops {
 	 * status of 0, another size)?  Some front-ends hear of news only meanwhile. */
 	bool (*is_started)(const struct virtio_device *self);
 	/* What its session says.  A front-end is there, and @backend for it (NULL: the kind needs
-	 * none); it has gone, or the back-end has: let go of everything of theirs; a queue in
-	 * service has set `broken`. */
+	 * none); it has gone, or the back-end has: let go of everything of theirs (the back-end
+	 * may be destroyed afterwards); a queue in service has set `broken`. */
 	void (*attach)(struct virtio_device *self, struct virtio_device *backend);
 	void (*detach)(struct virtio_device *self);
 	void (*check_queues)(struct virtio_device *self);

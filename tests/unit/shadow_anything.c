@@ -392,14 +392,14 @@ static void connect_anew(const char *lost)
 {
 	struct sim *sim = world.sim;
 
-	shadow_device_detach(sim->device);
+	sim->front->ops->detach(sim->front);
 	shadow_device_await(sim->device, lost);
 	for (unsigned int i = 0; i < SIM_QUEUES; i++)
 		assert_null(sim->host.services[i]);
 	memory_unref(&sim->backend_memory);
 	memset(world.has, 0, sizeof(world.has));
 	world.lost_in = NULL;
-	shadow_device_attach(sim->device, &sim->backend);
+	sim->front->ops->attach(sim->front, &sim->backend);
 }
 
 static void owner_does(void)

@@ -189,9 +189,9 @@ static void other_features_and_another_front_end_are_another_guest(void **state)
 
 	assert_int_equal(answer(sim, SAY(sim, PROMISC)), VIRTIO_NET_OK);
 	all_stop(sim, base);
-	shadow_device_detach(sim->device);
+	sim->front->ops->detach(sim->front);
 	shadow_device_await(sim->device, NULL);
-	shadow_device_attach(sim->device, &sim->backend);
+	sim->front->ops->attach(sim->front, &sim->backend);
 	assert_int_equal(sim->front->ops->set_features(sim->front, NET, &err), 0);
 	assert_int_equal(sim->front->ops->set_memory(sim->front, &sim->guest, 1, &err), 0);
 	all_start(sim, base);

@@ -96,13 +96,13 @@ static void is_another(struct sim *sim)
 	struct umbra_error err;
 	uint64_t offered;
 
-	shadow_device_detach(sim->device);
+	sim->front->ops->detach(sim->front);
 	memory_unref(&sim->backend_memory);
 	sim->accepted = 0;
 	for (unsigned int i = 0; i < SIM_QUEUES; i++)
 		sim->queues[i].started = false;
 	shadow_device_await(sim->device, NULL);
-	shadow_device_attach(sim->device, &sim->backend);
+	sim->front->ops->attach(sim->front, &sim->backend);
 	assert_int_equal(sim->front->ops->get_features(sim->front, &offered, &err), 0);
 	assert_int_equal(sim->front->ops->set_features(sim->front, FEATURES, &err), 0);
 	assert_int_equal(sim->front->ops->set_memory(sim->front, &sim->guest, 1, &err), 0);

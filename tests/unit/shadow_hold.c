@@ -365,7 +365,7 @@ static void what_it_has_of_a_broken_ring_counts(void **state)
 	sim->queues[0].device.split.used->ring[0].id = le32_from(0xffff);
 	shm_store16_release(&sim->queues[0].device.split.used->idx, 1);
 	request(sim, 0, 3);
-	shadow_device_check_queues(sim->device);
+	sim->front->ops->check_queues(sim->front);
 	is(sim, UMBRA_DEVICE_BROKEN);
 	lose(sim);
 	assert_int_equal(shadow_device_held(sim->device), 0);
@@ -746,7 +746,7 @@ static void a_front_end_that_leaves_leaves_nothing(void **state)
 	(void)state;
 	request(sim, 0, 1);
 	lose(sim);
-	shadow_device_detach(sim->device);
+	sim->front->ops->detach(sim->front);
 	shadow_device_await(sim->device, NULL);
 	is(sim, UMBRA_DEVICE_WAITING);
 	sim_free(sim);

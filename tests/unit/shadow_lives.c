@@ -230,14 +230,14 @@ static void chains_of_the_guests_ring_are_not_completed_on_a_shadow(void **state
 	assert_non_null(strstr(err.text, "queue 0"));
 	assert_non_null(strstr(err.text, "passed through"));
 	/* Another back-end has nothing of it. */
-	shadow_device_detach(sim->device);
+	sim->front->ops->detach(sim->front);
 	memory_unref(&sim->backend_memory);
 	for (unsigned int i = 0; i < SIM_QUEUES; i++) {
 		sim->queues[i].held_count = 0;
 		sim->queues[i].started = false;
 	}
 	shadow_device_await(sim->device, NULL);
-	shadow_device_attach(sim->device, &sim->backend);
+	sim->front->ops->attach(sim->front, &sim->backend);
 	assert_int_equal(sim->front->ops->get_features(sim->front, &offered, &err), 0);
 	assert_int_equal(sim->front->ops->set_features(sim->front, V1 | EVENT, &err), 0);
 	assert_int_equal(sim->front->ops->set_memory(sim->front, &sim->guest, 1, &err), 0);

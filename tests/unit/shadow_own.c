@@ -406,7 +406,7 @@ static void a_shadowed_guest_cannot_name_our_memory(void **state)
 	sim->host.notified[sim->queues[0].kick_fd]++;
 	sim_run(sim);
 	assert_int_equal(sim_backend_take(sim, 0, 1), 0);
-	shadow_device_check_queues(sim->device);
+	sim->front->ops->check_queues(sim->front);
 	info = sim_info(sim);
 	assert_int_equal(info->info.state, UMBRA_DEVICE_BROKEN);
 	assert_non_null(strstr(info->info.reason, "outside the guest's memory"));

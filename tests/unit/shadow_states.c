@@ -67,7 +67,7 @@ static void leaves(struct sim *sim, const char *lost)
 {
 	bool is_lost = lost || shadow_device_state(sim->device) == LOST;
 
-	shadow_device_detach(sim->device);
+	sim->front->ops->detach(sim->front);
 	shadow_device_await(sim->device, lost);
 	is(sim, is_lost ? LOST : WAITING);
 }
@@ -142,7 +142,7 @@ static void front_ends_and_back_ends_come_and_go(void)
 		struct sim *sim = boot(shadowed);
 
 		leaves(sim, NULL);
-		shadow_device_attach(sim->device, &sim->backend);
+		sim->front->ops->attach(sim->front, &sim->backend);
 		is(sim, NEGOTIATING);
 		leaves(sim, NULL); /* before anything is negotiated */
 		shadow_device_wait(sim->device);
@@ -217,7 +217,7 @@ static void lose(struct sim *sim)
 	sim->fail_stop_code = -ECONNRESET;
 	assert_int_equal(stop(sim, 1), -ECONNRESET);
 	is(sim, LOST);
-	shadow_device_check_queues(sim->device);
+	sim->front->ops->check_queues(sim->front);
 	is(sim, LOST);
 	leaves(sim, NULL);
 	sim_free(sim);
@@ -247,8 +247,8 @@ static void the_back_end_is_lost(void)
 	sim_boot(sim, 0, V1 | EVENT);
 	assert_int_equal(sim_ring_start(sim, 0, 0), -ECONNRESET);
 	is(sim, LOST);
-	shadow_device_detach(sim->device);
-	shadow_device_attach(sim->device, &sim->backend);
+	sim->front->ops->detach(sim->front);
+	sim->front->ops->attach(sim->front, &sim->backend);
 	is(sim, NEGOTIATING);
 	sim_free(sim);
 }
@@ -581,12 +581,12 @@ static void a_back_end_that_is_waited_for_no_more_changes_nothing_that_is_seen(v
 		else
 			rc = ops->ring_set_size(sim->front, 0, 4, &err);
 		assert_int_equal(rc, -ECANCELED);
-		shadow_device_check_queues(sim->device);
+		sim->front->ops->check_queues(sim->front);
 		assert_int_equal(states_told(sim), 0);
 		is(sim, seen_before);
 		assert_int_equal(ops->get_features(sim->front, &features, &err), -ECANCELED);
 		leaves(sim, n / 4 ? "its process has ended" : NULL);
-		shadow_device_attach(sim->device, &sim->backend);
+		sim->front->ops->attach(sim->front, &sim->backend);
 		is(sim, NEGOTIATING);
 		sim_free(sim);
 	}

@@ -40,7 +40,7 @@ void sim_run(struct sim *sim)
 {
 	while (sim_host_serve(&sim->host))
 		;
-	shadow_device_check_queues(sim->device);
+	sim->front->ops->check_queues(sim->front);
 }
 
 uint64_t sim_notified(const struct sim *sim, int fd)
@@ -631,7 +631,7 @@ struct sim *sim_new(enum umbra_shadow_mode mode, uint16_t size, uint64_t feature
 	memset(sim->guest.host, 0, sim->guest.size);
 	assert_int_equal(shadow_device_create(&sim->host.shadow, mode, 100, &sim->device), 0);
 	sim->front = shadow_device_virtio(sim->device);
-	shadow_device_attach(sim->device, &sim->backend);
+	sim->front->ops->attach(sim->front, &sim->backend);
 	return sim;
 }
 

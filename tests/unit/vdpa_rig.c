@@ -400,7 +400,7 @@ void rig_run(struct rig *rig)
 		again = disk_run(rig, !rig->holds);
 		again |= sim_host_serve(&rig->host);
 	} while (again);
-	shadow_device_check_queues(rig->device);
+	rig->front->ops->check_queues(rig->front);
 	for (unsigned int i = 0; i < RIG_QUEUES; i++)
 		if (rig->queues[i].private)
 			guest_get(rig, i);
@@ -438,14 +438,14 @@ void rig_attach(struct rig *rig)
 					 &rig->backend, &rig->err),
 			 0);
 	rig->backend->ops->listen(rig->backend, &listener);
-	shadow_device_attach(rig->device, rig->backend);
+	rig->front->ops->attach(rig->front, rig->backend);
 }
 
 void rig_detach(struct rig *rig, const char *lost)
 {
 	if (!rig->backend)
 		return;
-	shadow_device_detach(rig->device);
+	rig->front->ops->detach(rig->front);
 	rig->backend->ops->destroy(rig->backend);
 	rig->backend = NULL;
 	shadow_device_await(rig->device, lost);
