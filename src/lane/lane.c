@@ -313,7 +313,7 @@ void lane_break(struct lane *r, const struct lane_context *c, const char *reason
 	lane_expect_step(r, LANE_BREAK);
 	lane_pause(r, c);
 	if (reason)
-		snprintf(r->error, sizeof(r->error), "%s", reason);
+		snprintf(r->error, sizeof(r->error), "%s", guest_ring_reason(&r->front, reason));
 	else
 		r->ops->error(r, r->error, sizeof(r->error));
 	if (r->ops && r->ops->broke)

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -89,6 +91,14 @@ int guest_ring_find(struct guest_ring *g, const struct memory *memory, struct um
 		return error_set(err, -EINVAL, "queue %u: it has no address yet (SET_VRING_ADDR)",
 				 g->index);
 	return guest_ring_find_at(g, &g->addr, memory, err);
+}
+
+const char *guest_ring_reason(const struct guest_ring *g, const char *text)
+{
+	char name[sizeof("queue 4294967295: ")];
+	int length = snprintf(name, sizeof(name), "queue %u: ", g->index);
+
+	return strncmp(text, name, (size_t)length) ? text : text + length;
 }
 
 int guest_ring_judge(struct guest_ring *g, struct umbra_error *err)

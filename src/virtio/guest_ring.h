@@ -70,6 +70,13 @@ UMBRA_MUST_CHECK int guest_ring_find(struct guest_ring *g, const struct memory *
 UMBRA_MUST_CHECK int guest_ring_find_at(struct guest_ring *g, const struct virtio_ring_addr *addr,
 					const struct memory *memory, struct umbra_error *err);
 
+/*
+ * @text, an error's about this ring, as the reason for which it is broken: without "queue N: " in
+ * front.  An error names its queue, because who reads it has nothing else; a reason is kept with
+ * its queue, and whoever shows it says which.
+ */
+const char *guest_ring_reason(const struct guest_ring *g, const char *text);
+
 /* May the ring, which was found, start at its base?  -EPROTO: it cannot stand there. */
 UMBRA_MUST_CHECK int guest_ring_judge(struct guest_ring *g, struct umbra_error *err);
 

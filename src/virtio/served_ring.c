@@ -32,8 +32,8 @@ void served_ring_break(struct guest_rings *g, struct served_ring *r, const char 
 	if (r->state == SERVED_PAUSED)
 		served_ring_leave(g, r);
 	r->state = SERVED_BROKEN;
-	snprintf(r->error, sizeof(r->error), "%s", reason);
-	log_error("queue %u is broken: %s", r->front.index, reason);
+	snprintf(r->error, sizeof(r->error), "%s", guest_ring_reason(&r->front, reason));
+	log_error("queue %u is broken: %s", r->front.index, r->error);
 	device_host_notify(g->host, r->front.err_fd);
 	device_host_config_changed(g->host);
 }

@@ -166,6 +166,8 @@ static void a_ring_that_a_table_leaves_out_is_broken_where_it_stood(void **state
 	(void)state;
 	rig_set_memory(g, false, true);
 	assert_int_equal(info_of(g).state, UMBRA_BALLOON_BROKEN);
+	/* Its words, and not once more of which queue. */
+	assert_int_equal(strncmp(info_of(g).reason, "the descriptor ring at", 22), 0);
 	assert_int_equal(g->virtio->ops->get_status(g->virtio, &status, &err), 0);
 	assert_true(status & VIRTIO_CONFIG_S_NEEDS_RESET);
 	assert_true(g->configs_changed > configs);

@@ -167,6 +167,17 @@ static void a_base_is_judged_by_the_ring(void **state)
 	}
 }
 
+static void a_reason_does_not_name_the_ring_of_which_it_is_kept(void **state)
+{
+	(void)state;
+	ring.index = 12;
+	assert_string_equal(guest_ring_reason(&ring, "queue 12: it has no size"), "it has no size");
+	assert_string_equal(guest_ring_reason(&ring, "it has no size"), "it has no size");
+	assert_string_equal(guest_ring_reason(&ring, "queue 1: another's"), "queue 1: another's");
+	assert_string_equal(guest_ring_reason(&ring, "queue 12 of 13"), "queue 12 of 13");
+	assert_string_equal(guest_ring_reason(&ring, ""), "");
+}
+
 static void what_is_forgotten_is_closed(void **state)
 {
 	struct virtio_ring_addr addr = addr_at(0x100);
@@ -202,6 +213,7 @@ int main(void)
 		TEST(a_ring_is_found_where_it_lies),
 		TEST(a_ring_that_is_not_there_in_full_is_refused_and_stays_where_it_was),
 		TEST(a_base_is_judged_by_the_ring),
+		TEST(a_reason_does_not_name_the_ring_of_which_it_is_kept),
 		TEST(what_is_forgotten_is_closed),
 	};
 

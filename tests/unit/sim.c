@@ -292,7 +292,7 @@ static int ring_exchange_kick(struct virtio_device *b, unsigned int index, int f
 
 	assert_int_equal(sim->hush.way, HUSH_BY_KICK); /* others do not bear it */
 	if (refuses_fd(sim, &q->told.kick_fd))
-		return error_set(err, -EREMOTEIO, "simulated: ring %u: no such fd", index);
+		return error_set(err, -EREMOTEIO, "queue %u: simulated: no such fd", index);
 	if (b->traits & BACKEND_RUNS_AS_ONE) /* what came on the old one has been heard */
 		q->awake |= has_kick(sim, q);
 	else if (q->awake && sim->before_answer) /* it is in the midst of a kick's work */
@@ -318,7 +318,7 @@ static int backend_ring_exchange(struct virtio_device *b, unsigned int index,
 		return rc;
 	}
 	if (refuses_fd(sim_of(b), slot))
-		return error_set(err, -EREMOTEIO, "simulated: ring %u: no such fd", index);
+		return error_set(err, -EREMOTEIO, "queue %u: simulated: no such fd", index);
 	*slot = fd;
 	return 0;
 }
