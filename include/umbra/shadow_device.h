@@ -312,8 +312,8 @@ struct umbra_shadow_info {
 	uint32_t memory_regions;
 	uint64_t shadow_memory_bytes; /* umbra's own, that the back-end has */
 	uint32_t shadow_memory_regions;
-	uint64_t frontends; /* connections served so far */
-	uint64_t switches, switches_failed;
+	uint64_t frontends;                       /* connections served so far */
+	uint64_t switches, switches_failed;       /* one that came too late is among the failed */
 	uint64_t last_pause_us, longest_pause_us; /* rings stopped by a switch */
 	uint32_t queue_count;                     /* at most UMBRA_QUEUES_MAX */
 	uint32_t held_requests; /* UMBRA_DEVICE_HELD: that the lost back-end may have done or not */

@@ -92,8 +92,19 @@ void shadow_device_switch_overdue(struct shadow_device *d, const char *reason)
 	if (!d->overdue || *d->overdue)
 		return;
 	*d->overdue = true;
-	d->switches_failed++;
+	d->switches_failed++; /* whatever becomes of it: switch_count() */
 	shadow_state_note(d, DEVICE_SWITCHES, reason);
+}
+
+/* A switch has ended.  It counts once, and as what was said of it to who asked. */
+static void switch_count(struct shadow_device *d, bool done)
+{
+	if (is_overdue(d))
+		return;
+	if (done)
+		d->switches++;
+	else
+		d->switches_failed++;
 }
 
 void shadow_switch_note_broken(const struct shadow_device *d, bool broken[UMBRA_QUEUES_MAX])
@@ -124,8 +135,8 @@ int shadow_switch_running(struct shadow_device *d, struct lane *beginner, bool s
 	shadow_state_note(d, DEVICE_SWITCHES, shadowed ? "to shadowed" : "to passed through");
 	shadow_switch_note_broken(d, broken);
 	rc = rings_switch(d, beginner, shadowed, err);
-	if (rc && !is_overdue(d))
-		d->switches_failed++;
+	if (rc)
+		switch_count(d, false);
 	if (backend_is_lost(rc))
 		return shadow_backend_judge(d, rc, err);
 	if (rc) {
@@ -135,10 +146,7 @@ int shadow_switch_running(struct shadow_device *d, struct lane *beginner, bool s
 	}
 	d->shadow_wanted = shadowed;
 	rc = shadow_switch_broken_since(d, broken, shadowed, err);
-	if (rc)
-		d->switches_failed++;
-	else
-		d->switches++;
+	switch_count(d, !rc);
 	d->last_pause_us = device_host_now_us(d->host->device) - start;
 	if (d->last_pause_us > d->longest_pause_us)
 		d->longest_pause_us = d->last_pause_us;

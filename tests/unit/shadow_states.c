@@ -381,6 +381,22 @@ static void a_switch_of_what_does_not_run_takes_too_long(void)
 	sim_free(sim);
 }
 
+/* Who asked for it has been told that it failed, and can ask in which mode the device is. */
+static void a_switch_that_comes_too_late_counts_once(void)
+{
+	static struct umbra_shadow_picture info;
+	struct sim *sim = boot(false);
+
+	start_in_time = sim->ops.ring_start;
+	sim->ops.ring_start = start_late;
+	assert_int_equal(shadow_device_switch(sim->device, true, &err), 0);
+	is(sim, SHADOWED);
+	shadow_device_info(sim->device, &info);
+	assert_int_equal(info.info.switches_failed, 1);
+	assert_int_equal(info.info.switches, 0);
+	sim_free(sim);
+}
+
 static void switches_end_in_either_mode_or_in_none(void)
 {
 	for (unsigned int shadowed = 0; shadowed < 2; shadowed++) {
@@ -517,6 +533,7 @@ static void each_transition_leaves_what_its_state_says(void **state)
 	the_back_end_is_waited_for();
 	switches_end_in_either_mode_or_in_none();
 	a_switch_of_what_does_not_run_takes_too_long();
+	a_switch_that_comes_too_late_counts_once();
 	a_new_kick_fd_is_had_in_no_way();
 	a_queue_that_moves_breaks();
 	for (size_t i = 0; i < ARRAY_SIZE(expected); i++)
