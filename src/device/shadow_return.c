@@ -170,7 +170,6 @@ static void returned(struct shadow_device *d, unsigned int replayed, bool config
 
 	h->replayed += replayed;
 	h->returned_us = device_host_now_us(d->host->device);
-	h->completed_then = shadow_hold_completed(d);
 	h->last_us = h->returned_us - h->since_us;
 	h->longest_us = MAX(h->longest_us, h->last_us);
 	log_info("a back-end is there again after %" PRIu64 " ms, and has been given %u requests "
@@ -202,6 +201,7 @@ int shadow_device_return(struct shadow_device *d, struct virtio_device *backend,
 	shadow_own_fini(d); /* what nobody was given */
 	d->slots_max = 0;
 	d->backend = backend;
+	d->hold.completed_then = shadow_hold_completed(d); /* before a ring runs */
 	rc = backend_tell(d, err);
 	if (!rc)
 		rc = rings_return(d, err);
