@@ -14,6 +14,7 @@
  * Threads: the device's thread.
  */
 #include <errno.h>
+#include <linux/virtio_config.h>
 #include <stdio.h>
 
 #include "base/error.h"
@@ -82,6 +83,16 @@ static int device_ungo(struct shadow_device *d, struct umbra_error *err)
 	return 0;
 }
 
+/* One in the place of a back-end that was lost is given nothing before it has heard all. */
+static int status_return(struct shadow_device *d, struct umbra_error *err)
+{
+	uint8_t status = d->hold.learnt.status;
+
+	if (!shadow_is_held(d) || !(status & VIRTIO_CONFIG_S_DRIVER_OK))
+		return 0;
+	return d->backend->ops->set_status(d->backend, status, err);
+}
+
 int shadow_begin_wanted(struct shadow_device *d, const struct lane *only, bool shadowed,
 			struct umbra_error *err)
 {
@@ -110,6 +121,8 @@ int shadow_begin_wanted(struct shadow_device *d, const struct lane *only, bool s
 	}
 	if (!rc && control)
 		rc = device_replay(d, control, err);
+	if (!rc)
+		rc = status_return(d, err);
 	if (!rc)
 		rings_go(d);
 	if (!rc || backend_is_lost(rc))

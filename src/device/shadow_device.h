@@ -74,7 +74,8 @@ void shadow_device_backend_is_dead(struct shadow_device *d);
 /*
  * HELD: @backend (borrowed), which was connected, takes the place of the lost one, unless it
  * has less than was promised to the guest (-EOPNOTSUPP), or as of virtio_ops.h.  Then the
- * device is HELD as before, and @backend can be destroyed.
+ * device is HELD as before, and @backend can be destroyed; or, after -EINPROGRESS, be given
+ * again when it owes no answer.
  */
 UMBRA_MUST_CHECK int shadow_device_return(struct shadow_device *d, struct virtio_device *backend,
 					  struct umbra_error *err);

@@ -114,7 +114,7 @@ int shadow_backend_judge(struct shadow_device *d, int code, const struct umbra_e
 	if (!backend_is_lost(code) || d->state == UMBRA_DEVICE_BACKEND_LOST)
 		return code;
 	if (shadow_is_held(d)) /* of another one, which is not the back-end yet */
-		return code == -ECANCELED ? code : -ERESTART;
+		return code == -ECANCELED || code == -EINPROGRESS ? code : -ERESTART;
 	if (code != -ECANCELED && is_holdable(d)) {
 		hold_begin(d, err && err->text[0] ? err->text : "the back-end is gone");
 		return -ERESTART;

@@ -9,6 +9,12 @@
  * new is taken; each ring is kicked, and the guest is called once for each, since a call may
  * have died with the old one.  What goes wrong on the way leaves the device held as before.
  *
+ * It may be slow, and the front-end is not made to wait: whenever that one has something to say
+ * and the answer is not there, the device is held as before, and the same back-end is told
+ * everything again when it has answered (-EINPROGRESS).  It has been given nothing until then,
+ * since rings go when all has been said.  So a front-end that speaks while its back-end comes
+ * delays it, and nothing but a hang-up drives it away.
+ *
  * Threads: the device's thread.
  */
 #include <errno.h>
@@ -137,6 +143,16 @@ static bool greeting_learn(struct shadow_device *d, const struct greeting *g)
 	return changed;
 }
 
+/* By itself, so that no answer yet is not taken for the answer of one that has no slots. */
+static int slots_ask(struct shadow_device *d, struct umbra_error *err)
+{
+	int rc = d->backend->ops->get_memory_slots(d->backend, &d->slots_max, err);
+
+	if (rc)
+		d->slots_max = 0;
+	return backend_is_lost(rc) ? rc : 0;
+}
+
 /* Everything that it has to know before a ring starts. */
 static int backend_tell(struct shadow_device *d, struct umbra_error *err)
 {
@@ -150,17 +166,9 @@ static int backend_tell(struct shadow_device *d, struct umbra_error *err)
 	if (!rc && status & ~VIRTIO_CONFIG_S_DRIVER_OK)
 		rc = b->ops->set_status(b, status & ~VIRTIO_CONFIG_S_DRIVER_OK, err);
 	if (!rc && d->memory)
+		rc = slots_ask(d, err);
+	if (!rc && d->memory)
 		rc = shadow_set_memory(&d->virtio, d->memory->regions, d->memory->count, err);
-	return rc;
-}
-
-static int rings_return(struct shadow_device *d, struct umbra_error *err)
-{
-	uint8_t status = d->hold.learnt.status;
-	int rc = shadow_begin_wanted(d, NULL, d->shadow_wanted, err);
-
-	if (!rc && status & VIRTIO_CONFIG_S_DRIVER_OK)
-		rc = d->backend->ops->set_status(d->backend, status, err);
 	return rc;
 }
 
@@ -190,8 +198,10 @@ int shadow_device_return(struct shadow_device *d, struct virtio_device *backend,
 {
 	unsigned int held = shadow_device_held(d);
 	struct greeting g = { .features = 0 };
-	int rc = features_check(d, backend, &g.features, err);
+	int rc = backend->ops->start_over ? backend->ops->start_over(backend, err) : 0;
 
+	if (!rc)
+		rc = features_check(d, backend, &g.features, err);
 	if (!rc)
 		rc = queues_check(d, backend, err);
 	if (!rc)
@@ -204,7 +214,7 @@ int shadow_device_return(struct shadow_device *d, struct virtio_device *backend,
 	d->hold.completed_then = shadow_hold_completed(d); /* before a ring runs */
 	rc = backend_tell(d, err);
 	if (!rc)
-		rc = rings_return(d, err);
+		rc = shadow_begin_wanted(d, NULL, d->shadow_wanted, err);
 	if (rc) {
 		shadow_hold_rings(d);
 		return rc == -ERESTART ? -ECONNRESET : rc; /* that one is lost, too */

@@ -14,7 +14,7 @@ unsigned int back_end_poll(const struct back_end *back, struct pollfd fds[BACKEN
 	int each[BACKEND_FDS_MAX];
 	unsigned int count = 0;
 
-	if (back->state == BACK_END_THERE)
+	if (back->device)
 		count = back->device->ops->fds(back->device, each);
 	else if (back->state == BACK_END_SOUGHT)
 		each[count++] = backend_source_fd(back->source);
@@ -73,7 +73,7 @@ int back_end_try(struct back_end *back, bool is_patient, int stop_fd, struct umb
 	rc = backend_source_try(back->source, stop_fd, CONNECT_TIMEOUT_MS, &back->device,
 				&back->process, err);
 	if (!rc) {
-		back->state = BACK_END_THERE;
+		back->state = BACK_END_COME;
 		back_end_watch(back);
 		back->is_slow = false;
 		back->given_up.text[0] = '\0';
@@ -85,6 +85,11 @@ int back_end_try(struct back_end *back, bool is_patient, int stop_fd, struct umb
 	if (!is_patient && clock_now_us() - back->since_us >= CONNECT_TIMEOUT_MS * UINT64_C(1000))
 		return rc;
 	return 0;
+}
+
+void back_end_admit(struct back_end *back)
+{
+	back->state = BACK_END_THERE;
 }
 
 bool back_end_has_ended(const struct back_end *back)

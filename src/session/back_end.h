@@ -4,9 +4,9 @@
  *
  *	NEEDLESS    (a kind of device that has none)
  *
- *	ABSENT -- back_end_seek() --> SOUGHT -- back_end_try() --> THERE
- *	  ^                             |                            |
- *	  +--------------- back_end_let_go(), back_end_lose() -------+
+ *	ABSENT -- back_end_seek() --> SOUGHT -- back_end_try() --> COME -- back_end_admit() -->
+ *THERE ^                             |                            |                          |
+ *	  +--------------- back_end_let_go(), back_end_lose() -------+--------------------------+
  *
  * It comes and goes by itself: nothing here knows of a front-end.  When it is looked for is
  * the session's to say (session_thread.c).  The process of one that was lost is watched
@@ -29,7 +29,13 @@
 #include "umbra/shadow_device.h"
 #include "virtio/virtio_ops.h"
 
-enum back_end_state { BACK_END_NEEDLESS, BACK_END_ABSENT, BACK_END_SOUGHT, BACK_END_THERE };
+enum back_end_state {
+	BACK_END_NEEDLESS,
+	BACK_END_ABSENT,
+	BACK_END_SOUGHT,
+	BACK_END_COME,  /* it is connected, and perhaps being told what it has to know */
+	BACK_END_THERE, /* it is the device's */
+};
 
 struct back_end {
 	struct backend_source *source;
@@ -38,11 +44,11 @@ struct back_end {
 	uint64_t since_us;
 	bool is_due;           /* an attempt */
 	unsigned int attempts; /* that were in vain */
-	/* Of THERE: */
+	/* Of COME and THERE: */
 	struct virtio_device *device;
 	bool is_slow;                /* the log says so */
 	struct umbra_error given_up; /* why its answer is no longer waited for; "" */
-	/* Of THERE, and of one that was lost since: */
+	/* Of both, and of one that was lost since: */
 	struct peer_process process;
 	bool is_watched; /* it has not been seen to end */
 };
@@ -73,12 +79,15 @@ void back_end_seek_on(struct back_end *back);
 void back_end_look(struct back_end *back, bool is_readable);
 
 /*
- * Attempt it, if that is due.  1: it is THERE.  0: not yet; @err says why, after an attempt.
+ * Attempt it, if that is due.  1: it has COME.  0: not yet; @err says why, after an attempt.
  * Negative: none will come, for the reason in @err, or @is_patient is false and it has not come
  * for so long.  @stop_fd as of backend_source_try().
  */
 UMBRA_MUST_CHECK int back_end_try(struct back_end *back, bool is_patient, int stop_fd,
 				  struct umbra_error *err);
+
+/* The device has it: THERE. */
+void back_end_admit(struct back_end *back);
 
 /* The process of one that was lost: has it ended?  Will it be seen to? */
 bool back_end_has_ended(const struct back_end *back);

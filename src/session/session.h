@@ -71,8 +71,8 @@ struct session_kind {
 	 * lost, for @why; true: it is waited for, and so is one that the device has lost by
 	 * itself (is_held()).  was_served(): by the one that was lost, so that the next may be
 	 * looked for at once, as if nobody had been in vain before.  may_return(): the next one may
-	 * be looked for, or why not. give(): it is there.  After an error the device is held as
-	 * before.
+	 * be looked for, or why not. give(): it has come.  After an error the device is held as
+	 * before; -EINPROGRESS: it is given again when it has answered.
 	 */
 	bool (*hold)(struct session *s, const struct umbra_error *why);
 	bool (*is_held)(struct session *s);
@@ -109,7 +109,6 @@ struct session {
 	uint64_t end_by_us; /* when the end is not waited for any longer; 0: not asked for */
 	unsigned int deadline_ms;
 	bool config_changed; /* the front-end is told next */
-	bool is_restoring;   /* a back-end is being given the device that is held */
 	/* Why the next back-end is not there yet: said once in the log; "". */
 	struct umbra_error held_up;
 	unsigned int held_up_pause_ms; /* that was told last */

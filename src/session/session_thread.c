@@ -13,15 +13,15 @@
  *	SERVED		goes		likewise, unless its device is held; then:
  *	SERVED		ABSENT		it is waited until another one may come, and looked for
  *	SERVED		SOUGHT		attempts, as long as it takes
- *	SERVED		comes		the device is given it; or, of no use, it is let go, or
- *					lost as the one before
+ *	SERVED		COME		it is told what it has to know, and the front-end heard
+ *					beside; of no use, it is let go, or lost as the one before
  *
  * A back-end that does not answer is waited for, because to give up would end the
  * connection and with it the guest's device.  What has a deadline is the operator's
  * request: when it passes, the operator is told, and what was asked for is undone as
  * soon as the back-end answers.  Who waits so hears when the front-end goes, and when the
  * session has to end.  While the device is held nobody depends on the back-end that is being
- * given it: one that does not answer is given up when the front-end has something to say.
+ * given it: it may take its time, and all others are heard meanwhile.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -43,17 +43,6 @@ static void on_backend_config_change(void *opaque)
 	session_config_changed(opaque);
 }
 
-/* While another back-end is being given a device that is held, for so long a front-end that
- * has something to say waits for a single answer; far more than a healthy one needs. */
-#define RESTORE_PATIENCE_MS 1000u
-
-static bool front_has_something_to_say(const struct session *s)
-{
-	struct pollfd front = front_end_poll(&s->front);
-
-	return poll(&front, 1, 0) == 1;
-}
-
 /* The back-end has been waited for, for @waited_ms, to answer @message. */
 static int on_backend_wait(void *opaque, const char *message, unsigned int waited_ms,
 			   struct umbra_error *err)
@@ -73,11 +62,6 @@ static int on_backend_wait(void *opaque, const char *message, unsigned int waite
 		return error_set(err, -ECANCELED,
 				 "the device is stopped, and the back-end has not answered %s for "
 				 "%u ms",
-				 message, waited_ms);
-	if (s->is_restoring && waited_ms >= RESTORE_PATIENCE_MS && front_has_something_to_say(s))
-		return error_set(err, -ECANCELED,
-				 "it has not answered %s for %u ms, and the front-end is not made "
-				 "to wait",
 				 message, waited_ms);
 	snprintf(waits_for, sizeof(waits_for), "the back-end has not answered %s for %u ms",
 		 message, waited_ms);
@@ -153,13 +137,16 @@ static void part(struct session *s, const struct umbra_error *why)
 	session_show(s);
 }
 
-/* The back-end is there. */
-static void back_end_hear(struct session *s)
+/* The back-end speaks to us from here on; while an answer of it is awaited, so does whoever is
+ * @beside it. */
+static void back_end_hear(struct session *s, bool beside)
 {
 	const struct backend_listener listener = {
 		.opaque = s,
 		.config_changed = on_backend_config_change,
 		.waiting = on_backend_wait,
+		.beside = { front_end_poll(&s->front).fd, s->desk.bell.fd, s->end.fd },
+		.beside_count = beside ? 3 : 0,
 	};
 
 	s->back.device->ops->listen(s->back.device, &listener);
@@ -171,8 +158,10 @@ static void begin(struct session *s)
 	struct umbra_error err = { "" };
 
 	s->config_changed = false;
-	if (s->back.state == BACK_END_THERE)
-		back_end_hear(s);
+	if (s->back.state == BACK_END_COME) {
+		back_end_admit(&s->back);
+		back_end_hear(s, false);
+	}
 	s->result = front_end_serve(&s->front, s->device, s->end.fd, &err);
 	if (s->result) {
 		log_error("%s", err.text);
@@ -262,41 +251,64 @@ static void seek(struct session *s)
 	sought_in_vain(s, &gone);
 }
 
-/* The front-end is served, and a back-end looked for. */
-static void restore(struct session *s)
+/* The next back-end, which had come, is not the one, for the reason in @why. */
+static void reject(struct session *s, struct umbra_error *why)
 {
-	struct umbra_error err = { "" }, later;
+	struct umbra_error later;
+
+	error_prefix(why, 0, "the back-end that has come is of no use");
+	if (!s->kind->may_return(s, &later)) { /* it was given requests */
+		held_up(s, why);
+		back_end_lose(&s->back);
+		return;
+	}
+	back_end_seek_on(&s->back);
+	sought_in_vain(s, why);
+}
+
+/* Look for the next back-end.  True: it has come. */
+static bool find(struct session *s)
+{
+	struct umbra_error err = { "" };
 	int rc;
 
 	if (s->back.state == BACK_END_ABSENT && !s->kind->may_return(s, &err)) {
 		held_up(s, &err);
-		return;
+		return false;
 	}
 	if (s->back.state == BACK_END_ABSENT)
 		seek(s);
 	rc = back_end_try(&s->back, true, s->stop.fd, &err);
 	if (rc < 0)
 		back_end_seek_on(&s->back);
-	if (rc <= 0) {
-		if (err.text[0])
-			sought_in_vain(s, &err);
-		return;
-	}
-	back_end_hear(s);
-	s->is_restoring = true;
-	rc = s->kind->give(s, s->back.device, &err);
-	s->is_restoring = false;
-	if (rc) {
-		error_prefix(&err, 0, "the back-end that has come is of no use");
-		if (!s->kind->may_return(s, &later)) {
-			held_up(s, &err);
-			back_end_lose(&s->back); /* it was given requests */
-			return;
-		}
-		back_end_seek_on(&s->back);
+	if (rc <= 0 && err.text[0])
 		sought_in_vain(s, &err);
+	return rc > 0;
+}
+
+/* The front-end is served, and a back-end looked for.  One that has come is told what it has to
+ * know; while it is slow to answer, the rounds go on. */
+static void restore(struct session *s)
+{
+	struct umbra_error err = { "" };
+	int rc;
+
+	if (s->back.state != BACK_END_COME && !find(s))
+		return;
+	if (s->back.device->ops->owes && s->back.device->ops->owes(s->back.device))
+		return;
+	back_end_hear(s, true);
+	rc = s->kind->give(s, s->back.device, &err);
+	if (rc == -EINPROGRESS) {
+		held_up(s, &err);
 		return;
 	}
+	if (rc) {
+		reject(s, &err);
+		return;
+	}
+	back_end_admit(&s->back);
+	back_end_hear(s, false);
 	s->held_up.text[0] = '\0';
 }
 
@@ -380,17 +392,21 @@ static bool still_together(struct session *s)
 	return true;
 }
 
-/* The back-end is there, and some of its fds may be readable. */
+/* The back-end is connected, and some of its fds may be readable. */
 static bool backend_dispatch(struct session *s, const struct pollfd *fds, unsigned int count)
 {
 	struct virtio_device *backend = s->back.device;
 	struct umbra_error lost = { "" };
 
-	for (unsigned int i = 0; i < count; i++)
-		if (fds[i].revents && backend->ops->dispatch(backend, i, &lost)) {
+	for (unsigned int i = 0; i < count; i++) {
+		if (!fds[i].revents || !backend->ops->dispatch(backend, i, &lost))
+			continue;
+		if (s->back.state == BACK_END_COME)
+			reject(s, &lost);
+		else
 			lose(s, &lost);
-			return s->front.state == FRONT_END_SERVED;
-		}
+		return s->front.state == FRONT_END_SERVED;
+	}
 	return true;
 }
 
@@ -416,10 +432,10 @@ static void serve(struct session *s, const struct pollfd fds[HEARD_MAX], unsigne
 		part(s, NULL);
 		return;
 	}
-	if (s->back.state == BACK_END_THERE && !backend_dispatch(s, fds + HEARD_BACK, count))
-		return;
 	if (s->back.state == BACK_END_SOUGHT)
 		back_end_look(&s->back, fds[HEARD_BACK].revents);
+	else if (s->back.device && !backend_dispatch(s, fds + HEARD_BACK, count))
+		return;
 	if (fds[HEARD_REQUEST].revents) {
 		request_desk_serve(&s->desk);
 		if (!still_together(s))
@@ -457,6 +473,12 @@ static void round_handle(struct session *s, const struct pollfd fds[HEARD_MAX], 
 		idle(s, fds);
 }
 
+/* It is looked for, or has come, but the device has it not. */
+static bool is_without_back_end(const struct session *s)
+{
+	return s->back.state != BACK_END_NEEDLESS && s->back.state != BACK_END_THERE;
+}
+
 static int kind_tend(struct session *s)
 {
 	return s->kind->tend ? s->kind->tend(s) : -1;
@@ -469,8 +491,7 @@ static int settle(struct session *s)
 
 	if (s->front.state == FRONT_END_WAITS)
 		provide(s);
-	if (s->front.state == FRONT_END_SERVED &&
-	    (s->back.state == BACK_END_ABSENT || s->back.state == BACK_END_SOUGHT))
+	if (s->front.state == FRONT_END_SERVED && is_without_back_end(s))
 		restore(s);
 	wait_ms = kind_tend(s);
 	if (s->front.state == FRONT_END_SERVED && still_together(s) && s->config_changed) {

@@ -145,7 +145,7 @@ static int client_open_channel(struct client *c, struct umbra_error *err)
 	c->r.channel.fd = pair[0];
 	rc = client_set_confirmed(c, &m, err);
 	fd_close(&pair[1]);
-	if (rc)
+	if (rc && rc != -EINPROGRESS)
 		c->r.channel_dead = true;
 	return rc;
 }
@@ -382,7 +382,10 @@ static int client_set_status(struct virtio_device *b, uint8_t status, struct umb
 	int rc = client_needs(c->r.terms.negotiated, VHOST_USER_PROTOCOL_F_STATUS,
 			      VHOST_USER_SET_STATUS, err);
 
-	return rc ? rc : client_set_u64(c, VHOST_USER_SET_STATUS, status, err);
+	if (rc)
+		return rc;
+	c->status = status;
+	return client_set_u64(c, VHOST_USER_SET_STATUS, status, err);
 }
 
 static int client_reset(struct virtio_device *b, struct umbra_error *err)
@@ -396,6 +399,19 @@ static int client_reset(struct virtio_device *b, struct umbra_error *err)
 		return rc;
 	vhost_user_message_init(&m, VHOST_USER_RESET_DEVICE, 0, 0);
 	return client_set_confirmed(c, &m, err);
+}
+
+static int client_start_over(struct virtio_device *b, struct umbra_error *err)
+{
+	struct client *c = client_of(b);
+	int rc = client_rings_take_back(c, err);
+
+	return !rc && c->status ? client_set_status(b, 0, err) : rc;
+}
+
+static bool client_owes(const struct virtio_device *b)
+{
+	return client_of(b)->r.owed.count > 0;
 }
 
 static int client_set_mtu(struct virtio_device *b, uint64_t mtu, struct umbra_error *err)
@@ -511,6 +527,8 @@ static const struct virtio_ops client_ops = {
 	.listen = client_listen,
 	.fds = client_fds,
 	.dispatch = client_dispatch,
+	.owes = client_owes,
+	.start_over = client_start_over,
 	.info = client_info,
 	.ring_start = client_ring_start,
 	.ring_exchange = client_ring_exchange,

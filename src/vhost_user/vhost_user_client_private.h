@@ -29,6 +29,8 @@ struct client {
 	const struct vhost_user_family *family; /* NULL: not known yet */
 	bool terms_known;                       /* r.terms.offered is valid */
 	struct vhost_user_hush hush;
+	uint64_t begun[VHOST_USER_QUEUES_MAX / 64]; /* rings that it was told of, and has still */
+	uint8_t status;                             /* that was set last */
 	int late_call_fd; /* an eventfd on which nobody listens: client_ring_stop() */
 };
 
@@ -50,6 +52,8 @@ static inline int client_set_confirmed(struct client *c, const struct vhost_user
 
 /* --- vhost_user_client_rings.c: operations (virtio/virtio_ops.h) ------------- */
 
+/* Stop those that it has. */
+int client_rings_take_back(struct client *c, struct umbra_error *err);
 int client_ring_enable(struct virtio_device *b, unsigned int index, bool enabled,
 		       struct umbra_error *err);
 int client_ring_stop(struct virtio_device *b, unsigned int index, struct ring_position *base,

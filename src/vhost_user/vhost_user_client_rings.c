@@ -67,6 +67,8 @@ int client_ring_stop(struct virtio_device *b, unsigned int index, struct ring_po
 	if (c->hush.way == HUSH_BY_KICK)
 		fd_message(&burst[n++], VHOST_USER_SET_VRING_CALL, index, c->late_call_fd);
 	rc = vhost_user_requester_burst(&c->r, burst, n, err);
+	if (!rc || rc == -EINPROGRESS) /* messages are handled in order */
+		c->begun[index / 64] &= ~BIT64(index % 64);
 	if (rc)
 		return error_prefix(err, rc, "queue %u", index);
 	vhost_user_hush_note(&c->hush, index, -1);
@@ -106,6 +108,7 @@ int client_ring_start(struct virtio_device *b, unsigned int index, const struct 
 	/* Without bit 30 a ring is enabled from the start. */
 	if (c->features & F_PROTOCOL)
 		state_message(&m[n++], VHOST_USER_SET_VRING_ENABLE, index, ring->enabled);
+	c->begun[index / 64] |= BIT64(index % 64);
 	rc = vhost_user_requester_set(&c->r, m, n, err);
 	/* The steps after the one that was refused have been made, too: the ring
 	 * must not run on what it had before. */
@@ -115,6 +118,17 @@ int client_ring_start(struct virtio_device *b, unsigned int index, const struct 
 		return error_prefix(err, rc, "queue %u", index);
 	vhost_user_hush_note(&c->hush, index, ring->kick_fd);
 	return 0;
+}
+
+int client_rings_take_back(struct client *c, struct umbra_error *err)
+{
+	struct ring_position base;
+	int rc = 0;
+
+	for (unsigned int i = 0; i < VHOST_USER_QUEUES_MAX && !rc; i++)
+		if (c->begun[i / 64] & BIT64(i % 64))
+			rc = client_ring_stop(&c->backend, i, &base, err);
+	return rc;
 }
 
 int client_ring_enable(struct virtio_device *b, unsigned int index, bool enabled,

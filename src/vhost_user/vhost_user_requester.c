@@ -118,6 +118,25 @@ static struct patience patience_begin(const struct vhost_user_requester *r, cons
 	return (struct patience){ name, vhost_user_deadline(0), vhost_user_deadline(ms) };
 }
 
+/* Has somebody else something to say, while we have to wait for the back-end? */
+static bool is_called_away(const struct vhost_user_requester *r, short events,
+			   const struct patience *p)
+{
+	struct pollfd fds[3 + BACKEND_BESIDE_MAX] = {
+		{ .fd = r->socket.fd, .events = events },
+		{ .fd = r->channel_dead ? -1 : r->channel.fd, .events = POLLIN },
+		{ .fd = r->socket.stop_fd, .events = POLLIN },
+	};
+	int64_t left = p->next - vhost_user_deadline(0);
+
+	if (!r->listener.beside_count)
+		return false;
+	for (unsigned int i = 0; i < r->listener.beside_count; i++)
+		fds[3 + i] = (struct pollfd){ .fd = r->listener.beside[i], .events = POLLIN };
+	return poll(fds, 3 + r->listener.beside_count, (int)MAX(0, left)) > 0 && !fds[0].revents &&
+	       !fds[1].revents && !fds[2].revents;
+}
+
 /* Wait until the socket is ready for @events, for as long as the owner has patience, or
  * until the limit; serve the channel meanwhile. */
 static int request_wait(struct vhost_user_requester *r, short events, struct patience *p,
@@ -126,9 +145,13 @@ static int request_wait(struct vhost_user_requester *r, short events, struct pat
 	for (;;) {
 		int channel = r->channel_dead ? -1 : r->channel.fd;
 		bool channel_ready;
-		int rc = vhost_user_socket_wait(&r->socket, events, channel, &channel_ready,
-						p->next, err);
+		int rc;
 
+		if (is_called_away(r, events, p))
+			return error_set(err, -EINPROGRESS, "back-end: has not answered %s yet",
+					 p->name);
+		rc = vhost_user_socket_wait(&r->socket, events, channel, &channel_ready, p->next,
+					    err);
 		if (rc == -ETIMEDOUT && r->listener.waiting) {
 			p->next = vhost_user_deadline(VHOST_USER_CLIENT_PATIENCE_MS);
 			rc = r->listener.waiting(r->listener.opaque, p->name,
@@ -141,28 +164,6 @@ static int request_wait(struct vhost_user_requester *r, short events, struct pat
 			return rc;
 		channel_serve(r);
 	}
-}
-
-static int receive_reply(struct vhost_user_requester *r, struct vhost_user_message *m,
-			 struct patience *p, struct umbra_error *err)
-{
-	size_t done = 0;
-	int rc;
-
-	for (;;) {
-		rc = vhost_user_socket_receive(&r->socket, m, &done, err);
-		if (rc != -EAGAIN)
-			break;
-		rc = request_wait(r, POLLIN, p, err);
-		if (!rc)
-			continue;
-		if (done)
-			vhost_user_message_close(m);
-		return rc;
-	}
-	if (rc == 0)
-		return error_set(err, -ECONNRESET, "back-end: closed the connection");
-	return rc < 0 ? rc : 0;
 }
 
 static int send_burst(struct vhost_user_requester *r, const struct vhost_user_message *m,
@@ -191,22 +192,58 @@ static bool is_answered(const struct vhost_user_requester *r, const struct vhost
 	       (info && vhost_reply_owed(info, &r->terms));
 }
 
-/* Replace @m by its answer. */
-static int answer_get(struct vhost_user_requester *r, struct vhost_user_message *m,
-		      struct patience *p, struct umbra_error *err)
+/* Take the next answer that is owed, into @answer (NULL: forget it); of @p NULL -EAGAIN, if it is
+ * not there. */
+static int owed_take(struct vhost_user_requester *r, struct patience *p,
+		     struct vhost_user_message *answer, struct umbra_error *err)
 {
-	uint32_t request = m->header.request;
+	struct vhost_user_owed *owed = &r->owed;
+	uint32_t request = owed->requests[owed->first];
+	const char *name = vhost_request_name(VHOST_FROM_FRONTEND, request);
 	int rc;
 
-	p->name = vhost_request_name(VHOST_FROM_FRONTEND, request);
-	rc = receive_reply(r, m, p, err);
-	if (rc)
-		return error_prefix(err, rc, "%s",
-				    vhost_request_name(VHOST_FROM_FRONTEND, request));
-	rc = vhost_reply_check(VHOST_FROM_FRONTEND, request, &r->terms, &m->header, m->fd_count,
-			       err);
-	vhost_user_message_close(m);
+	for (;;) {
+		rc = vhost_user_socket_receive(&r->socket, &owed->in, &owed->done, err);
+		if (rc != -EAGAIN || !p)
+			break;
+		p->name = name;
+		rc = request_wait(r, POLLIN, p, err);
+		if (rc)
+			break;
+	}
+	if (rc == -EAGAIN || rc == -EINPROGRESS)
+		return rc;
+	if (rc == 0)
+		rc = error_set(err, -ECONNRESET, "back-end: closed the connection");
+	if (rc < 0)
+		return error_prefix(err, rc, "%s", name);
+	owed->first++;
+	owed->count--;
+	rc = vhost_reply_check(VHOST_FROM_FRONTEND, request, &r->terms, &owed->in.header,
+			       owed->in.fd_count, err);
+	vhost_user_message_close(&owed->in);
+	if (answer)
+		*answer = owed->in;
 	return rc ? error_prefix(err, rc, "back-end") : 0;
+}
+
+/* Send a burst: what is answered of it is owed from then on. */
+static int burst_send(struct vhost_user_requester *r, struct vhost_user_message *m,
+		      unsigned int count, struct patience *p, struct umbra_error *err)
+{
+	const char *name = p->name;
+	int rc = send_burst(r, m, count, p, err);
+
+	if (rc == -EINPROGRESS) /* half of it: nothing else can be said on it */
+		rc = error_set(err, -ECANCELED, "back-end: has no room for %s, and others wait",
+			       name);
+	if (rc)
+		return error_prefix(err, rc, "%s", name);
+	r->owed.first = 0;
+	for (unsigned int i = 0; i < count; i++)
+		if (is_answered(r, &m[i]))
+			r->owed.requests[r->owed.count++] = m[i].header.request;
+	return 0;
 }
 
 int vhost_user_requester_burst(struct vhost_user_requester *r, struct vhost_user_message *m,
@@ -216,23 +253,25 @@ int vhost_user_requester_burst(struct vhost_user_requester *r, struct vhost_user
 	bool answered[VHOST_USER_BURST_MAX];
 	struct patience p = patience_begin(r, name);
 	struct umbra_error local = { "" };
-	int rc;
+	int rc = 0;
 
 	err = err ? err : &local;
 	if (r->lost)
 		return error_set(err, -ECONNRESET, "%s: the connection has ended: %s", name,
 				 r->lost_why.text);
+	while (!rc && r->owed.count)
+		rc = owed_take(r, &p, NULL, err);
 	for (unsigned int i = 0; i < count; i++)
 		answered[i] = is_answered(r, &m[i]);
-	rc = send_burst(r, m, count, &p, err);
-	if (rc)
-		error_prefix(err, rc, "%s", name);
+	p.name = name;
+	if (!rc)
+		rc = burst_send(r, m, count, &p, err);
 	for (unsigned int i = 0; i < count; i++) {
 		m[i].fd_count = 0; /* they were borrowed */
 		if (!rc && answered[i])
-			rc = answer_get(r, &m[i], &p, err);
+			rc = owed_take(r, &p, &m[i], err);
 	}
-	return rc ? vhost_user_requester_lose(r, rc, err) : 0;
+	return rc && rc != -EINPROGRESS ? vhost_user_requester_lose(r, rc, err) : rc;
 }
 
 int vhost_user_requester_set(struct vhost_user_requester *r, struct vhost_user_message *m,
@@ -285,6 +324,14 @@ int vhost_user_requester_check(struct vhost_user_requester *r, struct umbra_erro
 	err = err ? err : &local;
 	if (r->lost)
 		return error_set(err, -ECONNRESET, "%s", r->lost_why.text);
+	while (r->owed.count) {
+		int rc = owed_take(r, NULL, NULL, err);
+
+		if (rc == -EAGAIN)
+			return 0;
+		if (rc)
+			return vhost_user_requester_lose(r, rc, err);
+	}
 	n = recv(r->socket.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
@@ -311,6 +358,8 @@ void vhost_user_requester_close(struct vhost_user_requester *r)
 {
 	if (r->channel_done)
 		vhost_user_message_close(&r->channel_in);
+	if (r->owed.done)
+		vhost_user_message_close(&r->owed.in);
 	fd_close(&r->channel.fd);
 	fd_close(&r->socket.fd);
 }

@@ -16,6 +16,9 @@
  * waited for: half a message stays until the rest has come, and a back-end that leaves
  * so many answers unread that there is no room for another loses the channel.
  *
+ * Who has others to hear beside a back-end is not kept: the call returns, and the answers that
+ * are still owed are taken when they come, before anything else is asked.
+ *
  * Internal to vhost_user_client.c, which says what the requests mean.
  *
  * Ownership: owns both sockets; they stay open, and the same, until _close().
@@ -35,6 +38,14 @@
 #include "vhost_user/vhost_user_socket.h"
 #include "virtio/virtio_ops.h"
 
+/* Answers that are still to come, in the order of their requests. */
+struct vhost_user_owed {
+	uint32_t requests[VHOST_USER_BURST_MAX];
+	unsigned int first, count;
+	struct vhost_user_message in; /* of the first, `done` bytes have come */
+	size_t done;
+};
+
 struct vhost_user_requester {
 	struct vhost_user_socket socket;
 	unsigned int timeout_ms; /* for a request and its answer */
@@ -43,6 +54,7 @@ struct vhost_user_requester {
 	struct umbra_error lost_why;
 
 	struct vhost_user_socket channel; /* the back-end's; fd -1: there is none */
+	struct vhost_user_owed owed;
 	bool channel_dead;
 	struct vhost_user_message channel_in; /* of which channel_done bytes have come */
 	size_t channel_done;
@@ -68,7 +80,7 @@ int vhost_user_requester_lose(struct vhost_user_requester *r, int rc, struct umb
  * borrowed, and replace each that owes a reply, or asks for an acknowledgement,
  * by its answer, which has passed vhost_reply_check().  Fds that come with an
  * answer are closed.  -ETIMEDOUT, -ECANCELED, -ECONNRESET: the connection is
- * lost.
+ * lost.  -EINPROGRESS: see struct backend_listener.
  */
 UMBRA_MUST_CHECK int vhost_user_requester_burst(struct vhost_user_requester *r,
 						struct vhost_user_message *m, unsigned int count,
@@ -87,7 +99,8 @@ UMBRA_MUST_CHECK int vhost_user_requester_set(struct vhost_user_requester *r,
 UMBRA_MUST_CHECK int vhost_user_requester_query(struct vhost_user_requester *r, uint32_t request,
 						uint64_t *value, struct umbra_error *err);
 
-/* Is the socket, on which nothing is asked, still good?  0 or -ECONNRESET. */
+/* Is the socket, on which nothing is asked, still good?  0 or -ECONNRESET.  Answers that are
+ * owed, and have come, are taken and forgotten. */
 UMBRA_MUST_CHECK int vhost_user_requester_check(struct vhost_user_requester *r,
 						struct umbra_error *err);
 

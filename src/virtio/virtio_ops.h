@@ -64,10 +64,12 @@
 #include "umbra/error.h"
 
 /* After this code of a back-end's call its connection is unusable; -ERESTART is what a device
- * makes of one. */
+ * makes of one.  -EINPROGRESS: it is good, but what was asked is not answered yet, and somebody
+ * else has to be heard first (struct backend_listener, `beside`). */
 static inline bool backend_is_lost(int code)
 {
-	return code == -ECONNRESET || code == -ETIMEDOUT || code == -ECANCELED || code == -ERESTART;
+	return code == -ECONNRESET || code == -ETIMEDOUT || code == -ECANCELED ||
+	       code == -ERESTART || code == -EINPROGRESS;
 }
 
 struct virtio_ring_addr {
@@ -140,6 +142,8 @@ struct virtio_device {
 
 struct umbra_backend_info;
 
+#define BACKEND_BESIDE_MAX 3u
+
 /* What a back-end says by itself, in between or from within any call. */
 struct backend_listener {
 	void *opaque;
@@ -151,6 +155,11 @@ struct backend_listener {
 	 * up.  Asked every so often, whatever the back-end does meanwhile. */
 	int (*waiting)(void *opaque, const char *message, unsigned int waited_ms,
 		       struct umbra_error *err);
+	/* As soon as one of these can be read, and the answer is not there, the call returns
+	 * -EINPROGRESS.  The answer is taken, and forgotten, by dispatch(), and until then
+	 * owes() is true. */
+	int beside[BACKEND_BESIDE_MAX];
+	unsigned int beside_count;
 };
 
 #define BACKEND_FDS_MAX 4u
@@ -248,6 +257,12 @@ struct virtio_ops {
 	/* fds[@which] is readable.  0, or the back-end is gone or asks for a
 	 * reset: -ECONNRESET. */
 	int (*dispatch)(struct virtio_device *self, unsigned int which, struct umbra_error *err);
+	/* An answer is still to come that a call did not wait for (-EINPROGRESS).  NULL: never. */
+	bool (*owes)(const struct virtio_device *self);
+	/* It was told something, and is told everything again, from set_features on: what it has
+	 * of rings that were not fed is stopped first, as when a guest reboots.  NULL: it never has
+	 * to be. */
+	int (*start_over)(struct virtio_device *self, struct umbra_error *err);
 	/* What umbra_shadow_device_query() shows of it. */
 	void (*info)(const struct virtio_device *self, struct umbra_backend_info *info);
 

@@ -372,7 +372,7 @@ def test_a_loss_in_the_first_greeting_is_held_as_soon_as_there_is_something_to_a
         ring.drain(bench.disk)
 
 
-@pytest.mark.parametrize("message", [GET_FEATURES, SET_FEATURES, SET_MEM_TABLE, SET_VRING_KICK])
+@pytest.mark.parametrize("message", RETURN)
 def test_a_front_end_is_served_whatever_the_next_disk_does_not_answer(bed, message):
     bench = Bench(bed, reads_config=True)
     held = bench.lose("before-execute", 5)
@@ -386,3 +386,36 @@ def test_a_front_end_is_served_whatever_the_next_disk_does_not_answer(bed, messa
     bench.umbra.wait_state("shadowed")
     bench.ring.drain(bench.disk)
     assert bench.disk.state()["late"] == 0
+
+
+@pytest.mark.parametrize("queues, message", [(1, message) for message in RETURN]
+                         + [(3, SET_VRING_NUM), (3, SET_VRING_ENABLE)])
+def test_a_front_end_that_speaks_drives_no_slow_disk_away(bed, queues, message):
+    bench = Bench(bed, queues=queues, channel=True, reads_config=True)
+    held = bench.lose("before-execute", 5)
+    mark = bench.mark()
+    bench.disk.start(plan=f"hang@before-message:{message}")
+    bench.disk.wait_did("hang")
+    for _ in range(2):
+        assert bench.vmm.stop() == bench.ring.next
+        bench.ring.start()
+        assert bench.sectors() == 131072
+    assert bench.umbra.state() == "held"
+    assert bench.umbra.status()["held-requests"] == len(held)
+    bench.disk.go()
+    bench.go_on(held, mark)
+    came = [line["message"] for line in bench.disk.at("before message", mark)]
+    assert came.count(SET_OWNER) == 1           # it is the same connection
+    for ring in bench.rings[1:]:
+        ring.write(7, next(WORDS))
+        ring.drain(bench.disk)
+
+
+def test_an_operator_is_heard_beside_a_slow_disk(bed):
+    bench = Bench(bed)
+    bench.lose("before-execute", 5)
+    bench.disk.start(plan=f"hang@before-message:{SET_MEM_TABLE}")
+    bench.disk.wait_did("hang")
+    bench.umbra.qmp.execute("backend-trust")
+    assert bench.umbra.state() == "held"
+    bench.umbra.terminate()

@@ -509,7 +509,7 @@ static void an_owner_with_patience_gets_the_late_answer(void **state)
 	asked_ms = 0;
 	connect_with_timeout(SOON_MS);
 	negotiate(0);
-	b->ops->listen(b, &(struct backend_listener){ &patience_fd, NULL, wait_on });
+	b->ops->listen(b, &(struct backend_listener){ .opaque = &patience_fd, .waiting = wait_on });
 	assert_int_equal(b->ops->get_queue_num(b, &count, &err), 0);
 	assert_int_equal(count, 16);
 	assert_true(asked_ms > SOON_MS);
@@ -524,9 +524,51 @@ static void an_owner_that_gives_up_loses_the_connection(void **state)
 	script.hook = say_nothing;
 	script.hook_request = VHOST_USER_GET_QUEUE_NUM;
 	connect_and_negotiate();
-	b->ops->listen(b, &(struct backend_listener){ NULL, NULL, give_up });
+	b->ops->listen(b, &(struct backend_listener){ .waiting = give_up });
 	assert_int_equal(b->ops->get_queue_num(b, &count, &err), -ECANCELED);
 	assert_lost("GET_QUEUE_NUM: nobody waits for GET_QUEUE_NUM");
+}
+
+static void an_owner_who_is_called_away_finds_the_answer_later(void **state)
+{
+	struct pollfd answered;
+	eventfd_t calls;
+	uint64_t count;
+	int called = eventfd(1, EFD_CLOEXEC);
+	unsigned int heard;
+
+	(void)state;
+	script.hook = wait_for_patience;
+	script.hook_request = VHOST_USER_GET_QUEUE_NUM;
+	patience_fd = eventfd(0, EFD_CLOEXEC);
+	connect_and_negotiate();
+	heard = script.count;
+	b->ops->listen(b, &(struct backend_listener){ .beside = { called }, .beside_count = 1 });
+	assert_int_equal(b->ops->get_queue_num(b, &count, &err), -EINPROGRESS);
+	assert_non_null(strstr(err.text, "has not answered GET_QUEUE_NUM yet"));
+	assert_true(b->ops->owes(b));
+	assert_int_equal(vhost_user_client_check(b, &err), 0);
+	assert_true(b->ops->owes(b));
+	/* Nothing else is said before it is answered. */
+	assert_int_equal(b->ops->get_queue_num(b, &count, &err), -EINPROGRESS);
+	eventfd_write(patience_fd, 1);
+	answered = (struct pollfd){ .fd = vhost_user_client_fd(b), .events = POLLIN };
+	assert_int_equal(poll(&answered, 1, LONG_MS), 1);
+	assert_int_equal(vhost_user_client_check(b, &err), 0);
+	assert_false(b->ops->owes(b));
+	assert_int_equal(script.count, heard + 1);
+	eventfd_read(called, &calls);
+	eventfd_write(patience_fd, 1);
+	assert_int_equal(b->ops->get_queue_num(b, &count, &err), 0);
+	assert_int_equal(count, 16);
+	assert_int_equal(script.count, heard + 2);
+	/* An answer that is owed when all ends is nobody's loss. */
+	eventfd_write(called, 1);
+	assert_int_equal(b->ops->get_queue_num(b, &count, &err), -EINPROGRESS);
+	eventfd_write(patience_fd, 1);
+	assert_int_equal(poll(&answered, 1, LONG_MS), 1);
+	close(called);
+	close(patience_fd);
 }
 
 /* --- connecting --------------------------------------------------------------------------- */
@@ -648,6 +690,7 @@ int main(void)
 		T(the_stop_ends_a_wait),
 		T(an_owner_with_patience_gets_the_late_answer),
 		T(an_owner_that_gives_up_loses_the_connection),
+		T(an_owner_who_is_called_away_finds_the_answer_later),
 		T(a_stopped_ring_gets_a_call_fd_in_the_same_breath),
 		T(others_hear_of_a_stopped_ring_no_more),
 		T(what_is_needed_here_is_negotiated_whatever_the_front_end_takes),

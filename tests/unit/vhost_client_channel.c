@@ -50,7 +50,8 @@ static void connect_with_channel(unsigned int timeout_ms)
 	script.protocol |= P(BACKEND_REQ) | P(BACKEND_SEND_FD);
 	connect_with_timeout(timeout_ms);
 	config_changes = 0;
-	b->ops->listen(b, &(struct backend_listener){ &config_changes, count_change, NULL });
+	b->ops->listen(b, &(struct backend_listener){ .opaque = &config_changes,
+						      .config_changed = count_change });
 	negotiate(0);
 	assert_true(channel_fd() >= 0);
 }
@@ -144,7 +145,9 @@ static void a_flood_on_the_channel_does_not_keep_the_owner_from_giving_up(void *
 	script.hook = flood;
 	script.hook_request = VHOST_USER_GET_QUEUE_NUM;
 	connect_with_channel(LONG_MS);
-	b->ops->listen(b, &(struct backend_listener){ &config_changes, count_change, give_up });
+	b->ops->listen(b, &(struct backend_listener){ .opaque = &config_changes,
+						      .config_changed = count_change,
+						      .waiting = give_up });
 	assert_int_equal(b->ops->get_queue_num(b, &count, &err), -ECANCELED);
 	shutdown(channel_fd(), SHUT_RDWR);
 	assert_true(config_changes > 0);
