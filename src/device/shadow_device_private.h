@@ -357,6 +357,10 @@ UMBRA_MUST_CHECK int shadow_mode_check_start(struct shadow_device *d, const stru
  * the start of which it is done (NULL: none): it starts in the other mode or not at all. */
 UMBRA_MUST_CHECK int shadow_switch_running(struct shadow_device *d, struct lane *beginner,
 					   bool shadowed, struct umbra_error *err);
+/* Bring all running rings to rest within the deadline, so that they are WANTED.  After an error
+ * that is not fatal they go on, in the mode that they had: -ETIME, what the back-end has is not
+ * used in time, or who asked for it has given it up. */
+UMBRA_MUST_CHECK int shadow_switch_rest(struct shadow_device *d, struct umbra_error *err);
 /* Which queues are broken before something that may break more; afterwards -EPROTO if it has:
  * who asked for it is told, though the others are in the other mode. */
 void shadow_switch_note_broken(const struct shadow_device *d, bool broken[UMBRA_QUEUES_MAX]);

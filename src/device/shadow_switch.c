@@ -54,37 +54,51 @@ static int rings_start_again(struct shadow_device *d, struct lane *beginner, boo
 	return rc;
 }
 
-/* Try to change the mode of running rings.  On failure the old mode is back,
- * unless the code is fatal or the rings are wanted, to be tried again. */
-static int rings_switch(struct shadow_device *d, struct lane *beginner, bool shadowed,
-			struct umbra_error *err)
+/* What had to be undone for @rc was, or not: @back and @later. */
+static int undone(struct shadow_device *d, int rc, int back, const struct umbra_error *later,
+		  struct umbra_error *err)
+{
+	if (backend_is_lost(back)) {
+		*err = *later;
+		return back;
+	}
+	if (back)
+		shadow_retry_later(d, later);
+	return rc;
+}
+
+int shadow_switch_rest(struct shadow_device *d, struct umbra_error *err)
 {
 	struct lane_context c = shadow_lanes_context(d);
 	uint64_t start = device_host_now_us(d->host->device);
-	struct umbra_error later;
-	int rc, back;
+	struct umbra_error later = { "" };
+	int rc;
 
 	rc = lanes_quiesce(d->lanes, &c, NULL, false, err);
 	if (!rc && (is_overdue(d) || device_host_now_us(d->host->device) - start >= d->deadline_us))
 		rc = error_set(err, -ETIME,
 			       "the back-end took longer than %" PRIu64 " ms to stop its rings",
 			       d->deadline_us / 1000);
-	if (rc) {
-		back = backend_is_lost(rc) ? 0 : shadow_begin_again(d, &later);
-	} else {
+	if (!rc) {
 		lanes_finish(d->lanes, &c);
-		rc = shadow_begin_wanted(d, NULL, shadowed, err);
-		back = !rc || backend_is_lost(rc)
-			       ? 0
-			       : rings_start_again(d, beginner, !shadowed, &later);
+		return 0;
 	}
-	if (backend_is_lost(back)) {
-		*err = later;
-		return back;
-	}
-	if (back)
-		shadow_retry_later(d, &later);
-	return rc;
+	return undone(d, rc, backend_is_lost(rc) ? 0 : shadow_begin_again(d, &later), &later, err);
+}
+
+/* Try to change the mode of running rings.  On failure the old mode is back,
+ * unless the code is fatal or the rings are wanted, to be tried again. */
+static int rings_switch(struct shadow_device *d, struct lane *beginner, bool shadowed,
+			struct umbra_error *err)
+{
+	struct umbra_error later = { "" };
+	int rc = shadow_switch_rest(d, err), back;
+
+	if (rc)
+		return rc;
+	rc = shadow_begin_wanted(d, NULL, shadowed, err);
+	back = !rc || backend_is_lost(rc) ? 0 : rings_start_again(d, beginner, !shadowed, &later);
+	return undone(d, rc, back, &later, err);
 }
 
 void shadow_device_switch_overdue(struct shadow_device *d, const char *reason)
