@@ -130,6 +130,18 @@ static int busy_error(const struct lane *r, const struct lane_context *c, uint16
 			 lane_index(r), left, ms);
 }
 
+/* Waiting for @r, which has @left chains in flight, has ended with @rc. */
+static int wait_error(const struct lane *r, uint16_t left, int rc, struct umbra_error *err)
+{
+	if (rc == -ECONNRESET)
+		return error_set(err, rc,
+				 "queue %u: the back-end has hung up with %u chains that were "
+				 "waited for",
+				 lane_index(r), left);
+	return error_set(err, rc, "queue %u: stopped with %u chains in flight", lane_index(r),
+			 left);
+}
+
 /* Wait from @start on, at most the deadline, until a stop loses and races nothing. */
 static int rings_await_idle(struct lanes *lanes, const struct lane_context *c,
 			    const struct lane *only, uint64_t start, struct umbra_error *err)
@@ -150,8 +162,7 @@ static int rings_await_idle(struct lanes *lanes, const struct lane_context *c,
 		}
 		rc = c->host->ops->wait_us(c->host, DRAIN_LOOK_US);
 		if (rc)
-			return error_set(err, rc, "queue %u: stopped with %u requests in flight",
-					 lane_index(busy), left);
+			return wait_error(busy, left, rc, err);
 	}
 }
 
@@ -207,9 +218,7 @@ static int rings_drain(struct lanes *lanes, const struct lane_context *c, const 
 					 c->deadline_us / 1000);
 		rc = c->host->ops->wait_us(c->host, DRAIN_LOOK_US);
 		if (rc)
-			return error_set(err, rc,
-					 "queue %u: stopped while %u chains were in flight",
-					 lane_index(waiting), lane_undrained(waiting));
+			return wait_error(waiting, lane_undrained(waiting), rc, err);
 	}
 }
 

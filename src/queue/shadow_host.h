@@ -23,7 +23,8 @@ struct shadow_host {
 };
 
 struct shadow_host_ops {
-	/* Sleep about @us microseconds.  -ECANCELED: stop waiting for anything. */
+	/* Sleep about @us microseconds.  -ECANCELED: stop waiting for anything.
+	 * -ECONNRESET: the back-end is gone. */
 	int (*wait_us)(struct shadow_host *host, uint64_t us);
 
 	/* @size bytes of zeroed memory with an fd that a back-end can map but

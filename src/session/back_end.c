@@ -23,6 +23,15 @@ unsigned int back_end_poll(const struct back_end *back, struct pollfd fds[BACKEN
 	return count;
 }
 
+int back_end_connection_fd(const struct back_end *back)
+{
+	int each[BACKEND_FDS_MAX];
+
+	if (back->state != BACK_END_THERE || !back->device->ops->fds(back->device, each))
+		return -1;
+	return each[0];
+}
+
 struct pollfd back_end_poll_process(const struct back_end *back)
 {
 	return (struct pollfd){ .fd = back->is_watched ? back->process.pidfd : -1,

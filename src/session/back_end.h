@@ -66,6 +66,8 @@ void back_end_close(struct back_end *back);
 unsigned int back_end_poll(const struct back_end *back, struct pollfd fds[BACKEND_FDS_MAX]);
 /* And of its process, which has ended when it is readable: then _watch() does not poll it
  * again. */
+/* The connection of one that is THERE; -1. */
+int back_end_connection_fd(const struct back_end *back);
 struct pollfd back_end_poll_process(const struct back_end *back);
 void back_end_watch(struct back_end *back);
 /* How long until an attempt is due, ms; -1: nothing is waited for. */

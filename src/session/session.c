@@ -115,14 +115,21 @@ struct device_host *session_host(struct session *s)
 
 int session_sleep_us(struct session *s, uint64_t us)
 {
-	struct pollfd stop = { .fd = s->stop.fd, .events = POLLIN };
+	struct pollfd fds[] = {
+		{ .fd = s->stop.fd, .events = POLLIN },
+		/* What it still has it will not give back. */
+		{ .fd = back_end_connection_fd(&s->back), .events = POLLRDHUP },
+	};
 	struct timespec timeout = {
 		.tv_sec = (time_t)(us / 1000000u),
 		.tv_nsec = (long)(us % 1000000u) * 1000,
 	};
 
-	if (ppoll(&stop, 1, &timeout, NULL) > 0 || session_is_overdue(s))
+	(void)ppoll(fds, ARRAY_SIZE(fds), &timeout, NULL); /* an error leaves `revents` zero */
+	if (fds[0].revents || session_is_overdue(s))
 		return -ECANCELED;
+	if (fds[1].revents & POLLRDHUP)
+		return -ECONNRESET;
 	/* The end brings rings to rest for the back-end's sake as well, and has its own deadline.
 	 */
 	if (session_is_ending(s) || !front_end_has_gone(&s->front))

@@ -153,7 +153,8 @@ bool session_is_overdue(struct session *s);
 
 /* What a device is created with; also before session_open(). */
 struct device_host *session_host(struct session *s);
-/* Without being asked twice to end, or losing the front-end.  -ECANCELED: wait no longer. */
+/* Without being asked twice to end, or losing the front-end: -ECANCELED, wait no longer.
+ * -ECONNRESET: the back-end has hung up. */
 UMBRA_MUST_CHECK int session_sleep_us(struct session *s, uint64_t us);
 /* The configuration space has changed. */
 void session_config_changed(struct session *s);
