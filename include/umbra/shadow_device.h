@@ -19,9 +19,9 @@
  *	umbra_shadow_device_destroy(&device);
  *
  * Threads: _run() takes the calling thread for the vhost-user messages and
- * starts others for the rings.  _stop(), _switch(), _save_control(), _load_control()
- * and _query() may be called from any thread at any time between _create() and _destroy(); _stop()
- *also from a signal handler.
+ * starts others for the rings.  _stop(), _switch(), _hold(), _release(), _trust(),
+ * _save_control(), _load_control() and _query() may be called from any thread at any time between
+ *_create() and _destroy(); _stop() also from a signal handler.
  *
  * Implements: the vhost-user protocol on both sides; the kernel's vhost-vdpa;
  * virtio 1.2 split rings.
@@ -198,6 +198,29 @@ UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_save_control(struct umbra_sha
 UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_trust(struct umbra_shadow_device *device,
 							 umbra_switch_done *done, void *opaque);
 
+/*
+ * Let go of the back-end, so that it can be taken down and another one started, while the
+ * front-end stays: UMBRA_DEVICE_HELD, until _release().  What is with the back-end is waited for,
+ * at most the switch deadline.  With @force nothing is waited for: that is as a loss, and only
+ * where a loss would be borne.  Without a front-end, or with one that comes meanwhile, none is
+ * connected to before _release() either.
+ * As of _switch(); when @done is called with 0, the back-end may be taken down.
+ *  -EALREADY   it is held by hand
+ *  -EOPNOTSUPP it cannot be held so: a vhost-vdpa device, or (@force) requests that may not be
+ *              done twice
+ *  -ETIMEDOUT  the back-end did not finish in time; all goes on as before
+ *  -ECONNRESET the back-end is lost, and that cannot be borne
+ */
+UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_hold(struct umbra_shadow_device *device,
+							bool force, umbra_switch_done *done,
+							void *opaque);
+/*
+ * Look for a back-end again, which is given the device that is held.  @done is called when that
+ * begins; the state says when it is there.  As of _switch(); -EINVAL: it is not held by hand.
+ */
+UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_release(struct umbra_shadow_device *device,
+							   umbra_switch_done *done, void *opaque);
+
 UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_load_control(struct umbra_shadow_device *device,
 								const void *bytes, size_t size,
 								umbra_switch_done *done,
@@ -320,6 +343,8 @@ struct umbra_shadow_info {
 	uint64_t holds;         /* how often the device was held */
 	uint64_t replayed;      /* such requests, given to another back-end */
 	uint64_t last_hold_us, longest_hold_us; /* from the loss until queues ran again */
+	bool held_by_hand; /* until umbra_shadow_device_release() no back-end is looked for */
+	uint64_t held_us;  /* UMBRA_DEVICE_HELD, or by hand: for how long */
 };
 
 /*

@@ -33,6 +33,7 @@ struct ctl {
 	bool json;
 	bool timeout_given;
 	bool help;
+	bool force;
 	unsigned int timeout_s; /* 0: none */
 	unsigned int count;     /* of events; 0: all */
 	const char *socket, *command;
@@ -69,8 +70,10 @@ static int take_timeout(const struct option_row *row, const char *value, void *p
 #define PLACE(member) OPTION_PLACE(struct ctl, member)
 
 static const struct option_row table[] = {
-	{ "--force", NULL, "balloon: also if that leaves the guest less than the floor",
-	  option_take_flag, PLACE(wish.force) },
+	{ "--force", NULL,
+	  "hold: without waiting for what is with the back-end;\n"
+	  "balloon: also if that leaves the guest less than the floor",
+	  option_take_flag, PLACE(force) },
 	{ "--json", NULL, "print answers as JSON on one line", option_take_flag, PLACE(json) },
 	{ "--timeout", "SECONDS",
 	  "how long to wait for an answer (30); 0: for ever.  For events\n"
@@ -91,6 +94,9 @@ void ctl_print_help(void)
 	      "  status             what the device does (query-status)\n"
 	      "  queues             its queues, features and counters (query-vhost)\n"
 	      "  shadow on|off      switch to the shadow, or back (x-vhost-enable-shadow-vq)\n"
+	      "  hold               let go of the back-end, so that it can be taken down, and\n"
+	      "                     let the guest wait\n"
+	      "  release            look for a back-end again, and go on with it\n"
 	      "  balloon            how much memory a balloon has taken (query-balloon)\n"
 	      "  balloon SIZE|all   let the guest keep so much, and show how it comes along;\n"
 	      "                     bytes, or with K, M, G or T\n"
@@ -225,6 +231,26 @@ static int run_command(struct ctl *ctl, struct umbra_error *err)
 	return 0;
 }
 
+/* What has come of a command. */
+static int status_look(struct ctl *ctl, struct umbra_error *err)
+{
+	json_t *status = NULL;
+	int result = qmp_client_execute(ctl->client, "query-status", NULL, &status, err);
+
+	if (!result && ctl->json)
+		show_json(status, true);
+	else if (!result)
+		show_status(status);
+	json_decref(status);
+	return result;
+}
+
+static bool is_hold(const struct ctl *ctl)
+{
+	return !ctl->word_count &&
+	       (!strcmp(ctl->command, "hold") || !strcmp(ctl->command, "release"));
+}
+
 static int run_shadow(struct ctl *ctl, struct umbra_error *err)
 {
 	bool enable = ctl->word_count == 1 && !strcmp(ctl->words[0], "on");
@@ -240,16 +266,17 @@ static int run_shadow(struct ctl *ctl, struct umbra_error *err)
 		qmp_client_execute(ctl->client, "x-vhost-enable-shadow-vq", arguments, &value, err);
 	json_decref(status);
 	json_decref(value);
-	if (result)
-		return result;
-	status = NULL;
-	result = qmp_client_execute(ctl->client, "query-status", NULL, &status, err);
-	if (!result && ctl->json)
-		show_json(status, true);
-	else if (!result)
-		show_status(status);
-	json_decref(status);
-	return result;
+	return result ? result : status_look(ctl, err);
+}
+
+/* "hold" and "release". */
+static int hold_ask(struct ctl *ctl, struct umbra_error *err)
+{
+	json_t *arguments = ctl->force ? json_pack("{s:b}", "force", true) : NULL, *value = NULL;
+	int result = qmp_client_execute(ctl->client, ctl->command, arguments, &value, err);
+
+	json_decref(value);
+	return result ? result : status_look(ctl, err);
 }
 
 static int run_events(struct ctl *ctl, struct umbra_error *err)
@@ -298,12 +325,13 @@ static int check_words(struct ctl *ctl, struct umbra_error *err)
 		if (ctl->word_count > 1)
 			return error_set(err, -EINVAL, "balloon %.80s: expected no more words",
 					 ctl->words[1]);
+		ctl->wish.force = ctl->force;
 		return balloon_parse_target(ctl->words[0], &ctl->wish, err);
 	}
-	if (ctl->wish.force)
-		return error_set(
-			err, -EINVAL,
-			"--force: only 'balloon SIZE' and 'balloon take=SIZE' can be forced");
+	if (ctl->force && !(is_hold(ctl) && !strcmp(ctl->command, "hold")))
+		return error_set(err, -EINVAL,
+				 "--force: only 'hold', 'balloon SIZE' and 'balloon take=SIZE' can "
+				 "be forced");
 	return parse_arguments(ctl, &ctl->arguments, err);
 }
 
@@ -316,6 +344,8 @@ static int run(struct ctl *ctl, struct umbra_error *err)
 		return result;
 	if (!strcmp(ctl->command, "shadow"))
 		result = run_shadow(ctl, err);
+	else if (is_hold(ctl))
+		result = hold_ask(ctl, err);
 	else if (!strcmp(ctl->command, "events"))
 		result = run_events(ctl, err);
 	else if (!strcmp(ctl->command, "stats"))

@@ -64,6 +64,8 @@ void show_status(const json_t *status)
 	show_member("state", status, "state");
 	show_optional(status, "reason");
 	show_optional(status, "held-requests");
+	show_optional(status, "held-by-hand");
+	show_optional(status, "held-ms");
 	show_optional(status, "shadow");
 	show_optional(status, "shadowed");
 	show_optional(status, "shadow-wanted");

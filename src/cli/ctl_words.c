@@ -9,7 +9,8 @@
 
 #define WORD_MAX 32u /* characters; longer ones are like none */
 
-static const char *const words[] = { "status", "queues", "shadow", "balloon", "stats", "events" };
+static const char *const words[] = { "status",  "queues",  "shadow", "hold",
+				     "release", "balloon", "stats",  "events" };
 
 /* How many characters were left out, added, taken for another, or typed in the wrong
  * order; WORD_MAX: too many characters to tell. */

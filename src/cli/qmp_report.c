@@ -39,13 +39,15 @@ static const char *backend_kind(const char *backend, const struct umbra_shadow_p
 	return strncmp(backend, "vdpa:", 5) ? "vhost-user" : "vhost-vdpa";
 }
 
-/* What is known of a device that is held. */
+/* What is known of a device that is held: since when, what waits, and who is looked for. */
 static json_t *with_hold(json_t *status, const struct umbra_shadow_info *info,
 			 const struct umbra_backend_info *backend)
 {
-	json_t *hold = json_pack(
-		"{s:I, s:I, s:I}", "held-requests", json_number(info->held_requests), "attempts",
-		json_number(backend->attempts), "pause-ms", json_number(backend->pause_ms));
+	json_t *hold = json_pack("{s:I, s:b, s:I, s:I, s:I}", "held-requests",
+				 json_number(info->held_requests), "held-by-hand",
+				 info->held_by_hand, "held-ms", json_number(info->held_us / 1000),
+				 "attempts", json_number(backend->attempts), "pause-ms",
+				 json_number(backend->pause_ms));
 
 	if (!status || !hold || json_object_update(status, hold)) {
 		json_decref(status);
@@ -66,7 +68,7 @@ json_t *report_status(const char *name, const char *backend,
 			   report_mode_name(info->mode), "shadowed",
 			   info->state == UMBRA_DEVICE_SHADOWED, "shadow-wanted",
 			   info->shadow_wanted, "backend", backend_kind(backend, picture));
-	if (info->state == UMBRA_DEVICE_HELD)
+	if (info->state == UMBRA_DEVICE_HELD || info->held_by_hand)
 		status = with_hold(status, info, umbra_shadow_picture_backend(picture));
 	status = json_with_text(status, "reason", info->reason);
 	return json_with_text(status, "shadow-refused", info->shadow_refused);

@@ -43,7 +43,7 @@ static int run_query_vhost(struct qmp_call *call)
 }
 
 /* On a thread of the device. */
-static void switch_done(void *opaque, int result, const struct umbra_error *err)
+static void request_done_there(void *opaque, int result, const struct umbra_error *err)
 {
 	struct qmp_pending *pending = opaque;
 
@@ -51,8 +51,19 @@ static void switch_done(void *opaque, int result, const struct umbra_error *err)
 	if (result && err && err->text[0])
 		pending->err = *err;
 	else if (result)
-		error_set(&pending->err, result, "the switch failed: %s", strerror(-result));
+		error_set(&pending->err, result, "it failed: %s", strerror(-result));
 	mailbox_post(pending->mailbox, &pending->letter);
+}
+
+static void switch_done(void *opaque, int result, const struct umbra_error *err)
+{
+	struct umbra_error silent;
+
+	if (result && !(err && err->text[0])) {
+		error_set(&silent, result, "the switch failed: %s", strerror(-result));
+		err = &silent;
+	}
+	request_done_there(opaque, result, err);
 }
 
 static int run_enable_shadow(struct qmp_call *call)
@@ -82,15 +93,9 @@ static int run_enable_shadow(struct qmp_call *call)
 			  strerror(-result));
 }
 
-static int run_backend_trust(struct qmp_call *call)
+/* A request of the device, which was left with it, or not: @result. */
+static int request_left(struct qmp_call *call, int result)
 {
-	const struct qmp_shadow *shadow = call->target->subject;
-	int result;
-
-	call->pending = qmp_pending_create(call);
-	if (!call->pending)
-		return qmp_out_of_memory(call, "the request");
-	result = umbra_shadow_device_trust(shadow->device, switch_done, call->pending);
 	if (!result)
 		return 1;
 	free(call->pending);
@@ -99,12 +104,48 @@ static int run_backend_trust(struct qmp_call *call)
 			  call->target->name, strerror(-result));
 }
 
+static int run_backend_trust(struct qmp_call *call)
+{
+	const struct qmp_shadow *shadow = call->target->subject;
+
+	call->pending = qmp_pending_create(call);
+	if (!call->pending)
+		return qmp_out_of_memory(call, "the request");
+	return request_left(
+		call, umbra_shadow_device_trust(shadow->device, request_done_there, call->pending));
+}
+
+static int run_hold(struct qmp_call *call)
+{
+	const struct qmp_shadow *shadow = call->target->subject;
+	bool force = json_is_true(json_object_get(call->arguments, "force"));
+
+	call->pending = qmp_pending_create(call);
+	if (!call->pending)
+		return qmp_out_of_memory(call, "the request");
+	return request_left(call, umbra_shadow_device_hold(shadow->device, force,
+							   request_done_there, call->pending));
+}
+
+static int run_release(struct qmp_call *call)
+{
+	const struct qmp_shadow *shadow = call->target->subject;
+
+	call->pending = qmp_pending_create(call);
+	if (!call->pending)
+		return qmp_out_of_memory(call, "the request");
+	return request_left(call, umbra_shadow_device_release(shadow->device, request_done_there,
+							      call->pending));
+}
+
 const struct qmp_command qmp_shadow_commands[] = {
 	{ "query-status", run_shadow_status, { { 0 } } },
 	{ "query-vhost", run_query_vhost, { { 0 } } },
 	{ "x-vhost-enable-shadow-vq",
 	  run_enable_shadow,
 	  { { "name", JSON_STRING, true }, { "enable", JSON_TRUE, true } } },
+	{ "hold", run_hold, { { "force", JSON_TRUE, false } } },
+	{ "release", run_release, { { 0 } } },
 	{ "backend-trust", run_backend_trust, { { 0 } } },
 	{ "x-save-control-state", run_save_control_queue, { { 0 } } },
 	{ "x-load-control-state", run_load_control_queue, { { "data", JSON_STRING, true } } },

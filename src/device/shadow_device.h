@@ -71,11 +71,27 @@ unsigned int shadow_device_held(const struct shadow_device *d);
 unsigned int shadow_device_unsettled(const struct shadow_device *d);
 /* HELD: whoever was lost writes no more. */
 void shadow_device_backend_is_dead(struct shadow_device *d);
+/* HELD: since when, of the host's time. */
+uint64_t shadow_device_held_since_us(const struct shadow_device *d);
+/*
+ * The operator's hold: shadow_by_hand.c.  0: the device is HELD, and its back-end can be
+ * destroyed.  -ETIME: the back-end did not give its rings back in time, and all goes on as before.
+ * -EOPNOTSUPP: it cannot be held so.  -ECONNRESET, -ETIMEDOUT, -ECANCELED: as of virtio_ops.h; it
+ * is lost.  @by_force: nothing is waited for.  If it is HELD already, only the reason changes.
+ */
+UMBRA_MUST_CHECK int shadow_device_hold(struct shadow_device *d, bool by_force,
+					struct umbra_error *err);
+/* From within a back-end's call: who asked for it has been told that it failed, for @reason.  It
+ * will be undone when the back-end answers. */
+void shadow_device_hold_overdue(struct shadow_device *d, const char *reason);
+/* HELD: a back-end is looked for again. */
+void shadow_device_release(struct shadow_device *d);
 /*
  * HELD: @backend (borrowed), which was connected, takes the place of the lost one, unless it
  * has less than was promised to the guest (-EOPNOTSUPP), or as of virtio_ops.h.  Then the
  * device is HELD as before, and @backend can be destroyed; or, after -EINPROGRESS, be given
- * again when it owes no answer.
+ * again when it owes no answer.  It is BACKEND_LOST where that one was lost with rings that
+ * cannot be held.
  */
 UMBRA_MUST_CHECK int shadow_device_return(struct shadow_device *d, struct virtio_device *backend,
 					  struct umbra_error *err);

@@ -5,6 +5,7 @@
  *	shadow_device.c        its life, what is relayed, the table of virtio_ops
  *	shadow_retire.c          the end of the program
  *	shadow_return.c          the next back-end in the place of a lost one
+ *	shadow_by_hand.c         one that is there is let go of, for the next
  *	shadow_rings.c         what each message about a ring does
  *	shadow_negotiation.c   features
  *	shadow_start.c         the rings that are wanted: in which mode
@@ -292,6 +293,11 @@ UMBRA_MUST_CHECK int shadow_begin_again(struct shadow_device *d, struct umbra_er
  * be held, let go of all rings and enter BACKEND_LOST, unless it is only that nobody waits for
  * the back-end any more (-ECANCELED).  Else returns @code. */
 int shadow_backend_judge(struct shadow_device *d, int code, const struct umbra_error *err);
+/* The device's rings are held from now on, for whatever reason. */
+void shadow_hold_begin(struct shadow_device *d);
+/* The next back-end has not become it, for @why: the rings are held as before; or, if one that
+ * cannot be was with it already, the device is lost. */
+void shadow_hold_on(struct shadow_device *d, const struct umbra_error *why);
 /* All rings are held, nobody is the back-end, and what the one that was it may yet work on is
  * hold.unsettled. */
 void shadow_hold_rings(struct shadow_device *d);

@@ -9,7 +9,7 @@
  * front-end may change its memory, stop its rings and start them, reset the device, or leave.
  *
  * Only a device whose rings are shadowed can be held.  Of a ring that is passed through nobody
- * knows what the back-end has taken of it.
+ * knows what the back-end has taken of it, unless it is asked in order (shadow_by_hand.c).
  *
  * The dead must be dead.  A request that the old one still works on, and that the new one has
  * done meanwhile, is done again when the guest has long written something else there.  So
@@ -61,6 +61,33 @@ void shadow_hold_rings(struct shadow_device *d)
 		d->features_state = FEATURES_TOLD; /* nobody has to be */
 }
 
+/* A ring that the next one was given, too, is like one that was lost with the one before. */
+static bool can_hold_on(const struct shadow_device *d)
+{
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		const struct lane *r = lane_at(d->lanes, i);
+
+		if (lane_is_at_backend(r) && (!lane_can_hold(r) || (!d->hold.type && lane_left(r))))
+			return false;
+	}
+	return true;
+}
+
+void shadow_hold_on(struct shadow_device *d, const struct umbra_error *why)
+{
+	if (can_hold_on(d)) {
+		shadow_hold_rings(d);
+		return;
+	}
+	shadow_lanes_discard(d);
+	shadow_state_note(d, DEVICE_LOST, why->text);
+}
+
+uint64_t shadow_device_held_since_us(const struct shadow_device *d)
+{
+	return d->hold.since_us;
+}
+
 unsigned int shadow_device_held(const struct shadow_device *d)
 {
 	unsigned int held = 0;
@@ -95,14 +122,19 @@ static bool return_held(const struct shadow_device *d)
 	       !lanes_any(d->lanes, lane_holds_older);
 }
 
-static void hold_begin(struct shadow_device *d, const char *why)
+void shadow_hold_begin(struct shadow_device *d)
+{
+	shadow_hold_rings(d);
+	d->hold.since_us = device_host_now_us(d->host->device);
+	d->hold.count++;
+}
+
+static void loss_hold(struct shadow_device *d, const char *why)
 {
 	char reason[UMBRA_ERROR_SIZE];
 
-	shadow_hold_rings(d);
+	shadow_hold_begin(d);
 	d->hold.has_served = return_held(d);
-	d->hold.since_us = device_host_now_us(d->host->device);
-	d->hold.count++;
 	snprintf(reason, sizeof(reason), "%s", why);
 	log_error("%s; its queues are held, with %u requests that it may have done or not", reason,
 		  shadow_device_held(d));
@@ -116,7 +148,7 @@ int shadow_backend_judge(struct shadow_device *d, int code, const struct umbra_e
 	if (shadow_is_held(d)) /* of another one, which is not the back-end yet */
 		return code == -ECANCELED || code == -EINPROGRESS ? code : -ERESTART;
 	if (code != -ECANCELED && is_holdable(d)) {
-		hold_begin(d, err && err->text[0] ? err->text : "the back-end is gone");
+		loss_hold(d, err && err->text[0] ? err->text : "the back-end is gone");
 		return -ERESTART;
 	}
 	shadow_lanes_discard(d);

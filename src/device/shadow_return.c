@@ -216,7 +216,7 @@ int shadow_device_return(struct shadow_device *d, struct virtio_device *backend,
 	if (!rc)
 		rc = shadow_begin_wanted(d, NULL, d->shadow_wanted, err);
 	if (rc) {
-		shadow_hold_rings(d);
+		shadow_hold_on(d, err);
 		return rc == -ERESTART ? -ECONNRESET : rc; /* that one is lost, too */
 	}
 	returned(d, held, greeting_learn(d, &g));

@@ -148,6 +148,14 @@ void session_notice(struct session *s)
 	bell_ring(&s->notice);
 }
 
+void session_let_go_of_backend(struct session *s)
+{
+	s->held_up.text[0] = '\0';
+	s->held_up_pause_ms = 0;
+	back_end_lose(&s->back);
+	session_show(s);
+}
+
 /* --- the picture ---------------------------------------------------------------------------- */
 
 void session_show(struct session *s)

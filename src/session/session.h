@@ -79,9 +79,13 @@ struct session_kind {
 	bool (*was_served)(struct session *s);
 	bool (*may_return)(struct session *s, struct umbra_error *why);
 	int (*give)(struct session *s, struct virtio_device *backend, struct umbra_error *err);
+	/* Nobody is heard while it is given: what was begun cannot be left. */
+	bool (*gives_whole)(struct session *s);
 	/* It was looked for in vain, for @why, and is again after another pause, or in vain for
 	 * another reason. */
 	void (*sought)(struct session *s, const struct umbra_error *why);
+	/* May a back-end be looked for at all, for a front-end that waits or is served? */
+	bool (*may_seek)(struct session *s);
 
 	/* Of a kind with a back-end: */
 	/* It has told the device that it is gone.  True, and why. */
@@ -161,6 +165,8 @@ void session_config_changed(struct session *s);
 /* Have tend() called.  Any thread. */
 void session_notice(struct session *s);
 
+/* Let go of the back-end, if there is one, or of looking for it. */
+void session_let_go_of_backend(struct session *s);
 /* Renew the picture: show(), under the lock. */
 void session_show(struct session *s);
 /* Whom a session without a front-end, or without a back-end, waits for, as a phrase. */

@@ -5,13 +5,14 @@
  * What the front-end and the back-end are to each other is said here, and nowhere else:
  *
  *	front-end	back-end
- *	WAITS		ABSENT		it is looked for
+ *	WAITS		ABSENT		it is looked for, unless the operator will have none
  *	WAITS		SOUGHT		attempts, between which all others are heard
  *	WAITS		THERE, NEEDLESS	the front-end is served
  *	goes		SOUGHT, THERE	it is let go: the next front-end gets a fresh one
  *	WAITS		will not come	the front-end is disconnected, and the reason kept
  *	SERVED		goes		likewise, unless its device is held; then:
- *	SERVED		ABSENT		it is waited until another one may come, and looked for
+ *	SERVED		ABSENT		it is waited until another one may come, and the operator
+ *					will have one, and looked for
  *	SERVED		SOUGHT		attempts, as long as it takes
  *	SERVED		COME		it is told what it has to know, and the front-end heard
  *					beside; of no use, it is let go, or lost as the one before
@@ -21,7 +22,8 @@
  * request: when it passes, the operator is told, and what was asked for is undone as
  * soon as the back-end answers.  Who waits so hears when the front-end goes, and when the
  * session has to end.  While the device is held nobody depends on the back-end that is being
- * given it: it may take its time, and all others are heard meanwhile.
+ * given it: it may take its time, and all others are heard meanwhile, unless it has rings as
+ * soon as it is told of them (gives_whole()).
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -174,12 +176,21 @@ static void begin(struct session *s)
 	__atomic_store_n(&s->has_rings, true, __ATOMIC_SEQ_CST); /* [end] */
 }
 
+static bool wants_backend(struct session *s)
+{
+	return !s->kind->may_seek || s->kind->may_seek(s);
+}
+
 /* The front-end waits: see to its back-end. */
 static void provide(struct session *s)
 {
 	struct umbra_error err = { "" };
 	int rc;
 
+	if (!wants_backend(s)) {
+		s->kind->await_backend(s);
+		return;
+	}
 	if (s->back.state == BACK_END_ABSENT)
 		back_end_seek(&s->back);
 	if (s->back.state == BACK_END_SOUGHT) {
@@ -200,20 +211,11 @@ static void provide(struct session *s)
 
 /* --- without a back-end ----------------------------------------------------------------- */
 
-/* The device is held: the next back-end will be looked for. */
-static void go_on_alone(struct session *s)
-{
-	s->held_up.text[0] = '\0';
-	s->held_up_pause_ms = 0;
-	back_end_lose(&s->back);
-	session_show(s);
-}
-
 /* The back-end is lost, for @why. */
 static void lose(struct session *s, const struct umbra_error *why)
 {
 	if (s->kind->hold && s->kind->hold(s, why))
-		go_on_alone(s);
+		session_let_go_of_backend(s);
 	else
 		part(s, why);
 }
@@ -254,8 +256,12 @@ static void seek(struct session *s)
 /* The next back-end, which had come, is not the one, for the reason in @why. */
 static void reject(struct session *s, struct umbra_error *why)
 {
-	struct umbra_error later;
+	struct umbra_error later = { "" };
 
+	if (s->kind->has_lost_backend(s, &later)) {
+		part(s, &later);
+		return;
+	}
 	error_prefix(why, 0, "the back-end that has come is of no use");
 	if (!s->kind->may_return(s, &later)) { /* it was given requests */
 		held_up(s, why);
@@ -293,11 +299,11 @@ static void restore(struct session *s)
 	struct umbra_error err = { "" };
 	int rc;
 
-	if (s->back.state != BACK_END_COME && !find(s))
+	if (!wants_backend(s) || (s->back.state != BACK_END_COME && !find(s)))
 		return;
 	if (s->back.device->ops->owes && s->back.device->ops->owes(s->back.device))
 		return;
-	back_end_hear(s, true);
+	back_end_hear(s, !s->kind->gives_whole(s));
 	rc = s->kind->give(s, s->back.device, &err);
 	if (rc == -EINPROGRESS) {
 		held_up(s, &err);
@@ -388,7 +394,7 @@ static bool still_together(struct session *s)
 		return false;
 	}
 	if (s->kind->is_held && s->kind->is_held(s))
-		go_on_alone(s);
+		session_let_go_of_backend(s);
 	return true;
 }
 

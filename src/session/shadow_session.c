@@ -2,10 +2,14 @@
 /*
  * umbra_shadow_device: the session (session.h) of a shadow device.
  *
- * What is its own: a back-end, what the state machine needs of the system, and three
- * requests (to switch, to save, to load), one at a time.  The deadline of a request is
+ * What is its own: a back-end, what the state machine needs of the system, and requests (to
+ * switch, to save, to load, to hold, ...), one at a time.  The deadline of a request is
  * the switch deadline, and at the end requests that are with the back-end are waited for as
  * long.
+ *
+ * The operator's hold is not the front-end's: it begins with whoever is there, or nobody, and
+ * lasts until the operator releases it, whatever front-ends come and go.  One that comes meanwhile
+ * waits.
  *
  * Ownership: this struct owns everything below it; see destroy.
  */
@@ -17,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/sized.h"
@@ -34,7 +39,8 @@
 struct shadow_request {
 	struct request request;
 	struct umbra_shadow_device *device;
-	bool shadowed;
+	bool shadowed; /* to be; or: */
+	bool by_force;
 	void *bytes; /* to load, or that were saved; owned */
 	size_t size;
 	umbra_switch_done *done; /* or: */
@@ -49,6 +55,9 @@ struct umbra_shadow_device {
 	void (*on_event)(void *opaque, const struct umbra_event *event);
 	void *opaque;
 	enum umbra_device_state mode_told; /* by the log; never SWITCHING */
+	uint64_t by_hand_us;    /* since when no back-end is wanted; 0: one is.  Written under the
+				   session's lock, and so is: */
+	uint64_t held_since_us; /* 0: it is not */
 
 	struct umbra_shadow_picture picture; /* without the counters; under the session's lock */
 };
@@ -150,6 +159,14 @@ static int result_of(int code)
 	return code == -ETIMEDOUT ? -ECONNRESET : code;
 }
 
+/* Since @us the operator will have no back-end; 0: one is wanted. */
+static void hand_set(struct umbra_shadow_device *u, uint64_t us)
+{
+	pthread_mutex_lock(&u->session.lock);
+	u->by_hand_us = us;
+	pthread_mutex_unlock(&u->session.lock);
+}
+
 static void switch_serve(struct request *r)
 {
 	struct umbra_shadow_device *u = asked_of(r)->device;
@@ -196,6 +213,56 @@ static void trust_serve(struct request *r)
 	request_done(&u->session.desk, r, rc, &err);
 }
 
+static void hold_serve(struct request *r)
+{
+	struct umbra_shadow_device *u = asked_of(r)->device;
+	struct session *s = &u->session;
+	struct umbra_error err = { "" };
+	bool front_has_gone;
+	int rc = 0;
+
+	if (u->by_hand_us)
+		rc = error_set(&err, -EALREADY, "the device is held by hand already");
+	else if (s->front.state == FRONT_END_SERVED)
+		rc = shadow_device_hold(u->device, asked_of(r)->by_force, &err);
+	/* Its front-end has gone meanwhile: the back-end is let go of with it. */
+	front_has_gone = rc == -ECANCELED && s->back.given_up.text[0];
+	if (!rc)
+		session_let_go_of_backend(s);
+	if (front_has_gone)
+		rc = 0;
+	if (!rc)
+		hand_set(u, clock_now_us());
+	session_show(s);
+	request_done(&s->desk, r, result_of(rc), &err);
+}
+
+static void hold_overdue(struct request *r, const char *waits_for, uint64_t waited_ms,
+			 struct umbra_error *err)
+{
+	error_set(err, -ETIMEDOUT,
+		  "%s, and the hold has taken %" PRIu64 " ms; the device goes on as before as soon "
+		  "as it can (force does not wait for the back-end)",
+		  waits_for, waited_ms);
+	shadow_device_hold_overdue(asked_of(r)->device->device, err->text);
+}
+
+static void release_serve(struct request *r)
+{
+	struct umbra_shadow_device *u = asked_of(r)->device;
+	struct umbra_error err = { "" };
+	int rc = 0;
+
+	if (!u->by_hand_us)
+		rc = error_set(&err, -EINVAL, "the device is not held by hand: it is %s",
+			       umbra_device_state_name(shadow_device_state(u->device)));
+	else
+		shadow_device_release(u->device);
+	hand_set(u, 0);
+	session_show(&u->session);
+	request_done(&u->session.desk, r, rc, &err);
+}
+
 static void done_tell(struct request *r, int result, const struct umbra_error *err)
 {
 	asked_of(r)->done(asked_of(r)->opaque, result, err);
@@ -238,15 +305,22 @@ static int tend(struct session *s)
 static void show(struct session *s)
 {
 	struct umbra_shadow_device *u = device_of_session(s);
+	struct umbra_shadow_info *info = &u->picture.info;
 
 	shadow_device_info(u->device, &u->picture);
-	u->picture.info.frontends = s->frontends;
+	info->frontends = s->frontends;
+	info->held_by_hand = u->by_hand_us;
+	u->held_since_us = info->state == UMBRA_DEVICE_HELD ? shadow_device_held_since_us(u->device)
+							    : u->by_hand_us;
 	back_end_show(&s->back, &u->picture.backend);
-	if (u->picture.info.state == UMBRA_DEVICE_HELD && s->held_up.text[0])
-		snprintf(u->picture.info.reason, sizeof(u->picture.info.reason), "%s",
-			 s->held_up.text);
-	if (u->picture.info.state == UMBRA_DEVICE_WAITING)
-		session_describe_wait(s, u->picture.info.reason, sizeof(u->picture.info.reason));
+	if (info->state == UMBRA_DEVICE_HELD && s->held_up.text[0])
+		snprintf(info->reason, sizeof(info->reason), "%s", s->held_up.text);
+	if (info->state == UMBRA_DEVICE_WAITING && u->by_hand_us)
+		snprintf(info->reason, sizeof(info->reason),
+			 "held by hand: no back-end is connected, %s",
+			 s->front.state == FRONT_END_WAITS ? "and the VMM waits" : "and no VMM");
+	else if (info->state == UMBRA_DEVICE_WAITING)
+		session_describe_wait(s, info->reason, sizeof(info->reason));
 }
 
 /* The guest gets what was done for it, and what was not goes back. */
@@ -312,9 +386,20 @@ static bool may_return(struct session *s, struct umbra_error *why)
 	return false;
 }
 
+static bool may_seek(struct session *s)
+{
+	return !device_of_session(s)->by_hand_us;
+}
+
 static int give(struct session *s, struct virtio_device *backend, struct umbra_error *err)
 {
 	return shadow_device_return(device_of_session(s)->device, backend, err);
+}
+
+/* A back-end begins with a ring that is passed through when it is told of it. */
+static bool gives_whole(struct session *s)
+{
+	return !device_of_session(s)->picture.info.shadow_wanted;
 }
 
 static void sought(struct session *s, const struct umbra_error *why)
@@ -350,7 +435,9 @@ static const struct session_kind shadow_kind = {
 	.was_served = was_served,
 	.may_return = may_return,
 	.give = give,
+	.gives_whole = gives_whole,
 	.sought = sought,
+	.may_seek = may_seek,
 	.has_lost_backend = has_lost_backend,
 	.await_backend = await_backend,
 	.parted = parted,
@@ -428,6 +515,39 @@ int umbra_shadow_device_trust(struct umbra_shadow_device *device, umbra_switch_d
 	return 0;
 }
 
+int umbra_shadow_device_hold(struct umbra_shadow_device *device, bool force,
+			     umbra_switch_done *done, void *opaque)
+{
+	const struct shadow_request wanted = {
+		.request = { .serve = hold_serve, .tell = done_tell, .overdue = hold_overdue },
+		.by_force = force,
+		.done = done,
+		.opaque = opaque,
+	};
+	int rc = shadow_ask(device, &wanted);
+
+	if (rc != -EBUSY)
+		return rc;
+	done(opaque, -EBUSY, &busy_too);
+	return 0;
+}
+
+int umbra_shadow_device_release(struct umbra_shadow_device *device, umbra_switch_done *done,
+				void *opaque)
+{
+	const struct shadow_request wanted = {
+		.request = { .serve = release_serve, .tell = done_tell },
+		.done = done,
+		.opaque = opaque,
+	};
+	int rc = shadow_ask(device, &wanted);
+
+	if (rc != -EBUSY)
+		return rc;
+	done(opaque, -EBUSY, &busy_too);
+	return 0;
+}
+
 int umbra_shadow_device_save_control(struct umbra_shadow_device *device, umbra_control_saved *done,
 				     void *opaque)
 {
@@ -474,6 +594,7 @@ int umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_s
 		return -ENOMEM;
 	pthread_mutex_lock(&device->session.lock);
 	*picture = device->picture;
+	picture->info.held_us = device->held_since_us ? clock_now_us() - device->held_since_us : 0;
 	pthread_mutex_unlock(&device->session.lock);
 	shadow_device_look_control(device->device, &picture->control);
 	for (unsigned int i = 0; i < picture->info.queue_count; i++) {

@@ -229,6 +229,30 @@ int umbra_shadow_device_trust(struct umbra_shadow_device *device, umbra_switch_d
 	return 0;
 }
 
+int umbra_shadow_device_hold(struct umbra_shadow_device *device, bool force,
+			     umbra_switch_done *done, void *opaque)
+{
+	const struct umbra_error busy = { "simulated: 3 chains are with the back-end" };
+
+	(void)device;
+	if (simulated_plan.switch_returns)
+		return simulated_plan.switch_returns;
+	done(opaque, force ? 0 : -ETIMEDOUT, &busy);
+	return 0;
+}
+
+int umbra_shadow_device_release(struct umbra_shadow_device *device, umbra_switch_done *done,
+				void *opaque)
+{
+	const struct umbra_error none = { "simulated: it is not held by hand" };
+
+	(void)device;
+	if (simulated_plan.switch_returns)
+		return simulated_plan.switch_returns;
+	done(opaque, -EINVAL, &none);
+	return 0;
+}
+
 int umbra_shadow_device_save_control(struct umbra_shadow_device *device, umbra_control_saved *done,
 				     void *opaque)
 {

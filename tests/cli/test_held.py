@@ -319,15 +319,18 @@ def test_a_guest_that_resets_its_device_meanwhile_is_owed_nothing_and_is_not_hit
     ring.restart()
     ring.start()
     bench.write(5)                          # other words on the same sectors
-    if loss == "die":
-        bench.disk.start()
-    else:
+    if loss != "die":
         bench.umbra.wait_held_up("the back-end that was lost has")
         assert not bench.disk.state()["connected"]
-        bench.disk.restart() if loss == "close" else bench.disk.go()
-        if loss == "linger":
-            bench.umbra.qmp.execute("backend-trust")
-    mark = bench.mark()
+    if loss == "linger":
+        bench.disk.go()
+    mark = bench.mark()                     # before there is anybody who may execute
+    if loss == "die":
+        bench.disk.start()
+    elif loss == "close":
+        bench.disk.restart()
+    else:
+        bench.umbra.qmp.execute("backend-trust")
     bench.umbra.wait_state("shadowed")
     ring.drain(bench.disk)
     assert [line["sector"] for line in bench.disk.at("before execute", mark)] == list(range(5))

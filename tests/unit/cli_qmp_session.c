@@ -532,12 +532,13 @@ static void every_command_is_listed(void **state)
 	struct bench *bench = *state;
 
 	negotiate(bench);
-	EXCHANGE("{\"execute\":\"query-commands\"}",
-		 "{\"return\": [{\"name\": \"qmp_capabilities\"}, {\"name\": \"query-commands\"}, "
-		 "{\"name\": \"query-version\"}, {\"name\": \"quit\"}, {\"name\": "
-		 "\"query-status\"}, {\"name\": \"query-vhost\"}, {\"name\": "
-		 "\"x-vhost-enable-shadow-vq\"}, {\"name\": \"backend-trust\"}, {\"name\": "
-		 "\"x-save-control-state\"}, {\"name\": \"x-load-control-state\"}]}\r\n");
+	EXCHANGE(
+		"{\"execute\":\"query-commands\"}",
+		"{\"return\": [{\"name\": \"qmp_capabilities\"}, {\"name\": \"query-commands\"}, "
+		"{\"name\": \"query-version\"}, {\"name\": \"quit\"}, {\"name\": "
+		"\"query-status\"}, {\"name\": \"query-vhost\"}, {\"name\": "
+		"\"x-vhost-enable-shadow-vq\"}, {\"name\": \"hold\"}, {\"name\": \"release\"}, {\"name\": \"backend-trust\"}, {\"name\": "
+		"\"x-save-control-state\"}, {\"name\": \"x-load-control-state\"}]}\r\n");
 }
 
 static void a_message_beyond_the_limit_ends_the_session(void **state)
