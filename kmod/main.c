@@ -25,10 +25,17 @@
  *
  * Going down with the guest (shutdown) is the least of it: nothing is given back.
  *
- * Features are settled in validate(), before FEATURES_OK, and never touched later.
+ * Features are settled once, before FEATURES_OK.  What depends on this kernel and on the
+ * module's parameters is settled when the module is loaded, by what the feature table
+ * then has.  For what validate() takes back from a device, virtio's core has the
+ * features written to it a second time, and virtio_uml loses the one by which it stops
+ * the rings at a reset: the device goes on in memory that is somebody else's by then.
+ * So validate() takes back only what it must, where a device offers one feature without
+ * another, or one that no table can decline.
  */
 
 #include <linux/gfp.h>
+#include <linux/init.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/slab.h>
@@ -127,12 +134,25 @@ static void end_queues(struct balloon *balloon)
 	balloon->reporting_vq = NULL;
 }
 
+/* Whether this kernel counts on what free pages hold. */
+static bool free_pages_hold_something(void)
+{
+	return want_init_on_free() || page_poisoning_enabled_static();
+}
+
+/* virtio's core lets nobody ask for a feature that is not in the table. */
+static bool host_knows_content(struct virtio_device *vdev)
+{
+	return free_pages_hold_something() &&
+	       virtio_has_feature(vdev, VIRTIO_BALLOON_F_PAGE_POISON);
+}
+
 /* What free pages hold, which the host must put back if it discards them. */
 static void tell_poison(struct virtio_device *vdev)
 {
 	u32 value = 0;
 
-	if (!virtio_has_feature(vdev, VIRTIO_BALLOON_F_PAGE_POISON))
+	if (!host_knows_content(vdev))
 		return;
 	if (!want_init_on_free())
 		memset(&value, PAGE_POISON, sizeof(value));
@@ -213,16 +233,12 @@ static int validate(struct virtio_device *vdev)
 	 * A host that discards free pages changes what they hold, unless it knows
 	 * what that must be.
 	 */
-	if (!want_init_on_free() && !page_poisoning_enabled_static())
-		__virtio_clear_bit(vdev, VIRTIO_BALLOON_F_PAGE_POISON);
-	else if (!virtio_has_feature(vdev, VIRTIO_BALLOON_F_PAGE_POISON))
+	if (free_pages_hold_something() && !host_knows_content(vdev))
 		__virtio_clear_bit(vdev, VIRTIO_BALLOON_F_REPORTING);
 
-	/* Pages are named by their physical address, whatever an IOMMU says. */
+	/* Pages are named by their physical address, whatever an IOMMU says.  A
+	 * transport's feature: it is negotiated though no table has it. */
 	__virtio_clear_bit(vdev, VIRTIO_F_ACCESS_PLATFORM);
-
-	if (!page_bitmap)
-		__virtio_clear_bit(vdev, PAGE_RUN_FEATURE_BIT);
 	return 0;
 }
 
@@ -362,19 +378,20 @@ static const struct virtio_device_id ids[] = {
 };
 MODULE_DEVICE_TABLE(virtio, ids);
 
-/* Not FREE_PAGE_HINT: it speeds up one migration, where reporting serves them all. */
-static const unsigned int features[] = {
+/*
+ * Not FREE_PAGE_HINT: it speeds up one migration, where reporting serves them all.
+ * At the end those that list_features() may leave out.
+ */
+static unsigned int features[6] = {
 	VIRTIO_BALLOON_F_MUST_TELL_HOST,
 	VIRTIO_BALLOON_F_STATS_VQ,
 	VIRTIO_BALLOON_F_DEFLATE_ON_OOM,
-	VIRTIO_BALLOON_F_PAGE_POISON,
 	VIRTIO_BALLOON_F_REPORTING,
-	PAGE_RUN_FEATURE_BIT,
 };
+#define FEATURES_ALWAYS 4
 
 static struct virtio_driver balloon_driver = {
 	.feature_table = features,
-	.feature_table_size = ARRAY_SIZE(features),
 	.driver.name = KBUILD_MODNAME,
 	.driver.owner = THIS_MODULE,
 	.driver.dev_groups = balloon_attribute_groups,
@@ -391,7 +408,30 @@ static struct virtio_driver balloon_driver = {
 	.restore = restore,
 #endif
 };
-module_virtio_driver(balloon_driver);
+
+static void __init list_features(void)
+{
+	unsigned int count = FEATURES_ALWAYS;
+
+	if (free_pages_hold_something())
+		features[count++] = VIRTIO_BALLOON_F_PAGE_POISON;
+	if (page_bitmap)
+		features[count++] = PAGE_RUN_FEATURE_BIT;
+	balloon_driver.feature_table_size = count;
+}
+
+static int __init init(void)
+{
+	list_features();
+	return register_virtio_driver(&balloon_driver);
+}
+module_init(init);
+
+static void __exit leave(void)
+{
+	unregister_virtio_driver(&balloon_driver);
+}
+module_exit(leave);
 
 MODULE_DESCRIPTION("virtio balloon that moves whole runs of pages per message");
 MODULE_AUTHOR("the umbra project");

@@ -24,10 +24,7 @@ class Rig:
     def __init__(self, bed, *options, load=None, memory="512M",
                  parameters=("panic_on_warn=1",)):
         self.bed = bed
-        # A driver that settles its features twice (our validate() takes PAGE_POISON back) has
-        # virtio_uml forget that rings are enabled and disabled: of a driver that is unloaded
-        # the device would never hear, and would work on memory that is somebody else's.
-        self.balloon = bed.balloon("--stall=3000", "--hide=page-poison", *options)
+        self.balloon = bed.balloon("--stall=3000", *options)
         self.guest = None
         self.boot(load=load, memory=memory, parameters=parameters)
 

@@ -114,6 +114,13 @@ class SimulatedBalloon:
         return bool(self.features >> bit & 1)
 
     @property
+    def running(self):
+        """The rings in which the device may read and write: with the protocol features,
+        those that are enabled, without them all that were ever started."""
+        return [index for index, ring in sorted(self._rings.items())
+                if ring.kick is not None and (ring.enabled or not self.has(_PROTOCOL))]
+
+    @property
     def ballooned(self):
         """Pages that are in the balloon, by the model."""
         with self._changed:

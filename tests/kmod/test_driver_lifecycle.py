@@ -48,6 +48,19 @@ def test_removal_gives_every_page_back_and_tells_the_host(bed):
         Content(made.guest).write(300).verify()
 
 
+@pytest.mark.parametrize("kernel, parameters", [
+    ((), {}),
+    ((), {"page_bitmap": "N"}),
+    (("init_on_free=1",), {}),
+], ids=["plain", "declined", "poison"])
+def test_removal_stops_every_ring_before_its_memory_is_freed(bed, kernel, parameters):
+    with rig(bed, features=(*EVERYTHING, PAGE_POISON), load=parameters,
+             parameters=kernel) as made:
+        assert len(made.device.running) == 4        # inflate, deflate, statistics, reporting
+        made.driver.unload()
+        assert not made.device.running
+
+
 def test_unbinding_and_binding_inflates_again(bed):
     with rig(bed) as made:
         made.device.inflate(300 * MIB)
