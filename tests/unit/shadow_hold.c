@@ -161,6 +161,14 @@ static void comes(struct sim *sim)
 	sim_run(sim);
 }
 
+/* It dies at call @at of those that it is greeted with, and is as if it had never come. */
+static void comes_and_dies(struct sim *sim, unsigned int at)
+{
+	dies_at = at;
+	assert_int_equal(shadow_device_return(sim->device, &sim->backend, &err), -ECONNRESET);
+	is(sim, UMBRA_DEVICE_HELD);
+}
+
 static void request(struct sim *sim, unsigned int queue, uint64_t serial)
 {
 	assert_int_equal(sim_guest_add(sim, queue, 1, 1, serial), 1);
@@ -201,6 +209,29 @@ static void completes_all(struct sim *sim, unsigned int queue)
 {
 	while (sim->queues[queue].held_count)
 		sim_backend_complete(sim, queue, 0);
+}
+
+/* Queue 0: of three requests the guest has got the second, and the next back-end is given the
+ * others again, the older one of which is not the newest on the guest's ring. */
+static void returns_with_a_gap(struct sim *sim)
+{
+	for (uint64_t serial = 1; serial <= 3; serial++)
+		request(sim, 0, serial);
+	has(sim, 0, 3, (const uint64_t[]){ 1, 2, 3 });
+	sim_backend_complete(sim, 0, 1);
+	lose(sim);
+	gets(sim, 0, 2);
+	comes(sim);
+}
+
+/* Of one request that it took it uses one that it was never given. */
+static void lies(struct sim *sim, unsigned int queue)
+{
+	struct device_ring *back = &sim->queues[queue].device;
+
+	sim_backend_take(sim, queue, 1);
+	back->split.used->ring[0].id = le32_from(0xffff);
+	shm_store16_release(&back->split.used->idx, 1);
 }
 
 /* --- a loss, and a return -------------------------------------------------------------------- */
@@ -361,9 +392,7 @@ static void what_it_has_of_a_broken_ring_counts(void **state)
 	(void)state;
 	request(sim, 0, 1);
 	request(sim, 0, 2);
-	sim_backend_take(sim, 0, 1);
-	sim->queues[0].device.split.used->ring[0].id = le32_from(0xffff);
-	shm_store16_release(&sim->queues[0].device.split.used->idx, 1);
+	lies(sim, 0);
 	request(sim, 0, 3);
 	sim->front->ops->check_queues(sim->front);
 	is(sim, UMBRA_DEVICE_BROKEN);
@@ -389,14 +418,11 @@ static void one_that_is_lost_with_what_it_was_given_must_be_dead_as_well(void **
 	lose(sim);
 	assert_int_equal(shadow_device_unsettled(sim->device), 2);
 	shadow_device_backend_is_dead(sim->device);
-	dies_at = calls_of_a_return;
-	assert_int_equal(shadow_device_return(sim->device, &sim->backend, &err), -ECONNRESET);
-	is(sim, UMBRA_DEVICE_HELD);
+	comes_and_dies(sim, calls_of_a_return);
 	assert_int_equal(shadow_device_held(sim->device), 2);
 	assert_int_equal(shadow_device_unsettled(sim->device), 0);
 	bury(sim);
-	dies_at = 1;
-	assert_int_equal(shadow_device_return(sim->device, &sim->backend, &err), -ECONNRESET);
+	comes_and_dies(sim, 1);
 	bury(sim);
 	comes(sim);
 	has(sim, 0, 1, (const uint64_t[]){ 1 });
@@ -482,8 +508,7 @@ static void a_disk_that_had_grown_and_died_on_the_way_was_never_there(void **sta
 	(void)state;
 	lose(sim);
 	sectors = 2 * SECTORS;
-	dies_at = 4; /* after its configuration */
-	assert_int_equal(shadow_device_return(sim->device, &sim->backend, &err), -ECONNRESET);
+	comes_and_dies(sim, 4); /* after its configuration */
 	bury(sim);
 	assert_int_equal(sim->front->ops->get_config(sim->front, 0, &capacity, 8, &err), 0);
 	assert_int_equal(capacity, SECTORS);
@@ -491,8 +516,7 @@ static void a_disk_that_had_grown_and_died_on_the_way_was_never_there(void **sta
 	assert_int_equal(sim->host.configs_changed, 1);
 	lose(sim);
 	sectors = 3 * SECTORS;
-	dies_at = 4;
-	assert_int_equal(shadow_device_return(sim->device, &sim->backend, &err), -ECONNRESET);
+	comes_and_dies(sim, 4);
 	bury(sim);
 	sectors = 2 * SECTORS;
 	comes(sim);
@@ -646,13 +670,7 @@ static void a_ring_whose_back_end_did_not_take_what_it_was_given_again_is_stoppe
 		const struct virtio_ops *ask = sim->front->ops;
 		uint16_t base;
 
-		for (uint64_t serial = 1; serial <= 3; serial++)
-			request(sim, 0, serial);
-		has(sim, 0, 3, (const uint64_t[]){ 1, 2, 3 });
-		sim_backend_complete(sim, 0, 1);
-		lose(sim);
-		gets(sim, 0, 2);
-		comes(sim);
+		returns_with_a_gap(sim);
 		if (way == 0) {
 			assert_int_equal(ask->ring_enable(sim->front, 0, false, &err), 0);
 			assert_int_equal(ask->ring_enable(sim->front, 0, true, &err), 0);
@@ -679,13 +697,7 @@ static void what_waits_is_not_passed_through(void **state)
 
 	(void)state;
 	assert_int_equal(shadow_device_switch(sim->device, true, &err), 0);
-	for (uint64_t serial = 1; serial <= 3; serial++)
-		request(sim, 0, serial);
-	has(sim, 0, 3, (const uint64_t[]){ 1, 2, 3 });
-	sim_backend_complete(sim, 0, 1);
-	lose(sim);
-	gets(sim, 0, 2);
-	comes(sim);
+	returns_with_a_gap(sim);
 	assert_int_equal(ring_stop_at(sim->front, 0, &base, &err), 0);
 	assert_int_equal(shadow_device_switch(sim->device, false, &err), -EOPNOTSUPP);
 	assert_non_null(strstr(err.text, "queue 0: 1 requests wait"));
@@ -791,14 +803,11 @@ static void a_device_that_is_held_is_not_switched(void **state)
 static void a_ring_that_is_broken_stays_broken(void **state)
 {
 	struct sim *sim = boot();
-	struct device_ring *back = &sim->queues[0].device;
 
 	(void)state;
 	request(sim, 0, 1);
 	request(sim, 1, 2);
-	sim_backend_take(sim, 0, 1);
-	back->split.used->ring[0].id = le32_from(0xffff);
-	shm_store16_release(&back->split.used->idx, 1);
+	lies(sim, 0);
 	lose(sim);
 	assert_true(lane_is_broken(lane_at(sim->device->lanes, 0)));
 	assert_int_equal(shadow_device_return(sim->device, &sim->backend, &err), 0);
