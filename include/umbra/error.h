@@ -20,7 +20,9 @@
 extern "C" {
 #endif
 
-#define UMBRA_ERROR_SIZE 256 /* bytes, with the final NUL */
+/* Bytes, with the final NUL.  The longest sentences (the reason of a broken queue, in the error of
+ * a switch that broke it) have about 300; one that does not fit ends in "...". */
+#define UMBRA_ERROR_SIZE 512
 
 struct umbra_error {
 	char text[UMBRA_ERROR_SIZE]; /* "" while nothing failed */

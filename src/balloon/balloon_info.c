@@ -138,7 +138,7 @@ static void unfreed_tell(const struct balloon_device *d, struct umbra_balloon_in
 		     " KiB in the balloon back: ",
 		     info->unfreed_bytes >> 10, info->ballooned_bytes >> 10);
 	if (info->kept_reason[0])
-		snprintf(info->obstacle + n, sizeof(info->obstacle) - (size_t)n, "%.160s",
+		snprintf(info->obstacle + n, sizeof(info->obstacle) - (size_t)n, "%.400s",
 			 info->kept_reason);
 	else if (error)
 		snprintf(info->obstacle + n, sizeof(info->obstacle) - (size_t)n,
@@ -161,7 +161,7 @@ static void obstacle_tell(const struct balloon_device *d, struct umbra_balloon_i
 	case UMBRA_BALLOON_QUEUE_BROKEN:
 		if (broken)
 			snprintf(info->obstacle, sizeof(info->obstacle),
-				 "queue %u is broken: %.200s", broken->front.index, broken->error);
+				 "queue %u is broken: %.480s", broken->front.index, broken->error);
 		break;
 	case UMBRA_BALLOON_UNKNOWN:
 		snprintf(info->obstacle, sizeof(info->obstacle),

@@ -6,6 +6,15 @@
 #include <stdio.h>
 #include <string.h>
 
+/* @length bytes were to be written into @err: does a person see that there were more? */
+static void cut_show(struct umbra_error *err, int length)
+{
+	static const char dots[] = "...";
+
+	if (length >= (int)sizeof(err->text))
+		memcpy(err->text + sizeof(err->text) - sizeof(dots), dots, sizeof(dots));
+}
+
 int error_set(struct umbra_error *err, int code, const char *format, ...)
 {
 	va_list args;
@@ -13,28 +22,22 @@ int error_set(struct umbra_error *err, int code, const char *format, ...)
 	if (!err)
 		return code;
 	va_start(args, format);
-	vsnprintf(err->text, sizeof(err->text), format, args);
+	cut_show(err, vsnprintf(err->text, sizeof(err->text), format, args));
 	va_end(args);
 	return code;
 }
 
 int error_prefix(struct umbra_error *err, int code, const char *format, ...)
 {
+	struct umbra_error prefix;
 	char rest[UMBRA_ERROR_SIZE];
 	va_list args;
-	int n;
 
 	if (!err)
 		return code;
 	memcpy(rest, err->text, sizeof(rest));
 	va_start(args, format);
-	n = vsnprintf(err->text, sizeof(err->text), format, args);
+	vsnprintf(prefix.text, sizeof(prefix.text), format, args);
 	va_end(args);
-	if (n < 0 || (size_t)n + 3 > sizeof(err->text))
-		return code;
-	memcpy(err->text + n, ": ", 2);
-	n += 2;
-	snprintf(err->text + n, sizeof(err->text) - (size_t)n, "%.*s",
-		 (int)(sizeof(err->text) - (size_t)n - 1), rest);
-	return code;
+	return error_set(err, code, "%s: %s", prefix.text, rest);
 }

@@ -6,8 +6,8 @@
 #include "umbra/error.h"
 
 /*
- * Write a formatted text into @err, cut at UMBRA_ERROR_SIZE, and return @code
- * (a negative errno value), so that a failing call reads
+ * Write a formatted text into @err, cut at UMBRA_ERROR_SIZE (its end is "..." then), and return
+ *@code (a negative errno value), so that a failing call reads
  *
  *	return error_set(err, -EINVAL, "queue %u: size %u is not ...", ...);
  *
@@ -16,7 +16,8 @@
 int error_set(struct umbra_error *err, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* Put "@prefix: " in front of the text that is there.  Returns @code. */
+/* Put "@prefix: " in front of the text that is there, which may be cut at its end for it.
+ * Returns @code. */
 int error_prefix(struct umbra_error *err, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 

@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LINE_MAX_BYTES 640
+#define LINE_MAX_BYTES 1024 /* an error's text, and more than is ever said around it */
 
 static _Atomic enum log_level max_level = LOG_INFO;
 static const char *_Atomic device_name; /* NULL: none has been told */

@@ -52,7 +52,7 @@ static int check_driver(struct qmp_client *client, struct umbra_error *err)
 	if (state && strcmp(state, "running") != 0)
 		result = error_set(err, -ENODATA,
 				   "no driver is there that could send statistics: the balloon is "
-				   "%.40s%s%.160s",
+				   "%.40s%s%.320s",
 				   state, reason ? ": " : "", reason ? reason : "");
 	else if (features && !has_name(features, "VIRTIO_BALLOON_F_STATS_VQ"))
 		result = error_set(err, -ENODATA,

@@ -186,6 +186,8 @@ static void a_switch_in_which_a_queue_breaks_is_no_success(void **state)
 		assert_non_null(strstr(err.text, shadowed ? "others are passed through"
 							  : "others are shadowed"));
 		info = sim_info(sim);
+		/* All of it. */
+		assert_non_null(strstr(err.text, info->queues[0].error));
 		assert_int_equal(info->queues[1].shadowed, !shadowed);
 		assert_int_equal(info->info.shadow_wanted, !shadowed);
 		assert_int_equal(info->info.switches_failed, 1);
