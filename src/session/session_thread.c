@@ -5,10 +5,11 @@
  * What the front-end and the back-end are to each other is said here, and nowhere else:
  *
  *	front-end	back-end
- *	WAITS		ABSENT		it is looked for, unless the operator will have none
+ *	WAITS		ABSENT		it is looked for, unless the operator will have none, or one
+ *					that was lost may write yet
  *	WAITS		SOUGHT		attempts, between which all others are heard
  *	WAITS		THERE, NEEDLESS	the front-end is served
- *	goes		SOUGHT, THERE	it is let go: the next front-end gets a fresh one
+ *	goes		any		it is let go: the next front-end gets a fresh one
  *	WAITS		will not come	the front-end is disconnected, and the reason kept
  *	SERVED		goes		likewise, unless its device is held; then:
  *	SERVED		ABSENT		it is waited until another one may come, and the operator
@@ -89,12 +90,25 @@ static void front_come(struct session *s, bool is_readable)
 	pthread_mutex_unlock(&s->lock);
 }
 
+/* The front-end goes, and with it the back-end; but not what is known of one that was lost and may
+ * still write: the next front-end must be no luckier with it. */
+static void leave_back_end(struct session *s)
+{
+	struct umbra_error why;
+
+	s->held_up.text[0] = '\0';
+	if (s->kind->may_return && !s->kind->may_return(s, &why))
+		back_end_lose(&s->back);
+	else
+		back_end_let_go(&s->back);
+}
+
 /* The front-end that waits is not served, since there will be no back-end.  @rc -ECANCELED:
  * because it has gone, or we end, which is nobody's fault. */
 static void turn_down(struct session *s, int rc, struct umbra_error *why)
 {
 	error_prefix(why, rc, "no back-end for the front-end that has come");
-	back_end_let_go(&s->back);
+	leave_back_end(s);
 	if (rc != -ECANCELED) {
 		log_error("%s", why->text);
 		s->kind->parted(s, why->text);
@@ -131,7 +145,7 @@ static void part(struct session *s, const struct umbra_error *why)
 	if (lost.text[0])
 		back_end_lose(&s->back);
 	else
-		back_end_let_go(&s->back);
+		leave_back_end(s);
 	if (s->kind->parted)
 		s->kind->parted(s, lost.text[0] ? lost.text : NULL);
 	s->result = lost.text[0] ? -ECONNRESET : 0;
@@ -169,7 +183,7 @@ static void begin(struct session *s)
 		log_error("%s", err.text);
 		s->error = err;
 		front_end_part(&s->front, false);
-		back_end_let_go(&s->back);
+		leave_back_end(s);
 		return;
 	}
 	s->device->ops->attach(s->device, s->back.device);
@@ -179,6 +193,16 @@ static void begin(struct session *s)
 static bool wants_backend(struct session *s)
 {
 	return !s->kind->may_seek || s->kind->may_seek(s);
+}
+
+/* Why there is no back-end yet: said when it is another reason than before, with @what of it. */
+static bool held_up(struct session *s, const struct umbra_error *why, const char *what)
+{
+	if (!strcmp(s->held_up.text, why->text))
+		return false;
+	s->held_up = *why;
+	log_warning("%s; %s", why->text, what);
+	return true;
 }
 
 /* The front-end waits: see to its back-end. */
@@ -191,8 +215,15 @@ static void provide(struct session *s)
 		s->kind->await_backend(s);
 		return;
 	}
-	if (s->back.state == BACK_END_ABSENT)
+	if (s->back.state == BACK_END_ABSENT) {
+		if (s->kind->may_return && !s->kind->may_return(s, &err)) {
+			if (held_up(s, &err, "the front-end waits"))
+				s->kind->await_backend(s);
+			return;
+		}
+		s->held_up.text[0] = '\0';
 		back_end_seek(&s->back);
+	}
 	if (s->back.state == BACK_END_SOUGHT) {
 		rc = back_end_try(&s->back, backend_source_is_patient(s->back.source), s->stop.fd,
 				  &err);
@@ -220,15 +251,6 @@ static void lose(struct session *s, const struct umbra_error *why)
 		part(s, why);
 }
 
-/* Why the device is held on: said when it is another reason than before. */
-static void held_up(struct session *s, const struct umbra_error *why)
-{
-	if (!strcmp(s->held_up.text, why->text))
-		return;
-	s->held_up = *why;
-	log_warning("%s; the device is held", why->text);
-}
-
 /* The same, when an attempt was in vain; the pause is told as well. */
 static void sought_in_vain(struct session *s, const struct umbra_error *why)
 {
@@ -237,7 +259,7 @@ static void sought_in_vain(struct session *s, const struct umbra_error *why)
 	if (pause_ms != s->held_up_pause_ms || strcmp(s->held_up.text, why->text))
 		s->kind->sought(s, why);
 	s->held_up_pause_ms = pause_ms;
-	held_up(s, why);
+	(void)held_up(s, why, "the device is held");
 }
 
 /* Begin to look for the next one. */
@@ -264,7 +286,7 @@ static void reject(struct session *s, struct umbra_error *why)
 	}
 	error_prefix(why, 0, "the back-end that has come is of no use");
 	if (!s->kind->may_return(s, &later)) { /* it was given requests */
-		held_up(s, why);
+		(void)held_up(s, why, "the device is held");
 		back_end_lose(&s->back);
 		return;
 	}
@@ -279,7 +301,7 @@ static bool find(struct session *s)
 	int rc;
 
 	if (s->back.state == BACK_END_ABSENT && !s->kind->may_return(s, &err)) {
-		held_up(s, &err);
+		(void)held_up(s, &err, "the device is held");
 		return false;
 	}
 	if (s->back.state == BACK_END_ABSENT)
@@ -306,7 +328,7 @@ static void restore(struct session *s)
 	back_end_hear(s, !s->kind->gives_whole(s));
 	rc = s->kind->give(s, s->back.device, &err);
 	if (rc == -EINPROGRESS) {
-		held_up(s, &err);
+		(void)held_up(s, &err, "the device is held");
 		return;
 	}
 	if (rc) {

@@ -204,7 +204,8 @@ static void trust_serve(struct request *r)
 	struct umbra_error err = { "" };
 	int rc = 0;
 
-	if (shadow_device_state(u->device) != UMBRA_DEVICE_HELD)
+	if (shadow_device_state(u->device) != UMBRA_DEVICE_HELD &&
+	    !shadow_device_unsettled(u->device))
 		rc = error_set(&err, -EINVAL, "no back-end is waited for: the device is %s",
 			       umbra_device_state_name(shadow_device_state(u->device)));
 	else
@@ -319,6 +320,8 @@ static void show(struct session *s)
 		snprintf(info->reason, sizeof(info->reason),
 			 "held by hand: no back-end is connected, %s",
 			 s->front.state == FRONT_END_WAITS ? "and the VMM waits" : "and no VMM");
+	else if (info->state == UMBRA_DEVICE_WAITING && s->held_up.text[0])
+		snprintf(info->reason, sizeof(info->reason), "%s", s->held_up.text);
 	else if (info->state == UMBRA_DEVICE_WAITING)
 		session_describe_wait(s, info->reason, sizeof(info->reason));
 }

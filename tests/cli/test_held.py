@@ -17,6 +17,7 @@ from bed.peers import (CONFIG_CHANGE, GET_CONFIG, GET_FEATURES, GET_MAX_MEM_SLOT
                        SET_FEATURES, SET_MEM_TABLE, SET_OWNER, SET_PROTOCOL_FEATURES,
                        SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE,
                        SET_VRING_ERR, SET_VRING_KICK, SET_VRING_NUM, encode)
+from bed.wait import wait_until
 
 #: How it is lost, and what makes an end of it: an operator who kills it, or who says that it
 #: writes no more, after it has written.
@@ -336,6 +337,31 @@ def test_a_guest_that_resets_its_device_meanwhile_is_owed_nothing_and_is_not_hit
     assert [line["sector"] for line in bench.disk.at("before execute", mark)] == list(range(5))
     assert bench.disk.state()["late"] == 0
     assert bench.umbra.vhost()["holds"]["replayed"] == 0
+
+
+@pytest.mark.parametrize("end", ["kill", "trust"])
+@pytest.mark.parametrize("loss", ["close", "linger"])
+def test_the_next_front_end_waits_for_the_dead_as_well(bed, loss, end):
+    """The old one may write to the disk that the next guest is about to use."""
+    bench = Bench(bed)
+    bench.lose("before-disk-write", 5, loss)
+    for _ in range(2):                  # and one that does not wait changes nothing
+        vmm = bench.another_vmm()
+        wait_until(lambda: (status := bench.umbra.status())["state"] == "waiting"
+                   and "the back-end that was lost has 5 requests" in status["reason"],
+                   "the next VMM to wait for the dead")
+        assert not bench.disk.state()["connected"]
+    if loss == "linger":
+        bench.disk.go()
+    if end == "kill":
+        bench.disk.restart()
+    else:
+        bench.umbra.qmp.execute("backend-trust")
+    ring = vmm.begin().disk_ring().start()
+    for sector in range(5):
+        ring.write(sector, next(WORDS))
+    ring.drain(bench.disk)
+    assert bench.disk.state()["late"] == 0
 
 
 def test_protocol_features_that_nobody_has_said_are_not_answered(bed):
