@@ -45,6 +45,36 @@ uint32_t learnt_config_size(const struct learnt *learnt)
 	return size;
 }
 
+void learnt_write(struct learnt *learnt, uint32_t offset, const void *data, uint32_t size)
+{
+	if (!is_within(offset, size))
+		return;
+	learnt_config(learnt, offset, data, size);
+	for (uint32_t i = offset; i < offset + size; i++)
+		learnt->config_written[i / 64] |= BIT64(i % 64);
+}
+
+void learnt_forget_writes(struct learnt *learnt)
+{
+	memset(learnt->config_written, 0, sizeof(learnt->config_written));
+}
+
+static bool is_written(const struct learnt *learnt, uint32_t at)
+{
+	return at < LEARNT_CONFIG_MAX && learnt->config_written[at / 64] & BIT64(at % 64);
+}
+
+uint32_t learnt_next_write(const struct learnt *learnt, uint32_t *offset)
+{
+	uint32_t size = 0;
+
+	while (*offset < LEARNT_CONFIG_MAX && !is_written(learnt, *offset))
+		++*offset;
+	while (is_written(learnt, *offset + size))
+		size++;
+	return size;
+}
+
 /* --- what it answers -------------------------------------------------------- */
 
 static struct learnt *learnt_of(struct virtio_device *self)

@@ -25,14 +25,15 @@
 
 #define LEARNT_CONFIG_MAX 256u /* bytes; vhost-user: of one GET_CONFIG */
 
-/* What a back-end has said to its front-end. */
+/* What a back-end has said to its front-end, and what was said to it that it kept. */
 struct learnt {
 	uint64_t features, protocol_features;
 	bool has_protocol_features;         /* it was asked for them */
 	uint64_t queue_count, memory_slots; /* 0: it was not asked */
 	uint8_t status;                     /* what the front-end set last */
 	uint8_t config[LEARNT_CONFIG_MAX];
-	uint64_t config_known[LEARNT_CONFIG_MAX / 64]; /* a bit for each byte */
+	uint64_t config_known[LEARNT_CONFIG_MAX / 64];   /* a bit for each byte */
+	uint64_t config_written[LEARNT_CONFIG_MAX / 64]; /* since the last reset; of those known */
 };
 
 /* The configuration has @size bytes of @data at @offset. */
@@ -42,6 +43,14 @@ bool learnt_has_config(const struct learnt *learnt, uint32_t offset, uint32_t si
 
 /* Bytes up to the last one that is known. */
 uint32_t learnt_config_size(const struct learnt *learnt);
+
+/* The same, since the driver has written it: the next back-end is told. */
+void learnt_write(struct learnt *learnt, uint32_t offset, const void *data, uint32_t size);
+/* The device was reset: what was written is as the device likes. */
+void learnt_forget_writes(struct learnt *learnt);
+/* The first run of written bytes from *@offset on: where it begins, and how long it is; 0: there is
+ * none. */
+uint32_t learnt_next_write(const struct learnt *learnt, uint32_t *offset);
 
 struct absent {
 	struct virtio_device device; /* first member */

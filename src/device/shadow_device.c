@@ -59,7 +59,7 @@ static int set_config(struct virtio_device *self, uint32_t offset, const void *d
 			d, d->backend->ops->set_config(d->backend, offset, data, size, flags, err),
 			err);
 	if (!rc)
-		learnt_config(&d->hold.learnt, offset, data, size);
+		learnt_write(&d->hold.learnt, offset, data, size);
 	return rc;
 }
 
@@ -94,6 +94,8 @@ static int set_status(struct virtio_device *self, uint8_t status, struct umbra_e
 					  err);
 		if (!rc)
 			d->hold.learnt.status = status;
+		if (!rc && !status)
+			learnt_forget_writes(&d->hold.learnt);
 		return rc;
 	}
 	d->status = status;
@@ -115,6 +117,7 @@ static int reset(struct virtio_device *self, struct umbra_error *err)
 	if (rc)
 		return rc;
 	d->status = d->hold.learnt.status = 0;
+	learnt_forget_writes(&d->hold.learnt);
 	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
 		lane_reset(lane_at(d->lanes, i), enabled);
 	if (shadow_backend_runs_as_one(d)) /* its stop was a reset */

@@ -120,6 +120,9 @@ static int greeting_take_config(const struct shadow_device *d, struct virtio_dev
 
 	if (rc || !size)
 		return rc;
+	/* What the driver has written it will be told. */
+	for (uint32_t at = 0, run; (run = learnt_next_write(learnt, &at)) != 0; at += run)
+		memcpy(g->config + at, learnt->config + at, run);
 	memcpy(&now, g->config, sizeof(now));
 	memcpy(&before, learnt->config, sizeof(before));
 	if (d->hold.type == VIRTIO_ID_BLOCK && learnt_has_config(learnt, 0, BLOCK_CAPACITY_BYTES) &&
@@ -141,6 +144,26 @@ static bool greeting_learn(struct shadow_device *d, const struct greeting *g)
 	learnt_config(learnt, 0, g->config, g->config_size);
 	d->backend_features = learnt->features = g->features;
 	return changed;
+}
+
+/* What the driver has written into the configuration, as the cache mode of a disk. */
+static int config_tell(struct shadow_device *d, struct umbra_error *err)
+{
+	const struct learnt *learnt = &d->hold.learnt;
+	uint32_t offset = 0, size;
+	int rc = 0;
+
+	while (!rc && (size = learnt_next_write(learnt, &offset)) != 0) {
+		rc = d->backend->ops->set_config(d->backend, offset, learnt->config + offset, size,
+						 0, err);
+		if (rc && !backend_is_lost(rc))
+			error_prefix(err, rc,
+				     "it does not take %u bytes at %u of the configuration, which "
+				     "the driver has written",
+				     size, offset);
+		offset += size;
+	}
+	return rc;
 }
 
 /* By itself, so that no answer yet is not taken for the answer of one that has no slots. */
@@ -165,6 +188,8 @@ static int backend_tell(struct shadow_device *d, struct umbra_error *err)
 		rc = shadow_negotiation_tell(d, err);
 	if (!rc && status & ~VIRTIO_CONFIG_S_DRIVER_OK)
 		rc = b->ops->set_status(b, status & ~VIRTIO_CONFIG_S_DRIVER_OK, err);
+	if (!rc)
+		rc = config_tell(d, err);
 	if (!rc && d->memory)
 		rc = slots_ask(d, err);
 	if (!rc && d->memory)

@@ -68,13 +68,29 @@ MORTAL(ring_enable,
 MORTAL(set_status, (struct virtio_device * b, uint8_t v, struct umbra_error *why), (b, v, why))
 MORTAL(get_queue_num, (struct virtio_device * b, uint64_t *v, struct umbra_error *why), (b, v, why))
 
+static uint8_t disk_config[16];
+static bool takes_config = true;
+
+static int disk_set_config(struct virtio_device *b, uint32_t offset, const void *data,
+			   uint32_t size, uint32_t flags, struct umbra_error *why)
+{
+	(void)b;
+	assert_int_equal(flags, 0);
+	assert_true(offset + size <= sizeof(disk_config));
+	if (!takes_config)
+		return error_set(why, -EOPNOTSUPP, "simulated: it has none");
+	memcpy(disk_config + offset, data, size);
+	return dies(why);
+}
+
 static int disk_get_config(struct virtio_device *b, uint32_t offset, void *data, uint32_t size,
 			   struct umbra_error *why)
 {
-	uint8_t config[16] = { 0 };
+	uint8_t config[16];
 	le64 capacity = le64_from(sectors);
 
 	(void)b;
+	memcpy(config, disk_config, sizeof(config));
 	memcpy(config, &capacity, sizeof(capacity));
 	if (offset + size > sizeof(config))
 		return error_set(why, -EREMOTEIO, "simulated: so long it is not");
@@ -100,6 +116,8 @@ static void make_mortal(struct sim *sim)
 	sim->ops.set_status = note_status;
 	sim->ops.get_queue_num = mortal_get_queue_num;
 	sim->ops.get_config = disk_get_config;
+	sim->ops.set_config = disk_set_config;
+	memset(disk_config, 0, sizeof(disk_config));
 	calls = dies_at = 0;
 	sectors = SECTORS;
 	last_status = 0;
@@ -344,6 +362,42 @@ static void a_return_has_held_when_all_that_was_given_again_is_done(void **state
 	sim->host.now_us += 2000000;
 	lose(sim);
 	assert_true(shadow_device_was_served(sim->device));
+	sim_free(sim);
+}
+
+static void what_the_driver_wrote_into_the_configuration_is_told(void **state)
+{
+	struct sim *sim = boot();
+	const uint8_t written[3] = { 1, 2, 3 };
+	uint8_t config[16];
+
+	(void)state;
+	assert_int_equal(sim->front->ops->get_config(sim->front, 0, config, 16, &err), 0);
+	assert_int_equal(sim->front->ops->set_config(sim->front, 9, written, 1, 0, &err), 0);
+	assert_int_equal(sim->front->ops->set_config(sim->front, 12, written, 3, 0, &err), 0);
+	assert_memory_equal(disk_config + 9, ((uint8_t[]){ 1, 0, 0, 1, 2, 3 }), 6);
+	lose(sim);
+	memset(disk_config, 0, sizeof(disk_config));
+	comes(sim);
+	assert_memory_equal(disk_config + 9, ((uint8_t[]){ 1, 0, 0, 1, 2, 3 }), 6);
+	assert_int_equal(sim->host.configs_changed, 0); /* it is as the guest has it */
+	/* One that does not take it is not as was promised. */
+	lose(sim);
+	takes_config = false;
+	assert_int_equal(shadow_device_return(sim->device, &sim->backend, &err), -EOPNOTSUPP);
+	assert_non_null(strstr(err.text, "does not take 1 bytes at 9"));
+	bury(sim);
+	is(sim, UMBRA_DEVICE_HELD);
+	takes_config = true;
+	memset(disk_config, 0, sizeof(disk_config));
+	comes(sim);
+	assert_memory_equal(disk_config + 9, ((uint8_t[]){ 1, 0, 0, 1, 2, 3 }), 6);
+	/* Of a device that was reset nothing is left. */
+	assert_int_equal(sim->front->ops->set_status(sim->front, 0, &err), 0);
+	lose(sim);
+	memset(disk_config, 0, sizeof(disk_config));
+	assert_int_equal(shadow_device_return(sim->device, &sim->backend, &err), 0);
+	assert_memory_equal(disk_config + 9, ((uint8_t[6]){ 0 }), 6);
 	sim_free(sim);
 }
 
@@ -824,6 +878,7 @@ int main(void)
 		cmocka_unit_test(a_guest_that_sleeps_is_called_when_queues_run_again),
 		cmocka_unit_test(it_may_happen_again_and_again),
 		cmocka_unit_test(a_return_has_held_when_all_that_was_given_again_is_done),
+		cmocka_unit_test(what_the_driver_wrote_into_the_configuration_is_told),
 		cmocka_unit_test(nothing_is_given_before_the_dead_is_dead),
 		cmocka_unit_test(a_reset_does_not_kill_the_dead),
 		cmocka_unit_test(what_it_has_of_a_broken_ring_counts),
