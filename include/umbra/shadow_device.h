@@ -77,6 +77,19 @@ struct umbra_event {
 	uint32_t pause_ms;  /* until the next */
 };
 
+/* What becomes of requests that a lost back-end had, and of which nobody knows whether they were
+ * done. */
+enum umbra_on_loss {
+	/* What is right for the device type.  VIRTIO_ID_BLOCK and _SCSI: as _REPLAY.
+	 * VIRTIO_ID_NET: receive buffers are given to the next one, and packets that were to be
+	 * sent are lost.  All others: as _RESET. */
+	UMBRA_LOSS_BY_TYPE,
+	UMBRA_LOSS_REPLAY, /* the next one is given them again, in the guest's order */
+	UMBRA_LOSS_RESET,  /* nobody is given them: the rings are broken until the guest resets them
+			    */
+	UMBRA_LOSS_HOLD,   /* the next one waits for umbra_shadow_device_settle_loss() */
+};
+
 struct umbra_shadow_config {
 	size_t struct_size; /* UMBRA_SIZED() */
 	const char *name;   /* for logs and the control protocol; copied */
@@ -104,14 +117,13 @@ struct umbra_shadow_config {
 	void *opaque;
 	/*
 	 * Go on without a back-end that is lost, and wait for the next one: UMBRA_DEVICE_HELD. What
-	 * the lost one may have done or not is given to the next one again, in the order in which
-	 * the guest made it.  That is right for disks: `device_type` has to be a virtio device
-	 * type for which it is (VIRTIO_ID_BLOCK, VIRTIO_ID_SCSI).  Of a vhost-user back-end, and
-	 * only shadowed: `mode` is not UMBRA_SHADOW_OFF, and UMBRA_SHADOW_AUTO means
-	 * UMBRA_SHADOW_ON.
+	 * becomes of that which the lost one may have done or not depends on `device_type`, a
+	 * virtio device type, unless `on_loss` says otherwise.  Of a vhost-user back-end, and only
+	 * shadowed: `mode` is not UMBRA_SHADOW_OFF, and UMBRA_SHADOW_AUTO means UMBRA_SHADOW_ON.
 	 */
 	bool reconnect;
 	uint32_t device_type;
+	enum umbra_on_loss on_loss;
 };
 
 struct umbra_shadow_device;
@@ -220,6 +232,14 @@ UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_hold(struct umbra_shadow_devi
  */
 UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_release(struct umbra_shadow_device *device,
 							   umbra_switch_done *done, void *opaque);
+
+/* The operator's word on what becomes of them. */
+enum umbra_loss_word { UMBRA_LOSS_WORD_REPLAY, UMBRA_LOSS_WORD_RESET };
+/* As of _switch(); -EINVAL: nobody is asked. */
+UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_settle_loss(struct umbra_shadow_device *device,
+							       enum umbra_loss_word word,
+							       umbra_switch_done *done,
+							       void *opaque);
 
 UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_load_control(struct umbra_shadow_device *device,
 								const void *bytes, size_t size,
@@ -345,6 +365,7 @@ struct umbra_shadow_info {
 	uint64_t last_hold_us, longest_hold_us; /* from the loss until queues ran again */
 	bool held_by_hand; /* until umbra_shadow_device_release() no back-end is looked for */
 	uint64_t held_us;  /* UMBRA_DEVICE_HELD, or by hand: for how long */
+	uint64_t dropped;  /* packets to be sent that a lost back-end had, lost as on a wire */
 };
 
 /*

@@ -222,6 +222,7 @@ void show_vhost(const json_t *vhost)
 	if (json_object_get(vhost, "holds")) {
 		show_member("holds", json_object_get(vhost, "holds"), "count");
 		show_member("  replayed", json_object_get(vhost, "holds"), "replayed");
+		show_member("  dropped", json_object_get(vhost, "holds"), "dropped");
 		show_member("  last us", json_object_get(vhost, "holds"), "last-us");
 		show_member("  longest us", json_object_get(vhost, "holds"), "longest-us");
 	}

@@ -214,8 +214,10 @@ json_t *report_vhost(const char *backend, const struct umbra_shadow_picture *pic
 		json_number(info->longest_pause_us), "frontends", json_number(info->frontends));
 	if (vhost && info->holds &&
 	    json_object_set_new(vhost, "holds",
-				json_pack("{s:I, s:I, s:I, s:I}", "count", json_number(info->holds),
-					  "replayed", json_number(info->replayed), "last-us",
+				json_pack("{s:I, s:I, s:I, s:I, s:I}", "count",
+					  json_number(info->holds), "replayed",
+					  json_number(info->replayed), "dropped",
+					  json_number(info->dropped), "last-us",
 					  json_number(info->last_hold_us), "longest-us",
 					  json_number(info->longest_hold_us)))) {
 		json_decref(vhost);

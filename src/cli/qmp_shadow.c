@@ -138,6 +138,24 @@ static int run_release(struct qmp_call *call)
 							      call->pending));
 }
 
+static int run_settle_loss(struct qmp_call *call)
+{
+	const struct qmp_shadow *shadow = call->target->subject;
+	const char *how = json_string_value(json_object_get(call->arguments, "how"));
+	bool resets = !strcmp(how, "reset");
+
+	if (!resets && strcmp(how, "replay") != 0)
+		return qmp_refuse(call, -EINVAL, QMP_GENERIC_ERROR,
+				  "argument 'how': '%.80s', expected 'replay' or 'reset'", how);
+	call->pending = qmp_pending_create(call);
+	if (!call->pending)
+		return qmp_out_of_memory(call, "the request");
+	return request_left(call, umbra_shadow_device_settle_loss(
+					  shadow->device,
+					  resets ? UMBRA_LOSS_WORD_RESET : UMBRA_LOSS_WORD_REPLAY,
+					  request_done_there, call->pending));
+}
+
 const struct qmp_command qmp_shadow_commands[] = {
 	{ "query-status", run_shadow_status, { { 0 } } },
 	{ "query-vhost", run_query_vhost, { { 0 } } },
@@ -147,6 +165,7 @@ const struct qmp_command qmp_shadow_commands[] = {
 	{ "hold", run_hold, { { "force", JSON_TRUE, false } } },
 	{ "release", run_release, { { 0 } } },
 	{ "backend-trust", run_backend_trust, { { 0 } } },
+	{ "settle-loss", run_settle_loss, { { "how", JSON_STRING, true } } },
 	{ "x-save-control-state", run_save_control_queue, { { 0 } } },
 	{ "x-load-control-state", run_load_control_queue, { { "data", JSON_STRING, true } } },
 };

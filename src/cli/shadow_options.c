@@ -26,9 +26,17 @@
 /* In the order of enum umbra_shadow_mode. */
 static const char *const mode_words[] = { "auto", "on", "off", NULL };
 
-/* Those of which a request may be done twice. */
-static const char *const type_words[] = { "block", "scsi", NULL };
-static const uint32_t types[] = { VIRTIO_ID_BLOCK, VIRTIO_ID_SCSI };
+/* Those of which a request may be done twice or not at all, and some of the others, which are
+ * treated alike; no type has the number of the last. */
+static const char *const type_words[] = { "block", "scsi",  "net",     "fs",    "vsock",
+					  "gpu",   "input", "console", "other", NULL };
+static const uint32_t types[] = { VIRTIO_ID_BLOCK, VIRTIO_ID_SCSI,    VIRTIO_ID_NET,
+				  VIRTIO_ID_FS,    VIRTIO_ID_VSOCK,   VIRTIO_ID_GPU,
+				  VIRTIO_ID_INPUT, VIRTIO_ID_CONSOLE, UINT32_MAX };
+_Static_assert(ARRAY_SIZE(types) + 1 == ARRAY_SIZE(type_words), "a number for each word");
+
+/* In the order of enum umbra_on_loss, of which the first is what is so without a word. */
+static const char *const loss_words[] = { "replay", "reset", "hold", NULL };
 
 /*
  * The schema has no type for "whatever the back-end is", so the program says
@@ -76,6 +84,16 @@ static int take_device_type(const struct option_row *row, const char *value, voi
 	return rc;
 }
 
+static int take_on_loss(const struct option_row *row, const char *value, void *place,
+			struct umbra_error *err)
+{
+	unsigned int choice = 0;
+	int rc = option_choice(row->name, value, row->words, &choice, err);
+
+	*(enum umbra_on_loss *)place = (enum umbra_on_loss)(UMBRA_LOSS_REPLAY + choice);
+	return rc;
+}
+
 static int take_memory(const struct option_row *row, const char *value, void *place,
 		       struct umbra_error *err)
 {
@@ -106,11 +124,18 @@ static const struct option_row table[] = {
 	  take_shadow, PLACE(config.mode), .words = mode_words },
 	{ "--reconnect", NULL,
 	  "hold the guest's requests while the back-end is away, and\n"
-	  "give the next one what this one may not have done; always\n"
-	  "shadowed then (needs --device-type)",
+	  "go on with the next one; always shadowed then (needs\n"
+	  "--device-type)",
 	  option_take_flag, PLACE(config.reconnect) },
-	{ "--device-type", "block|scsi", "what the back-end is", take_device_type,
-	  PLACE(config.device_type), .words = type_words },
+	{ "--device-type", "TYPE",
+	  "what the back-end is: block, scsi, net, fs, vsock, gpu,\n"
+	  "input, console or other",
+	  take_device_type, PLACE(config.device_type), .words = type_words },
+	{ "--on-loss", "replay|reset|hold",
+	  "what becomes of requests that a lost back-end had: given\n"
+	  "again, or the guest has to reset its device, or you are\n"
+	  "asked; by default what is right for the type",
+	  take_on_loss, PLACE(config.on_loss), .words = loss_words },
 	{ "--name", "ID", "the device's name on the control socket (" NAME ")",
 	  device_options_take_name, PLACE(common.name) },
 	{ "--switch-deadline", "MS", "how long a switch waits for the back-end (5000)",
@@ -145,9 +170,14 @@ static int check_together(const void *opaque, struct umbra_error *err)
 				 "expected --backend=unix:PATH, listen:PATH or vdpa:PATH: the "
 				 "back-end; see umbra help shadow");
 	if (options->config.reconnect && !options->config.device_type)
+		return error_set(
+			err, -EINVAL,
+			"--reconnect: expected --device-type=block, scsi, net or another as "
+			"well, since it depends on that whether a request may be done twice");
+	if (options->config.on_loss != UMBRA_LOSS_BY_TYPE && !options->config.reconnect)
 		return error_set(err, -EINVAL,
-				 "--reconnect: expected --device-type=block or scsi as well, since "
-				 "it depends on that whether a request may be done twice");
+				 "--on-loss: without --reconnect nothing is given to the next "
+				 "back-end, expected both or none");
 	if (options->config.reconnect && options->config.mode == UMBRA_SHADOW_OFF)
 		return error_set(
 			err, -EINVAL,

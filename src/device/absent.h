@@ -31,6 +31,7 @@ struct learnt {
 	bool has_protocol_features;         /* it was asked for them */
 	uint64_t queue_count, memory_slots; /* 0: it was not asked */
 	uint8_t status;                     /* what the front-end set last */
+	uint64_t mtu;                       /* likewise; 0: it set none */
 	uint8_t config[LEARNT_CONFIG_MAX];
 	uint64_t config_known[LEARNT_CONFIG_MAX / 64];   /* a bit for each byte */
 	uint64_t config_written[LEARNT_CONFIG_MAX / 64]; /* since the last reset; of those known */

@@ -185,9 +185,12 @@ int shadow_device_hold(struct shadow_device *d, bool by_force, struct umbra_erro
 			shadow_state_settle(d);
 		return rc;
 	}
+	by_force &= !shadow_is_held(d);
 	if (!shadow_is_held(d))
 		shadow_hold_begin(d);
 	held_by_hand(d);
+	if (by_force && d->hold.type)
+		shadow_hold_loss(d);
 	return 0;
 }
 

@@ -133,8 +133,11 @@ static int set_mtu(struct virtio_device *self, uint64_t mtu, struct umbra_error 
 	struct shadow_device *d = shadow_of(self);
 	int rc = shadow_backend_check(d, err);
 
-	return rc ? rc
-		  : shadow_backend_judge(d, d->backend->ops->set_mtu(d->backend, mtu, err), err);
+	if (!rc)
+		rc = shadow_backend_judge(d, d->backend->ops->set_mtu(d->backend, mtu, err), err);
+	if (!rc)
+		d->hold.learnt.mtu = mtu;
+	return rc;
 }
 
 static int send_rarp(struct virtio_device *self, const uint8_t mac[6], struct umbra_error *err)
@@ -355,6 +358,7 @@ void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_pictu
 	info->held_requests = shadow_is_held(d) ? shadow_device_held(d) : 0;
 	info->holds = d->hold.count;
 	info->replayed = d->hold.replayed;
+	info->dropped = d->hold.dropped;
 	info->last_hold_us = d->hold.last_us;
 	info->longest_hold_us = d->hold.longest_us;
 	info->switches = d->switches;

@@ -56,9 +56,9 @@ void shadow_device_limit_memory(struct shadow_device *d, uint64_t bytes);
 /*
  * A back-end that is lost is waited for, and its rings are held: shadow_hold.c.  Before one is
  * attached.  @type, a virtio device type, says what is done with a request of which nobody
- * knows whether it was done: VIRTIO_ID_BLOCK and _SCSI, it is given to the next one again.
+ * knows whether it was done (lane/loss.h), unless @on_loss does.
  */
-void shadow_device_hold_for(struct shadow_device *d, uint32_t type);
+void shadow_device_hold_for(struct shadow_device *d, uint32_t type, enum umbra_on_loss on_loss);
 /* The back-end's connection was found unusable, for @why.  True: the device is HELD. */
 bool shadow_device_lose_backend(struct shadow_device *d, const struct umbra_error *why);
 /* HELD: had the one that was lost served?  Then the next may be looked for at once; else after a
@@ -69,6 +69,12 @@ unsigned int shadow_device_held(const struct shadow_device *d);
 /* HELD: requests that it may yet work on, also such that nobody waits for any more: until there
  * are none, nothing may be given to another. */
 unsigned int shadow_device_unsettled(const struct shadow_device *d);
+/* HELD: may what waits be given to the next one?  -EAGAIN: the operator is asked first. */
+UMBRA_MUST_CHECK int shadow_device_may_return(const struct shadow_device *d,
+					      struct umbra_error *err);
+/* That one's word.  -EINVAL: nobody is asked. */
+UMBRA_MUST_CHECK int shadow_device_settle_loss(struct shadow_device *d, enum umbra_loss_word word,
+					       struct umbra_error *err);
 /* HELD: whoever was lost writes no more. */
 void shadow_device_backend_is_dead(struct shadow_device *d);
 /* HELD: since when, of the host's time. */

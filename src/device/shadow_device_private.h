@@ -36,6 +36,7 @@
 #include "device/features.h"
 #include "device/shadow_device.h"
 #include "lane/lane.h"
+#include "lane/loss.h"
 #include "lane/standstill.h"
 
 /* What the guest has said on the control queue: shadow_control.c. */
@@ -67,9 +68,10 @@ struct shadow_own {
 
 /* A back-end that is lost is waited for: shadow_hold.c. */
 struct shadow_hold {
-	uint32_t type;        /* virtio device type; 0: it is not waited for */
-	struct learnt learnt; /* of the back-end that is there, or was */
-	struct absent absent; /* in its place */
+	uint32_t type;          /* virtio device type; 0: it is not waited for */
+	struct loss_terms loss; /* what becomes of what it had */
+	struct learnt learnt;   /* of the back-end that is there, or was */
+	struct absent absent;   /* in its place */
 	/* HELD: requests that the lost one may yet work on, whether anybody waits for them or not;
 	 * 0: there are none, or it is dead. */
 	unsigned int unsettled;
@@ -81,6 +83,7 @@ struct shadow_hold {
 	uint64_t since_us; /* HELD: host time */
 	uint64_t count;    /* how often it was held */
 	uint64_t replayed; /* requests that another back-end was given again */
+	uint64_t dropped;  /* packets that were lost, as on a wire */
 	uint64_t last_us, longest_us;
 };
 
@@ -295,6 +298,8 @@ UMBRA_MUST_CHECK int shadow_begin_again(struct shadow_device *d, struct umbra_er
 int shadow_backend_judge(struct shadow_device *d, int code, const struct umbra_error *err);
 /* The device's rings are held from now on, for whatever reason. */
 void shadow_hold_begin(struct shadow_device *d);
+/* HELD, and the back-end was not let go of in order: the rule of its type is applied. */
+void shadow_hold_loss(struct shadow_device *d);
 /* The next back-end has not become it, for @why: the rings are held as before; or, if one that
  * cannot be was with it already, the device is lost. */
 void shadow_hold_on(struct shadow_device *d, const struct umbra_error *why);

@@ -19,22 +19,34 @@
  * that: nobody waits for these requests any more, and they are written all the same.  One that
  * is lost after it was given something by a return is one more that must be dead.
  *
+ * What becomes of what it had depends on the device type: lane/loss.h.  Where the guest has to
+ * reset its device, its rings are broken as the back-end is lost, so that a guest that listens can
+ * do it meanwhile.
+ *
  * Our eventfds, and our own memory, of which the old one has a mapping, are not used again: the
  * former are closed here, the latter as the next one comes (shadow_return.c).
  *
  * Threads: the device's thread.
  */
 #include <errno.h>
+#include <linux/virtio_ids.h>
+#include <linux/virtio_net.h>
 #include <stdio.h>
 
+#include "base/error.h"
 #include "base/log.h"
 #include "device/shadow_device_private.h"
 
 #define HOLD_STANDS_US UINT64_C(2000000)
 
-void shadow_device_hold_for(struct shadow_device *d, uint32_t type)
+/* In the order of enum umbra_on_loss. */
+static const enum loss_rule overruled[] = { LOSS_REPLAY, LOSS_REPLAY, LOSS_RESET, LOSS_HOLD };
+
+void shadow_device_hold_for(struct shadow_device *d, uint32_t type, enum umbra_on_loss on_loss)
 {
 	d->hold.type = type;
+	d->hold.loss.type = type;
+	d->hold.loss.rule = on_loss == UMBRA_LOSS_BY_TYPE ? loss_rule_of(type) : overruled[on_loss];
 }
 
 static bool is_holdable(const struct shadow_device *d)
@@ -122,11 +134,88 @@ static bool return_held(const struct shadow_device *d)
 	       !lanes_any(d->lanes, lane_holds_older);
 }
 
+/* --- what nobody can be given ----------------------------------------------- */
+
+/* A control queue at a network card's back-end is one more behind the pairs. */
+static bool has_control_ring(const struct shadow_device *d)
+{
+	unsigned int count = lanes_count(d->lanes);
+
+	return d->hold.type == VIRTIO_ID_NET && d->guest_features & BIT64(VIRTIO_NET_F_CTRL_VQ) &&
+	       count % 2 && !lane_is_stopped(lane_at(d->lanes, count - 1));
+}
+
+static bool is_reset_by_loss(const struct shadow_device *d)
+{
+	return d->hold.loss.rule == LOSS_RESET ||
+	       (d->hold.loss.rule == LOSS_WIRE && has_control_ring(d));
+}
+
+/* The guest has to reset its device: its rings are broken. */
+static void rings_lose(struct shadow_device *d)
+{
+	struct lane_context c = shadow_lanes_context(d);
+
+	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
+		struct lane *r = lane_at(d->lanes, i);
+		char why[UMBRA_ERROR_SIZE];
+
+		if (!lane_is_wanted(r))
+			continue;
+		snprintf(why, sizeof(why),
+			 "the back-end was lost with %u requests of this queue, and another one "
+			 "does not know what it knew of the guest: the driver has to reset the "
+			 "device",
+			 lane_held_chains(r));
+		lane_lose(r, &c, why);
+	}
+}
+
+int shadow_device_may_return(const struct shadow_device *d, struct umbra_error *err)
+{
+	const struct loss_terms *loss = &d->hold.loss;
+	unsigned int held = shadow_device_held(d);
+
+	if (loss->rule != LOSS_HOLD || loss->word != LOSS_UNSAID ||
+	    (!held && !(loss_is_of_state(loss->type) && lanes_any(d->lanes, lane_is_wanted))))
+		return 0;
+	return error_set(err, -EAGAIN,
+			 "the back-end was lost with %u requests, and what becomes of them is for "
+			 "the operator to say (umbra ctl settle-loss how=replay or how=reset)",
+			 held);
+}
+
+int shadow_device_settle_loss(struct shadow_device *d, enum umbra_loss_word word,
+			      struct umbra_error *err)
+{
+	if (!shadow_is_held(d))
+		return error_set(err, -EINVAL, "no back-end is waited for: the device is %s",
+				 umbra_device_state_name(d->seen));
+	if (!shadow_device_may_return(d, err))
+		return error_set(err, -EINVAL,
+				 "nobody is asked what becomes of what the lost back-end had");
+	if (word == UMBRA_LOSS_WORD_RESET)
+		rings_lose(d);
+	d->hold.loss.word = word == UMBRA_LOSS_WORD_RESET ? LOSS_SAID_RESET : LOSS_SAID_REPLAY;
+	return 0;
+}
+
+/* --- the loss ----------------------------------------------------------------- */
+
 void shadow_hold_begin(struct shadow_device *d)
 {
 	shadow_hold_rings(d);
 	d->hold.since_us = device_host_now_us(d->host->device);
 	d->hold.count++;
+	d->hold.loss.word = LOSS_SAID_REPLAY; /* nothing was lost */
+	d->hold.loss.dropped = 0;
+}
+
+void shadow_hold_loss(struct shadow_device *d)
+{
+	d->hold.loss.word = LOSS_UNSAID;
+	if (is_reset_by_loss(d))
+		rings_lose(d);
 }
 
 static void loss_hold(struct shadow_device *d, const char *why)
@@ -139,6 +228,7 @@ static void loss_hold(struct shadow_device *d, const char *why)
 	log_error("%s; its queues are held, with %u requests that it may have done or not", reason,
 		  shadow_device_held(d));
 	shadow_state_note(d, DEVICE_HELD, reason);
+	shadow_hold_loss(d);
 }
 
 int shadow_backend_judge(struct shadow_device *d, int code, const struct umbra_error *err)

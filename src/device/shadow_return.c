@@ -186,6 +186,8 @@ static int backend_tell(struct shadow_device *d, struct umbra_error *err)
 	shadow_features_forgotten(d);
 	if (shadow_has_features(d))
 		rc = shadow_negotiation_tell(d, err);
+	if (!rc && d->hold.learnt.mtu)
+		rc = b->ops->set_mtu(b, d->hold.learnt.mtu, err);
 	if (!rc && status & ~VIRTIO_CONFIG_S_DRIVER_OK)
 		rc = b->ops->set_status(b, status & ~VIRTIO_CONFIG_S_DRIVER_OK, err);
 	if (!rc)
@@ -197,17 +199,18 @@ static int backend_tell(struct shadow_device *d, struct umbra_error *err)
 	return rc;
 }
 
-static void returned(struct shadow_device *d, unsigned int replayed, bool config_changed)
+static void returned(struct shadow_device *d, bool config_changed)
 {
 	struct shadow_hold *h = &d->hold;
 
-	h->replayed += replayed;
+	h->replayed += h->loss.given;
+	h->dropped += h->loss.dropped;
 	h->returned_us = device_host_now_us(d->host->device);
 	h->last_us = h->returned_us - h->since_us;
 	h->longest_us = MAX(h->longest_us, h->last_us);
 	log_info("a back-end is there again after %" PRIu64 " ms, and has been given %u requests "
-		 "again",
-		 h->last_us / 1000, replayed);
+		 "again; %u packets that the guest had sent are lost",
+		 h->last_us / 1000, h->loss.given, h->loss.dropped);
 	shadow_state_note(d, DEVICE_RETURNED, "");
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
 		if (lane_is_shadowed(lane_at(d->lanes, i)))
@@ -221,7 +224,6 @@ static void returned(struct shadow_device *d, unsigned int replayed, bool config
 int shadow_device_return(struct shadow_device *d, struct virtio_device *backend,
 			 struct umbra_error *err)
 {
-	unsigned int held = shadow_device_held(d);
 	struct greeting g = { .features = 0 };
 	int rc = backend->ops->start_over ? backend->ops->start_over(backend, err) : 0;
 
@@ -237,6 +239,7 @@ int shadow_device_return(struct shadow_device *d, struct virtio_device *backend,
 	d->slots_max = 0;
 	d->backend = backend;
 	d->hold.completed_then = shadow_hold_completed(d); /* before a ring runs */
+	d->hold.loss.given = 0;
 	rc = backend_tell(d, err);
 	if (!rc)
 		rc = shadow_begin_wanted(d, NULL, d->shadow_wanted, err);
@@ -244,6 +247,6 @@ int shadow_device_return(struct shadow_device *d, struct virtio_device *backend,
 		shadow_hold_on(d, err);
 		return rc == -ERESTART ? -ECONNRESET : rc; /* that one is lost, too */
 	}
-	returned(d, held, greeting_learn(d, &g));
+	returned(d, greeting_learn(d, &g));
 	return 0;
 }

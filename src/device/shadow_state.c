@@ -288,6 +288,7 @@ struct lane_context shadow_lanes_context(const struct shadow_device *d)
 		.table_max = d->table_max,
 		.control = &d->control.ring,
 		.deadline_us = d->deadline_us,
+		.loss = d->hold.type ? (struct loss_terms *)&d->hold.loss : NULL,
 		.broke = broken_report,
 		.device = (struct shadow_device *)d,
 	};

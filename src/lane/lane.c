@@ -138,7 +138,7 @@ int lane_go(struct lane *r, const struct lane_context *c, struct umbra_error *er
 	int rc;
 
 	lane_expect_step(r, LANE_GO);
-	rc = r->ops->go ? r->ops->go(r, err) : 0;
+	rc = r->ops->go ? r->ops->go(r, c, err) : 0;
 	r->older = lane_flights_next(&r->flights);
 	if (!rc && r->ops->service)
 		rc = own_ring_serve(r, c, err);
@@ -299,6 +299,13 @@ uint16_t lane_hold(struct lane *r, const struct lane_context *c)
 	/* A completion's call may have died with the back-end. */
 	device_host_notify(c->host->device, r->front.call_fd);
 	return unsettled;
+}
+
+void lane_lose(struct lane *r, const struct lane_context *c, const char *reason)
+{
+	counter_add(&r->counters.lost, lane_waiting(r));
+	lane_flights_forget(&r->flights);
+	lane_break(r, c, reason);
 }
 
 void lane_discard(struct lane *r, const struct lane_context *c)

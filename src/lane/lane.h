@@ -66,6 +66,7 @@ struct lane_piece {
 };
 
 struct lane;
+struct loss_terms;
 
 /* What belongs to the ring of a control queue, and outlives it; the device's. */
 struct ring_control {
@@ -84,6 +85,8 @@ struct lane_context {
 	uint32_t table_max; /* descriptors of the longest indirect table, on whatever ring */
 	const struct ring_control *control; /* for the ring that is LANE_FOLLOWED */
 	uint64_t deadline_us;               /* longest wait for chains in flight */
+	/* What becomes of what a lost back-end had; NULL: nothing was lost. */
+	struct loss_terms *loss;
 	/* Lane @r broke, and lane_error() says why: report it. */
 	void (*broke)(void *device, const struct lane *r);
 	void *device;
@@ -253,6 +256,9 @@ uint16_t lane_held_chains(const struct lane *r);
 /* Of a lane that is held: is one of them older than its last life, so that the back-end
  * which was lost was given it again, and has not done it? */
 bool lane_holds_older(const struct lane *r);
+
+/* Of a WANTED ring: what waits on it is given to nobody, for @reason, and the ring is broken. */
+void lane_lose(struct lane *r, const struct lane_context *c, const char *reason);
 
 /* Let go of the ring at once, without a word to the back-end or the guest. */
 void lane_discard(struct lane *r, const struct lane_context *c);

@@ -26,7 +26,7 @@ struct lane_ops {
 	int (*start)(struct lane *r, const struct lane_context *c, bool enabled,
 		     struct umbra_error *err);
 	/* Before it is served and kicked for the first time: -EPROTO, it must be broken. */
-	int (*go)(struct lane *r, struct umbra_error *err);
+	int (*go)(struct lane *r, const struct lane_context *c, struct umbra_error *err);
 	/* How it is served; NULL: not by us. */
 	void (*service)(struct lane *r, struct queue_service *service);
 

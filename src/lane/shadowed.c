@@ -28,6 +28,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "lane/loss.h"
 #include "lane/own_ring.h"
 #include "lane/past.h"
 
@@ -144,11 +145,12 @@ static int shadowed_start(struct lane *r, const struct lane_context *c, bool ena
 }
 
 /* What waits is the first that the back-end is given. */
-static int shadowed_go(struct lane *r, struct umbra_error *err)
+static int shadowed_go(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
+	const struct readd_terms terms = { .judge = loss_judge, .opaque = c->loss };
 	char why[UMBRA_ERROR_SIZE];
 
-	if (!shadow_queue_readd(r->queue))
+	if (!shadow_queue_readd(r->queue, c->loss ? &terms : NULL))
 		return 0;
 	return error_set(err, -EPROTO, "a buffer that is given again: %s",
 			 shadow_queue_error(r->queue, why, sizeof(why)));
@@ -257,7 +259,7 @@ static uint16_t shadowed_left(const struct lane *r)
 static int shadowed_restart(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	/* What it had not taken, and could not go back to the guest's ring. */
-	int rc = shadowed_go(r, err);
+	int rc = shadowed_go(r, c, err);
 
 	return rc ? rc : own_ring_start(r, c, r->halt.base, true, err);
 }

@@ -363,14 +363,26 @@ void shadow_queue_end(struct shadow_queue *q)
 			flight_lose(t, t->list[i].head);
 }
 
+/* Complete the chain at hand, which nobody has; the guest sees it when it is published. */
+static void chain_drop(struct shadow_queue *q)
+{
+	flight_note(q->flights, q->chain.head);
+	device_ring_complete(&q->guest, q->chain.head, 0);
+}
+
 /* Add @f, which waits, as the first time, but read and judged anew. */
-static int flight_readd(struct shadow_queue *q, const struct flight *f)
+static int flight_readd(struct shadow_queue *q, const struct flight *f,
+			const struct readd_terms *terms)
 {
 	uint16_t id = driver_ring_next_id(&q->back);
 	int rc = device_ring_reread(&q->guest, f->head, &q->chain);
 
 	if (rc < 0)
 		return queue_break(q, &q->guest.error);
+	if (terms && terms->judge(terms->opaque, q->guest.memory, &q->chain) == READD_DROP) {
+		chain_drop(q);
+		return 0;
+	}
 	rc = chain_add(q, (uint32_t)MIN(q->chain.writable_bytes, UINT32_MAX));
 	if (q->back.error.fault != RING_OK)
 		return queue_break(q, &q->back.error);
@@ -385,24 +397,25 @@ static int flight_readd(struct shadow_queue *q, const struct flight *f)
 	return 0;
 }
 
-int shadow_queue_readd(struct shadow_queue *q)
+int shadow_queue_readd(struct shadow_queue *q, const struct readd_terms *terms)
 {
 	struct flight_table *t = q->flights;
 	uint32_t count = flight_list(t);
 	bool any = false;
+	int rc = 0;
 
-	for (uint32_t i = 0; i < count; i++) {
-		int rc;
-
+	for (uint32_t i = 0; i < count && !rc; i++) {
 		if (!flight_waits(&t->list[i]))
 			continue;
-		rc = flight_readd(q, &t->list[i]);
-		if (rc)
-			return rc;
+		rc = flight_readd(q, &t->list[i], terms);
 		any = true;
 	}
-	if (!any)
-		return 0;
+	if (t->noted != t->used) { /* also before a violation */
+		device_ring_publish(&q->guest);
+		flight_publish(t);
+	}
+	if (rc || !any)
+		return rc;
 	flight_hand_over(t);
 	driver_ring_publish(&q->back);
 	counters_update(q);

@@ -171,12 +171,26 @@ void shadow_queue_hold(struct shadow_queue *q);
  * is owed any more. */
 void shadow_queue_end(struct shadow_queue *q);
 
+/* What becomes of a chain that waits, when the next back-end is there. */
+enum readd_fate {
+	READD_GIVE, /* it is given to that one */
+	READD_DROP, /* it is completed, with nothing written, as if it had been done */
+};
+
+struct readd_terms {
+	/* Of @chain, which was read anew from guest memory @memory; its bytes may change yet. */
+	enum readd_fate (*judge)(void *opaque, const struct memory *memory,
+				 const struct ring_chain *chain);
+	void *opaque;
+};
+
 /*
  * Add the chains that wait in the flight table, in the order in which they were taken, each
- * read and judged anew, before anything is taken; the caller kicks.
+ * read and judged anew, before anything is taken; the caller kicks, and calls the guest.  @terms
+ * NULL: all are given.
  * -EPROTO: the guest has made something else of one, the queue is broken.
  */
-UMBRA_MUST_CHECK int shadow_queue_readd(struct shadow_queue *q);
+UMBRA_MUST_CHECK int shadow_queue_readd(struct shadow_queue *q, const struct readd_terms *terms);
 
 /* The guest has forgotten the ring, or broken it: never write to it again. */
 void shadow_queue_abandon(struct shadow_queue *q);

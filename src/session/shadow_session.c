@@ -41,6 +41,7 @@ struct shadow_request {
 	struct umbra_shadow_device *device;
 	bool shadowed; /* to be; or: */
 	bool by_force;
+	enum umbra_loss_word word;
 	void *bytes; /* to load, or that were saved; owned */
 	size_t size;
 	umbra_switch_done *done; /* or: */
@@ -264,6 +265,16 @@ static void release_serve(struct request *r)
 	request_done(&u->session.desk, r, rc, &err);
 }
 
+static void settle_loss_serve(struct request *r)
+{
+	struct umbra_shadow_device *u = asked_of(r)->device;
+	struct umbra_error err = { "" };
+	int rc = shadow_device_settle_loss(u->device, asked_of(r)->word, &err);
+
+	session_show(&u->session);
+	request_done(&u->session.desk, r, rc, &err);
+}
+
 static void done_tell(struct request *r, int result, const struct umbra_error *err)
 {
 	asked_of(r)->done(asked_of(r)->opaque, result, err);
@@ -379,7 +390,7 @@ static bool may_return(struct session *s, struct umbra_error *why)
 	if (back_end_has_ended(&s->back))
 		shadow_device_backend_is_dead(d);
 	if (!shadow_device_unsettled(d))
-		return true;
+		return !shadow_device_may_return(d, why);
 	error_set(why, -EBUSY,
 		  "the back-end that was lost has %u requests, and %s: they are given to no other "
 		  "before it has ended, or somebody says that it writes no more (umbra ctl "
@@ -551,6 +562,23 @@ int umbra_shadow_device_release(struct umbra_shadow_device *device, umbra_switch
 	return 0;
 }
 
+int umbra_shadow_device_settle_loss(struct umbra_shadow_device *device, enum umbra_loss_word word,
+				    umbra_switch_done *done, void *opaque)
+{
+	const struct shadow_request wanted = {
+		.request = { .serve = settle_loss_serve, .tell = done_tell },
+		.word = word,
+		.done = done,
+		.opaque = opaque,
+	};
+	int rc = shadow_ask(device, &wanted);
+
+	if (rc != -EBUSY)
+		return rc;
+	done(opaque, -EBUSY, &busy_too);
+	return 0;
+}
+
 int umbra_shadow_device_save_control(struct umbra_shadow_device *device, umbra_control_saved *done,
 				     void *opaque)
 {
@@ -648,13 +676,14 @@ static int shadow_config_check(const struct umbra_shadow_config *config, struct 
 				 "a lost back-end is waited for (reconnect) only if it is a "
 				 "vhost-user back-end, and %s is a vhost-vdpa device",
 				 config->backend);
-	if (config->reconnect && config->device_type != VIRTIO_ID_BLOCK &&
-	    config->device_type != VIRTIO_ID_SCSI)
+	if (config->reconnect && !config->device_type)
 		return error_set(err, -EINVAL,
-				 "a lost back-end is waited for (reconnect) only where a request "
-				 "may be done twice: the device type is %u, expected %u (block) or "
-				 "%u (scsi)",
-				 config->device_type, VIRTIO_ID_BLOCK, VIRTIO_ID_SCSI);
+				 "a lost back-end is waited for (reconnect) only where it is known "
+				 "what it is: the device type is 0, expected a virtio device type");
+	if ((unsigned int)config->on_loss > UMBRA_LOSS_HOLD)
+		return error_set(err, -EINVAL,
+				 "what becomes of what a lost back-end had is %u, expected 0 to %u",
+				 (unsigned int)config->on_loss, (unsigned int)UMBRA_LOSS_HOLD);
 	if (config->shadow_memory % 4096 || config->shadow_memory > UINT64_C(1) << 40)
 		return error_set(
 			err, -EINVAL,
@@ -696,7 +725,7 @@ static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_
 	if (rc)
 		return error_set(err, rc, "no memory for a device");
 	if (config->reconnect)
-		shadow_device_hold_for(u->device, config->device_type);
+		shadow_device_hold_for(u->device, config->device_type, config->on_loss);
 	if (config->table_max)
 		shadow_device_limit_tables(u->device, config->table_max);
 	shadow_device_limit_memory(u->device, config->shadow_memory);

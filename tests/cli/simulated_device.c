@@ -253,6 +253,19 @@ int umbra_shadow_device_release(struct umbra_shadow_device *device, umbra_switch
 	return 0;
 }
 
+int umbra_shadow_device_settle_loss(struct umbra_shadow_device *device, enum umbra_loss_word word,
+				    umbra_switch_done *done, void *opaque)
+{
+	const struct umbra_error none = { "simulated: nobody is asked" };
+
+	(void)device;
+	(void)word;
+	if (simulated_plan.switch_returns)
+		return simulated_plan.switch_returns;
+	done(opaque, -EINVAL, &none);
+	return 0;
+}
+
 int umbra_shadow_device_save_control(struct umbra_shadow_device *device, umbra_control_saved *done,
 				     void *opaque)
 {

@@ -180,7 +180,7 @@ static void queue_begin(struct shadow *s, struct ring_position at)
 	WORLD_EXPECT(!shadow_queue_init(&s->queue, &config));
 	/* The guest's ring goes on, and does not begin: its lives are not counted anew. */
 	WORLD_EXPECT(shm_load64(&s->flights.header->life) == life);
-	WORLD_EXPECT(!shadow_queue_readd(&s->queue));
+	WORLD_EXPECT(!shadow_queue_readd(&s->queue, NULL));
 	scratch_clear(s);
 	__atomic_store_n(&w->back_life, life, __ATOMIC_RELEASE);
 }

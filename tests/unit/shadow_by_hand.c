@@ -37,7 +37,7 @@ static struct sim *boot(const struct way *way, uint32_t type)
 
 	sim_hush_by(sim, way->hush);
 	if (type)
-		shadow_device_hold_for(sim->device, type);
+		shadow_device_hold_for(sim->device, type, UMBRA_LOSS_BY_TYPE);
 	sim_boot(sim, 2, V1 | EVENT);
 	sim_run(sim);
 	return sim;

@@ -138,7 +138,7 @@ static struct sim *boot_with(enum umbra_shadow_mode mode, uint32_t type)
 
 	sim->queue_num = 2;
 	make_mortal(sim);
-	shadow_device_hold_for(sim->device, type);
+	shadow_device_hold_for(sim->device, type, UMBRA_LOSS_BY_TYPE);
 	sim_boot(sim, 2, V1 | EVENT);
 	assert_int_equal(sim->front->ops->get_config(sim->front, 0, &capacity, 8, &err), 0);
 	assert_int_equal(sim->front->ops->set_status(sim->front, 0xf, &err), 0);

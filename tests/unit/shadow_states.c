@@ -272,7 +272,7 @@ static struct sim *boot_held(void)
 {
 	struct sim *sim = boot(true);
 
-	shadow_device_hold_for(sim->device, VIRTIO_ID_BLOCK);
+	shadow_device_hold_for(sim->device, VIRTIO_ID_BLOCK, UMBRA_LOSS_BY_TYPE);
 	return sim;
 }
 
@@ -305,7 +305,7 @@ static void the_back_end_is_waited_for(void)
 
 	/* What is broken stays so. */
 	sim = break_one(true);
-	shadow_device_hold_for(sim->device, VIRTIO_ID_BLOCK);
+	shadow_device_hold_for(sim->device, VIRTIO_ID_BLOCK, UMBRA_LOSS_BY_TYPE);
 	waits(sim);
 	returns(sim, BROKEN);
 	sim_free(sim);
