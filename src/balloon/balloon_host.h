@@ -52,6 +52,11 @@ struct balloon_host_ops {
 	uint64_t (*discard)(struct balloon_host *host, struct balloon_discard *list,
 			    unsigned int count);
 
+	/* @bytes of zeros for the ledger, where another program than this can find them: a
+	 * reference to their backing is the caller's.  NULL: there is no such place. */
+	int (*make_room)(struct balloon_host *host, uint64_t bytes, struct memory_region *room,
+			 struct umbra_error *err);
+
 	/* The size of the balloon has changed, or statistics have come: call balloon_device_step()
 	 * soon.  On the queues' thread. */
 	void (*moved)(struct balloon_host *host);

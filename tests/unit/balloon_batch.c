@@ -58,7 +58,7 @@ static void world_begin(struct world *w)
 	*w = (struct world){ .host = { &device_host, &host_ops } };
 	discarded = 0;
 	assert_int_equal(memory_create(&region, 1, &w->memory, &err), 0);
-	assert_int_equal(ledger_create(w->memory, NULL, &w->ledger, &err), 0);
+	assert_int_equal(ledger_create(w->memory, NULL, NULL, &w->ledger, &err), 0);
 	assert_int_equal(balloon_batch_init(&w->batch, &w->host, &w->counters, &err), 0);
 	w->batch.memory = w->memory;
 	w->batch.ledger = w->ledger;
