@@ -714,6 +714,81 @@ int vhost_user_server_create(int *socket_fd, struct virtio_device *device, int s
 	return 0;
 }
 
+int vhost_user_server_save(const struct vhost_user_server *s, struct record *w,
+			   struct umbra_error *err)
+{
+	if (s->received || s->owes)
+		return error_set(err, -EBUSY, "%s",
+				 s->owes ? "an answer to the front-end is not out"
+					 : "half a message of the front-end has come");
+	RECORD_PUT(w, "front-end", s->terms_known, s->terms.offered, s->terms.negotiated,
+		   s->config_change_pending);
+	record_put_fd(w, s->socket.fd);
+	record_put_fd(w, s->channel.fd);
+	for (unsigned int i = 0; i < VHOST_USER_QUEUES_MAX; i++)
+		if (s->rings[i].spoiled)
+			RECORD_PUT(w, "spoiled", i, s->rings[i].spoiled);
+	RECORD_PUT(w, "spoiled", VHOST_USER_QUEUES_MAX, 0);
+	return 0;
+}
+
+static int spoiled_inherit(struct vhost_user_server *s, struct record *in, struct umbra_error *err)
+{
+	uint64_t v[2] = { 0 };
+	int rc = 0;
+
+	for (uint64_t next = 0; !rc && next <= VHOST_USER_QUEUES_MAX; next = v[0] + 1) {
+		rc = record_get(in, "spoiled", v, 2, err);
+		if (!rc && (v[0] < next || v[0] > VHOST_USER_QUEUES_MAX || v[1] > UINT8_MAX))
+			rc = error_set(err, -EINVAL,
+				       "the saved front-end has set queue %" PRIu64
+				       " wrongly, which it has not",
+				       v[0]);
+		if (!rc && v[0] < VHOST_USER_QUEUES_MAX)
+			s->rings[v[0]].spoiled = (uint8_t)v[1];
+	}
+	return rc;
+}
+
+int vhost_user_server_inherit(struct record *in, struct virtio_device *device, int stop_fd,
+			      struct vhost_user_server **out, struct umbra_error *err)
+{
+	struct vhost_user_server *s = NULL;
+	int fd = -1, channel = -1, rc;
+	uint64_t v[4];
+
+	rc = record_get(in, "front-end", v, 4, err);
+	if (!rc)
+		rc = record_get_fd(in, &fd, err);
+	if (!rc)
+		rc = record_get_fd(in, &channel, err);
+	if (!rc && channel >= 0)
+		rc = peer_fd_check(channel, PEER_FD_CHANNEL, err);
+	if (!rc &&
+	    (v[1] & ~(PROTOCOL_FEATURES_RELAYED | PROTOCOL_FEATURES_OWN) || v[2] & ~v[1] || fd < 0))
+		rc = error_set(err, -EINVAL,
+			       "the saved front-end was offered protocol features 0x%" PRIx64
+			       " and has taken 0x%" PRIx64 ", or has no connection",
+			       v[1], v[2]);
+	if (!rc)
+		rc = vhost_user_server_create(&fd, device, stop_fd, &s, err);
+	if (!rc) {
+		s->terms_known = v[0];
+		s->terms.offered = v[1];
+		s->terms.negotiated = v[2];
+		s->config_change_pending = v[3];
+		s->channel.fd = fd_take(&channel);
+		rc = spoiled_inherit(s, in, err);
+	}
+	if (rc)
+		vhost_user_server_destroy(&s);
+	else
+		*out = s;
+	fd_close(&fd);
+	fd_close(&channel);
+	return rc;
+}
+
 int vhost_user_server_fd(const struct vhost_user_server *server)
 {
 	return server->socket.fd;

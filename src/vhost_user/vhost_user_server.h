@@ -13,6 +13,7 @@
 #ifndef UMBRA_VHOST_USER_VHOST_USER_SERVER_H
 #define UMBRA_VHOST_USER_VHOST_USER_SERVER_H
 
+#include "base/record.h"
 #include "umbra/error.h"
 #include "virtio/virtio_ops.h"
 
@@ -23,6 +24,17 @@ struct vhost_user_server;
 UMBRA_MUST_CHECK int vhost_user_server_create(int *socket_fd, struct virtio_device *device,
 					      int stop_fd, struct vhost_user_server **out,
 					      struct umbra_error *err);
+
+/*
+ * The connection goes on in another program, and the front-end is not told.  save(): between two
+ * messages; -EBUSY: half of one has come, or an answer is not out.  inherit(): there; arguments as
+ * of create().  -EINVAL: what was saved is no connection.
+ */
+UMBRA_MUST_CHECK int vhost_user_server_save(const struct vhost_user_server *server,
+					    struct record *w, struct umbra_error *err);
+UMBRA_MUST_CHECK int vhost_user_server_inherit(struct record *in, struct virtio_device *device,
+					       int stop_fd, struct vhost_user_server **out,
+					       struct umbra_error *err);
 
 /* To be polled for reading; the same until destroy(). */
 int vhost_user_server_fd(const struct vhost_user_server *server);
