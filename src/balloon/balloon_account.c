@@ -8,6 +8,25 @@
 #include "balloon/balloon_device_private.h"
 #include "base/log.h"
 
+int balloon_ledger_make(struct balloon_device *d, const struct memory *memory,
+			const struct ledger *before, struct ledger **out, struct umbra_error *err)
+{
+	struct memory_region room;
+	uint64_t bytes;
+	int rc;
+
+	if (!d->host->ops->make_room)
+		return ledger_create(memory, before, NULL, out, err);
+	rc = ledger_measure(memory, &bytes, err);
+	if (!rc)
+		rc = d->host->ops->make_room(d->host, bytes, &room, err);
+	if (rc)
+		return rc;
+	rc = ledger_create(memory, before, &room, out, err);
+	memory_backing_unref(room.backing);
+	return rc;
+}
+
 void balloon_account_changed(struct balloon_device *d, const struct ledger *l)
 {
 	struct balloon_counters *c = &d->shared.counters;

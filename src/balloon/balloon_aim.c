@@ -400,6 +400,12 @@ uint32_t balloon_device_num_pages(const struct balloon_device *d)
 	return pages ? pages - 1 : 1;
 }
 
+struct umbra_balloon_target balloon_device_wish(const struct balloon_device *d, uint64_t *id)
+{
+	*id = d->aim.wish_id;
+	return d->aim.wish;
+}
+
 void balloon_device_aim_forget(struct balloon_device *d)
 {
 	struct balloon_aim *aim = &d->aim;

@@ -47,26 +47,6 @@ static void region_judge(struct balloon_device *d, const struct memory_region *r
 		__atomic_store_n(&r->backing->keeps, BALLOON_KEEP_OUTSIDE, __ATOMIC_RELAXED);
 }
 
-/* A ledger for @memory, which knows what @before does. */
-static int ledger_make(struct balloon_device *d, const struct memory *memory,
-		       const struct ledger *before, struct ledger **out, struct umbra_error *err)
-{
-	struct memory_region room;
-	uint64_t bytes;
-	int rc;
-
-	if (!d->host->ops->make_room)
-		return ledger_create(memory, before, NULL, out, err);
-	rc = ledger_measure(memory, &bytes, err);
-	if (!rc)
-		rc = d->host->ops->make_room(d->host, bytes, &room, err);
-	if (rc)
-		return rc;
-	rc = ledger_create(memory, before, &room, out, err);
-	memory_backing_unref(room.backing);
-	return rc;
-}
-
 static int table_take(struct guest_rings *g, struct memory *memory, struct umbra_error *err)
 {
 	struct balloon_device *d = balloon_of(g);
@@ -75,7 +55,7 @@ static int table_take(struct guest_rings *g, struct memory *memory, struct umbra
 
 	for (unsigned int i = 0; i < memory->count; i++)
 		region_judge(d, &memory->regions[i]);
-	rc = ledger_make(d, memory, d->ledger, &ledger, err);
+	rc = balloon_ledger_make(d, memory, d->ledger, &ledger, err);
 	if (rc)
 		return rc;
 	/* Another guest's, and nobody has said that its driver is a new one. */
@@ -163,7 +143,11 @@ static int set_config(struct guest_rings *g, uint32_t offset, const void *data, 
 
 static void changed(struct guest_rings *g)
 {
-	(void)balloon_device_aim(balloon_of(g));
+	struct balloon_device *d = balloon_of(g);
+
+	/* What it strives for is not known yet, where that is inherited. */
+	if (!d->inherited)
+		(void)balloon_device_aim(d);
 }
 
 static void attach(struct guest_rings *g)
@@ -257,6 +241,7 @@ void balloon_device_destroy(struct balloon_device **device)
 	if (!d)
 		return;
 	guest_rings_detach(&d->rings);
+	balloon_device_disinherit(d);
 	ledger_destroy(&d->ledger);
 	balloon_shared_fini(&d->shared);
 	free(d);

@@ -40,6 +40,7 @@
 #define UMBRA_BALLOON_BALLOON_DEVICE_H
 
 #include "balloon/balloon_host.h"
+#include "base/record.h"
 #include "umbra/balloon.h"
 #include "virtio/virtio_ops.h"
 
@@ -91,6 +92,25 @@ void balloon_device_info(const struct balloon_device *d, struct umbra_balloon_in
 /* Any thread: the counters, the balloon's size and the statistics of an earlier
  * info, as they are now. */
 void balloon_device_freshen(const struct balloon_device *d, struct umbra_balloon_info *info);
+
+/*
+ * It goes on in another program (balloon_inherit.c).  save(): at any time; the ledger's memory
+ * goes along as the fd (-1: none), and comes as @room (NULL: none).  inherit(): nothing is served
+ * from there on; the front-end's words are said again then (session/rings_record.h), or not,
+ * if it has not come along.  go_on(): all is said; it knows what it knew.  -EINVAL, -ENOMEM.
+ *
+ * rest(): nothing is served, and what was begun never began; serve(): it is, again.
+ */
+void balloon_device_save(const struct balloon_device *d, struct record *w);
+int balloon_device_ledger_fd(const struct balloon_device *d);
+UMBRA_MUST_CHECK int balloon_device_inherit(struct balloon_device *d, struct record *in,
+					    const struct memory_region *room,
+					    struct umbra_error *err);
+UMBRA_MUST_CHECK int balloon_device_go_on(struct balloon_device *d, struct umbra_error *err);
+void balloon_device_rest(struct balloon_device *d);
+void balloon_device_serve(struct balloon_device *d);
+/* What it strives for, and what it calls that. */
+struct umbra_balloon_target balloon_device_wish(const struct balloon_device *d, uint64_t *id);
 
 /* Why the memory of @region is not given back, in words; "": it is.  Any thread. */
 const char *balloon_keep_text(const struct memory_region *region, char *text, unsigned int size);

@@ -67,6 +67,8 @@ struct balloon_device {
 	uint64_t errors_logged;   /* discards that have failed, as far as the log says */
 	uint64_t stats_wanted_us; /* when statistics were asked for because nothing moved */
 	struct balloon_aim aim;
+	struct balloon_inheritance *inherited; /* balloon_inherit.c; NULL: nothing waits there */
+	bool at_rest;                          /* nothing is served, whatever the front-end says */
 	struct balloon_progress progress;
 	struct balloon_shared shared;
 	struct balloon_queue queues[BALLOON_QUEUES];
@@ -115,6 +117,13 @@ void balloon_device_clear_account(struct balloon_device *d);
 void balloon_account_changed(struct balloon_device *d, const struct ledger *ledger);
 /* The driver has said how many pages it has, and that is more than the ledger. */
 void balloon_account_adopt(struct balloon_device *d);
+
+/* A ledger for @memory, which knows what @before does; where the host wants it. */
+UMBRA_MUST_CHECK int balloon_ledger_make(struct balloon_device *d, const struct memory *memory,
+					 const struct ledger *before, struct ledger **out,
+					 struct umbra_error *err);
+/* Forget what was read and not believed. */
+void balloon_device_disinherit(struct balloon_device *d);
 
 /* Hooks of struct guest_rings_kind: balloon_ring.c. */
 struct served_ring *balloon_ring_at(struct guest_rings *g, unsigned int index);

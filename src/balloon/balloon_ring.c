@@ -48,8 +48,10 @@ void balloon_ring_start(struct guest_rings *g, struct served_ring *r, bool goes_
 
 bool balloon_ring_is_served(const struct guest_rings *g, const struct served_ring *r)
 {
-	(void)g;
-	return ((const struct balloon_queue *)(const void *)r)->kind != BALLOON_QUEUE_UNUSED;
+	const struct balloon_device *d = (const void *)g;
+
+	return !d->at_rest &&
+	       ((const struct balloon_queue *)(const void *)r)->kind != BALLOON_QUEUE_UNUSED;
 }
 
 void balloon_ring_pause(struct guest_rings *g, struct served_ring *r)
