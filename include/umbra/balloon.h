@@ -235,6 +235,13 @@ struct umbra_balloon_config {
 	/* Of the guest's memory, 1 to 100: what it shall keep to begin with, in place of
 	 * `target`; 0: see there.  It becomes a size when a driver is there. */
 	unsigned int target_percent;
+	/*
+	 * Keep in the service manager's fd store (NOTIFY_SOCKET) what the next program needs to
+	 * go on: the front-end's connection, its memory and rings, and what is in the balloon;
+	 * and begin with what it has kept (LISTEN_FDS, of which _create() takes those that are
+	 * ours).  For one balloon in a process.
+	 */
+	bool fd_store;
 };
 
 struct umbra_balloon;

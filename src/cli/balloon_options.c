@@ -156,6 +156,10 @@ static const struct option_row table[] = {
 	  "give nothing back: a device of the guest's has its memory\n"
 	  "pinned (VFIO, vDPA, RDMA, AF_XDP)",
 	  option_take_flag, PLACE(config.pinned) },
+	{ "--fd-store", NULL,
+	  "survive the end of this program: keep what the next one\n"
+	  "needs in the service manager's fd store",
+	  option_take_flag, PLACE(config.fd_store) },
 	{ "--report", NULL, "let the guest report free pages, and give them back", option_take_flag,
 	  PLACE(config.report) },
 	{ "--single-pages", NULL, "give memory back page by page, to compare", option_take_flag,

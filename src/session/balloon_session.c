@@ -28,6 +28,8 @@
 #include "base/sized.h"
 #include "host/discard_policy.h"
 #include "host/discarder.h"
+#include "host/mapping.h"
+#include "session/balloon_keep.h"
 #include "session/session.h"
 #include "umbra/balloon.h"
 
@@ -46,12 +48,15 @@ struct umbra_balloon {
 	void *opaque;
 	struct discard_policy policy;
 	char kept_reason_logged[UMBRA_ERROR_SIZE]; /* the thread's */
+	struct keep keep;                          /* the thread's */
+	bool comes_back; /* the thread's: nothing is served before the front-end is heard */
 
 	/* Under the session's lock: */
 	struct request aim, ask_stats, look; /* news */
 	struct umbra_balloon_target target;
-	uint64_t target_id;    /* of the last one; `info` may not show it yet */
-	struct memory *memory; /* of the guest, for who asks what the host holds of it */
+	uint64_t target_id;       /* of the last one; `info` may not show it yet */
+	uint64_t first_target_id; /* of the one to begin with */
+	struct memory *memory;    /* of the guest, for who asks what the host holds of it */
 	struct umbra_balloon_info info;
 	uint64_t looked_us; /* when the files were looked at last; 0: never */
 };
@@ -82,6 +87,13 @@ static uint64_t host_discard(struct balloon_host *host, struct balloon_discard *
 	return discarder_run(list, count);
 }
 
+static int host_make_room(struct balloon_host *host, uint64_t bytes, struct memory_region *room,
+			  struct umbra_error *err)
+{
+	(void)host;
+	return mapping_create_own(bytes, room, err);
+}
+
 /* On the worker's thread. */
 static void host_moved(struct balloon_host *host)
 {
@@ -91,6 +103,7 @@ static void host_moved(struct balloon_host *host)
 static const struct balloon_host_ops host_ops = {
 	.judge = host_judge,
 	.discard = host_discard,
+	.make_room = host_make_room,
 	.moved = host_moved,
 };
 
@@ -146,6 +159,10 @@ static int tend(struct session *s)
 	uint64_t now = clock_now_us(), next, wait;
 	unsigned int events;
 
+	if (u->comes_back && balloon_keep_is_heard(s)) {
+		u->comes_back = false;
+		balloon_keep_serve(u->device);
+	}
 	events = balloon_device_step(u->device, &next);
 	session_show(s);
 	kept_tell(u);
@@ -159,6 +176,7 @@ static int tend(struct session *s)
 		}
 		next = MIN(next, u->stats_asked_us + u->stats_us);
 	}
+	balloon_keep_write(&u->keep, s, u->device);
 	if (next == UINT64_MAX)
 		return -1;
 	wait = next > now ? (next - now + 999) / 1000 : 0;
@@ -200,15 +218,43 @@ static void look_serve(struct request *r)
 	pthread_mutex_unlock(&u->session.lock);
 }
 
+static void message_comes(struct session *s)
+{
+	keep_begin_message(&balloon_of_session(s)->keep);
+}
+
+/* The next program finds all at rest. */
+static void retire(struct session *s)
+{
+	struct umbra_balloon *u = balloon_of_session(s);
+
+	if (!u->keep.state.host)
+		return;
+	balloon_device_rest(u->device);
+	balloon_keep_write(&u->keep, s, u->device);
+	keep_end(&u->keep);
+}
+
 static const struct session_kind balloon_kind = {
 	.tend = tend,
 	.show = show,
+	.message_comes = message_comes,
+	.retire = retire,
 };
 
 /* --- from outside ------------------------------------------------------------------- */
 
 int umbra_balloon_run(struct umbra_balloon *balloon, struct umbra_error *err)
 {
+	balloon->comes_back =
+		balloon_keep_go_on(&balloon->keep, &balloon->session, balloon->device);
+	if (balloon->comes_back) {
+		pthread_mutex_lock(&balloon->session.lock);
+		/* Who has set a target since means that. */
+		if (balloon->target_id == balloon->first_target_id)
+			balloon->target = balloon_device_wish(balloon->device, &balloon->target_id);
+		pthread_mutex_unlock(&balloon->session.lock);
+	}
 	return session_run(&balloon->session, err);
 }
 
@@ -381,7 +427,7 @@ static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_conf
 	};
 	for (unsigned int i = 0; i < config->only_count; i++)
 		device->only[i] = config->only[i];
-	u->target_id = config->target.bytes || config->target_percent ? 1 : 0;
+	u->first_target_id = u->target_id = config->target.bytes || config->target_percent ? 1 : 0;
 	u->host.device = session_host(&u->session);
 	u->host.ops = &host_ops;
 	u->stats_us = config->stats_ms * UINT64_C(1000);
@@ -394,8 +440,18 @@ static int balloon_init(struct umbra_balloon *u, const struct umbra_balloon_conf
 	rc = balloon_device_create(&u->host, device, &u->device, err);
 	if (rc)
 		return rc;
-	return session_open(&u->session, &balloon_kind, balloon_device_virtio(u->device), &session,
-			    err);
+	if (config->fd_store) {
+		rc = keep_open(&u->keep, err);
+		if (rc)
+			return rc;
+	}
+	rc = session_open(&u->session, &balloon_kind, balloon_device_virtio(u->device), &session,
+			  err);
+	if (!rc && config->fd_store && u->session.front.is_only)
+		return error_set(err, -EINVAL,
+				 "a connection that was given cannot be kept for the next program; "
+				 "expected a path, or a socket that listens");
+	return rc;
 }
 
 int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra_balloon **out,
@@ -414,6 +470,7 @@ int umbra_balloon_create(const struct umbra_balloon_config *config, struct umbra
 	u = calloc(1, sizeof(*u));
 	if (!u)
 		return error_set(err, -ENOMEM, "no memory for a device");
+	u->keep = KEEP_NOTHING;
 	u->aim.serve = aim_serve;
 	u->ask_stats.serve = ask_stats_serve;
 	u->look.serve = look_serve;
@@ -434,6 +491,7 @@ void umbra_balloon_destroy(struct umbra_balloon **balloon)
 		return;
 	balloon_device_destroy(&u->device);
 	session_close(&u->session);
+	keep_close(&u->keep);
 	memory_unref(&u->memory);
 	discard_policy_fini(&u->policy);
 	free(u);

@@ -57,6 +57,16 @@ int front_end_serve(struct front_end *front, struct virtio_device *device, int e
 	return rc;
 }
 
+int front_end_inherit_served(struct front_end *front, struct record *in,
+			     struct virtio_device *device, int end_fd, struct umbra_error *err)
+{
+	int rc = vhost_user_server_inherit(in, device, end_fd, &front->server, err);
+
+	if (!rc)
+		front->state = FRONT_END_SERVED;
+	return rc;
+}
+
 bool front_end_has_gone(const struct front_end *front)
 {
 	return front->state != FRONT_END_ABSENT && peer_has_gone(connection_fd(front));

@@ -56,6 +56,12 @@ bool front_end_come(struct front_end *front, bool is_readable);
 UMBRA_MUST_CHECK int front_end_serve(struct front_end *front, struct virtio_device *device,
 				     int end_fd, struct umbra_error *err);
 
+/* There is one that a program before us has served, with what it was told: ABSENT to SERVED.
+ * Errors of vhost_user_server_inherit(). */
+UMBRA_MUST_CHECK int front_end_inherit_served(struct front_end *front, struct record *in,
+					      struct virtio_device *device, int end_fd,
+					      struct umbra_error *err);
+
 /* Has the one that is there closed its end? */
 bool front_end_has_gone(const struct front_end *front);
 

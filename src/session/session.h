@@ -63,6 +63,9 @@ struct session_kind {
 	/* Renew the picture.  Under the lock. */
 	void (*show)(struct session *s);
 
+	/* A message of the front-end is about to be read. */
+	void (*message_comes)(struct session *s);
+
 	/* The program ends, and rings may run: bring them to rest. */
 	void (*retire)(struct session *s);
 

@@ -442,8 +442,11 @@ static bool backend_dispatch(struct session *s, const struct pollfd *fds, unsign
 static void front_receive(struct session *s)
 {
 	struct umbra_error err = { "" };
-	int rc = vhost_user_server_receive(s->front.server, &err);
+	int rc;
 
+	if (s->kind->message_comes)
+		s->kind->message_comes(s);
+	rc = vhost_user_server_receive(s->front.server, &err);
 	if (rc < 0 && rc != -ECANCELED && !session_is_ending(s))
 		log_error("%s; it is disconnected", err.text);
 	if (still_together(s) && rc <= 0)

@@ -21,6 +21,7 @@ file here:
 	BalloonDriver	the project's driver in a guest
 	SilentFiles	a simulated file server that stops answering
 	Frontend	a front-end and driver of our own, for the real balloon device
+	SimulatedServiceManager	an fd store that outlives the program under test
 	SimulatedVmm, SimulatedBackend	peers that do what real ones will not (peers.py)
 	BlkBack, DiskVmm	a disk that goes wrong at a chosen step, and a driver for it
 
@@ -45,6 +46,7 @@ from .ping import Ping
 from .peers import SimulatedBackend, SimulatedVmm
 from .qemu import Qemu
 from .qmp import QmpClient, QmpError
+from .service_manager import SimulatedServiceManager
 from .silent_files import SilentFiles
 from .simulated_balloon import SimulatedBalloon
 from .stream import Stream
@@ -57,6 +59,6 @@ __all__ = [
     "Backend", "BalloonDriver", "Bed", "BlkBack", "Deadline", "DiskVmm",
     "DpdkBackend", "DpdkFrontend", "Files", "Fio", "Frontend", "Passt", "Ping",
     "Qemu", "QmpClient", "QmpError", "SilentFiles", "SimulatedBackend",
-    "SimulatedBalloon", "SimulatedVmm", "Stream", "TimedOut", "Umbra",
-    "UmbraBalloon", "Uml", "Virtiofsd", "procfs", "wait_until",
+    "SimulatedBalloon", "SimulatedServiceManager", "SimulatedVmm", "Stream",
+    "TimedOut", "Umbra", "UmbraBalloon", "Uml", "Virtiofsd", "procfs", "wait_until",
 ]

@@ -11,7 +11,7 @@ class Process:
     """A program in a process group of its own, so that it can be ended with
     all its children.  Standard output and standard error go to the log."""
 
-    def __init__(self, name, argv, log, env=None, console=False):
+    def __init__(self, name, argv, log, env=None, console=False, pass_fds=()):
         """With console, standard input and output are pipes for the caller,
         who is then also the one to write the log."""
         self.name = name
@@ -28,6 +28,7 @@ class Process:
                 stderr=sink,
                 env={**os.environ, **(env or {})},
                 start_new_session=True,
+                pass_fds=pass_fds,
                 bufsize=0)
 
     @property

@@ -19,10 +19,11 @@ FINDING = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|"
 class UmbraProgram:
     """Any `umbra COMMAND` with a socket for the VM and a control socket."""
 
-    def __init__(self, bed, name, command, *options, connect=None):
+    def __init__(self, bed, name, command, *options, connect=None, manager=None):
         """The command is a word, or the path of a program of its own.  With connect, a path
-        where a VMM listens, or will."""
+        where a VMM listens, or will.  With manager, it is started by one."""
         program = [command] if isinstance(command, Path) else [bed.program, command]
+        before, env, fds = manager.start() if manager else ([], {}, ())
         self.bed = bed
         self.name = name
         self.connects = connect is not None
@@ -32,10 +33,10 @@ class UmbraProgram:
         assert program[0].exists(), f"{program[0]} is not built"
         self.process = bed.start(Process(
             name,
-            [*program,
+            [*before, *program,
              f"--{'connect' if self.connects else 'socket-path'}={self.socket}",
              f"--control={self.control}", f"--name={name}", *options],
-            bed.log(name)), stop=self._finish)
+            bed.log(name), env=env, pass_fds=fds), stop=self._finish)
         wait_until(self._ready, f"{name} to listen on its two sockets")
         self.qmp = QmpClient(self.control)
 
@@ -179,8 +180,8 @@ class UmbraBalloon(UmbraProgram):
 
     device_id = BALLOON
 
-    def __init__(self, bed, *options, name="b0", connect=None):
-        super().__init__(bed, name, "balloon", *options, connect=connect)
+    def __init__(self, bed, *options, name="b0", connect=None, manager=None):
+        super().__init__(bed, name, "balloon", *options, connect=connect, manager=manager)
 
     def query(self):
         """As of now.  (While the device's thread does not come to it within a tenth of a
