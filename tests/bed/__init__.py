@@ -13,6 +13,7 @@ file here:
 	Uml		a User Mode Linux guest: native speed, one CPU
 	Qemu		a QEMU guest under software emulation: firmware, PCI, two CPUs
 	Fio		verified load on a guest's disk
+	Generations	the same, by a program that notices a write which lands late
 	Files		verified load on a guest's shared file system
 	Stream		verified load on a guest's TCP connection to the host
 	Ping		verified load on a guest's network, each packet counted
@@ -41,6 +42,7 @@ from .dpdk import DpdkBackend, DpdkFrontend
 from .files import Files
 from .fio import Fio
 from .frontend import Frontend
+from .generations import Generations
 from .passt import Passt
 from .ping import Ping
 from .peers import SimulatedBackend, SimulatedVmm
@@ -57,7 +59,7 @@ from .wait import Deadline, TimedOut, wait_until
 
 __all__ = [
     "Backend", "BalloonDriver", "Bed", "BlkBack", "Deadline", "DiskVmm",
-    "DpdkBackend", "DpdkFrontend", "Files", "Fio", "Frontend", "Passt", "Ping",
+    "DpdkBackend", "DpdkFrontend", "Files", "Fio", "Frontend", "Generations", "Passt", "Ping",
     "Qemu", "QmpClient", "QmpError", "SilentFiles", "SimulatedBackend",
     "SimulatedBalloon", "SimulatedServiceManager", "SimulatedVmm", "Stream",
     "TimedOut", "Umbra", "UmbraBalloon", "Uml", "Virtiofsd", "procfs", "wait_until",

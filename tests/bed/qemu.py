@@ -9,7 +9,7 @@ for network cards and file systems, and a generic one.
 import os
 import subprocess
 
-from . import initramfs, kernel, tools, trixie
+from . import generations, initramfs, kernel, tools, trixie
 from .guest import HOST_SETUP, Guest
 from .procfs import allocated
 from .qmp import QmpClient
@@ -199,7 +199,8 @@ def _linux(bed, name, linux, drivers, modules, parameters):
     needed = initramfs.module_files(
         found.modules, ["virtio_pci", "virtio_blk", "virtio_console", *drivers])
     return ["-kernel", found.image,
-            "-initrd", initramfs.build(bed.cache, needed, SETUP, modules),
+            "-initrd", initramfs.build(bed.cache, needed, SETUP, modules,
+                                       [generations.program(bed)]),
             "-append", " ".join(["console=ttyS0 quiet panic=-1 mitigations=off "
                                  "bed_console=hvc0", *parameters]),
             # Under emulation the serial line loses characters of what we say

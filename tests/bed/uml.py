@@ -10,7 +10,7 @@ import os
 import signal
 from pathlib import Path
 
-from . import initramfs
+from . import generations, initramfs
 from .guest import HOST_SETUP, Guest
 from .procfs import pids_running
 from .virtio_id import BLOCK, FS, NET
@@ -39,7 +39,8 @@ class Uml(Guest):
         drivers = sorted({DRIVERS[device.device_id] for device in devices
                           if device.device_id in DRIVERS})
         image = initramfs.build(
-            bed.cache, initramfs.module_files(MODULES, drivers), SETUP, modules)
+            bed.cache, initramfs.module_files(MODULES, drivers), SETUP, modules,
+            [generations.program(bed)])
         super().__init__(
             bed, name,
             ["linux.uml", f"mem={memory}", f"initrd={image}", "root=/dev/ram0",
