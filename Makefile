@@ -120,9 +120,8 @@ check-valgrind: build
 
 check-docs: build
 	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' ':!kmod')
-	mandoc -Tlint -Wwarning docs/man/*.[0-9]
 	scripts/check-house --build=$(BUILD)
-	$(PYTEST) -q tests/house
+	$(PYTEST) -q tests/house tests/cli/test_manual.py
 	$(PYTEST) -qq --collect-only $(GUEST_TESTS) $(BALLOON_TESTS) $(VDPA_TESTS) >/dev/null
 
 check-proof: deps
