@@ -18,7 +18,7 @@ FUZZ_LEISURE_SECONDS := 3600
 BENCH_ROUNDS := 5
 
 .PHONY: help all deps build demo check check-code check-machines check-unit check-sanitizers check-threads \
-	check-valgrind check-proof check-fuzz check-guests check-balloon check-vdpa check-docs fuzz proof-long \
+	check-valgrind check-proof check-fuzz check-guests check-balloon check-vdpa check-docs fuzz proof-long soak \
 	bench-ring bench-shadow bench-balloon draw-balloon install format clean
 
 all: build
@@ -39,6 +39,7 @@ help:
 	@echo 'make check-vdpa       the shadow before real vDPA devices, in an emulated guest'
 	@echo 'make fuzz             each fuzz target for FUZZ_LEISURE_SECONDS=$(FUZZ_LEISURE_SECONDS)'
 	@echo 'make proof-long       the models with wider bounds (up to 8 GiB)'
+	@echo 'make soak             the storms of docs/reliability.md, some hundreds of rounds each (an hour)'
 	@echo 'make bench-ring       ring benchmark into $(BUILD)/bench/ring.jsonl'
 	@echo 'make bench-shadow     disk benchmark into $(BUILD)/bench/shadow.jsonl'
 	@echo 'make bench-balloon    balloon benchmark into $(BUILD)/bench/balloon.jsonl (15 to 25 minutes)'
@@ -135,6 +136,12 @@ check-fuzz: build-fuzz
 
 fuzz: build-fuzz
 	scripts/fuzz build-fuzz $(FUZZ_LEISURE_SECONDS)
+
+# What each storm did is a line of $(BUILD)/soak.jsonl, once it has held to its end.
+soak: build
+	@rm -f $(BUILD)/soak.jsonl
+	UMBRA_SOAK=$(abspath $(BUILD))/soak.jsonl $(PYTEST) tests/guest/test_storms.py
+	@cat $(BUILD)/soak.jsonl
 
 check-guests: build
 	$(PYTEST) $(GUEST_TESTS)
