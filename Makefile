@@ -19,7 +19,7 @@ BENCH_ROUNDS := 5
 
 .PHONY: help all deps build demo check check-code check-machines check-unit check-sanitizers check-threads \
 	check-valgrind check-proof check-fuzz check-guests check-balloon check-vdpa check-docs fuzz proof-long soak \
-	bench-ring bench-shadow bench-balloon draw-balloon install format clean
+	bench-ring bench-shadow bench-returns bench-balloon draw-balloon install format clean
 
 all: build
 
@@ -42,6 +42,7 @@ help:
 	@echo 'make soak             the storms of docs/reliability.md, some hundreds of rounds each (an hour)'
 	@echo 'make bench-ring       ring benchmark into $(BUILD)/bench/ring.jsonl'
 	@echo 'make bench-shadow     disk benchmark into $(BUILD)/bench/shadow.jsonl'
+	@echo 'make bench-returns    how long a guest waits for a back-end that returns'
 	@echo 'make bench-balloon    balloon benchmark into $(BUILD)/bench/balloon.jsonl (15 to 25 minutes)'
 	@echo 'make draw-balloon     take these figures over into docs/, and draw them'
 	@echo 'make install          install the program, the library and the manual (DESTDIR, PREFIX)'
@@ -160,6 +161,10 @@ bench-ring: build
 bench-shadow: build
 	@mkdir -p $(BUILD)/bench
 	/usr/bin/python3 bench/shadow.py --rounds=$(BENCH_ROUNDS) --output=$(BUILD)/bench/shadow.jsonl
+
+bench-returns: build
+	@mkdir -p $(BUILD)/bench
+	/usr/bin/python3 bench/returns.py --output=$(BUILD)/bench/returns.jsonl
 
 bench-balloon: build
 	@mkdir -p $(BUILD)/bench
