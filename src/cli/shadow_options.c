@@ -124,17 +124,17 @@ static const struct option_row table[] = {
 	  take_shadow, PLACE(config.mode), .words = mode_words },
 	{ "--reconnect", NULL,
 	  "hold the guest's requests while the back-end is away, and\n"
-	  "go on with the next one; always shadowed then (needs\n"
-	  "--device-type)",
+	  "go on with the next one; always shadowed then (it needs\n"
+	  "a --device-type)",
 	  option_take_flag, PLACE(config.reconnect) },
 	{ "--device-type", "TYPE",
 	  "what the back-end is: block, scsi, net, fs, vsock, gpu,\n"
 	  "input, console or other",
 	  take_device_type, PLACE(config.device_type), .words = type_words },
-	{ "--on-loss", "replay|reset|hold",
-	  "what becomes of requests that a lost back-end had: given\n"
-	  "again, or the guest has to reset its device, or you are\n"
-	  "asked; by default what is right for the type",
+	{ "--on-loss", "RULE",
+	  "what becomes of requests that a lost back-end had:\n"
+	  "replay: given again; reset: the guest has to reset its\n"
+	  "device; hold: you are asked (default: by the type)",
 	  take_on_loss, PLACE(config.on_loss), .words = loss_words },
 	{ "--name", "ID", "the device's name on the control socket (" NAME ")",
 	  device_options_take_name, PLACE(common.name) },
