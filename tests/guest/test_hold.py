@@ -82,3 +82,35 @@ def test_a_guest_that_has_gone_is_not_waited_for(bed):
     backend.kill()
     umbra.wait_state("held")
     umbra.terminate()
+
+
+@pytest.mark.parametrize("mode, disk", [pytest.param("auto", {}, id="auto-fast"),
+                                        pytest.param("on", {"rate": 2000}, id="on-2000-a-second")])
+def test_a_disk_is_taken_down_by_hand_under_a_verifying_guest(bed, mode, disk):
+    """Of a device that bears no loss: nothing is done twice, and nothing is lost."""
+    backend = bed.backend(**disk)
+    umbra = bed.umbra(backend, shadow=mode)
+    guest = bed.uml(umbra)
+    load = Fio(guest).start().wait_progress()
+    runs = umbra.state()
+    for times in range(1, 5):
+        umbra.qmp.execute("hold")
+        status = umbra.status()
+        assert (status["state"], status["held-requests"]) == ("held", 0)
+        backend.kill()
+        if times % 2:
+            umbra.qmp.execute("release")
+            umbra.wait_held_up("attempts", "No such file", "refused")
+            backend.start()
+        else:
+            backend.start()
+            umbra.qmp.execute("release")
+        umbra.wait_state(runs)
+        load.wait_progress(200)
+        if mode == "auto" and times % 2 == 0:
+            umbra.shadow(runs != "shadowed")
+            runs = umbra.state()
+    load.stop()
+    holds = umbra.vhost()["holds"]
+    assert (holds["count"], holds["replayed"]) == (4, 0)
+    assert guest.poweroff() == 0
