@@ -124,6 +124,10 @@ struct umbra_shadow_config {
 	bool reconnect;
 	uint32_t device_type;
 	enum umbra_on_loss on_loss;
+	/* How long a device is UMBRA_DEVICE_HELD at most, s, whether its back-end was lost or it is
+	 * held by hand; then that counts as lost, and the front-end is disconnected.  0: for ever.
+	 */
+	uint32_t hold_limit_s;
 };
 
 struct umbra_shadow_device;
@@ -363,9 +367,10 @@ struct umbra_shadow_info {
 	uint64_t holds;         /* how often the device was held */
 	uint64_t replayed;      /* such requests, given to another back-end */
 	uint64_t last_hold_us, longest_hold_us; /* from the loss until queues ran again */
-	bool held_by_hand; /* until umbra_shadow_device_release() no back-end is looked for */
-	uint64_t held_us;  /* UMBRA_DEVICE_HELD, or by hand: for how long */
-	uint64_t dropped;  /* packets to be sent that a lost back-end had, lost as on a wire */
+	bool held_by_hand;      /* until umbra_shadow_device_release() no back-end is looked for */
+	uint64_t held_us;       /* UMBRA_DEVICE_HELD, or by hand: for how long */
+	uint64_t dropped;       /* packets to be sent that a lost back-end had, lost as on a wire */
+	uint64_t hold_limit_us; /* of UMBRA_DEVICE_HELD; 0: none */
 };
 
 /*

@@ -66,6 +66,7 @@ void show_status(const json_t *status)
 	show_optional(status, "held-requests");
 	show_optional(status, "held-by-hand");
 	show_optional(status, "held-ms");
+	show_optional(status, "hold-limit-ms");
 	show_optional(status, "shadow");
 	show_optional(status, "shadowed");
 	show_optional(status, "shadow-wanted");

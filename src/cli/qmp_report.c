@@ -49,6 +49,12 @@ static json_t *with_hold(json_t *status, const struct umbra_shadow_info *info,
 				 "attempts", json_number(backend->attempts), "pause-ms",
 				 json_number(backend->pause_ms));
 
+	if (hold && info->hold_limit_us &&
+	    json_object_set_new(hold, "hold-limit-ms",
+				json_integer(json_number(info->hold_limit_us / 1000)))) {
+		json_decref(hold);
+		hold = NULL;
+	}
 	if (!status || !hold || json_object_update(status, hold)) {
 		json_decref(status);
 		status = NULL;

@@ -18,10 +18,11 @@
 #include "cli/options.h"
 #include "umbra/ring.h"
 
-#define DEADLINE_MAX_MS 3600000u /* an hour; longer is a typing error */
-#define THREADS_MAX 64u          /* more are refused by the device */
-#define LISTEN "listen:"         /* of --backend */
-#define NAME "shadow0"           /* without --name */
+#define DEADLINE_MAX_MS 3600000u   /* an hour; longer is a typing error */
+#define HOLD_LIMIT_MAX_S 31536000u /* a year */
+#define THREADS_MAX 64u            /* more are refused by the device */
+#define LISTEN "listen:"           /* of --backend */
+#define NAME "shadow0"             /* without --name */
 
 /* In the order of enum umbra_shadow_mode. */
 static const char *const mode_words[] = { "auto", "on", "off", NULL };
@@ -127,6 +128,10 @@ static const struct option_row table[] = {
 	  "go on with the next one; always shadowed then (it needs\n"
 	  "a --device-type)",
 	  option_take_flag, PLACE(config.reconnect) },
+	{ "--hold-limit", "SECONDS",
+	  "how long a device is held at most, before its back-end\n"
+	  "counts as lost (no limit)",
+	  option_take_number, PLACE(config.hold_limit_s), 1, HOLD_LIMIT_MAX_S },
 	{ "--device-type", "TYPE",
 	  "what the back-end is: block, scsi, net, fs, vsock, gpu,\n"
 	  "input, console or other",

@@ -79,6 +79,8 @@ UMBRA_MUST_CHECK int shadow_device_settle_loss(struct shadow_device *d, enum umb
 void shadow_device_backend_is_dead(struct shadow_device *d);
 /* HELD: since when, of the host's time. */
 uint64_t shadow_device_held_since_us(const struct shadow_device *d);
+/* HELD: nobody waits any longer, for @why: BACKEND_LOST. */
+void shadow_device_end_hold(struct shadow_device *d, const struct umbra_error *why);
 /*
  * The operator's hold: shadow_by_hand.c.  0: the device is HELD, and its back-end can be
  * destroyed.  -ETIME: the back-end did not give its rings back in time, and all goes on as before.

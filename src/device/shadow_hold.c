@@ -95,6 +95,14 @@ void shadow_hold_on(struct shadow_device *d, const struct umbra_error *why)
 	shadow_state_note(d, DEVICE_LOST, why->text);
 }
 
+void shadow_device_end_hold(struct shadow_device *d, const struct umbra_error *why)
+{
+	if (!shadow_is_held(d))
+		return;
+	shadow_lanes_discard(d);
+	shadow_state_note(d, DEVICE_LOST, why->text);
+}
+
 uint64_t shadow_device_held_since_us(const struct shadow_device *d)
 {
 	return d->hold.since_us;

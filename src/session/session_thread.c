@@ -404,8 +404,14 @@ static bool still_together(struct session *s)
 {
 	struct umbra_error lost = { "" };
 
-	if (s->back.state != BACK_END_THERE)
+	if (s->back.state == BACK_END_NEEDLESS)
 		return true;
+	if (s->back.state != BACK_END_THERE) {
+		/* It was held, and is no longer. */
+		if (s->kind->has_lost_backend(s, &lost))
+			part(s, &lost);
+		return s->front.state == FRONT_END_SERVED;
+	}
 	if (s->back.given_up.text[0]) {
 		log_info("%s", s->back.given_up.text);
 		part(s, NULL);

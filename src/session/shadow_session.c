@@ -15,6 +15,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <linux/virtio_ids.h>
 #include <poll.h>
 #include <stdio.h>
@@ -56,6 +57,7 @@ struct umbra_shadow_device {
 	void (*on_event)(void *opaque, const struct umbra_event *event);
 	void *opaque;
 	enum umbra_device_state mode_told; /* by the log; never SWITCHING */
+	uint64_t hold_limit_us;            /* 0: none */
 	uint64_t by_hand_us;    /* since when no back-end is wanted; 0: one is.  Written under the
 				   session's lock, and so is: */
 	uint64_t held_since_us; /* 0: it is not */
@@ -306,12 +308,43 @@ static void asked_forget(struct request *r)
 
 /* --- its session ------------------------------------------------------------ */
 
+/* If the device is held: how long until that has an end, ms; -1: for ever, or it is not. */
+static int hold_left_ms(const struct umbra_shadow_device *u)
+{
+	const uint64_t now = clock_now_us();
+	uint64_t end;
+
+	if (!u->hold_limit_us || shadow_device_state(u->device) != UMBRA_DEVICE_HELD)
+		return -1;
+	end = shadow_device_held_since_us(u->device) + u->hold_limit_us;
+	return now >= end ? 0 : (int)MIN((end - now + 999) / 1000, (uint64_t)INT_MAX);
+}
+
+static void hold_end(struct umbra_shadow_device *u)
+{
+	struct umbra_error why;
+
+	error_set(&why, -ECONNRESET,
+		  "no back-end has come for %" PRIu64 " s, for which the device is held at most "
+		  "(--hold-limit)",
+		  u->hold_limit_us / 1000000u);
+	shadow_device_end_hold(u->device, &why);
+}
+
 static int tend(struct session *s)
 {
-	struct shadow_device *d = device_of_session(s)->device;
+	struct umbra_shadow_device *u = device_of_session(s);
+	int tend_ms, left_ms = hold_left_ms(u);
 
-	shadow_device_tend(d);
-	return shadow_device_tend_ms(d);
+	if (!left_ms) {
+		hold_end(u);
+		left_ms = -1;
+	}
+	shadow_device_tend(u->device);
+	tend_ms = shadow_device_tend_ms(u->device);
+	if (tend_ms < 0 || left_ms < 0)
+		return MAX(tend_ms, left_ms);
+	return MIN(tend_ms, left_ms);
 }
 
 static void show(struct session *s)
@@ -322,6 +355,7 @@ static void show(struct session *s)
 	shadow_device_info(u->device, &u->picture);
 	info->frontends = s->frontends;
 	info->held_by_hand = u->by_hand_us;
+	info->hold_limit_us = u->hold_limit_us;
 	u->held_since_us = info->state == UMBRA_DEVICE_HELD ? shadow_device_held_since_us(u->device)
 							    : u->by_hand_us;
 	back_end_show(&s->back, &u->picture.backend);
@@ -720,6 +754,7 @@ static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_
 	u->host.ops = &host_ops;
 	u->on_event = config->on_event;
 	u->opaque = config->opaque;
+	u->hold_limit_us = config->hold_limit_s * UINT64_C(1000000);
 	rc = shadow_device_create(&u->host, config->reconnect ? UMBRA_SHADOW_ON : config->mode,
 				  session.deadline_ms, &u->device);
 	if (rc)

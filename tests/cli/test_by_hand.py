@@ -305,3 +305,39 @@ def test_a_next_one_that_dies_in_its_greeting_leaves_the_device_held(bed, mode):
     bench.umbra.wait_held_up("No such file", "refused", "closed")
     bench.disk.start()
     bench.goes_on()
+
+
+# An end.
+
+def test_a_limit_is_said_before_and_is_not_one_of_a_device_that_goes_on(bed, mode):
+    bench = Bench(bed, mode, umbra=["--hold-limit=86400"])
+    assert "hold-limit-ms" not in bench.umbra.status()
+    bench.hold()
+    assert bench.umbra.status()["hold-limit-ms"] == 86400000
+    bench.disk.restart()
+    bench.release()
+    bench.goes_on()
+
+
+@pytest.mark.parametrize("loss", [False, True])
+def test_when_the_limit_is_over_it_is_as_if_nothing_had_been_held(bed, loss):
+    bench = Bench(bed, umbra=[*RECONNECT, "--hold-limit=1"])
+    bench.write(3)
+    bench.disk.process.kill() if loss else bench.hold()
+    bench.vmm.wait_end()
+    status = bench.umbra.wait_state("backend-lost")
+    assert status["reason"] == \
+        "no back-end has come for 1 s, for which the device is held at most (--hold-limit)"
+    if loss:
+        assert "held-by-hand" not in status
+        bench.disk.start()
+    else:
+        assert status["held-by-hand"] is True
+        bench.vmm = DiskVmm(bed, bench.umbra)
+        wait_until(lambda: "the VMM waits" in bench.umbra.status()["reason"], "it to wait")
+        bench.vmm.leave()
+        wait_until(lambda: "no VMM" in bench.umbra.status()["reason"], "umbra to see it go")
+        bench.disk.restart()
+        bench.release()
+    bench.boot()
+    bench.goes_on()

@@ -395,6 +395,25 @@ static void a_loss_that_is_held_is_the_operators_from_then_on(void **state)
 	sim_free(sim);
 }
 
+static void one_that_nobody_waits_for_any_longer_is_lost(void **state)
+{
+	const struct umbra_error why = { "simulated: it is over" };
+
+	(void)state;
+	for (size_t w = 0; w < ARRAY_SIZE(ways); w++) {
+		struct sim *sim = boot(&ways[w], NO_TYPE);
+
+		shadow_device_end_hold(sim->device, &why); /* it is not held */
+		runs(sim, &ways[w]);
+		hold(sim);
+		request(sim, 0, 1);
+		shadow_device_end_hold(sim->device, &why);
+		is(sim, UMBRA_DEVICE_BACKEND_LOST);
+		says(sim, "simulated: it is over");
+		sim_free(sim);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -411,6 +430,7 @@ int main(void)
 		cmocka_unit_test(one_that_has_less_leaves_it_held),
 		cmocka_unit_test(a_front_end_is_served_while_it_is_held),
 		cmocka_unit_test(a_loss_that_is_held_is_the_operators_from_then_on),
+		cmocka_unit_test(one_that_nobody_waits_for_any_longer_is_lost),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
