@@ -17,14 +17,16 @@
  * The seed is printed.  It settles what guest and back-end do, not when the child is hit.
  */
 #include <inttypes.h>
-#include <sched.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "random.h"
@@ -39,6 +41,7 @@ static struct {
 	bool has_stopped;  /* the child stands at its store */
 	uint32_t asked;    /* the back-end of the shadow ring of this life is to stop, ... */
 	uint32_t answered; /* ... and has */
+	uint32_t moves;    /* either of both has done something; a futex */
 } * said;
 static uint64_t seed;
 static unsigned int life;
@@ -48,6 +51,29 @@ void world_failed(const char *what, int line)
 	fprintf(stderr, "flight_kill: line %d: not so: %s (seed %" PRIu64 ", life %u)\n", line,
 		what, seed, life);
 	_exit(1);
+}
+
+/*
+ * Who finds nothing to do sleeps until the other has done something.  (To yield instead gives, on a
+ * busy machine, a turn to all others each time: and a round takes thousands.)  That
+ * it looks again after a millisecond is for the other's death, and for what both wait for in vain.
+ */
+static void wait_for_move(uint32_t seen)
+{
+	const struct timespec moment = { .tv_nsec = 1000000 };
+
+	(void)syscall(SYS_futex, &said->moves, FUTEX_WAIT, seen, &moment, NULL, 0);
+}
+
+static void note_move(void)
+{
+	(void)__atomic_fetch_add(&said->moves, 1, __ATOMIC_SEQ_CST);
+	(void)syscall(SYS_futex, &said->moves, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+static uint32_t moves_seen(void)
+{
+	return __atomic_load_n(&said->moves, __ATOMIC_SEQ_CST);
 }
 
 /* ---- the child ---------------------------------------------------------------------- */
@@ -64,6 +90,7 @@ static void child_step(void)
 
 	if (++stores == stop_at) {
 		__atomic_store_n(&said->has_stopped, true, __ATOMIC_RELEASE);
+		note_move();
 		for (;;)
 			(void)pause();
 	}
@@ -89,8 +116,14 @@ void step_store(void *p, unsigned int bytes, uint64_t v)
 static void backend_stop(void)
 {
 	__atomic_store_n(&said->asked, w->back_life, __ATOMIC_RELEASE);
-	while (__atomic_load_n(&said->answered, __ATOMIC_ACQUIRE) != w->back_life)
-		sched_yield();
+	note_move();
+	for (;;) {
+		uint32_t seen = moves_seen();
+
+		if (__atomic_load_n(&said->answered, __ATOMIC_ACQUIRE) == w->back_life)
+			break;
+		wait_for_move(seen);
+	}
 }
 
 /* Now and then the back-end ends in one of its ways.  It has come to the last shadow ring by then,
@@ -118,11 +151,14 @@ static _Noreturn void child_run(void)
 	else
 		shadow_make(&shadow, w);
 	for (;;) {
+		uint32_t seen = moves_seen();
 		bool moved = below(4) ? shadow_move(&shadow) : shadow_drain(&shadow);
 
 		restart();
-		if (!moved)
-			sched_yield();
+		if (moved)
+			note_move();
+		else
+			wait_for_move(seen);
 	}
 }
 
@@ -165,12 +201,13 @@ static bool backend_works(void)
 	if (asked != w->attached)
 		return true;
 	__atomic_store_n(&said->answered, asked, __ATOMIC_RELEASE);
+	note_move();
 	return false;
 }
 
 static uint32_t turn(uint32_t chains)
 {
-	uint32_t moved = 0;
+	uint32_t seen = moves_seen(), moved = 0;
 
 	for (uint32_t n = below(4); n && w->added < chains; n--)
 		moved += world_guest_add(w);
@@ -180,9 +217,10 @@ static uint32_t turn(uint32_t chains)
 			world_backend_complete(w, below(w->held_count));
 	}
 	moved += world_guest_get(w);
-	/* On a busy machine each time gives a turn to all others. */
-	if (!moved && below(8) == 0)
-		sched_yield();
+	if (moved)
+		note_move();
+	else if (below(8) == 0)
+		wait_for_move(seen);
 	return moved;
 }
 
@@ -201,7 +239,7 @@ static void round_run(uint16_t size, uint16_t back_size, unsigned int kills)
 		pid = child_start(stop);
 		/* A table is there before anything is taken: the first life is let begin. */
 		while (!life && !__atomic_load_n(&w->back_life, __ATOMIC_ACQUIRE))
-			sched_yield();
+			wait_for_move(moves_seen());
 		for (uint32_t turns = below(below(4) ? 20 : 200); turns; turns--)
 			(void)turn(WORLD_CHAINS_MOST);
 		while (stop && w->added < WORLD_CHAINS_MOST &&
