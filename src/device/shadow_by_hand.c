@@ -17,6 +17,10 @@
  * when it is lost cannot be held by force: a ring that is passed through, and requests of a device
  * of a type of which it is not known that they may be done twice.
  *
+ * A back-end whose type says that it knows something of its guest (loss_is_of_state()) takes that
+ * with it, drained or not: who holds it in order is refused and told so before anything is taken
+ * down, and by force the rings wait for the guest's reset, as after a loss.
+ *
  * If the back-end is lost while it is waited for, that is a loss as any other, and what can be
  * held is held.
  *
@@ -71,6 +75,11 @@ static int order_check(const struct shadow_device *d, struct umbra_error *err)
 	struct umbra_error why = { "" };
 	const struct virtio_ops *ops = d->backend->ops;
 
+	if (d->hold.type && loss_is_of_state(d->hold.type) && lanes_any(d->lanes, lane_runs))
+		return error_set(err, -EOPNOTSUPP,
+				 "a back-end of this type knows something of its guest, as files "
+				 "that are open, that the next one will not know, so that the "
+				 "guest has to reset its device then: force holds it all the same");
 	if (ops->check_hush && lanes_any(d->lanes, lane_is_passed) &&
 	    ops->check_hush(d->backend, &why))
 		return error_set(err, -EOPNOTSUPP,

@@ -264,6 +264,26 @@ static void by_force_nothing_is_lost_that_may_not_be_done_twice(void **state)
 	sim_free(sim);
 }
 
+/* Whoever takes it down hears before that the guest has to reset its device. */
+static void one_that_knows_something_of_its_guest_is_held_by_force_alone(void **state)
+{
+	struct sim *sim = boot(&ways[0], VIRTIO_ID_FS);
+
+	(void)state;
+	assert_int_equal(shadow_device_hold(sim->device, false, &err), -EOPNOTSUPP);
+	assert_non_null(strstr(err.text, "the guest has to reset its device"));
+	runs(sim, &ways[0]);
+	sim_serve(sim, 0, 1);
+	assert_int_equal(shadow_device_hold(sim->device, true, &err), 0);
+	is(sim, UMBRA_DEVICE_HELD);
+	sim_bury(sim);
+	shadow_device_backend_is_dead(sim->device);
+	shadow_device_release(sim->device);
+	assert_int_equal(shadow_device_return(sim->device, &sim->backend, &err), 0);
+	is(sim, UMBRA_DEVICE_BROKEN);
+	sim_free(sim);
+}
+
 static void a_kernel_device_is_not_held(void **state)
 {
 	struct sim *sim = sim_new(UMBRA_SHADOW_ON, SIZE, V1 | EVENT);
@@ -423,6 +443,7 @@ int main(void)
 		cmocka_unit_test(what_is_not_done_in_time_leaves_all_as_it_was),
 		cmocka_unit_test(by_force_it_is_a_loss_where_that_is_borne),
 		cmocka_unit_test(by_force_nothing_is_lost_that_may_not_be_done_twice),
+		cmocka_unit_test(one_that_knows_something_of_its_guest_is_held_by_force_alone),
 		cmocka_unit_test(a_kernel_device_is_not_held),
 		cmocka_unit_test(one_that_is_lost_while_it_is_waited_for_is_lost_as_ever),
 		cmocka_unit_test(
