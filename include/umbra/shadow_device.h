@@ -207,6 +207,13 @@ UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_save_control(struct umbra_sha
 								umbra_control_saved *done,
 								void *opaque);
 /*
+ * End the process of a vhost-user back-end, the one that is there or the one that was lost, with
+ * SIGKILL: for one that hangs.  -EOPNOTSUPP: which process it is cannot be told; -ESRCH: it has
+ * ended; -EPERM.  Any thread; it does not wait.
+ */
+UMBRA_API UMBRA_MUST_CHECK int umbra_shadow_device_kill_backend(struct umbra_shadow_device *device,
+								struct umbra_error *err);
+/*
  * The operator's word that the back-end that was lost writes no more: for one whose process does
  * not end, or is not known.  If it is wrong, the guest's data is at stake.
  * As of _switch(); -EINVAL: the device is not UMBRA_DEVICE_HELD.
@@ -306,6 +313,9 @@ struct umbra_backend_info {
 	 * before the next. */
 	uint64_t attempts;
 	uint32_t pause_ms;
+	/* While an answer of it is waited for: to what, and for how long. */
+	char unanswered[32];
+	uint64_t unanswered_us;
 };
 
 /* What a guest has said of one receive mode. */

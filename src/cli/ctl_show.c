@@ -58,6 +58,34 @@ static void show_optional(const json_t *object, const char *member)
 		show_member(member, object, member);
 }
 
+/* What there is to say of a back-end that is away, or does not answer, and what can be done. */
+static void show_offers(const json_t *status)
+{
+	const json_t *unanswered = json_object_get(status, "unanswered");
+	const json_t *requests = json_object_get(status, "held-requests");
+	const json_t *attempts = json_object_get(status, "attempts");
+
+	if (unanswered) {
+		fputs("The back-end has not answered ", stdout);
+		put_text(stdout, json_string_value(json_object_get(unanswered, "message")));
+		printf(" for %" JSON_INTEGER_FORMAT " ms; \"backend-kill\" ends it.\n",
+		       json_integer_value(json_object_get(unanswered, "ms")));
+	}
+	if (!requests)
+		return;
+	printf("The guest waits, and %" JSON_INTEGER_FORMAT
+	       " requests with it that the lost back-end may have done or not.\n",
+	       json_integer_value(requests));
+	if (json_integer_value(attempts))
+		printf("Another back-end was looked for %" JSON_INTEGER_FORMAT
+		       " times in vain, and is again after %" JSON_INTEGER_FORMAT " ms.\n",
+		       json_integer_value(attempts),
+		       json_integer_value(json_object_get(status, "pause-ms")));
+	else if (json_integer_value(requests))
+		puts("If the lost one still runs, \"backend-kill\" ends it; if it is known to write no "
+		     "more, \"backend-trust\" says so.");
+}
+
 void show_status(const json_t *status)
 {
 	show_member("name", status, "name");
@@ -74,6 +102,7 @@ void show_status(const json_t *status)
 	show_optional(status, "backend");
 	show_optional(status, "phase");
 	show_optional(status, "obstacle");
+	show_offers(status);
 }
 
 static void show_features(const char *label, const json_t *features)

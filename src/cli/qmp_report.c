@@ -63,6 +63,22 @@ static json_t *with_hold(json_t *status, const struct umbra_shadow_info *info,
 	return status;
 }
 
+/* What the back-end has not answered, while that is waited for. */
+static json_t *with_unanswered(json_t *status, const struct umbra_backend_info *backend)
+{
+	json_t *unanswered;
+
+	if (!backend->unanswered_us)
+		return status;
+	unanswered = json_pack("{s:o, s:I}", "message", json_text(backend->unanswered), "ms",
+			       json_number(backend->unanswered_us / 1000));
+	if (!status || json_object_set_new(status, "unanswered", unanswered)) {
+		json_decref(status);
+		status = NULL;
+	}
+	return status;
+}
+
 json_t *report_status(const char *name, const char *backend,
 		      const struct umbra_shadow_picture *picture)
 {
@@ -76,6 +92,7 @@ json_t *report_status(const char *name, const char *backend,
 			   info->shadow_wanted, "backend", backend_kind(backend, picture));
 	if (info->state == UMBRA_DEVICE_HELD || info->held_by_hand)
 		status = with_hold(status, info, umbra_shadow_picture_backend(picture));
+	status = with_unanswered(status, umbra_shadow_picture_backend(picture));
 	status = json_with_text(status, "reason", info->reason);
 	return json_with_text(status, "shadow-refused", info->shadow_refused);
 }

@@ -115,6 +115,17 @@ static int run_backend_trust(struct qmp_call *call)
 		call, umbra_shadow_device_trust(shadow->device, request_done_there, call->pending));
 }
 
+static int run_backend_kill(struct qmp_call *call)
+{
+	const struct qmp_shadow *shadow = call->target->subject;
+	struct umbra_error err = { "" };
+	int rc = umbra_shadow_device_kill_backend(shadow->device, &err);
+
+	if (rc)
+		return qmp_refuse(call, rc, QMP_GENERIC_ERROR, "%s", err.text);
+	return 0;
+}
+
 static int run_hold(struct qmp_call *call)
 {
 	const struct qmp_shadow *shadow = call->target->subject;
@@ -164,6 +175,7 @@ const struct qmp_command qmp_shadow_commands[] = {
 	  { { "name", JSON_STRING, true }, { "enable", JSON_TRUE, true } } },
 	{ "hold", run_hold, { { "force", JSON_TRUE, false } } },
 	{ "release", run_release, { { 0 } } },
+	{ "backend-kill", run_backend_kill, { { 0 } } },
 	{ "backend-trust", run_backend_trust, { { 0 } } },
 	{ "settle-loss", run_settle_loss, { { "how", JSON_STRING, true } } },
 	{ "x-save-control-state", run_save_control_queue, { { 0 } } },

@@ -3,13 +3,16 @@
 #include "host/peer_process.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "base/error.h"
 #include "base/fd.h"
 
 #ifndef SO_PEERPIDFD
@@ -77,6 +80,33 @@ void peer_process_forget(struct peer_process *p)
 {
 	fd_close(&p->pidfd);
 	*p = PEER_PROCESS_NONE;
+}
+
+void peer_process_copy(struct peer_process *to, const struct peer_process *from)
+{
+	fd_close(&to->pidfd);
+	*to = *from;
+	if (from->pidfd < 0)
+		return;
+	to->pidfd = fcntl(from->pidfd, F_DUPFD_CLOEXEC, 0);
+	if (to->pidfd < 0)
+		doubt(to, "there was no room for another file descriptor");
+}
+
+int peer_process_kill(const struct peer_process *p, struct umbra_error *err)
+{
+	if (!p->pid && p->pidfd < 0)
+		return error_set(err, -EOPNOTSUPP, "no process of a back-end is known%s%s",
+				 p->doubt[0] ? ": " : "", p->doubt);
+	if (p->pidfd < 0)
+		return error_set(err, -EOPNOTSUPP,
+				 "%s is not certainly the back-end's process, and is let live: %s",
+				 p->name, p->doubt);
+	if (peer_process_look(p) == PEER_PROCESS_ENDED)
+		return error_set(err, -ESRCH, "%s has ended already", p->name);
+	if (pidfd_send_signal(p->pidfd, SIGKILL, NULL, 0))
+		return error_set(err, -errno, "%s cannot be killed: %s", p->name, strerror(errno));
+	return 0;
 }
 
 enum peer_process_state peer_process_look(const struct peer_process *p)

@@ -29,6 +29,7 @@
 #include <sys/types.h>
 
 #include "host/peer.h"
+#include "umbra/error.h"
 
 enum peer_process_state {
 	PEER_PROCESS_UNKNOWN, /* nothing will be seen of it */
@@ -50,6 +51,11 @@ struct peer_process {
 void peer_process_meet(struct peer_process *p, int socket_fd);
 /* Back to PEER_PROCESS_NONE. */
 void peer_process_forget(struct peer_process *p);
+
+/* @to, which is one or PEER_PROCESS_NONE, is @from as well, with a pidfd of its own. */
+void peer_process_copy(struct peer_process *to, const struct peer_process *from);
+/* SIGKILL to just this process.  -EOPNOTSUPP: it is UNKNOWN; -ESRCH: it has ended; -EPERM. */
+UMBRA_MUST_CHECK int peer_process_kill(const struct peer_process *p, struct umbra_error *err);
 
 enum peer_process_state peer_process_look(const struct peer_process *p);
 

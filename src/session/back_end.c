@@ -83,6 +83,7 @@ int back_end_try(struct back_end *back, bool is_patient, int stop_fd, struct umb
 				&back->process, err);
 	if (!rc) {
 		back->state = BACK_END_COME;
+		back->met++;
 		back_end_watch(back);
 		back->is_slow = false;
 		back->given_up.text[0] = '\0';

@@ -50,6 +50,7 @@ struct back_end {
 	struct umbra_error given_up; /* why its answer is no longer waited for; "" */
 	/* Of both, and of one that was lost since: */
 	struct peer_process process;
+	uint64_t met;    /* how many have been connected to */
 	bool is_watched; /* it has not been seen to end */
 };
 

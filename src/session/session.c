@@ -161,6 +161,7 @@ void session_let_go_of_backend(struct session *s)
 void session_show(struct session *s)
 {
 	pthread_mutex_lock(&s->lock);
+	s->unanswered_since_us = 0; /* nobody waits who comes here */
 	if (s->kind->show)
 		s->kind->show(s);
 	pthread_mutex_unlock(&s->lock);

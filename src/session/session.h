@@ -127,7 +127,11 @@ struct session {
 	struct umbra_error error;
 
 	pthread_mutex_t lock; /* guards the rest, and the kind's picture */
-	uint64_t frontends;   /* that have come */
+	/* While the back-end is waited for: since when, and for the answer to what; 0: it is not.
+	 */
+	uint64_t unanswered_since_us;
+	char unanswered[32];
+	uint64_t frontends; /* that have come */
 };
 
 struct session_config {

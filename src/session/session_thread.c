@@ -33,6 +33,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "host/mapping_guard.h"
@@ -46,6 +47,15 @@ static void on_backend_config_change(void *opaque)
 	session_config_changed(opaque);
 }
 
+/* So that it can be seen from outside: this thread shows nothing while it waits. */
+static void show_wait(struct session *s, const char *message, unsigned int waited_ms)
+{
+	pthread_mutex_lock(&s->lock);
+	s->unanswered_since_us = clock_now_us() - waited_ms * UINT64_C(1000);
+	snprintf(s->unanswered, sizeof(s->unanswered), "%s", message);
+	pthread_mutex_unlock(&s->lock);
+}
+
 /* The back-end has been waited for, for @waited_ms, to answer @message. */
 static int on_backend_wait(void *opaque, const char *message, unsigned int waited_ms,
 			   struct umbra_error *err)
@@ -53,6 +63,7 @@ static int on_backend_wait(void *opaque, const char *message, unsigned int waite
 	struct session *s = opaque;
 	char waits_for[96];
 
+	show_wait(s, message, waited_ms);
 	if (front_end_has_gone(&s->front)) {
 		error_set(err, -ECANCELED,
 			  "the front-end has gone, while the back-end had not answered %s for %u "
@@ -311,6 +322,8 @@ static bool find(struct session *s)
 		back_end_seek_on(&s->back);
 	if (rc <= 0 && err.text[0])
 		sought_in_vain(s, &err);
+	if (rc > 0)
+		session_show(s); /* who it is, before it can let us wait */
 	return rc > 0;
 }
 

@@ -62,6 +62,10 @@ struct umbra_shadow_device {
 				   session's lock, and so is: */
 	uint64_t held_since_us; /* 0: it is not */
 
+	/* Under the session's lock: the back-end's process, for who ends it while the device's
+	 * thread waits for it. */
+	struct peer_process known;
+	uint64_t known_met;                  /* which one it is, as of the back-end's `met` */
 	struct umbra_shadow_picture picture; /* without the counters; under the session's lock */
 };
 
@@ -359,6 +363,9 @@ static void show(struct session *s)
 	u->held_since_us = info->state == UMBRA_DEVICE_HELD ? shadow_device_held_since_us(u->device)
 							    : u->by_hand_us;
 	back_end_show(&s->back, &u->picture.backend);
+	if (u->known_met != s->back.met || (u->known.pidfd < 0) != (s->back.process.pidfd < 0))
+		peer_process_copy(&u->known, &s->back.process);
+	u->known_met = s->back.met;
 	if (info->state == UMBRA_DEVICE_HELD && s->held_up.text[0])
 		snprintf(info->reason, sizeof(info->reason), "%s", s->held_up.text);
 	if (info->state == UMBRA_DEVICE_WAITING && u->by_hand_us)
@@ -651,6 +658,19 @@ int umbra_shadow_device_load_control(struct umbra_shadow_device *device, const v
 	return 0;
 }
 
+int umbra_shadow_device_kill_backend(struct umbra_shadow_device *device, struct umbra_error *err)
+{
+	int rc;
+
+	pthread_mutex_lock(&device->session.lock);
+	rc = peer_process_kill(&device->known, err);
+	if (!rc)
+		log_warning("the back-end, %s, is killed because the operator said so",
+			    device->known.name);
+	pthread_mutex_unlock(&device->session.lock);
+	return rc;
+}
+
 int umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_shadow_picture **out)
 {
 	struct umbra_shadow_picture *picture = malloc(sizeof(*picture));
@@ -659,6 +679,12 @@ int umbra_shadow_device_query(struct umbra_shadow_device *device, struct umbra_s
 		return -ENOMEM;
 	pthread_mutex_lock(&device->session.lock);
 	*picture = device->picture;
+	if (device->session.unanswered_since_us) {
+		picture->backend.unanswered_us =
+			clock_now_us() - device->session.unanswered_since_us;
+		snprintf(picture->backend.unanswered, sizeof(picture->backend.unanswered), "%s",
+			 device->session.unanswered);
+	}
 	picture->info.held_us = device->held_since_us ? clock_now_us() - device->held_since_us : 0;
 	pthread_mutex_unlock(&device->session.lock);
 	shadow_device_look_control(device->device, &picture->control);
@@ -750,6 +776,7 @@ static int device_init(struct umbra_shadow_device *u, const struct umbra_shadow_
 	};
 	int rc;
 
+	u->known = PEER_PROCESS_NONE;
 	u->host.device = session_host(&u->session);
 	u->host.ops = &host_ops;
 	u->on_event = config->on_event;
@@ -801,5 +828,6 @@ void umbra_shadow_device_destroy(struct umbra_shadow_device **device)
 		return;
 	shadow_device_destroy(&u->device);
 	session_close(&u->session);
+	peer_process_forget(&u->known);
 	free(u);
 }

@@ -229,6 +229,12 @@ int umbra_shadow_device_trust(struct umbra_shadow_device *device, umbra_switch_d
 	return 0;
 }
 
+int umbra_shadow_device_kill_backend(struct umbra_shadow_device *device, struct umbra_error *err)
+{
+	(void)device;
+	return error_set(err, -EOPNOTSUPP, "simulated: no process of a back-end is known");
+}
+
 int umbra_shadow_device_hold(struct umbra_shadow_device *device, bool force,
 			     umbra_switch_done *done, void *opaque)
 {

@@ -8,16 +8,17 @@ is the driver.  The simplest lives after a loss are in test_lost.py.
 
 import itertools
 import struct
+import subprocess
 
 import pytest
-from bed import BlkBack, DiskVmm
+from bed import BlkBack, DiskVmm, QmpError
 from bed.blk_back import COMPLETING, EXECUTING, TAKING, points
 from bed.peers import (CONFIG_CHANGE, GET_CONFIG, GET_FEATURES, GET_MAX_MEM_SLOTS,
                        GET_PROTOCOL_FEATURES, GET_QUEUE_NUM, RESET_DEVICE, SET_BACKEND_REQ_FD,
                        SET_FEATURES, SET_MEM_TABLE, SET_OWNER, SET_PROTOCOL_FEATURES,
                        SET_VRING_ADDR, SET_VRING_BASE, SET_VRING_CALL, SET_VRING_ENABLE,
                        SET_VRING_ERR, SET_VRING_KICK, SET_VRING_NUM, encode)
-from bed.wait import wait_until
+from bed.wait import PATIENCE, wait_until
 
 #: How it is lost, and what makes an end of it: an operator who kills it, or who says that it
 #: writes no more, after it has written.
@@ -448,3 +449,44 @@ def test_an_operator_is_heard_beside_a_slow_disk(bed):
     bench.umbra.qmp.execute("backend-trust")
     assert bench.umbra.state() == "held"
     bench.umbra.terminate()
+
+
+# One that hangs is not dead, and an operator can end it.
+
+def ctl_status(bench):
+    return subprocess.run([bench.bed.build / "src/cli/umbra", "ctl", bench.umbra.control, "status"],
+                          check=True, capture_output=True, text=True, timeout=PATIENCE).stdout
+
+
+def test_a_disk_that_hangs_is_shown_and_killed(bed):
+    bench = Bench(bed, reads_config=True)
+    bench.write(3)
+    bench.ring.drain(bench.disk)
+    mark = bench.mark()
+    bench.disk.plan(f"hang@before-message:{GET_CONFIG}")
+    bench.vmm.send(GET_CONFIG, struct.pack("<III", 0, 8, 0) + bytes(8))
+    waits = wait_until(lambda: bench.umbra.status().get("unanswered"), "the hang to be shown")
+    assert waits["message"] == "GET_CONFIG"
+    said = ctl_status(bench)
+    assert "has not answered GET_CONFIG for" in said and "backend-kill" in said
+    bench.umbra.qmp.execute("backend-kill")
+    bench.disk.wait_death()
+    bench.wait_held()
+    assert struct.unpack("<Q", bench.vmm.answer()[12:])[0] == 131072
+    with pytest.raises(QmpError, match="has ended already"):
+        bench.umbra.qmp.execute("backend-kill")
+    bench.disk.start()
+    bench.go_on([], mark)
+
+
+def test_one_that_was_lost_and_lives_is_killed(bed):
+    bench = Bench(bed)
+    held = bench.lose("before-disk-write", 5, "close")
+    bench.umbra.wait_held_up("the back-end that was lost has 5 requests")
+    said = ctl_status(bench)
+    assert "5 requests" in said and "backend-kill" in said and "backend-trust" in said
+    mark = bench.mark()
+    bench.umbra.qmp.execute("backend-kill")
+    bench.disk.wait_death()
+    bench.disk.start()
+    bench.go_on(held, mark)

@@ -537,7 +537,7 @@ static void every_command_is_listed(void **state)
 		"{\"return\": [{\"name\": \"qmp_capabilities\"}, {\"name\": \"query-commands\"}, "
 		"{\"name\": \"query-version\"}, {\"name\": \"quit\"}, {\"name\": "
 		"\"query-status\"}, {\"name\": \"query-vhost\"}, {\"name\": "
-		"\"x-vhost-enable-shadow-vq\"}, {\"name\": \"hold\"}, {\"name\": \"release\"}, {\"name\": \"backend-trust\"}, {\"name\": \"settle-loss\"}, {\"name\": "
+		"\"x-vhost-enable-shadow-vq\"}, {\"name\": \"hold\"}, {\"name\": \"release\"}, {\"name\": \"backend-kill\"}, {\"name\": \"backend-trust\"}, {\"name\": \"settle-loss\"}, {\"name\": "
 		"\"x-save-control-state\"}, {\"name\": \"x-load-control-state\"}]}\r\n");
 }
 
