@@ -27,7 +27,7 @@ static void memory_save(const struct memory *memory, struct record *w)
 	}
 }
 
-static int region_take(struct record *in, struct memory_region *region, struct umbra_error *err)
+static int region_resume(struct record *in, struct memory_region *region, struct umbra_error *err)
 {
 	struct mapping_request request;
 	uint64_t v[4];
@@ -58,7 +58,7 @@ static int memory_inherit(struct guest_rings *g, struct record *in, struct umbra
 	if (!rc && (v[0] > 1 || v[1] > MEMORY_REGIONS_MAX))
 		rc = error_set(err, -EINVAL, "a memory table of %" PRIu64 " regions", v[1]);
 	while (!rc && mapped < v[1]) {
-		rc = region_take(in, &regions[mapped], err);
+		rc = region_resume(in, &regions[mapped], err);
 		mapped += !rc;
 	}
 	if (!rc && v[0])
