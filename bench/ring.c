@@ -257,8 +257,10 @@ static struct flight_table *flights_start(void)
 	return &flights;
 }
 
-static void shadow_start(void)
+static void shadow_start(bool is_kept)
 {
+	static uint8_t region[sizeof(struct region_queue) + RING_SIZE * sizeof(struct region_desc)]
+		__attribute__((aligned(REGION_ALIGN)));
 	struct shadow_queue_config config;
 
 	driver_start(&b.driver, &b.guest, RAM_GPA << 1);
@@ -275,6 +277,8 @@ static void shadow_start(void)
 		.counters = &b.counters,
 		.flights = flights_start(),
 	};
+	if (is_kept)
+		flight_keep(config.flights, (void *)region, RING_SIZE);
 	require(shadow_queue_init(&b.queue, &config) == 0, "shadow_queue_init");
 	device_start(&b.queue.back.split);
 }
@@ -331,14 +335,19 @@ static void shadow_passes(void)
 	require(shadow_queue_pass(&b.queue, &owed) >= 0, "the shadow queue broke");
 }
 
-__attribute__((noinline)) static struct cost measure(bool shadow, unsigned int batch,
+/* What is between the driver and the device: nothing, or a shadow queue that writes a flight table,
+ * or an in-flight region, too. */
+enum between { BETWEEN_NOTHING, BETWEEN_SHADOW, BETWEEN_KEPT };
+
+__attribute__((noinline)) static struct cost measure(enum between between, unsigned int batch,
 						     uint32_t chain, uint64_t buffers)
 {
 	uint64_t batches = buffers / batch, instructions;
+	bool shadow = between != BETWEEN_NOTHING;
 	double ns;
 
 	if (shadow)
-		shadow_start();
+		shadow_start(between == BETWEEN_KEPT);
 	else
 		direct_start();
 	ns = now_ns();
@@ -362,7 +371,8 @@ __attribute__((noinline)) static struct cost measure(bool shadow, unsigned int b
 
 /* What is asked for. */
 struct loop {
-	bool shadow, is_spread, translated;
+	enum between between;
+	bool is_spread, translated;
 	unsigned int batch, chain, indirect, regions;
 	unsigned long buffers;
 };
@@ -374,10 +384,12 @@ static bool parse_loop(const char *text, struct loop *l)
 	int n = sscanf(text, "%7[^,],%u,%u,%u,%lu,%u,%u", which, &l->batch, &l->chain, &l->indirect,
 		       &l->buffers, &l->regions, &translated);
 
-	l->shadow = !strcmp(which, "shadow");
+	l->between = !strcmp(which, "kept")     ? BETWEEN_KEPT
+		     : !strcmp(which, "shadow") ? BETWEEN_SHADOW
+						: BETWEEN_NOTHING;
 	l->is_spread = n == 7;
 	l->translated = translated;
-	return (n == 5 || n == 7) && (l->shadow || !strcmp(which, "ring")) && l->batch &&
+	return (n == 5 || n == 7) && (l->between || !strcmp(which, "ring")) && l->batch &&
 	       l->batch <= RING_SIZE && l->chain && l->chain <= CHAIN_MAX;
 }
 
@@ -402,9 +414,9 @@ static void run(const struct loop *l, bool prints)
 		layout_plain(&b.layout);
 	if (prints) {
 		counter_open();
-		(void)measure(l->shadow, l->batch, l->chain, l->buffers / 10 + l->batch);
+		(void)measure(l->between, l->batch, l->chain, l->buffers / 10 + l->batch);
 	}
-	cost = measure(l->shadow, l->batch, l->chain, l->buffers);
+	cost = measure(l->between, l->batch, l->chain, l->buffers);
 	if (prints)
 		print_cost(cost);
 	layout_free(&b.layout);
@@ -420,8 +432,9 @@ int main(int argc, char **argv)
 	int option = getopt_long(argc, argv, "", options, NULL);
 
 	if ((option != 'm' && option != 'l') || optind != argc || !parse_loop(optarg, &loop)) {
-		fprintf(stderr, "usage: ring --measure|--loop=ring|shadow,BATCH,CHAIN,INDIRECT,"
-				"BUFFERS[,REGIONS,TRANSLATED]\n");
+		fprintf(stderr,
+			"usage: ring --measure|--loop=ring|shadow|kept,BATCH,CHAIN,INDIRECT,"
+			"BUFFERS[,REGIONS,TRANSLATED]\n");
 		return 2;
 	}
 	run(&loop, option == 'm');

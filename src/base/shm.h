@@ -62,6 +62,11 @@ static inline void shm_store64(le64 *p, uint64_t v)
 	__atomic_store_n(&p->raw, le64_from(v).raw, __ATOMIC_RELAXED);
 }
 
+static inline void shm_store8_release(uint8_t *p, uint8_t v)
+{
+	__atomic_store_n(p, v, __ATOMIC_RELEASE);
+}
+
 static inline void shm_store16_release(le16 *p, uint16_t v)
 {
 	__atomic_store_n(&p->raw, le16_from(v).raw, __ATOMIC_RELEASE);

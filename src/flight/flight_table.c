@@ -101,6 +101,34 @@ void flight_begin(struct flight_table *t, struct ring_position at)
 	life_turn(t, shm_load64(&t->header->life) % 2 + 1, begin, begin - unknown, unknown);
 	t->next = begin;
 	copies_reset(t);
+	if (t->region)
+		region_void(t->region, t->region_size);
+	t->region_is_laid = false;
+}
+
+/* The version last: from then on it counts. */
+static void region_lay(struct flight_table *t)
+{
+	struct region_queue *q = t->region;
+
+	region_void(q, t->region_size);
+	shm_store64_release(&q->features, 0);
+	shm_store16_release(&q->desc_num, (uint16_t)t->region_size);
+	shm_store16_release(&q->last_batch_head, 0);
+	shm_store16_release(&q->used_idx, (uint16_t)t->used);
+	for (uint32_t head = 0; head < t->sizes.heads; head++)
+		if (flight_is_flying(t, &t->entries[head]))
+			region_take(q, (uint16_t)head, shm_load64(&t->entries[head].order));
+	shm_store16_release(&q->version, REGION_VERSION);
+	t->region_is_laid = true;
+}
+
+void flight_keep(struct flight_table *t, struct region_queue *region, uint32_t size)
+{
+	assert(!region || size >= t->sizes.heads);
+	t->region = region;
+	t->region_size = size;
+	t->region_is_laid = false;
 }
 
 int flight_format(struct flight_table *t, const struct flight_config *config)
@@ -143,6 +171,8 @@ void flight_stand(struct flight_table *t, struct ring_position at)
 {
 	if (!flight_stands(t, at) || shm_load64(&t->header->life) == FLIGHT_LIFE_MAX)
 		flight_begin(t, at);
+	if (t->region && !t->region_is_laid && !t->unknown)
+		region_lay(t);
 }
 
 void flight_forget(struct flight_table *t)
@@ -242,6 +272,8 @@ void flight_untake(struct flight_table *t, uint16_t head)
 	assert(shm_load64(&e->order) == t->next - 1);
 	if (shm_load64(&t->life->handed) == t->next)
 		handed_store(t, t->next - 1);
+	if (t->region)
+		region_end(t->region, head);
 	shm_store64_release(&e->order, 0);
 	copy_free(t, e);
 	t->next--;
@@ -266,6 +298,25 @@ void flight_free_noted(struct flight_table *t)
 {
 	for (uint64_t at = t->used; at != t->noted; at++)
 		copy_free(t, &t->entries[shm_load16(&t->log[at & t->mask])]);
+}
+
+void flight_note_in_region(const struct flight_table *t)
+{
+	struct region_queue *q = t->region;
+	uint64_t noted = t->noted;
+
+	for (uint64_t at = t->used; at != noted; at++)
+		region_note(q, shm_load16(&t->log[at & t->mask]));
+}
+
+void flight_end_in_region(const struct flight_table *t)
+{
+	struct region_queue *q = t->region;
+	uint64_t noted = t->noted;
+
+	for (uint64_t at = t->used; at != noted; at++)
+		region_end(q, shm_load16(&t->log[at & t->mask]));
+	shm_store16_release(&q->used_idx, (uint16_t)noted);
 }
 
 void flight_lose(struct flight_table *t, uint16_t head)

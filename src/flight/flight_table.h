@@ -72,8 +72,8 @@
  * chain is used, and are not copied.  A split ring can be read again, and judged anew.
  *
  * Other layouts.  The steps are those of the vhost-user in-flight region (inflight, then the
- * batch's heads, then used->idx, then inflight cleared and used_idx), so that one of
- * those can stand in this one's place.
+ * batch's heads, then used->idx, then inflight cleared and used_idx), which is written at the
+ * same time where there is one (region.h), and can be told from by who comes next.
  *
  * Rejected: to mark completed flights by a second word in the entry, which saves the clearing,
  * but no reader can then tell a mark of this batch from one that is 65536 completions old
@@ -94,6 +94,7 @@
 
 #include "base/bits.h"
 #include "base/shm.h"
+#include "flight/region.h"
 #include "ring/position.h"
 #include "ring/split.h"
 #include "umbra/error.h"
@@ -176,7 +177,10 @@ struct flight_table {
 	struct split_desc *descs;
 	uint32_t free_first, free_count; /* of descs */
 	struct flight_sizes sizes;
-	struct flight *list; /* `heads` of them, the caller's: flight_list() */
+	struct flight *list;         /* `heads` of them, the caller's: flight_list() */
+	struct region_queue *region; /* that is written, too; NULL: none */
+	uint32_t region_size;        /* entries of it, at least heads */
+	bool region_is_laid;         /* it says what the table says */
 };
 
 /* Bytes of a table. */
@@ -208,6 +212,19 @@ void flight_stand(struct flight_table *t, struct ring_position at);
 
 /* Does the table stand there? */
 bool flight_stands(const struct flight_table *t, struct ring_position at);
+
+/*
+ * From here on @region, of @size entries, at least as many as the ring has, is written, too: what
+ * the table says is laid out there where the ring stands, at its next flight_stand().  NULL: none.
+ * Where chains are unknown it is not laid out, since their heads are not known.
+ */
+void flight_keep(struct flight_table *t, struct region_queue *region, uint32_t size);
+
+/* Does a region say what the table says? */
+static inline bool flight_is_kept(const struct flight_table *t)
+{
+	return t->region && t->region_is_laid;
+}
 
 /* A shadow ring begins: no back-end has anything yet.  Flights stay; those that were not
  * handed over are as if never given. */
@@ -243,6 +260,8 @@ static inline void flight_prepare(struct flight_table *t, struct flight_entry *e
 /* It was taken and given, but not shown. */
 static inline void flight_take(struct flight_table *t, struct flight_entry *e)
 {
+	if (t->region)
+		region_take(t->region, (uint16_t)(e - t->entries), t->next);
 	shm_store64_release(&e->order, t->next++);
 }
 
@@ -282,6 +301,18 @@ static inline void flight_note(struct flight_table *t, uint16_t head)
 	t->noted++;
 }
 
+/* In the region, what was noted: it is the batch that is about to be published; it is over.  (Out
+ * of line, so that who keeps no region does not pay for them.) */
+void flight_note_in_region(const struct flight_table *t);
+void flight_end_in_region(const struct flight_table *t);
+
+/* What was noted is about to be published: before device_ring_publish(). */
+static inline void flight_close(struct flight_table *t)
+{
+	if (unlikely(t->region))
+		flight_note_in_region(t);
+}
+
 /* Copies of what was noted are free.  (They are read of flights alone, and these are none.) */
 void flight_free_noted(struct flight_table *t);
 
@@ -294,6 +325,8 @@ static inline void flight_publish(struct flight_table *t)
 
 	if (unlikely(t->sizes.descs))
 		flight_free_noted(t);
+	if (unlikely(t->region))
+		flight_end_in_region(t);
 	for (; used != noted; used++)
 		shm_store64_release(&entries[shm_load16(&t->log[used & mask])].order, 0);
 	t->used = used;

@@ -101,6 +101,7 @@ static int queue_backward(void *queue, unsigned int *owed)
 		clamped += done.clamped;
 	}
 	if (n > untold) {
+		flight_close(q->flights);
 		device_ring_publish(&q->guest);
 		flight_publish(q->flights);
 		if (device_ring_must_call(&q->guest)) {

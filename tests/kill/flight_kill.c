@@ -5,9 +5,9 @@
  *	flight_kill [ROUNDS [SEED]]	(or UMBRA_SEED=seed)
  *
  * Theory of operation.  The parent is guest and back-end, the child is the shadow; rings and
- * table are memory that they share.  The parent works for a random number of turns, kills the
- * child, and judges what the table says of each chain (world_judge()).  The back-end dies with
- * the shadow: what it held is forgotten, and given again by the next child, which
+ * table, or in-flight region, are memory that they share.  The parent works for a random number of
+ *turns, kills the child, and judges what the table says of each chain (world_judge()).  The
+ *back-end dies with the shadow: what it held is forgotten, and given again by the next child, which
  * recovers the table; so the guest gets back every chain once, and none that was not done.
  *
  * Every other child stops at a store that was drawn for it, and is killed there, however busy
@@ -103,7 +103,9 @@ void step_store(void *p, unsigned int bytes, uint64_t v)
 {
 	if (is_child)
 		child_step();
-	if (bytes == 2)
+	if (bytes == 1)
+		__atomic_store_n((uint8_t *)p, (uint8_t)v, __ATOMIC_RELEASE);
+	else if (bytes == 2)
 		__atomic_store_n((uint16_t *)p, (uint16_t)v, __ATOMIC_RELEASE);
 	else if (bytes == 4)
 		__atomic_store_n((uint32_t *)p, (uint32_t)v, __ATOMIC_RELEASE);
@@ -225,11 +227,11 @@ static uint32_t turn(uint32_t chains)
 }
 
 /* Until the child has been hit in @kills lives. */
-static void round_run(uint16_t size, uint16_t back_size, unsigned int kills)
+static void round_run(uint16_t size, uint16_t back_size, bool by_region, unsigned int kills)
 {
 	pid_t pid = 0;
 
-	world_make(w, size, back_size);
+	world_make(w, size, back_size, by_region);
 	said->asked = said->answered = 0; /* lives are counted anew */
 	for (life = 0; life < kills && w->added < WORLD_CHAINS_MOST; life++) {
 		/* Every other one at a store, often one of those by which it recovers. */
@@ -282,12 +284,16 @@ int main(int argc, char **argv)
 	w = shared(sizeof(*w));
 	said = shared(sizeof(*said));
 	do
-		for (unsigned int i = 0; i < ARRAY_SIZE(sizes); i++) {
-			round_run(sizes[i][0], sizes[i][1], rounds);
-			printf("size %u, shadow ring %u: killed %u times, %u chains came back\n",
-			       sizes[i][0], sizes[i][1], life, w->got);
+		for (unsigned int i = 0; i < 2 * ARRAY_SIZE(sizes); i++) {
+			bool by_region = i % 2;
+
+			round_run(sizes[i / 2][0], sizes[i / 2][1], by_region, rounds);
+			printf("size %u, shadow ring %u, by the %s: killed %u times, %u chains came "
+			       "back\n",
+			       sizes[i / 2][0], sizes[i / 2][1], by_region ? "region" : "table",
+			       life, w->got);
 		}
-	while (!world_has_answered());
+	while (!world_has_answered(false));
 	printf("asked after each kill:");
 	world_answers_print();
 	return 0;

@@ -333,30 +333,32 @@ static uint64_t walk(void)
 	return here;
 }
 
-static void explore(uint16_t size, uint16_t back_size)
+static void explore(uint16_t size, uint16_t back_size, bool by_region)
 {
 	free(met.slots);
 	memset(&met, 0, sizeof(met));
 	memset(&now, 0, sizeof(now));
 	judgements = kills = ends = path_length = 0;
 	memset(world_answers, 0, sizeof(world_answers));
-	world_make(&now.world, size, back_size);
+	world_make(&now.world, size, back_size, by_region);
 	shadow_make(&now.shadow, &now.world);
 	world_judge(&now.world, true);
 	(void)walk();
 }
 
-static void explore_right(uint16_t size, uint16_t back_size, uint32_t chains, uint32_t restarts)
+static void explore_right(uint16_t size, uint16_t back_size, uint32_t chains, uint32_t restarts,
+			  bool by_region)
 {
 	most.chains = chains;
 	most.restarts = restarts;
 	most.deaths = 1;
-	explore(size, back_size);
-	printf("size %u, shadow ring %u, %u chains, %u restarts: %" PRIu64 " states, %" PRIu64
+	explore(size, back_size, by_region);
+	printf("%s, size %u, shadow ring %u, %u chains, %u restarts: %" PRIu64 " states, %" PRIu64
 	       " ends, %" PRIu64 " kills, %" PRIu64 " judgements:",
-	       size, back_size, chains, restarts, met.count, ends, kills, judgements);
+	       by_region ? "region" : "table", size, back_size, chains, restarts, met.count, ends,
+	       kills, judgements);
 	world_answers_print();
-	WORLD_EXPECT(world_has_answered());
+	WORLD_EXPECT(world_has_answered(by_region));
 }
 
 static void explore_wrong(void)
@@ -367,7 +369,7 @@ static void explore_wrong(void)
 	is_wrong_wanted = true;
 	for (wrong = WRONG_NONE + 1; wrong < WRONG_COUNT; wrong++) {
 		if (setjmp(found) == 0) {
-			explore(4, 4);
+			explore(4, 4, wrong_is_of_region());
 			fprintf(stderr, "flight_steps: %s was not found\n", wrong_name());
 			exit(1);
 		}
@@ -380,14 +382,17 @@ int main(int argc, char **argv)
 	if (argc == 2 && !strcmp(argv[1], "wrong")) {
 		explore_wrong();
 	} else if (argc == 2 && !strcmp(argv[1], "right")) {
-		explore_right(1, 1, 4, 1);
-		explore_right(2, 2, 4, 1);
-		explore_right(2, 1, 3, 1);
-		explore_right(4, 4, 3, 1);
-		explore_right(4, 2, 3, 1);
+		for (int by_region = 0; by_region < 2; by_region++) {
+			explore_right(1, 1, 4, 1, by_region);
+			explore_right(2, 2, 4, 1, by_region);
+			explore_right(2, 1, 3, 1, by_region);
+			explore_right(4, 4, 3, 1, by_region);
+			explore_right(4, 2, 3, 1, by_region);
+		}
 	} else if (argc == 6 && !strcmp(argv[1], "right")) {
-		explore_right((uint16_t)atoi(argv[2]), (uint16_t)atoi(argv[3]),
-			      (uint32_t)atoi(argv[4]), (uint32_t)atoi(argv[5]));
+		for (int by_region = 0; by_region < 2; by_region++)
+			explore_right((uint16_t)atoi(argv[2]), (uint16_t)atoi(argv[3]),
+				      (uint32_t)atoi(argv[4]), (uint32_t)atoi(argv[5]), by_region);
 	} else {
 		fprintf(stderr, "usage: flight_steps right [SIZE BACK_SIZE CHAINS RESTARTS]\n"
 				"       flight_steps wrong\n");

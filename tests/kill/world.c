@@ -20,12 +20,18 @@ static struct driver_ring_config back_config(struct world *w, void *memory, void
 					    .base = ring_position_split(WORLD_BASE) };
 }
 
-void world_make(struct world *w, uint16_t size, uint16_t back_size)
+static struct region_queue *region_of(struct world *w)
+{
+	return (void *)w->region;
+}
+
+void world_make(struct world *w, uint16_t size, uint16_t back_size, bool by_region)
 {
 	struct driver_ring_config config;
 
 	memset(w, 0, sizeof(*w));
 	w->size = size;
+	w->by_region = by_region;
 	w->back_size = back_size;
 	w->sizes = (struct flight_sizes){ .heads = size, .ids = back_size };
 	config = back_config(w, w->guest_ring, w->guest_private);
@@ -195,7 +201,34 @@ void shadow_make(struct shadow *s, struct world *w)
 									  .memory = w->table,
 									  .list = s->list,
 									  .at = base }));
+	if (w->by_region)
+		flight_keep(&s->flights, region_of(w), w->size);
 	queue_begin(s, base);
+}
+
+/* From the region, with a table that is new. */
+static void recover_by_region(struct shadow *s, struct ring_position *said)
+{
+	struct world *w = s->world;
+	struct flight_config config = {
+		.sizes = w->sizes, .memory = w->table, .list = s->list, .at = *said
+	};
+	struct region_judged j;
+	struct umbra_error err;
+
+	config.at.avail = said->used;
+	memset(w->table, 0xa5, sizeof(w->table));
+	WORLD_EXPECT(!flight_format(&s->flights, &config));
+	if (region_flights(region_of(w), w->size, w->size, *said, s->list, &j, &err))
+		world_failed(err.text, __LINE__);
+	if (j.is_kept)
+		flight_adopt(&s->flights, region_of(w), w->size, &j);
+	else
+		flight_keep(&s->flights, region_of(w), w->size);
+	said->avail = (uint16_t)s->flights.next;
+	/* The number of a life is the shadow ring's name here. */
+	while (shm_load64(&s->flights.header->life) < w->back_life)
+		flight_renew(&s->flights);
 }
 
 void shadow_recover(struct shadow *s, struct world *w)
@@ -205,6 +238,11 @@ void shadow_recover(struct shadow *s, struct world *w)
 
 	memset(s, 0, sizeof(*s));
 	s->world = w;
+	if (w->by_region) {
+		recover_by_region(s, &said);
+		queue_begin(s, said);
+		return;
+	}
 	if (flight_recover(&s->flights, w->table, sizeof(w->table), w->size, said, s->list, &err))
 		world_failed(err.text, __LINE__);
 	said.avail = (uint16_t)s->flights.next;
@@ -315,10 +353,10 @@ static uint32_t oldest_open(const struct world *w)
 
 uint64_t world_answers[WORLD_ANSWERS];
 
-bool world_has_answered(void)
+bool world_has_answered(bool by_region)
 {
 	for (unsigned int i = 0; i < WORLD_ANSWERS; i++)
-		if (!world_answers[i])
+		if (!world_answers[i] && !(by_region && i == WORLD_TAKEN))
 			return false;
 	return true;
 }
@@ -331,6 +369,41 @@ void world_answers_print(void)
 	       world_answers[WORLD_HANDED_OVER], world_answers[WORLD_COMPLETED]);
 }
 
+/*
+ * What does the region say?  It knows no back-end: whatever was taken may have been handed over.
+ */
+static void region_look(struct world *w)
+{
+	const struct split_ring *guest = &w->guest.split;
+	bool is_used[WORLD_RING_MOST];
+	struct flight list[WORLD_RING_MOST];
+	struct region_judged j;
+	struct umbra_error err;
+	uint32_t first = oldest_open(w), flying = 0, at = 0;
+
+	if (region_flights(region_of(w), w->size, w->size, split_said(guest), list, &j, &err))
+		world_failed(err.text, __LINE__);
+	used_look(w, is_used);
+	for (uint32_t n = first; n < w->added; n++) {
+		const struct world_chain *c = &w->chains[n];
+		bool completed = c->completed || is_used[c->head];
+		bool flies = at < j.count && list[at].head == c->head && !completed;
+		bool is_last = at == j.count;
+
+		at += flies;
+		flying += flies;
+		world_answers[flies       ? WORLD_HANDED_OVER
+			      : completed ? WORLD_COMPLETED
+					  : WORLD_NOT_TAKEN]++;
+		WORLD_EXPECT(flies || completed || is_last); /* in their order, and none between */
+		WORLD_EXPECT(flies || completed ||
+			     (c->shown != w->back_life || w->back_life == w->severed));
+	}
+	WORLD_EXPECT(at == j.count); /* and no flight that nobody made */
+	/* Where the ring stands follows from their number. */
+	WORLD_EXPECT(!j.is_kept || flying == j.count);
+}
+
 void world_judge(struct world *w, bool at_rest)
 {
 	bool is_used[WORLD_RING_MOST];
@@ -339,6 +412,12 @@ void world_judge(struct world *w, bool at_rest)
 	struct umbra_error err;
 	uint32_t taken, at = 0;
 
+	if (w->by_region) {
+		if (w->back_life)
+			shown_look(w, w->back_life);
+		region_look(w);
+		return;
+	}
 	if (flight_judge(w->table, sizeof(w->table), w->size, split_said(&w->guest.split), list, &j,
 			 &err))
 		world_failed(err.text, __LINE__);

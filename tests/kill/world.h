@@ -11,6 +11,9 @@
  * The back-end is simulated: it takes all that it sees, and completes in any order.  A new
  * shadow ring is a new back-end, which knows nothing of what the last one had; the number of
  * the table's life tells shadow rings apart, since each queue renews it.
+ *
+ * Where a world is one `by_region`, the shadow writes an in-flight region (flight/region.h) beside
+ * the table, which dies with it: the region is what is judged, and recovered from.
  */
 #ifndef UMBRA_TEST_KILL_WORLD_H
 #define UMBRA_TEST_KILL_WORLD_H
@@ -19,6 +22,7 @@
 #include <stdint.h>
 
 #include "flight/flight_judge.h"
+#include "flight/region_judge.h"
 #include "queue/shadow_queue.h"
 
 #ifndef WORLD_RING_MOST
@@ -43,6 +47,7 @@ struct world_chain {
 struct world {
 	uint16_t size, back_size;
 	struct flight_sizes sizes;
+	bool by_region;     /* what is in flight is told by the region alone */
 	uint32_t back_life; /* atomic: a shadow ring of this life is there, in back_ring[life %
 			       WORLD_LIVES] */
 	uint32_t attached;  /* atomic: the back-end works on that one, or did until it died */
@@ -67,6 +72,7 @@ struct world {
 	uint8_t guest_ring[WORLD_RING_BYTES] __attribute__((aligned(64)));
 	uint8_t back_ring[WORLD_LIVES][WORLD_RING_BYTES] __attribute__((aligned(64)));
 	uint8_t table[WORLD_RING_BYTES + 1024] __attribute__((aligned(64)));
+	uint8_t region[16 + 16 * WORLD_RING_MOST] __attribute__((aligned(64)));
 };
 
 /* What dies with it. */
@@ -86,7 +92,7 @@ extern void world_failed(const char *what, int line);
 			world_failed(#what, __LINE__);                                             \
 	} while (0)
 
-void world_make(struct world *w, uint16_t size, uint16_t back_size);
+void world_make(struct world *w, uint16_t size, uint16_t back_size, bool by_region);
 
 /* The guest adds a chain.  False: there is no room. */
 bool world_guest_add(struct world *w);
@@ -128,7 +134,7 @@ void shadow_restart(struct shadow *s, enum shadow_end end);
 void world_judge(struct world *w, bool at_rest);
 
 /* How often it said what of a chain; a test in which one was never said shows nothing:
- * world_has_answered() all. */
+ * world_has_answered() all.  A region never says that a chain was taken and not handed over. */
 enum world_answer {
 	WORLD_NOT_TAKEN,
 	WORLD_TAKEN,
@@ -137,7 +143,7 @@ enum world_answer {
 	WORLD_ANSWERS
 };
 extern uint64_t world_answers[WORLD_ANSWERS];
-bool world_has_answered(void);
+bool world_has_answered(bool by_region);
 void world_answers_print(void);
 
 #endif

@@ -17,6 +17,11 @@ const char *wrong_name(void)
 		[WRONG_CLEAR_LATE] = "clear-late",
 		[WRONG_RECORD_LATE] = "record-late",
 		[WRONG_UNADD_LATE] = "unadd-late",
+		[WRONG_MARK_LATE] = "mark-late",
+		[WRONG_COUNTER_LATE] = "counter-late",
+		[WRONG_BATCH_LATE] = "batch-late",
+		[WRONG_PUBLISH_LATE] = "publish-late",
+		[WRONG_UNMARK_LATE] = "unmark-late",
 		[WRONG_NO_PREPARE] = "no-prepare",
 		[WRONG_NO_TAKE] = "no-take",
 		[WRONG_NO_HAND_OVER] = "no-hand-over",
@@ -47,6 +52,25 @@ static bool is_in_entry(const struct flight_table *t, const void *p, size_t offs
 static bool is_order(const struct flight_table *t, const void *p)
 {
 	return is_in_entry(t, p, offsetof(struct flight_entry, order));
+}
+
+/* One of the in-flight region's entries, and in it the word at @offset. */
+static bool is_in_region(const struct shadow *s, const void *p, size_t offset)
+{
+	const struct region_queue *q = s->flights.region;
+
+	return q && is_within(p, q->desc, s->world->size * sizeof(q->desc[0])) &&
+	       ((uintptr_t)p - (uintptr_t)q->desc) % sizeof(q->desc[0]) == offset;
+}
+
+static bool is_mark(const struct shadow *s, const void *p)
+{
+	return is_in_region(s, p, offsetof(struct region_desc, inflight));
+}
+
+static bool is_region_used(const struct shadow *s, const void *p)
+{
+	return s->flights.region && p == &s->flights.region->used_idx;
 }
 
 static bool is_shown_index(const struct shadow *s, const void *p)
@@ -90,6 +114,17 @@ bool wrong_holds(const struct shadow *s, const void *p, uint64_t v)
 		       !is_within(p, t->life, sizeof(*t->life));
 	case WRONG_UNADD_LATE:
 		return is_shown_index(s, p) && (int16_t)(v - s->queue.back.avail_published) < 0;
+	case WRONG_MARK_LATE:
+		return is_mark(s, p) && v;
+	case WRONG_COUNTER_LATE:
+		return is_in_region(s, p, offsetof(struct region_desc, counter));
+	case WRONG_BATCH_LATE:
+		return is_in_region(s, p, offsetof(struct region_desc, next)) ||
+		       (t->region && p == &t->region->last_batch_head);
+	case WRONG_PUBLISH_LATE:
+		return is_guest_used(s, p);
+	case WRONG_UNMARK_LATE:
+		return is_mark(s, p) && !v;
 	default:
 		return false;
 	}
@@ -103,9 +138,16 @@ bool wrong_awaits(const struct shadow *s, const void *p, uint64_t v)
 	case WRONG_ORDER_LATE:
 	case WRONG_BACK_LATE:
 	case WRONG_HANDED_LATE:
+	case WRONG_MARK_LATE:
 		return is_shown_index(s, p);
+	case WRONG_COUNTER_LATE:
+		return is_mark(s, p) && v;
+	case WRONG_PUBLISH_LATE:
+	case WRONG_UNMARK_LATE:
+		return is_region_used(s, p);
 	case WRONG_LOG_LATE:
 	case WRONG_ENTRY_LATE:
+	case WRONG_BATCH_LATE:
 		return is_guest_used(s, p);
 	case WRONG_USED_LATE:
 	case WRONG_CLEAR_LATE:

@@ -20,7 +20,15 @@ enum wrong {
 	WRONG_CLEAR_LATE,  /* they are cleared after the table's used index is stored */
 	WRONG_RECORD_LATE, /* a life is in force before its record is whole */
 	WRONG_UNADD_LATE,  /* what goes back to the guest is no flight while it is still shown */
-	WRONG_STORES,
+	/* the same of the in-flight region: */
+	WRONG_REGION,
+	WRONG_MARK_LATE = WRONG_REGION, /* a flight is marked after the shadow ring shows it, ... */
+	WRONG_COUNTER_LATE,             /* ... before its number stands there */
+	WRONG_BATCH_LATE,               /* its last batch follows the guest's used index */
+	WRONG_PUBLISH_LATE,             /* the guest's used index follows the region's */
+	WRONG_UNMARK_LATE,              /* marks are cleared after that */
+	WRONG_REGION_END,
+	WRONG_STORES = WRONG_REGION_END,
 	/* calls that are left out */
 	WRONG_NO_PREPARE = WRONG_STORES,
 	WRONG_NO_TAKE,
@@ -36,6 +44,11 @@ enum wrong {
 extern enum wrong wrong;
 
 const char *wrong_name(void);
+
+static inline bool wrong_is_of_region(void)
+{
+	return wrong >= WRONG_REGION && wrong < WRONG_REGION_END;
+}
 
 /* Is the store of @v to @p, by @s, the one that is made too late? */
 bool wrong_holds(const struct shadow *s, const void *p, uint64_t v);

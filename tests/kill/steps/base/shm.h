@@ -24,6 +24,10 @@ static inline uint8_t shm_load8(const uint8_t *p)
 {
 	return __atomic_load_n(p, __ATOMIC_ACQUIRE);
 }
+static inline void shm_store8_release(uint8_t *p, uint8_t v)
+{
+	step_store(p, 1, v);
+}
 SHM_LOAD(16, shm_load16)
 SHM_LOAD(32, shm_load32)
 SHM_LOAD(64, shm_load64)
