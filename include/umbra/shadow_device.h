@@ -381,6 +381,10 @@ struct umbra_shadow_info {
 	uint64_t held_us;       /* UMBRA_DEVICE_HELD, or by hand: for how long */
 	uint64_t dropped;       /* packets to be sent that a lost back-end had, lost as on a wire */
 	uint64_t hold_limit_us; /* of UMBRA_DEVICE_HELD; 0: none */
+	/* Would the guest notice if this process were killed, and another came in its place?  The
+	 * front-end keeps what is in flight, or does not, because of this. */
+	bool survives_death;
+	char death_reason[UMBRA_ERROR_SIZE]; /* "" if it does */
 };
 
 /*

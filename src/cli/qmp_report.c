@@ -235,6 +235,13 @@ json_t *report_vhost(const char *backend, const struct umbra_shadow_picture *pic
 		json_number(info->switches), "failed", json_number(info->switches_failed),
 		"last-pause-us", json_number(info->last_pause_us), "longest-pause-us",
 		json_number(info->longest_pause_us), "frontends", json_number(info->frontends));
+	if (vhost &&
+	    (json_object_set_new(vhost, "survives-death", json_boolean(info->survives_death)) ||
+	     (!info->survives_death &&
+	      json_object_set_new(vhost, "death-reason", json_string(info->death_reason))))) {
+		json_decref(vhost);
+		vhost = NULL;
+	}
 	if (vhost && info->holds &&
 	    json_object_set_new(vhost, "holds",
 				json_pack("{s:I, s:I, s:I, s:I, s:I}", "count",

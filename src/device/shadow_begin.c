@@ -39,6 +39,7 @@ static void rings_judge(struct shadow_device *d, const struct lane *only)
 
 static void rings_go(struct shadow_device *d)
 {
+	shadow_inflight_name(d);
 	for (unsigned int i = 0; i < lanes_count(d->lanes); i++) {
 		struct lane *r = lane_at(d->lanes, i);
 		struct lane_context c = shadow_lanes_context(d);

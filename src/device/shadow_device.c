@@ -186,6 +186,7 @@ static void detach(struct virtio_device *self)
 	shadow_lanes_discard(d);
 	d->rings_seen = MAX(d->rings_seen, lanes_count(d->lanes));
 	lanes_forget(d->lanes);
+	shadow_inflight_fini(d);
 	memory_unref(&d->memory);
 	shadow_own_fini(d);
 	d->slots_max = d->queues_max = 0;
@@ -234,6 +235,8 @@ static const struct virtio_ops shadow_ops = {
 	.reset = reset,
 	.set_mtu = set_mtu,
 	.send_rarp = send_rarp,
+	.get_inflight = shadow_get_inflight,
+	.set_inflight = shadow_set_inflight,
 	.ring_set_size = shadow_ring_set_size,
 	.ring_set_addr = shadow_ring_set_addr,
 	.ring_set_base = shadow_ring_set_base,
@@ -355,6 +358,7 @@ void shadow_device_info(const struct shadow_device *d, struct umbra_shadow_pictu
 		info->shadow_memory_regions++;
 	}
 	shadow_control_info(d, &picture->control);
+	shadow_inflight_info(d, info);
 	info->held_requests = shadow_is_held(d) ? shadow_device_held(d) : 0;
 	info->holds = d->hold.count;
 	info->replayed = d->hold.replayed;

@@ -116,6 +116,9 @@ UMBRA_MUST_CHECK int shadow_device_switch(struct shadow_device *d, bool shadowed
  * that it failed, for @reason.  It will be undone when the back-end answers. */
 void shadow_device_switch_overdue(struct shadow_device *d, const char *reason);
 
+/* Has the front-end taken pages away from the in-flight region that it brought? */
+bool shadow_device_region_is_cut(const struct shadow_device *d);
+
 /*
  * The program ends: bring all rings to rest, at most the deadline.  *@left: requests that
  * the back-end keeps, as far as one can see.  0: nothing but these is left; or an error

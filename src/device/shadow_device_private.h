@@ -17,6 +17,7 @@
  *	(lane/standstill.c     and to rest)
  *	shadow_memory.c        the guest's memory
  *	shadow_own.c           our own
+ *	shadow_inflight.c      what a front-end keeps of us: the in-flight region
  *	shadow_control.c       what the guest has said on the control queue
  *	shadow_hold.c          the loss of the back-end, and what is held then
  *	shadow_state.c         the state; what all of these ask of the device
@@ -94,6 +95,12 @@ enum features_state {
 	FEATURES_TOLD,  /* the back-end does, too; an absent one has nobody to tell */
 };
 
+/* What the front-end keeps of us: shadow_inflight.c. */
+struct shadow_inflight {
+	struct memory_region at; /* with a reference; no backing: there is none */
+	struct region_map map;
+};
+
 struct shadow_device {
 	struct virtio_device virtio; /* first member: what the front-end has */
 	struct shadow_host *host;
@@ -120,6 +127,7 @@ struct shadow_device {
 
 	struct shadow_control control;
 	struct shadow_hold hold;
+	struct shadow_inflight inflight;
 
 	bool shadow_wanted; /* the mode of the rings that run or will run */
 	uint8_t status;     /* BACKEND_RUNS_AS_ONE: what the front-end set */
@@ -312,6 +320,20 @@ static inline bool shadow_is_held(const struct shadow_device *d)
 {
 	return d->state == UMBRA_DEVICE_HELD;
 }
+
+/* --- shadow_inflight.c ---------------------------------------------------- */
+
+int shadow_get_inflight(struct virtio_device *self, const struct virtio_inflight *shape,
+			struct memory_region *out, struct umbra_error *err);
+int shadow_set_inflight(struct virtio_device *self, const struct virtio_inflight *shape,
+			const struct memory_region *region, struct umbra_error *err);
+/* The protocol feature, if it is offered to the front-end. */
+uint64_t shadow_inflight_features(const struct shadow_device *d);
+/* The back-end is about to be given something. */
+void shadow_inflight_name(struct shadow_device *d);
+/* The front-end keeps nothing any more; its lanes are let go of. */
+void shadow_inflight_fini(struct shadow_device *d);
+void shadow_inflight_info(const struct shadow_device *d, struct umbra_shadow_info *info);
 
 /* --- shadow_own.c --------------------------------------------------------- */
 

@@ -112,7 +112,8 @@ unsigned int shadow_device_held(const struct shadow_device *d)
 {
 	unsigned int held = 0;
 
-	for (unsigned int i = 0; i < lanes_count(d->lanes); i++)
+	/* Also of such that were not named yet: an in-flight region may have some. */
+	for (unsigned int i = 0; i < UMBRA_QUEUES_MAX; i++)
 		held += lane_held_chains(lane_at(d->lanes, i));
 	return held;
 }

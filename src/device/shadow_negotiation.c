@@ -132,6 +132,7 @@ int shadow_get_protocol_features(struct virtio_device *self, uint64_t *features,
 		return rc;
 	d->hold.learnt.protocol_features = *features;
 	d->hold.learnt.has_protocol_features = true;
+	*features |= shadow_inflight_features(d);
 	return 0;
 }
 
@@ -141,6 +142,7 @@ int shadow_set_protocol_features(struct virtio_device *self, uint64_t features,
 	struct shadow_device *d = shadow_of(self);
 	int rc = shadow_backend_check(d, err);
 
+	features &= ~shadow_inflight_features(d); /* which is between the front-end and us */
 	if (!rc)
 		rc = shadow_backend_judge(
 			d, d->backend->ops->set_protocol_features(d->backend, features, err), err);

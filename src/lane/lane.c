@@ -6,8 +6,10 @@
 #include <stdlib.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "lane/own_ring.h"
 #include "lane/past.h"
+#include "ring/split_look.h"
 
 static const struct lane_ops *const implementations[] = {
 	[LANE_PASSED] = &lane_passed,
@@ -50,12 +52,14 @@ void lane_reset(struct lane *r, bool enabled)
 
 void lane_abandon(struct lane *r, const struct lane_context *c)
 {
-	if (!r->queue) /* else its end does it */
+	/* Of one with a queue its end does it; and what nobody has read yet is of another life. */
+	if (!r->queue && !r->flights.region_is_unread)
 		lane_flights_forget(&r->flights);
 	if (lane_is_stopped(r))
 		return;
 	r->forgotten = true;
 	lane_pause(r, c);
+	lane_flights_void(&r->flights);
 	if (r->ops && r->ops->abandon)
 		r->ops->abandon(r);
 }
@@ -90,6 +94,22 @@ static int eventfds_make(struct lane *r, const struct lane_context *c, struct um
 	return rc;
 }
 
+/* What an umbra left that died is on the ring from here on. */
+static int region_look(struct lane *r, const struct lane_context *c, struct umbra_error *err)
+{
+	uint32_t found;
+	int rc = lane_flights_read(&r->flights, c->host, r->front.size, split_said(&r->front.split),
+				   &r->front.base, &found, err);
+
+	if (rc)
+		return rc;
+	if (found)
+		log_info("queue %u: %u requests were in flight when the umbra before this one "
+			 "died; they are given to the back-end again",
+			 r->front.index, found);
+	return 0;
+}
+
 int lane_judge(struct lane *r, const struct lane_context *c, struct umbra_error *err)
 {
 	int rc = lane_resolve(r, c, err);
@@ -97,7 +117,22 @@ int lane_judge(struct lane *r, const struct lane_context *c, struct umbra_error 
 	ghosts_look(r, own_ring_size(r, c));
 	if (!rc)
 		rc = guest_ring_judge(&r->front, err);
-	return rc;
+	return rc ? rc : region_look(r, c, err);
+}
+
+void lane_bring_region(struct lane *r, struct region_queue *region, uint32_t size)
+{
+	lane_flights_bring(&r->flights, region, size);
+}
+
+uint32_t lane_unread_flights(const struct lane *r)
+{
+	return lane_flights_unread(&r->flights);
+}
+
+bool lane_is_kept(const struct lane *r)
+{
+	return flight_is_kept(&r->flights.table);
 }
 
 #define SIZE_ASSUMED 256u /* entries, before the front-end has said it */
@@ -146,6 +181,10 @@ int lane_go(struct lane *r, const struct lane_context *c, struct umbra_error *er
 		return rc;
 	lane_take_step(r, LANE_GO);
 	device_host_notify(c->host->device, back_kick_fd(r));
+	/* The one that died may have completed something and called nobody. */
+	if (r->flights.region_was_read)
+		device_host_notify(c->host->device, r->front.call_fd);
+	r->flights.region_was_read = false;
 	return 0;
 }
 
@@ -273,7 +312,9 @@ bool lane_can_hold(const struct lane *r)
 
 uint16_t lane_held_chains(const struct lane *r)
 {
-	return lane_is_wanted(r) || lane_is_stopped(r) ? lane_waiting(r) : 0;
+	if (!lane_is_wanted(r) && !lane_is_stopped(r))
+		return 0;
+	return (uint16_t)(lane_waiting(r) + lane_flights_unread(&r->flights));
 }
 
 bool lane_holds_older(const struct lane *r)
@@ -325,6 +366,7 @@ void lane_break(struct lane *r, const struct lane_context *c, const char *reason
 		r->ops->error(r, r->error, sizeof(r->error));
 	if (r->ops && r->ops->broke)
 		r->ops->broke(r, c);
+	lane_flights_leave(&r->flights); /* what comes back later is nobody's any more */
 	if (!lane_has_queue(r))
 		r->ops = &lane_untouched;
 	else

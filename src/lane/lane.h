@@ -187,9 +187,18 @@ void lane_end(struct lane *r, const struct lane_context *c);
 
 /* --- its life ---------------------------------------------------------------- */
 
+/* The front-end has brought an in-flight region, @region of @size entries for this ring (NULL: it
+ * is gone), which does not run. */
+void lane_bring_region(struct lane *r, struct region_queue *region, uint32_t size);
+/* Flights in it, at the most, that nobody knows of but who wrote it. */
+uint32_t lane_unread_flights(const struct lane *r);
+/* Is what the ring owes written to it? */
+bool lane_is_kept(const struct lane *r);
+
 /*
  * Before a WANTED ring is started: find the guest's ring, and judge r->base by its
- * indices.  -EPROTO: it cannot stand there, and must be broken.  -EINVAL: the
+ * indices; what an in-flight region says that was not read yet is read, and moves the base.
+ * -EPROTO: it cannot stand there, and must be broken.  -EINVAL: the
  * front-end's settings do not make a ring.
  */
 UMBRA_MUST_CHECK int lane_judge(struct lane *r, const struct lane_context *c,

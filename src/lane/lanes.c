@@ -14,6 +14,7 @@ static void forget(struct lane *r)
 	/* Ours, too: no front-end leaves anything behind for the next. */
 	own_ring_close(r);
 	r->error[0] = '\0';
+	lane_flights_bring(&r->flights, NULL, 0);
 	lane_flights_free(&r->flights);
 	r->left = false;
 	ghosts_forget(r);

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/process_mark.h"
 #include "memory/memory.h"
 #include "queue/shadow_queue.h"
 #include "ring/device_host.h"
@@ -32,6 +33,11 @@ struct shadow_host_ops {
 	int (*make_memory)(struct shadow_host *host, uint64_t size, struct memory_region *out,
 			   struct umbra_error *err);
 	int (*make_eventfd)(struct shadow_host *host, int *out, struct umbra_error *err);
+	/* The process at the other end of the back-end's connection; pid 0: it is not known. */
+	void (*name_backend)(struct shadow_host *host, struct process_mark *out);
+	/* Has the process @mark, which somebody else may have made up, ended for certain?  If not,
+	 * it is watched in place of the one whose connection is lost next. */
+	bool (*has_ended)(struct shadow_host *host, const struct process_mark *mark);
 	/* Has an eventfd room for a notification? */
 	bool (*can_notify)(struct shadow_host *host, int fd);
 

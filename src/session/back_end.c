@@ -102,6 +102,12 @@ void back_end_admit(struct back_end *back)
 	back->state = BACK_END_THERE;
 }
 
+bool back_end_before_has_ended(struct back_end *back, const struct process_mark *mark)
+{
+	back->has_before = marked_process_find(mark, &back->before) != PEER_PROCESS_ENDED;
+	return !back->has_before;
+}
+
 bool back_end_has_ended(const struct back_end *back)
 {
 	return back->process.pidfd >= 0 && !back->is_watched;
@@ -141,6 +147,13 @@ void back_end_lose(struct back_end *back)
 	back->device = NULL;
 	if (back->state != BACK_END_NEEDLESS)
 		back->state = BACK_END_ABSENT;
+	if (!back->has_before)
+		return;
+	peer_process_forget(&back->process);
+	back->process = back->before;
+	back->before = PEER_PROCESS_NONE;
+	back->has_before = false;
+	back_end_watch(back);
 }
 
 void back_end_let_go(struct back_end *back)

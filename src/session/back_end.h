@@ -23,7 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "host/peer_process.h"
+#include "host/marked_process.h"
 #include "session/backend_source.h"
 #include "umbra/error.h"
 #include "umbra/shadow_device.h"
@@ -52,10 +52,16 @@ struct back_end {
 	struct peer_process process;
 	uint64_t met;    /* how many have been connected to */
 	bool is_watched; /* it has not been seen to end */
+	/* Of an umbra that died: watched in place of the next one that is lost, in which nobody has
+	 * anything. */
+	struct peer_process before;
+	bool has_before;
 };
 
 #define BACK_END_NONE                                                                              \
-	((struct back_end){ .state = BACK_END_NEEDLESS, .process = PEER_PROCESS_NONE })
+	((struct back_end){ .state = BACK_END_NEEDLESS,                                            \
+			    .process = PEER_PROCESS_NONE,                                          \
+			    .before = PEER_PROCESS_NONE })
 
 /* @spec NULL: the device needs none.  Errors of backend_source_open(). */
 UMBRA_MUST_CHECK int back_end_open(struct back_end *back, const char *spec,
@@ -92,6 +98,9 @@ UMBRA_MUST_CHECK int back_end_try(struct back_end *back, bool is_patient, int st
 /* The device has it: THERE. */
 void back_end_admit(struct back_end *back);
 
+/* The back-end of an umbra that died is the process @mark.  True: it has ended for certain.  False:
+ * it is the one that is lost when the present one is, of which nothing is wanted yet. */
+bool back_end_before_has_ended(struct back_end *back, const struct process_mark *mark);
 /* The process of one that was lost: has it ended?  Will it be seen to? */
 bool back_end_has_ended(const struct back_end *back);
 bool back_end_is_watched(const struct back_end *back);

@@ -65,6 +65,8 @@ struct session_kind {
 
 	/* A message of the front-end is about to be read. */
 	void (*message_comes)(struct session *s);
+	/* Has the front-end taken pages away from what it brought beside the guest's memory? */
+	bool (*region_is_cut)(struct session *s);
 
 	/* The program ends, and rings may run: bring them to rest. */
 	void (*retire)(struct session *s);

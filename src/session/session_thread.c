@@ -399,11 +399,15 @@ static unsigned int hear(struct session *s, struct pollfd fds[HEARD_MAX], int wa
 }
 
 /* -EFAULT: the front-end has shrunk a memory file that it gave us. */
-static int memory_check(const struct session *s, struct umbra_error *err)
+static int memory_check(struct session *s, struct umbra_error *err)
 {
 	const struct memory *memory = s->device->ops->memory(s->device);
 	const struct memory_region *cut = memory ? memory_find_cut(memory) : NULL;
 
+	if (s->kind->region_is_cut && s->kind->region_is_cut(s))
+		return error_set(err, -EFAULT,
+				 "the front-end has shrunk the file of its in-flight region, or "
+				 "there was no memory for it");
 	if (!cut)
 		return 0;
 	return error_set(err, -EFAULT,

@@ -102,6 +102,16 @@ static int host_make_eventfd(struct shadow_host *host, int *out, struct umbra_er
 	return notifier_make_eventfd(out, err);
 }
 
+static void host_name_backend(struct shadow_host *host, struct process_mark *out)
+{
+	marked_process_make(&device_of(host)->session.back.process, out);
+}
+
+static bool host_has_ended(struct shadow_host *host, const struct process_mark *mark)
+{
+	return back_end_before_has_ended(&device_of(host)->session.back, mark);
+}
+
 static bool host_can_notify(struct shadow_host *host, int fd)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
@@ -145,6 +155,8 @@ static const struct shadow_host_ops host_ops = {
 	.wait_us = host_wait_us,
 	.make_memory = host_make_memory,
 	.make_eventfd = host_make_eventfd,
+	.name_backend = host_name_backend,
+	.has_ended = host_has_ended,
 	.can_notify = host_can_notify,
 	.event = host_event,
 };
@@ -471,6 +483,11 @@ static void sought(struct session *s, const struct umbra_error *why)
 	host_event(&u->host, &event);
 }
 
+static bool region_is_cut(struct session *s)
+{
+	return shadow_device_region_is_cut(device_of_session(s)->device);
+}
+
 static void await_backend(struct session *s)
 {
 	shadow_device_wait(device_of_session(s)->device);
@@ -484,6 +501,7 @@ static void parted(struct session *s, const char *lost)
 static const struct session_kind shadow_kind = {
 	.tend = tend,
 	.show = show,
+	.region_is_cut = region_is_cut,
 	.retire = retire,
 	.hold = hold_device,
 	.is_held = is_held,

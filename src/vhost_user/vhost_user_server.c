@@ -40,6 +40,7 @@
 #include "vhost_user/vhost_user_server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -62,7 +63,8 @@
 #define PROTOCOL_FEATURES_RELAYED                                                                  \
 	(BIT64(VHOST_USER_PROTOCOL_F_MQ) | BIT64(VHOST_USER_PROTOCOL_F_RARP) |                     \
 	 BIT64(VHOST_USER_PROTOCOL_F_MTU) | BIT64(VHOST_USER_PROTOCOL_F_BACKEND_REQ) |             \
-	 BIT64(VHOST_USER_PROTOCOL_F_CONFIG) | BIT64(VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD) |      \
+	 BIT64(VHOST_USER_PROTOCOL_F_CONFIG) | BIT64(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |       \
+	 BIT64(VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD) |                                            \
 	 BIT64(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |                                               \
 	 BIT64(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | BIT64(VHOST_USER_PROTOCOL_F_STATUS))
 #define PROTOCOL_FEATURES_OWN BIT64(VHOST_USER_PROTOCOL_F_REPLY_ACK)
@@ -519,6 +521,55 @@ static int handle_reset_device(struct vhost_user_server *s, struct exchange *x,
 	return 0;
 }
 
+/* Its answer has a file descriptor of its own, which is closed when the answer is out. */
+static int handle_get_inflight_fd(struct vhost_user_server *s, struct exchange *x,
+				  struct umbra_error *err)
+{
+	const struct vhost_user_inflight *asked = &x->request.payload.inflight;
+	const struct virtio_inflight shape = { asked->queue_count, asked->queue_size };
+	struct memory_region region;
+	int rc, fd;
+
+	if (!s->device->ops->get_inflight)
+		return error_set(err, -EOPNOTSUPP, "the device has no in-flight region");
+	rc = ask(s, get_inflight, &shape, &region, err);
+	if (rc)
+		return rc;
+	fd = fcntl(region.backing->fd, F_DUPFD_CLOEXEC, 0);
+	x->reply.payload.inflight = (struct vhost_user_inflight){
+		.mmap_size = region.size,
+		.mmap_offset = region.backing->fd_offset,
+		.queue_count = shape.queues,
+		.queue_size = shape.size,
+	};
+	memory_backing_unref(region.backing);
+	if (fd < 0)
+		return error_set(err, -errno, "in-flight region: dup: %s", strerror(errno));
+	x->reply.header.size = x->request.header.size;
+	x->reply.fds[x->reply.fd_count++] = fd;
+	return 0;
+}
+
+static int handle_set_inflight_fd(struct vhost_user_server *s, struct exchange *x,
+				  struct umbra_error *err)
+{
+	const struct vhost_user_inflight *brought = &x->request.payload.inflight;
+	const struct virtio_inflight shape = { brought->queue_count, brought->queue_size };
+	const struct mapping_request request = { .size = brought->mmap_size,
+						 .offset = brought->mmap_offset };
+	struct memory_region region;
+	int rc;
+
+	if (!s->device->ops->set_inflight)
+		return error_set(err, -EOPNOTSUPP, "the device has no in-flight region");
+	rc = mapping_create(&x->request.fds[0], &request, &region, err);
+	if (rc)
+		return error_prefix(err, rc, "in-flight region");
+	rc = ask(s, set_inflight, &shape, &region, err);
+	memory_backing_unref(region.backing);
+	return rc;
+}
+
 static int handle_set_mtu(struct vhost_user_server *s, struct exchange *x, struct umbra_error *err)
 {
 	if (!s->device->ops->set_mtu)
@@ -570,6 +621,8 @@ static const struct {
 	[VHOST_USER_SET_VRING_ENDIAN] = { NULL, SCOPE_DEVICE },
 	[VHOST_USER_GET_CONFIG] = { handle_get_config, SCOPE_DEVICE },
 	[VHOST_USER_SET_CONFIG] = { handle_set_config, SCOPE_MESSAGE },
+	[VHOST_USER_GET_INFLIGHT_FD] = { handle_get_inflight_fd, SCOPE_DEVICE },
+	[VHOST_USER_SET_INFLIGHT_FD] = { handle_set_inflight_fd, SCOPE_DEVICE },
 	[VHOST_USER_RESET_DEVICE] = { handle_reset_device, SCOPE_DEVICE },
 	[VHOST_USER_GET_MAX_MEM_SLOTS] = { handle_get_max_mem_slots, SCOPE_DEVICE },
 	[VHOST_USER_ADD_MEM_REG] = { handle_add_mem_reg, SCOPE_DEVICE },
@@ -586,8 +639,10 @@ static int send_reply(struct vhost_user_server *s, struct umbra_error *err)
 	int rc = vhost_user_socket_send(&s->socket, &s->exchange.reply, 1, &s->sent, err);
 
 	s->owes = rc == -EAGAIN;
-	if (!s->owes)
+	if (!s->owes) {
 		s->sent = (struct vhost_user_outgoing){ 0 };
+		vhost_user_message_close(&s->exchange.reply);
+	}
 	return s->owes ? 0 : rc;
 }
 
@@ -803,6 +858,7 @@ void vhost_user_server_destroy(struct vhost_user_server **server)
 		return;
 	if (s->received)
 		vhost_user_message_close(&s->exchange.request);
+	vhost_user_message_close(&s->exchange.reply);
 	closer_close(&s->channel.fd);
 	fd_close(&s->socket.fd);
 	free(s);

@@ -87,6 +87,11 @@ struct virtio_ring {
 	bool enabled;
 };
 
+/* An in-flight region: "the shared memory used to track in-flight I/O". */
+struct virtio_inflight {
+	uint16_t queues, size; /* of each queue, entries */
+};
+
 enum virtio_ring_fd { VIRTIO_RING_KICK, VIRTIO_RING_CALL, VIRTIO_RING_ERR };
 
 /* What kind of back-end this is; known when it is connected. */
@@ -210,6 +215,13 @@ struct virtio_ops {
 	int (*get_status)(struct virtio_device *self, uint8_t *status, struct umbra_error *err);
 	int (*set_status)(struct virtio_device *self, uint8_t status, struct umbra_error *err);
 	int (*reset)(struct virtio_device *self, struct umbra_error *err);
+	/* NULL in a device that has no in-flight region.  get: memory for one of that shape, with a
+	 * reference on its backing, which has an fd.  set: the one to be kept, which may be from
+	 * another time; -EBUSY while rings run. */
+	int (*get_inflight)(struct virtio_device *self, const struct virtio_inflight *shape,
+			    struct memory_region *out, struct umbra_error *err);
+	int (*set_inflight)(struct virtio_device *self, const struct virtio_inflight *shape,
+			    const struct memory_region *region, struct umbra_error *err);
 	/* NULL in a device that is no network card. */
 	int (*set_mtu)(struct virtio_device *self, uint64_t mtu, struct umbra_error *err);
 	int (*send_rarp)(struct virtio_device *self, const uint8_t mac[6], struct umbra_error *err);

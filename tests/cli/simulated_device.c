@@ -321,6 +321,7 @@ static void picture_fill(struct umbra_shadow_device *device, struct umbra_shadow
 	info->protocol_features = 0x20b;
 	snprintf(info->dropped_features, sizeof(info->dropped_features), "%s",
 		 "VIRTIO_F_RING_PACKED: simulated");
+	snprintf(info->death_reason, sizeof(info->death_reason), "it is simulated");
 	picture->backend = (struct umbra_backend_info){
 		.kind = "vhost-vdpa",
 		.device_id = 2,

@@ -496,6 +496,7 @@ static void queues_have_what_the_manual_says(void **state)
 		"  \"kicks-in\": 0, \"kicks-out\": 0, \"kicks\": 0, \"calls-in\": 0,"
 		"  \"calls-out\": 0, \"calls\": 0, \"clamped\": 0,"
 		"  \"returned\": 0, \"lost\": 0, \"table-longest\": 0}],"
+		"\"survives-death\": false, \"death-reason\": \"it is simulated\","
 		"\"switches\": {\"count\": 0, \"failed\": 0, \"last-pause-us\": 120,"
 		"  \"longest-pause-us\": 340}, \"frontends\": 7,"
 		"\"control\": {\"waiting\": false, \"mac\": \"02:00:00:ab:cd:ef\","

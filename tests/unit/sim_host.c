@@ -148,6 +148,19 @@ static int host_make_memory(struct shadow_host *shadow, uint64_t size, struct me
 	return 0;
 }
 
+static void host_name_backend(struct shadow_host *shadow, struct process_mark *out)
+{
+	*out = host_of_shadow(shadow)->backend_mark;
+}
+
+static bool host_has_ended(struct shadow_host *shadow, const struct process_mark *mark)
+{
+	struct sim_host *h = host_of_shadow(shadow);
+
+	h->asked_for = *mark;
+	return h->is_ended && mark->pid;
+}
+
 static int host_make_eventfd(struct shadow_host *shadow, int *out, struct umbra_error *err)
 {
 	struct sim_host *host = host_of_shadow(shadow);
@@ -222,6 +235,8 @@ void sim_host_init(struct sim_host *host, const struct sim_fds *fds)
 			.wait_us = host_wait_us,
 			.make_memory = host_make_memory,
 			.make_eventfd = host_make_eventfd,
+			.name_backend = host_name_backend,
+			.has_ended = host_has_ended,
 			.can_notify = host_can_notify,
 			.event = host_event,
 		},

@@ -46,6 +46,10 @@ struct sim_host {
 	bool is_fresh[SIM_HOST_QUEUES]; /* one pass unasked */
 	int fail_serves;                /* it does not serve so many rings */
 
+	struct process_mark backend_mark; /* the back-end's process */
+	struct process_mark asked_for;    /* whether it has ended, ... */
+	bool is_ended;                    /* ... and the answer, for one that is known */
+
 	unsigned int configs_changed;
 	struct umbra_event events[SIM_EVENTS_MAX]; /* the first of them */
 	unsigned int event_count;

@@ -169,7 +169,7 @@ static void protocol_features_are_what_can_be_relayed_and_reply_ack(void **state
 {
 	uint64_t relayed = P(MQ) | P(RARP) | P(MTU) | P(BACKEND_REQ) | P(CONFIG) |
 			   P(BACKEND_SEND_FD) | P(RESET_DEVICE) | P(CONFIGURE_MEM_SLOTS) |
-			   P(STATUS);
+			   P(STATUS) | P(INFLIGHT_SHMFD);
 
 	(void)state;
 	assert_int_equal(send_message(VHOST_USER_GET_PROTOCOL_FEATURES, 0, 0), 1);
