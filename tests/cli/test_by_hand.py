@@ -86,6 +86,10 @@ class Bench:
         assert (status["state"], status["reason"]) == ("held", reason)
         assert status["held-by-hand"] is True
         assert status["held-requests"] == requests
+        self.wait_closed()
+
+    def wait_closed(self):
+        """It is closed for good: the disk may see it a moment later."""
         wait_until(lambda: not self.disk.state()["connected"], "the connection to be closed")
 
     def goes_on(self, **options):
@@ -228,7 +232,7 @@ def test_a_hold_outlasts_the_vmm_and_the_next_one_waits(bed, mode):
     bench.vmm = DiskVmm(bench.bed, bench.umbra)
     wait_until(lambda: bench.umbra.status()["reason"] ==
                "held by hand: no back-end is connected, and the VMM waits", "it to wait")
-    assert not bench.disk.state()["connected"]
+    bench.wait_closed()
     bench.disk.restart()
     bench.release()
     bench.vmm.begin()

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/error.h"
 
 static struct sim_host *host_of(struct device_host *device)
@@ -133,7 +134,7 @@ static int host_make_memory(struct shadow_host *shadow, uint64_t size, struct me
 			    struct umbra_error *err)
 {
 	struct memory_backing *backing = calloc(1, sizeof(*backing) + sizeof(void *));
-	void *memory = aligned_alloc(4096, size);
+	void *memory = aligned_alloc(4096, align_up(size, 4096));
 
 	(void)shadow;
 	(void)err;
