@@ -48,7 +48,7 @@ class BlkBack:
 
     def start(self, plan="", waits=True, **options):
         """A new process, on the same socket and disk; options from now on.  It is waited for
-        until it listens, unless that may be over before one sees it."""
+        until it listens, or has ended as it was told to, which may come before one looks."""
         self.options.update(options)
         words = [f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
                  for name, value in self.options.items()]
@@ -59,7 +59,8 @@ class BlkBack:
              *([f"--journal={self.journal_path}"] if self.journal_path else [])],
             self.bed.log(self.name), console=True)
         if waits:
-            wait_until(lambda: listens(self.socket), f"{self.name} to listen")
+            wait_until(lambda: listens(self.socket) or not self.process.alive(),
+                       f"{self.name} to listen")
 
     def restart(self, plan="", **options):
         """What an operator does with one that is not dead yet."""

@@ -303,7 +303,7 @@ def test_a_next_one_that_dies_in_its_greeting_leaves_the_device_held(bed, mode):
     bench = Bench(bed, mode)
     bench.hold()
     bench.disk.process.kill()
-    bench.disk.start(plan=f"die@before-message:{SET_VRING_KICK}", waits=False)
+    bench.disk.start(plan=f"die@before-message:{SET_VRING_KICK}")
     bench.release()
     bench.disk.wait_death()
     bench.umbra.wait_held_up("No such file", "refused", "closed")

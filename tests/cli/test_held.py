@@ -138,7 +138,7 @@ def test_one_that_is_lost_in_its_greeting_is_as_if_it_had_never_come(bed, loss):
     for number, (message, when) in enumerate(itertools.product(RETURN, ("before", "after"))):
         held = bench.lose("before-execute", (1, 2, 20)[number % 3])
         mark = bench.mark()
-        bench.disk.start(plan=f"{loss}@{when}-message:{message}", waits=False)
+        bench.disk.start(plan=f"{loss}@{when}-message:{message}")
         bench.disk.wait_did(loss)
         if loss == "die":
             bench.disk.wait_death()
@@ -227,7 +227,7 @@ def test_a_request_that_kills_each_disk_is_given_again_after_pauses_that_grow(be
     bench.lose("before-execute", 2)
     bench.umbra.qmp.events.clear()
     for number in range(6):             # the other one is done, and is no proof of anything
-        bench.disk.start(plan="die@before-execute:2", waits=False)
+        bench.disk.start(plan="die@before-execute:2")
         bench.disk.wait_did("die")
         bench.disk.wait_death()
         bench.write(1, first=30 + number)
